@@ -1,0 +1,51 @@
+"""Permuted benchmarks: every task sees the pixels of all classes in an order of its own."""
+
+import torch
+
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
+from gradalign_cli.benchmarks.examples import examples, pixel_mean, subset, task_range
+from gradalign_cli.data import Dataset
+from gradalign_cli.draws import generator
+from gradalign_cli.errors import require
+
+
+def permuted(
+    dataset: Dataset,
+    tasks: int,
+    samples_per_task: int | None = None,
+    first_identity: bool = False,
+    skip_tasks: int = 0,
+    first_tasks: int | None = None,
+    centred: bool = False,
+) -> Benchmark:
+    """`tasks` fixed random orders of the pixels (Goodfellow et al. 2014; GEM permutes task 1 too).
+
+    first_identity: the first task keeps the images as they are.
+    """
+    require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
+    kept = task_range(tasks, first_tasks, skip_tasks)
+    found = examples(dataset)
+    width = found.x.shape[1]
+
+    def stream(seed: int) -> Stream:
+        pixels = torch.stack(
+            [torch.randperm(width, generator=generator(seed, "permutation", t)) for t in kept]
+        )
+        if first_identity and kept.start == 0:
+            pixels[0] = torch.arange(width)
+        train = [subset(found.train, samples_per_task, seed, t) for t in range(len(kept))]
+        own = torch.arange(dataset.classes)
+        view = View(pixels, (), own, own)
+        return Stream(tuple(train), (found.test,) * len(kept), view)
+
+    return Benchmark(
+        found.x,
+        found.y,
+        pixel_mean(found, centred),
+        dataset.x.shape[1:],
+        dataset.classes,
+        len(kept),
+        dataset.classes,
+        "domain",
+        stream,
+    )

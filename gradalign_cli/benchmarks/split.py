@@ -1,0 +1,95 @@
+"""Split benchmarks: the classes of one dataset dealt out to tasks (Split-MNIST, Split-CIFAR)."""
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
+from gradalign_cli.benchmarks.examples import (
+    SCENARIOS,
+    examples,
+    pixel_mean,
+    subset,
+    task_range,
+)
+from gradalign_cli.data import Dataset
+from gradalign_cli.draws import generator
+from gradalign_cli.errors import UserError, require
+
+
+def split(
+    dataset: Dataset,
+    classes_per_task: int,
+    scenario: str,
+    class_order: str = "fixed",
+    superclasses: bool = False,
+    samples_per_task: int | None = None,
+    skip_tasks: int = 0,
+    first_tasks: int | None = None,
+    centred: bool = False,
+) -> Benchmark:
+    """Deal the classes out to tasks, `classes_per_task` at a time.
+
+    scenario: `task` (a task uses its own logits alone, so it needs task ids), `class` (all tasks
+    share all logits) or `domain` (every task uses the same `classes_per_task` logits).
+    class_order: `fixed` is the dataset's; `drawn` shuffles per seed, keeping the classes of the
+    first `skip_tasks` tasks in place, so that held-out tasks are the same for every seed (A-GEM).
+    superclasses: one task a superclass (CIFAR-100 has 20 of five classes each).
+    """
+    require(scenario in SCENARIOS, "benchmark.scenario", f"one of {', '.join(SCENARIOS)}", scenario)
+    require(class_order in ("fixed", "drawn"), "benchmark.class_order", "fixed or drawn", class_order)
+    classes = dataset.classes
+    require(
+        isinstance(classes_per_task, int) and 0 < classes_per_task and classes % classes_per_task == 0,
+        "benchmark.classes_per_task",
+        f"a divisor of the {classes} classes of {dataset.name}",
+        classes_per_task,
+    )
+    tasks = classes // classes_per_task
+    kept = task_range(tasks, first_tasks, skip_tasks)
+    found = examples(dataset)
+    start = torch.arange(classes)
+    if superclasses:
+        if dataset.superclass is None:
+            raise UserError(f"`benchmark.superclasses` needs superclasses, {dataset.name} has none")
+        superclass = torch.from_numpy(dataset.superclass)
+        sizes = superclass.bincount()
+        require(
+            bool((sizes == classes_per_task).all()),
+            "benchmark.classes_per_task",
+            f"the {int(sizes[0])} classes of a superclass",
+            classes_per_task,
+        )
+        start = superclass.argsort(stable=True)
+
+    def order(seed: int) -> Tensor:
+        if class_order == "fixed":
+            return start
+        held, rest = start.view(tasks, -1)[:skip_tasks], start.view(tasks, -1)[skip_tasks:]
+        source = generator(seed, "class order")
+        if superclasses:  # the groups stay together, their sequence is drawn
+            return torch.cat([held, rest[torch.randperm(len(rest), generator=source)]]).flatten()
+        rest = rest.flatten()
+        return torch.cat([held.flatten(), rest[torch.randperm(len(rest), generator=source)]])
+
+    def stream(seed: int) -> Stream:
+        groups = order(seed).view(tasks, classes_per_task)
+        position = torch.empty(classes, dtype=torch.long)
+        position[groups] = torch.arange(classes_per_task).expand_as(groups)
+        train, test = [], []
+        for number, task in enumerate(kept):
+            member = torch.isin(found.y, groups[task])
+            rows = subset(found.train[member[found.train]], samples_per_task, seed, number)
+            train.append(rows)
+            test.append(found.test[member[found.test]])
+        visible = torch.zeros(len(kept), classes, dtype=torch.bool)
+        visible.scatter_(1, groups[kept.start : kept.stop], True)
+        label = position if scenario == "domain" else torch.arange(classes)
+        view = View((), visible if scenario == "task" else (), label, position)
+        return Stream(tuple(train), tuple(test), view)
+
+    outputs = classes_per_task if scenario == "domain" else classes
+    offset = pixel_mean(found, centred)
+    shape = dataset.x.shape[1:]
+    return Benchmark(
+        found.x, found.y, offset, shape, outputs, len(kept), classes_per_task, scenario, stream
+    )

@@ -1,0 +1,1 @@
+"""Policies that decide which examples a small memory keeps."""

@@ -1,0 +1,131 @@
+"""What a memory buffer is, and how slots are written and read."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.errors import require
+
+
+class Memory(NamedTuple):
+    """Rows of the dataset, not pixels: a replica's memory costs bytes.
+
+    row, task, position: [capacity] of each slot, row -1 where it is empty;
+    count: [groups] how many examples of each group have arrived so far.
+    """
+
+    row: Tensor
+    task: Tensor
+    position: Tensor
+    count: Tensor
+
+
+class Arrivals(NamedTuple):
+    """A batch offered to the buffer: [batch] rows, their tasks, class positions and uniforms."""
+
+    row: Tensor
+    task: Tensor
+    position: Tensor
+    uniform: Tensor
+
+
+class Selection(NamedTuple):
+    """A finished task offered to the buffer, in a random order: [n] each, features [n, F]."""
+
+    row: Tensor
+    position: Tensor
+    features: Tensor
+
+
+class Buffer(NamedTuple):
+    """A policy as pure functions.
+
+    insert: what happens to the memory in every step;  finish: what happens after a task, given
+    (memory, task, selection);  slots: [T, K] the slots that can hold examples of each task;
+    wants_features: whether `finish` needs the network's features of the task's examples.
+    """
+
+    init: Callable[[], Memory]
+    insert: Callable[[Memory, Arrivals], Memory]
+    finish: Callable[[Memory, int, Selection], Memory]
+    slots: Tensor
+    wants_features: bool = False
+
+
+def empty(capacity: int, groups: int) -> Memory:
+    """A memory of empty slots."""
+    none = torch.full((capacity,), -1)
+    return Memory(none, none.clone(), none.clone(), torch.zeros(groups, dtype=torch.long))
+
+
+def unchanged(memory: Memory, *_: object) -> Memory:
+    """The policy of doing nothing."""
+    return memory
+
+
+def total_capacity(capacity: int, per: str, tasks: int, classes: int) -> int:
+    """The number of slots, where `capacity` is given in total, per task or per class of a task."""
+    require(per in ("total", "task", "class"), "buffer.per", "total, task or class", per)
+    require(
+        isinstance(capacity, int) and capacity > 0, "buffer.capacity", "a positive whole number",
+        capacity,
+    )
+    return capacity * {"total": 1, "task": tasks, "class": tasks * classes}[per]
+
+
+def shares(total: int, groups: int) -> list[int]:
+    """`total` dealt out to groups as evenly as can be, the remainder to the first ones."""
+    return [total // groups + (group < total % groups) for group in range(groups)]
+
+
+def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, count: Tensor) -> Memory:
+    """Put the kept arrivals `[batch]` into their slots; of two for one slot the later one stays.
+
+    All fields are written through one list of distinct slots, so that an example and its task
+    cannot come from different arrivals.
+    """
+    order = torch.arange(len(slot), device=slot.device)
+    rival = (slot[:, None] == slot) & (order[:, None] < order) & keep
+    capacity = len(memory.row)
+    slot = torch.where(keep & ~rival.any(1), slot, capacity)
+
+    def put(field: Tensor, value: Tensor) -> Tensor:
+        spare = torch.cat([field, field[:1]])  # one slot more, for what is not kept
+        return spare.scatter(0, slot, value)[:capacity]
+
+    return Memory(
+        put(memory.row, arrivals.row),
+        put(memory.task, arrivals.task),
+        put(memory.position, arrivals.position),
+        count,
+    )
+
+
+def rank(group: Tensor) -> Tensor:
+    """How many earlier entries of `[batch]` belong to the same group."""
+    return (group[:, None] == group).tril(-1).sum(1)
+
+
+class Reading(NamedTuple):
+    """Examples read from memory: [M, n] rows, their tasks, and weight 1 or 0 (nothing there)."""
+
+    row: Tensor
+    task: Tensor
+    weight: Tensor
+
+
+def read(memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Tensor) -> Reading:
+    """`size` examples without replacement of each row of `slots` `[M, K]` where `allowed`.
+
+    uniform: [capacity] keys, needed only when `size < K`. Where fewer are allowed, all of them are
+    read and the rest repeats one of them at weight 0.
+    """
+    if size < slots.shape[1]:
+        chosen = torch.where(allowed, uniform[slots], -1.0).topk(size, dim=1).indices
+        slots, allowed = slots.gather(1, chosen), allowed.gather(1, chosen)
+    stand_in = slots.gather(1, allowed.long().argmax(1, keepdim=True))
+    slots = torch.where(allowed, slots, stand_in)
+    row, task = memory.row[slots], memory.task[slots]
+    return Reading(row.clamp_min(0), task.clamp_min(0), allowed.float())

@@ -1,0 +1,29 @@
+"""Reservoir: after n examples each of them is kept with probability capacity / n (Vitter 1985)."""
+
+import torch
+
+from gradalign_cli.buffers.buffer import (
+    Arrivals,
+    Buffer,
+    Memory,
+    empty,
+    total_capacity,
+    unchanged,
+    write,
+)
+
+
+def reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+    """Algorithm R: the n-th example (from 1) takes slot floor(u * n), if there is such a slot."""
+    total = total_capacity(capacity, per, tasks, classes)
+
+    def insert(memory: Memory, arrivals: Arrivals) -> Memory:
+        number = memory.count + torch.arange(len(arrivals.row), device=arrivals.row.device)
+        drawn = (arrivals.uniform.double() * (number + 1)).long()
+        slot = torch.where(number < total, number, drawn)
+        count = memory.count + len(arrivals.row)
+        return write(memory, slot.clamp_max(total), slot < total, arrivals, count)
+
+    return Buffer(
+        lambda: empty(total, 1), insert, unchanged, torch.arange(total).expand(tasks, -1)
+    )

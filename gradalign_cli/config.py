@@ -1,0 +1,171 @@
+"""From a composed config to the parts of a run; every value is checked before training starts."""
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import torch
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from gradalign_cli.data import load
+from gradalign_cli.engines.eager import eager
+from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.vmap import vmap
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.learner import Parts
+from gradalign_cli.methods.method import Method
+from gradalign_cli.metrics import CONVENTIONS
+from gradalign_cli.runner import Plan, Replica
+
+ENGINES = ("auto", "eager", "vmap")
+KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
+
+def build(group: str, chosen: DictConfig, **given: Any) -> Any:
+    """Call the function a config names (`_target_`) with the config's other entries.
+
+    Raises UserError where an entry is missing, unknown, or not of the type the function declares.
+    """
+    if "_target_" not in chosen:
+        raise UserError(f"`{group}._target_` must name a function, found none")
+    try:
+        function = get_method(chosen["_target_"])
+    except Exception as error:  # Hydra raises what the import of the user's own module raised
+        raise UserError(f"`{group}._target_` cannot be imported: {error}") from error
+    entries = OmegaConf.to_container(chosen, resolve=True)
+    assert isinstance(entries, dict)
+    arguments = {str(name): value for name, value in entries.items()} | given
+    for label in ("_target_", "name"):
+        arguments.pop(label, None)
+    declared = declared_types(function)
+    for name in arguments.keys() - declared.keys():
+        raise UserError(f"`{group}.{name}` is not known; known are {', '.join(declared)}")
+    for name, value in arguments.items():
+        if name not in given:
+            check_type(f"{group}.{name}", declared[name], value)
+    needed = inspect.signature(function).parameters.values()
+    for parameter in needed:
+        if parameter.default is parameter.empty and parameter.name not in arguments:
+            raise UserError(f"`{group}.{parameter.name}` must be given, found nothing")
+    return function(**arguments)
+
+
+def declared_types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotated parameters of a function."""
+    return {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
+
+
+def check_type(field: str, declared: Any, value: Any) -> None:
+    """Raise UserError unless a plain value is of its declared type."""
+    optional = get_origin(declared) is UnionType
+    kinds = get_args(declared) if optional else (declared,)
+    plain = [kind for kind in kinds if kind in KINDS]
+    if not plain or (value is None and type(None) in kinds):
+        return
+    number = isinstance(value, int) and not isinstance(value, bool)
+    fits = type(value) in plain or (float in plain and number)
+    domain = KINDS[plain[0]] + (" or null" if type(None) in kinds else "")
+    require(fits and not (isinstance(value, float) and math.isnan(value)), field, domain, value)
+
+
+def hyperparameters(config: DictConfig) -> list[dict[str, float]]:
+    """The replicas of a run: every combination of the values listed under `replicas`."""
+    numbers = OmegaConf.to_container(config.replicas, resolve=True)
+    assert isinstance(numbers, dict)
+    declared = declared_types(get_method(config.method["_target_"]))
+    allowed = ["seed", "lr"] + [name for name, kind in declared.items() if kind is float]
+    choices: dict[str, list[Any]] = {}
+    for name, values in numbers.items():
+        field = f"replicas.{name}"
+        if name not in allowed:
+            raise UserError(f"`{field}` cannot vary between replicas; {', '.join(allowed)} can")
+        choices[str(name)] = values if isinstance(values, list) else [values]
+        require(bool(choices[str(name)]), field, "a number or a list of them", values)
+        for value in choices[str(name)]:
+            check_type(field, int if name == "seed" else float, value)
+            if name == "seed":
+                require(value >= 0, field, "non-negative", value)
+            if name == "lr":
+                require(value > 0, field, "positive", value)
+    for needed in ("seed", "lr"):
+        require(needed in choices, f"replicas.{needed}", "given", None)
+    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+
+
+def positive(config: DictConfig, field: str, least: int = 1) -> int:
+    """A whole number of the config that is at least `least`."""
+    value = OmegaConf.select(config, field)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= least, field, f"a whole number of at least {least}", value)
+    return int(value)
+
+
+def plan(config: DictConfig) -> Plan:
+    """How long to train and what to look at."""
+    return Plan(
+        positive(config, "passes"),
+        positive(config, "batch_size"),
+        positive(config, "alignment.every"),
+        positive(config, "metrics.lca_batches", least=0),
+    )
+
+
+def parts(config: DictConfig) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
+    """Everything a run is made of, its replicas, and what tells them apart."""
+    require(
+        config.metrics.convention in CONVENTIONS,
+        "metrics.convention",
+        f"one of {', '.join(CONVENTIONS)}",
+        config.metrics.convention,
+    )
+    numbers = hyperparameters(config)
+    methods: list[Method] = []
+    for own in numbers:
+        extra = {name: float(value) for name, value in own.items() if name not in ("seed", "lr")}
+        chosen = OmegaConf.merge(config.method, extra)
+        assert isinstance(chosen, DictConfig)
+        methods.append(build("method", chosen))
+    optimizer = build("optimizer", config.optimizer)
+    dataset = load(config.benchmark.dataset, config.data_dir)
+    benchmark = build("benchmark", config.benchmark, dataset=dataset)
+    model = build("model", config.model, shape=benchmark.shape, outputs=benchmark.outputs)
+    buffer = build("buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes)
+    memory_batch = None if config.memory_batch is None else positive(config, "memory_batch")
+    streams = {seed: benchmark.stream(seed) for seed in {int(own["seed"]) for own in numbers}}
+    replicas = [
+        Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
+        for own, method in zip(numbers, methods, strict=True)
+    ]
+    return Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch), replicas, numbers
+
+
+def choose_engine(name: str, made: Parts, replicas: list[Replica]) -> tuple[Engine, str]:
+    """The engine of a run, and the reason for it."""
+    require(name in ENGINES, "engine", f"one of {', '.join(ENGINES)}", name)
+    sizes = {tuple(len(rows) for rows in r.stream.train + r.stream.test) for r in replicas}
+    if len(sizes) > 1 and name == "vmap":
+        raise UserError(
+            "`engine` must be eager where tasks differ in size between seeds, found 'vmap'; "
+            "`benchmark.samples_per_task` makes them equal"
+        )
+    if name == "vmap":
+        return vmap(), "asked for"
+    if name == "eager":
+        return eager(), "asked for"
+    if len(replicas) == 1:
+        return eager(), "one replica"
+    if made.model.convolutional:
+        return eager(), "convolutions gain nothing from vmap"
+    if len(sizes) > 1:
+        return eager(), "tasks differ in size between seeds"
+    return vmap(), f"{len(replicas)} replicas of an MLP"
+
+
+def device(name: str) -> torch.device:
+    """The device a run is to use."""
+    require(name in ("auto", "cpu"), "device", "auto or cpu", name)
+    return torch.device("cpu")

@@ -1,0 +1,92 @@
+"""What a person sees: the live progress of a run, and its table at the end."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from torch import Tensor
+
+from gradalign_cli.learner import Trace
+from gradalign_cli.record import interval
+
+
+class Display:
+    """A live line of task, step, loss, ACC so far, cosine and time left; quiet off a terminal."""
+
+    def __init__(self, console: Console, tasks: int, steps: int) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[shown]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self.tasks = tasks
+        self.bar = self.progress.add_task(f"task 1/{tasks}", total=steps, shown="")
+        self.acc = ""
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.progress.stop()
+
+    def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
+        """Show the newest loss and cosine, as means over replicas."""
+        shown = f"loss {float(trace.loss[-1].mean()):.3f}{self.acc}"
+        cosine = trace.cosine[measured]
+        if cosine.numel() and not cosine[-1].isnan().any():
+            shown += f"  cosine {float(cosine[-1].mean()):+.2f}"
+        self.progress.update(
+            self.bar,
+            advance=len(trace.loss),
+            description=f"task {task + 1}/{self.tasks}",
+            shown=shown,
+        )
+
+    def tested(self, row: int, accuracy: Tensor) -> None:
+        """Show the mean accuracy on the tasks learned so far."""
+        if row:
+            self.acc = f"  ACC {float(accuracy[:, :row].mean()):.3f}"
+
+
+def percent(values: np.ndarray) -> str:
+    """The mean over replicas in percent."""
+    return f"{100 * values.mean():.1f}"
+
+
+def matrix_table(title: str, accuracy: np.ndarray) -> Table:
+    """The accuracy matrix [R, T + 1, T] in percent, averaged over replicas; long ones thinned."""
+    tasks = accuracy.shape[2]
+    shown = [t for t in range(tasks) if tasks <= 12 or t < 5 or t >= tasks - 5]
+    table = Table(title=title, title_justify="left")
+    table.add_column("after", justify="right")
+    for t in shown:
+        table.add_column(f"task {t + 1}", justify="right")
+    for row in [0, *(t + 1 for t in shown)]:
+        cells = [percent(accuracy[:, row, t]) for t in shown]
+        table.add_row(f"task {row}" if row else "no task", *cells)
+    if len(shown) < tasks:
+        table.caption = f"tasks 6 to {tasks - 5} are in accuracy.csv"
+    return table
+
+
+def metrics_table(summary: dict[str, Any]) -> Table:
+    """Each metric with its 95% interval over replicas."""
+    table = Table()
+    for name in summary:
+        table.add_column(name, justify="right")
+    table.add_row(*(interval(found) for found in summary.values()))
+    return table

@@ -1,0 +1,108 @@
+"""Everything random about a run, drawn outside the step from generators keyed on their purpose."""
+
+import hashlib
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Stream
+
+
+class Draw(NamedTuple):
+    """What is random or scheduled about one step.
+
+    rows, task: [batch] the examples to train on and the task of each;  insert: [batch] and
+    reference, replay: [slots] uniform numbers for the buffer and the two readings of the memory;
+    lr: [] the step size.
+    """
+
+    rows: Tensor
+    task: Tensor
+    insert: Tensor
+    reference: Tensor
+    replay: Tensor
+    lr: Tensor
+
+
+def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
+    """A generator of its own for each (seed, purpose, task), so that no draw moves another."""
+    key = hashlib.blake2b(f"{seed}|{purpose}|{task}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
+
+
+def passes(
+    stream: Stream, seed: int, task: int, count: int, mixed: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """The order in which a task's examples come: for each pass, rows `[n]` and their tasks `[n]`.
+
+    mixed: the examples of all tasks are shuffled together and dealt out in as many parts as
+    there are tasks; part `task` is returned.
+    """
+    if not mixed:
+        source = generator(seed, "order", task)
+        rows = stream.train[task]
+        orders = [rows[torch.randperm(len(rows), generator=source)] for _ in range(count)]
+        return [(order, torch.full_like(order, task)) for order in orders]
+    rows = torch.cat(stream.train)
+    owner = torch.cat([torch.full_like(rows, t) for t, rows in enumerate(stream.train)])
+    source = generator(seed, "mixed order")
+    whole = torch.cat([torch.randperm(len(rows), generator=source) for _ in range(count)])
+    part = whole.tensor_split(len(stream.train))[task]
+    return [(rows[part], owner[part])]
+
+
+def fingerprint(streams: list[Stream], seeds: list[int], count: int, mixed: bool) -> str:
+    """A hash of every example, order and view that the replicas will meet."""
+    digest = hashlib.blake2b(digest_size=16)
+    for stream, seed in zip(streams, seeds, strict=True):
+        orders = [o for t in range(len(stream.train)) for o in passes(stream, seed, t, count, mixed)]
+        for tensor in [t for pair in orders for t in pair] + [*stream.test, *stream.view]:
+            if isinstance(tensor, Tensor):
+                digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def chunks(
+    orders: list[list[tuple[Tensor, Tensor]]],
+    seeds: list[int],
+    lrs: list[float],
+    task: int,
+    batch: int,
+    reference: int,
+    replay: int,
+    first: int,
+    size: int,
+) -> Iterator[Draw]:
+    """The draws of one task for all replicas, `[steps, replicas, ...]` at most `size` steps at once.
+
+    The first `first` steps come one by one, so that the runner can look at the network between
+    them. A last batch that is not full comes as a chunk of its own.
+    """
+    sources = [
+        [generator(seed, purpose, task) for purpose in ("insert", "reference", "replay")]
+        for seed in seeds
+    ]
+    lr = torch.tensor(lrs)
+    done = 0
+    for parts in zip(*orders, strict=True):
+        rows = torch.stack([part[0] for part in parts])
+        owner = torch.stack([part[1] for part in parts])
+        start = 0
+        while start < rows.shape[1]:
+            left = rows.shape[1] - start
+            steps = 1 if done < first or left < batch else min(size, left // batch)
+            width = min(batch, left)
+            stop = start + steps * width
+            widths = (width, reference, replay)
+            uniform = [
+                torch.stack([torch.rand(steps, w, generator=g[k]) for g in sources], 1)
+                for k, w in enumerate(widths)
+            ]
+            cut = [
+                t[:, start:stop].view(len(seeds), steps, width).transpose(0, 1)
+                for t in (rows, owner)
+            ]
+            yield Draw(cut[0], cut[1], *uniform, lr.expand(steps, -1))
+            start, done = stop, done + steps

@@ -1,0 +1,1 @@
+"""Ways to carry many replicas through the same step."""

@@ -1,0 +1,41 @@
+"""Eager: one replica after the other, each operation as it comes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.draws import Draw
+from gradalign_cli.engines.engine import Engine
+from gradalign_cli.learner import Learner, Step, Trace
+from gradalign_cli.trees import index, stack, tree_map
+from gradalign_cli.vectors import autograd_gradient
+
+
+def eager() -> Engine:
+    """The engine that needs nothing of a device and makes no copy of the dataset."""
+
+    def run(
+        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+    ) -> tuple[Learner, Trace]:
+        steps, replicas = draws.rows.shape[:2]
+        after, traces = [], []
+        for r in range(replicas):
+            learner, view = index(learners, r), index(views, r)
+            own = tree_map(lambda t, r=r: t[:, r], draws)
+            found = []
+            for s in range(steps):
+                step = cycle[s % len(cycle)]
+                learner, trace = step(learner, index(own, s), view)
+                found.append(trace)
+            after.append(learner)
+            traces.append(stack(found))
+        traced = stack(traces)
+        return stack(after), tree_map(lambda t: t.transpose(0, 1), traced)
+
+    def each(function: Any, *trees: Any) -> Tensor:
+        replicas = len(trees[0].params)
+        return stack([function(*(index(t, r) for t in trees)) for r in range(replicas)])
+
+    return Engine("eager", autograd_gradient, run, each)

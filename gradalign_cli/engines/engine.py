@@ -1,0 +1,25 @@
+"""What an engine is."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.draws import Draw
+from gradalign_cli.learner import Learner, Step, Trace
+from gradalign_cli.vectors import Gradient
+
+Run = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
+
+
+class Engine(NamedTuple):
+    """run: carries learners [R, ...] through a chunk of draws [steps, R, ...], taking the given step
+    functions in turn, and returns them with the traces [steps, R];  each: applies a function of (one learner, one view, other tensors of
+    one replica) to all replicas;  gradient: how the step takes gradients.
+    """
+
+    name: str
+    gradient: Callable[[Any], Gradient]
+    run: Run
+    each: Callable[..., Tensor]

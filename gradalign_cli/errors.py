@@ -1,0 +1,15 @@
+"""The errors that a user's input can cause; each message is one sentence."""
+
+
+class UserError(Exception):
+    """A mistake in the input, told in one sentence."""
+
+
+class DataError(UserError):
+    """A dataset that is missing, damaged or not what its name promises."""
+
+
+def require(holds: bool, field: str, domain: str, found: object) -> None:
+    """Raise a UserError naming the field, its domain and the value found unless `holds`."""
+    if not holds:
+        raise UserError(f"`{field}` must be {domain}, found {found!r}")

@@ -1,0 +1,1 @@
+"""Answers to a negative dot product: one method a file."""

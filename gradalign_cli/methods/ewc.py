@@ -1,0 +1,73 @@
+"""EWC: a quadratic penalty around earlier solutions, weighted by Fisher information.
+
+Kirkpatrick et al. 2017, eq. 3; the online form is Schwarz et al. 2018, eq. 8.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.buffers.buffer import Reading
+from gradalign_cli.errors import require
+from gradalign_cli.methods.method import Loss, Method, Probe, guarded_ratio, keep_gradient
+
+FISHERS = ("sample", "batch")
+
+
+class EWCState(NamedTuple):
+    """strength, decay: [];  importance, anchor: [P]."""
+
+    strength: Tensor
+    decay: Tensor
+    importance: Tensor
+    anchor: Tensor
+
+
+def ewc(
+    strength: float, online: bool, decay: float, fisher: str, fisher_samples: int | None
+) -> Method:
+    """strength / 2 * sum_t sum_i F_ti (p_i - p_ti)^2 added to the loss.
+
+    The sum over tasks is one quadratic: its weight is the sum of the F_t, its centre their weighted
+    mean of the p_t, so two vectors `[P]` are kept however many tasks there are, without loss.
+    online: only the latest solution is the centre, and earlier weights fade by `decay` a task.
+    fisher: `sample` is the mean of the squared gradients of single examples; `batch` is the squared
+    gradient of the mean loss, as GEM's published code has it.
+    fisher_samples: how many examples of the task it is taken over; all when None.
+    """
+    require(strength >= 0, "method.strength", "non-negative", strength)
+    require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
+    require(fisher in FISHERS, "method.fisher", f"one of {', '.join(FISHERS)}", fisher)
+    require(
+        fisher_samples is None or fisher_samples > 0,
+        "method.fisher_samples",
+        "positive or null",
+        fisher_samples,
+    )
+
+    def init(params: Tensor) -> EWCState:
+        numbers = params.new_tensor(strength), params.new_tensor(decay)
+        return EWCState(*numbers, torch.zeros_like(params), torch.zeros_like(params))
+
+    def objective(
+        loss: Loss, params: Tensor, batch: Reading, memory: Reading, state: EWCState
+    ) -> tuple[Tensor, Tensor]:
+        value, statistics = loss(params, batch)
+        distance = params - state.anchor
+        return value + state.strength / 2 * (state.importance * distance) @ distance, statistics
+
+    def end_task(state: EWCState, params: Tensor, probe: Probe) -> EWCState:
+        rows = probe.rows[:fisher_samples]
+        if fisher == "batch":
+            new = probe.mean_gradient(rows).square()
+        else:
+            squares = [probe.sample_gradients(part).square().sum(0) for part in rows.split(64)]
+            new = torch.stack(squares).sum(0) / len(rows)
+        if online:
+            return state._replace(importance=state.decay * state.importance + new, anchor=params)
+        importance = state.importance + new
+        anchor = state.anchor + guarded_ratio(new, importance) * (params - state.anchor)
+        return state._replace(importance=importance, anchor=anchor)
+
+    return Method(keep_gradient, objective=objective, init=init, end_task=end_task)

@@ -1,0 +1,12 @@
+"""Joint training: all tasks at once, the upper bound ("single, shuffled" in GEM, Table 3)."""
+
+from gradalign_cli.methods.method import Method, keep_gradient
+
+
+def joint() -> Method:
+    """Fine-tuning on the examples of all tasks shuffled together.
+
+    The one stream is cut into as many parts as there are tasks, so that the network is tested as
+    often as any other, and makes as many steps.
+    """
+    return Method(keep_gradient, mixed=True)

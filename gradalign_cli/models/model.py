@@ -1,0 +1,33 @@
+"""What a model is: pure functions of a flat parameter vector and a flat vector of statistics."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+
+class Output(NamedTuple):
+    """logits: [n, outputs];  features: [n, F] before the last layer;  statistics: [S] after."""
+
+    logits: Tensor
+    features: Tensor
+    statistics: Tensor
+
+
+class Model(NamedTuple):
+    """init: (generator) -> params [P];  statistics: [S] running statistics of BatchNorm at first;
+    apply: (params, statistics, x, training) -> Output, where training uses the batch's statistics
+    and returns updated running ones;  convolutional: whether batching over replicas would make
+    grouped convolutions of it.
+    """
+
+    init: Callable[[Generator], Tensor]
+    statistics: Tensor
+    apply: Callable[[Tensor, Tensor, Tensor, bool], Output]
+    convolutional: bool
+
+
+def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:
+    """PyTorch's default for linear and convolutional layers: uniform within 1 / sqrt(fan_in)."""
+    return (2 * torch.rand(shape, generator=source) - 1) / fan_in**0.5

@@ -1,0 +1,86 @@
+"""ResNet18 for small images (He et al. 2016), with BatchNorm's running statistics as state."""
+
+import torch
+from torch import Generator, Tensor, cat, ones, zeros
+from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
+
+from gradalign_cli.errors import require
+from gradalign_cli.models.model import Model, Output, kaiming_uniform
+from gradalign_cli.vectors import ravel, unravel
+
+MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
+
+
+class Norms:
+    """BatchNorm layers of one forward pass, in order; collects the batches' statistics."""
+
+    def __init__(self, affine: list[Tensor], running: list[Tensor], training: bool) -> None:
+        self.affine, self.running, self.training = iter(affine), iter(running), training
+        self.batch: list[Tensor] = []
+
+    def __call__(self, x: Tensor) -> Tensor:
+        weight, bias = next(self.affine), next(self.affine)
+        mean, var = next(self.running), next(self.running)
+        if not self.training:
+            return batch_norm(x, mean, var, weight, bias, False, 0.0, EPSILON)
+        out, mean, inverse = torch.native_batch_norm(
+            x, weight, bias, None, None, True, 0.0, EPSILON
+        )
+        count = x.numel() // x.shape[1]
+        unbiased = (inverse.detach() ** -2 - EPSILON) * (count / max(count - 1, 1))
+        self.batch += [mean.detach(), unbiased]
+        return out
+
+
+def resnet18(
+    width: int, head_bias: bool, shape: tuple[int, int, int], outputs: int
+) -> Model:
+    """Four stages of two basic blocks with width, 2, 4 and 8 times as many filters.
+
+    The first convolution is 3 x 3 with stride 1 and there is no max-pooling, as everyone has it on
+    CIFAR. `width` 20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
+    """
+    require(isinstance(width, int) and width > 0, "model.width", "positive", width)
+    require(
+        min(shape[1:]) >= 32, "model", "an MLP for images below 32 x 32 pixels", "resnet18"
+    )
+    convolutions: list[tuple[int, int, int]] = [(width, shape[0], 3)]
+    blocks: list[tuple[int, bool]] = []  # stride, whether the shortcut has a convolution
+    into = width
+    for stage in range(4):
+        for place in range(2):
+            out, stride = width * 2**stage, 2 if stage and not place else 1
+            shortcut = stride > 1 or into != out
+            convolutions += [(out, into, 3), (out, out, 3)] + [(out, into, 1)] * shortcut
+            blocks.append((stride, shortcut))
+            into = out
+    pooled = (shape[1] // 8 // 4) * (shape[2] // 8 // 4) * into
+    kernels = [(out, source, size, size) for out, source, size in convolutions]
+    channels = [out for out, _, _ in convolutions]
+    norm_shapes = [(c,) for c in channels for _ in range(2)]
+    head = [(outputs, pooled)] + [(outputs,)] * head_bias
+    shapes = [*kernels, *norm_shapes, *head]
+
+    def start(source: Generator) -> Tensor:
+        weights = [kaiming_uniform(k, k[1] * k[2] * k[3], source) for k in kernels]
+        affine = [part for c in channels for part in (ones(c), zeros(c))]
+        return ravel([*weights, *affine, *(kaiming_uniform(s, pooled, source) for s in head)])
+
+    def apply(params: Tensor, statistics: Tensor, x: Tensor, training: bool) -> Output:
+        parts = unravel(params, shapes)
+        kernel = iter(parts[: len(kernels)])
+        affine = parts[len(kernels) : len(kernels) + len(norm_shapes)]
+        norm = Norms(affine, unravel(statistics, norm_shapes), training)
+        h = relu(norm(conv2d(x, next(kernel), padding=1)))
+        for stride, shortcut in blocks:
+            inner = relu(norm(conv2d(h, next(kernel), stride=stride, padding=1)))
+            inner = norm(conv2d(inner, next(kernel), padding=1))
+            h = norm(conv2d(h, next(kernel), stride=stride)) if shortcut else h
+            h = relu(inner + h)
+        features = avg_pool2d(h, 4).flatten(1)
+        if training:
+            statistics = (1 - MOMENTUM) * statistics + MOMENTUM * cat(norm.batch)
+        return Output(linear(features, *parts[len(shapes) - len(head) :]), features, statistics)
+
+    statistics = cat([part for c in channels for part in (zeros(c), ones(c))])
+    return Model(start, statistics, apply, convolutional=True)

@@ -1,0 +1,127 @@
+"""The run folder: what is written while a run goes on, and what only when it is finished."""
+
+import csv
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradalign_cli import __version__
+from gradalign_cli.learner import Trace
+from gradalign_cli.metrics import forgetting_matrix
+
+ALIGNMENT = ("replica", "task", "step", "loss", "ref_loss", "cosine", "violated", "norm_ratio")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def cell(value: float) -> str:
+    """A number as text; empty where nothing was measured."""
+    return "" if np.isnan(value) else f"{value:.6g}"
+
+
+def matrix_text(matrices: np.ndarray) -> str:
+    """The csv of matrices [R, rows, T]."""
+    tasks = matrices.shape[2]
+    lines = ["replica,after_task," + ",".join(f"task_{t + 1}" for t in range(tasks))]
+    for replica, matrix in enumerate(matrices):
+        for row, values in enumerate(matrix):
+            lines.append(f"{replica},{row}," + ",".join(cell(v) for v in values))
+    return "\n".join(lines) + "\n"
+
+
+class Record:
+    """Writes one run's folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows: list[Tensor] = []
+        self.broken, self.measured = 0.0, 0
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "alignment.csv").open("w", newline="") as file:
+            csv.writer(file).writerow(ALIGNMENT)
+
+    def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
+        """Append the measured steps of a chunk to `alignment.csv`."""
+        kept = [s for s in range(len(measured)) if measured[s]]
+        fields = [part.tolist() for part in trace[:5]]
+        with (self.folder / "alignment.csv").open("a", newline="") as file:
+            csv.writer(file).writerows(
+                [replica, task + 1, first + s + 1, *(cell(field[s][replica]) for field in fields)]
+                for s in kept
+                for replica in range(trace.loss.shape[1])
+            )
+        broken = trace.broken[measured]
+        known = ~broken.isnan()
+        self.broken += float(broken[known].sum())
+        self.measured += int(known.sum())
+
+    def tested(self, row: int, accuracy: Tensor) -> None:
+        """Keep a row of the accuracy matrix and what is known so far."""
+        self.rows.append(accuracy)
+        text = matrix_text(torch.stack(self.rows, 1).numpy())
+        write_atomically(self.folder / "accuracy.partial.csv", text)
+
+    def finish(self, accuracy: np.ndarray, results: dict[str, Any], record: dict[str, Any]) -> None:
+        """Write the files whose presence says that the run is finished."""
+        forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
+        write_atomically(self.folder / "forgetting.csv", matrix_text(forgetting))
+        write_atomically(self.folder / "record.json", json.dumps(record, indent=1) + "\n")
+        write_atomically(self.folder / "metrics.json", json.dumps(results, indent=1) + "\n")
+        write_atomically(self.folder / "accuracy.csv", matrix_text(accuracy))
+        (self.folder / "accuracy.partial.csv").unlink()
+
+
+def git_commit() -> str | None:
+    """The commit of the checkout this package lies in; None outside of one."""
+    folder = Path(__file__).parent
+    if not (folder.parent / ".git").exists():
+        return None
+    found = subprocess.run(
+        ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or None
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """Versions, device and peak memory in bytes."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    found = {
+        "gradalign": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "git_commit": git_commit(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
+    }
+    if device.type == "cuda":
+        found["device_name"] = torch.cuda.get_device_name(device)
+        found["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return found
+
+
+def interval(summary: dict[str, Any]) -> str:
+    """A metric as text: mean and half the width of its 95% interval, where there is one."""
+    if summary["ci95_high"] is None:
+        return f"{summary['mean']:.4f}"
+    return f"{summary['mean']:.4f} ± {summary['ci95_high'] - summary['mean']:.4f}"
+
+
+def label(replica: dict[str, float], names: Sequence[str]) -> str:
+    """What tells a replica from the others."""
+    return ", ".join(f"{name}={replica[name]:g}" for name in names)

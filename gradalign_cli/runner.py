@@ -1,0 +1,232 @@
+"""The main loop: tasks, chunks of steps, tests. It knows no benchmark, method or buffer by name."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Stream, View, images, labels, mask
+from gradalign_cli.buffers.buffer import Selection
+from gradalign_cli.draws import chunks, generator, passes
+from gradalign_cli.engines.engine import Engine
+from gradalign_cli.errors import UserError
+from gradalign_cli.learner import Learner, Parts, Trace, make_step, reading_sizes
+from gradalign_cli.methods.method import Method, Probe
+from gradalign_cli.trees import index, stack
+
+TEST_BATCH = 2000
+CHUNK = 100  # steps between two looks at the traces
+
+
+class Replica(NamedTuple):
+    """One of the runs trained together: its seed, step size, method and tasks."""
+
+    seed: int
+    lr: float
+    method: Method
+    stream: Stream
+
+
+class Plan(NamedTuple):
+    """How long to train and what to look at on the way.
+
+    passes: over each task;  batch: examples a step;  every: the angles are measured every so many
+    steps;  lca_batches: the current task is tested after each of so many first batches.
+    """
+
+    passes: int
+    batch: int
+    every: int
+    lca_batches: int
+
+
+class Observer(Protocol):
+    """Who is told what happens: the record and the display."""
+
+    def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
+        """A chunk of steps [S, R] of a task is done; `first` is the number of its first step."""
+
+    def tested(self, row: int, accuracy: Tensor) -> None:
+        """Row `row` [R, T] of the accuracy matrix is known."""
+
+
+class Outcome(NamedTuple):
+    """accuracy: [R, T + 1, T];  learning: [R, T, lca_batches + 1] or None;  seconds, steps, and
+    backward passes of all replicas together;  learners: [R, ...] as they ended."""
+
+    accuracy: np.ndarray
+    learning: np.ndarray | None
+    training_seconds: float
+    evaluation_seconds: float
+    steps: int
+    backward_passes: int
+    learners: Learner
+
+
+def run(
+    parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: Plan, observer: Observer
+) -> Outcome:
+    """Train all replicas on their tasks in sequence and test them on every task after each."""
+    seeds = [replica.seed for replica in replicas]
+    views: View = stack([replica.stream.view for replica in replicas])
+    learners: Learner = stack([new_learner(parts, replica) for replica in replicas])
+    started, testing, steps, backward = time.perf_counter(), 0.0, 0, 0
+
+    def test(tasks: Sequence[int]) -> Tensor:
+        nonlocal testing
+        begin = time.perf_counter()
+        found = accuracy(parts, replicas, engine, learners, views, tasks)
+        testing += time.perf_counter() - begin
+        return found
+
+    everything = range(parts.benchmark.tasks)
+    rows, learning = [test(everything)], []
+    observer.tested(0, rows[0])
+    for task in everything:
+        cycle = [make_step(parts, task, engine.gradient, s == 0) for s in range(plan.every)]
+        reference, replay = reading_sizes(parts, task)
+        orders = [
+            passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas
+        ]
+        chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
+        uniforms = len(parts.buffer.slots.unique())
+        keys = (uniforms if reference else 0, uniforms if replay else 0)
+        learned, done = [rows[-1][:, task]], 0
+        lrs = [replica.lr for replica in replicas]
+        for draws in chunks(
+            orders, seeds, lrs, task, plan.batch, *keys, plan.lca_batches, chunk
+        ):
+            learners, trace = engine.run(cycle, learners, draws, views)
+            stop_if_diverged(trace.loss, task, done)
+            observer.steps(task, done, trace, torch.arange(len(trace.loss)) % plan.every == 0)
+            done += len(trace.loss)
+            if done <= plan.lca_batches:
+                learned.append(test([task])[:, 0])
+        learned += [learned[-1]] * (plan.lca_batches + 1 - len(learned))
+        learning.append(torch.stack(learned, 1))
+        learners = end_task(parts, replicas, learners, task)
+        steps += done * len(replicas)
+        backward += done * len(replicas) * (1 + reference_passes(parts.method, task))
+        rows.append(test(everything))
+        observer.tested(task + 1, rows[-1])
+    total = time.perf_counter() - started
+    return Outcome(
+        torch.stack(rows, 1).double().numpy(),
+        torch.stack(learning, 1).double().numpy() if plan.lca_batches else None,
+        total - testing,
+        testing,
+        steps,
+        backward,
+        learners,
+    )
+
+
+def new_learner(parts: Parts, replica: Replica) -> Learner:
+    """An untrained network, drawn from the replica's seed, with an empty memory."""
+    params = parts.model.init(generator(replica.seed, "network"))
+    return Learner(
+        params,
+        parts.model.statistics,
+        parts.optimizer.init(params),
+        replica.method.init(params),
+        parts.buffer.init(),
+    )
+
+
+def reference_passes(method: Method, past: int) -> int:
+    """Backward passes on memory in one step."""
+    return {"nothing": 0, "pooled": min(past, 1), "per_task": past}[method.references]
+
+
+def stop_if_diverged(loss: Tensor, task: int, first: int) -> None:
+    """Raise a UserError that names the step, if a loss [S, R] is not finite."""
+    bad = ~torch.isfinite(loss)
+    if bad.any():
+        step, replica = (int(found) for found in bad.nonzero()[0])
+        raise UserError(
+            f"the loss of replica {replica} became {float(loss[step, replica])} in task {task + 1},"
+            f" step {first + step + 1}: try a smaller `replicas.lr`"
+        )
+
+
+def accuracy(
+    parts: Parts,
+    replicas: Sequence[Replica],
+    engine: Engine,
+    learners: Learner,
+    views: View,
+    tasks: Sequence[int],
+) -> Tensor:
+    """Accuracy [R, tasks] on the whole test set of each task, as a fraction of its examples."""
+
+    def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
+        tasks = task.expand_as(rows)
+        x = images(parts.benchmark, view, rows, tasks)
+        output = parts.model.apply(learner.params, learner.statistics, x, False)
+        guess = mask(output.logits, view, tasks).argmax(1)
+        return (guess == labels(parts.benchmark, view, rows)).sum()
+
+    columns = []
+    with torch.no_grad():
+        for t in tasks:
+            task = torch.full((len(replicas),), t)
+            rows = torch.stack([replica.stream.test[t] for replica in replicas])
+            count = sum(
+                engine.each(right, learners, views, part, task) for part in rows.split(TEST_BATCH, 1)
+            )
+            columns.append(count / rows.shape[1])
+    return torch.stack(columns, 1)
+
+
+def end_task(
+    parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int
+) -> Learner:
+    """Let each replica's method and buffer look at the task that has just ended."""
+    after = []
+    for number, replica in enumerate(replicas):
+        learner, view = index(learners, number), replica.stream.view
+        rows = replica.stream.train[task]
+        rows = rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
+        probe = make_probe(parts, learner, view, rows, task)
+        state = replica.method.end_task(learner.method, learner.params, probe)
+        selection = select(parts, learner, view, rows, task)
+        memory = parts.buffer.finish(learner.memory, task, selection)
+        after.append(learner._replace(method=state, memory=memory))
+    learners_after: Learner = stack(after)
+    return learners_after
+
+
+def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Probe:
+    """What the replica's method may ask of its network about the ended task."""
+
+    def loss(params: Tensor, rows: Tensor) -> Tensor:
+        tasks = torch.full_like(rows, task)
+        x = images(parts.benchmark, view, rows, tasks)
+        logits = parts.model.apply(params, learner.statistics, x, False).logits
+        target = labels(parts.benchmark, view, rows)
+        return torch.nn.functional.cross_entropy(mask(logits, view, tasks), target)
+
+    one: Callable[[Tensor, Tensor], Tensor] = torch.func.grad(loss)
+
+    def sample_gradients(rows: Tensor) -> Tensor:
+        found: Tensor = torch.func.vmap(one, (None, 0))(learner.params, rows[:, None])
+        return found
+
+    return Probe(rows, sample_gradients, lambda rows: one(learner.params, rows))
+
+
+def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:
+    """The ended task's examples as its buffer sees them."""
+    position = view.position[parts.benchmark.y[rows]]
+    if not parts.buffer.wants_features:
+        return Selection(rows, position, learner.params.new_zeros(len(rows), 0))
+    found = []
+    with torch.no_grad():
+        for part in rows.split(TEST_BATCH):
+            x = images(parts.benchmark, view, part, torch.full_like(part, task))
+            output = parts.model.apply(learner.params, learner.statistics, x, False)
+            found.append(output.features)
+    return Selection(rows, position, torch.cat(found))

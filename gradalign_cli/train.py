@@ -1,0 +1,120 @@
+"""One run: build it from its config, train, write its folder, show its table."""
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+from torch import Tensor
+
+from gradalign_cli import config as configuration
+from gradalign_cli.display import Display, matrix_table, metrics_table
+from gradalign_cli.draws import fingerprint
+from gradalign_cli.errors import UserError
+from gradalign_cli.learner import Trace
+from gradalign_cli.metrics import metrics, summary
+from gradalign_cli.record import Record, machine, write_atomically
+from gradalign_cli.runner import Outcome, run
+
+
+class Both:
+    """Tells the record and the display what happens."""
+
+    def __init__(self, record: Record, display: Display) -> None:
+        self.listeners = (record, display)
+
+    def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
+        for listener in self.listeners:
+            listener.steps(task, first, trace, measured)
+
+    def tested(self, row: int, accuracy: Tensor) -> None:
+        for listener in self.listeners:
+            listener.tested(row, accuracy)
+
+
+def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
+    """Carry out the run a config describes; returns what `metrics.json` holds."""
+    begin = time.perf_counter()
+    device = configuration.device(config.device)
+    plan = configuration.plan(config)
+    parts, replicas, numbers = configuration.parts(config)
+    engine, reason = configuration.choose_engine(config.engine, parts, replicas)
+    if not parts.optimizer.plain:
+        warnings.warn(
+            "momentum and weight decay act after the alignment and can break the constraint it "
+            "kept; record.json says how often (`broken_constraints`)",
+            stacklevel=1,
+        )
+    streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
+    record = Record(folder)
+    save_config(config, folder)
+    description: dict[str, Any] = {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "replicas": numbers,
+        "engine": engine.name,
+        "engine_reason": reason,
+        "fingerprint": fingerprint(streams, seeds, plan.passes, parts.method.mixed),
+    }
+    names = f"{config.name}: {config.method._target_.rsplit('.', 1)[-1]}"
+    console.print(f"{names}, {len(replicas)} replica(s), engine {engine.name} ({reason})")
+    steps = sum(-(-len(rows) // plan.batch) for rows in streams[0].train) * plan.passes
+    display = Display(console, parts.benchmark.tasks, steps)
+    setup = time.perf_counter() - begin
+    try:
+        with display:
+            outcome = run(parts, replicas, engine, plan, Both(record, display))
+    except UserError as error:
+        description["failed"] = str(error)
+        write_atomically(folder / "record.json", json.dumps(description, indent=1) + "\n")
+        raise
+    results = judge(config, outcome, numbers)
+    description |= machine(device) | {
+        "setup_seconds": setup,
+        "training_seconds": outcome.training_seconds,
+        "evaluation_seconds": outcome.evaluation_seconds,
+        "steps": outcome.steps,
+        "steps_per_second": outcome.steps / outcome.training_seconds,
+        "backward_passes": outcome.backward_passes,
+        "measured_steps": record.measured,
+        "broken_constraints": record.broken,
+    }
+    if hasattr(outcome.learners.method, "unsolved"):
+        description["unsolved"] = outcome.learners.method.unsolved.tolist()
+    record.finish(outcome.accuracy, results, description)
+    console.print(matrix_table("accuracy on each task, percent", outcome.accuracy))
+    console.print(metrics_table(results["summary"]))
+    console.print(f"{describe(description)}; written to {folder}", soft_wrap=True)
+    return results
+
+
+def judge(config: DictConfig, outcome: Outcome, numbers: list[dict[str, float]]) -> dict[str, Any]:
+    """The metrics of each replica and their summary."""
+    found = []
+    for r, R in enumerate(outcome.accuracy):
+        learning = None if outcome.learning is None else outcome.learning[r]
+        found.append(metrics(R, learning, config.metrics.convention))
+    return {
+        "convention": config.metrics.convention,
+        "replicas": [own | each for own, each in zip(numbers, found, strict=True)],
+        "summary": summary(found),
+    }
+
+
+def describe(record: dict[str, Any]) -> str:
+    """The cost of a run in words."""
+    return (
+        f"{record['training_seconds']:.1f} s training at {record['steps_per_second']:.0f} steps/s,"
+        f" {record['evaluation_seconds']:.1f} s testing"
+    )
+
+
+def save_config(config: DictConfig, folder: Path) -> None:
+    """Write `config.yaml`, which repeats the run through --config-path and --config-name."""
+    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(kept, DictConfig)
+    with open_dict(kept):
+        kept.hydra = {"run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}}
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(kept))

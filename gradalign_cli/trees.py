@@ -1,0 +1,26 @@
+"""Named tuples of tensors, stacked and taken apart along a leading replica dimension."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tree_map(function: Callable[..., Any], *trees: Any) -> Any:
+    """Apply `function` to the corresponding tensors of equally built nested tuples."""
+    first = trees[0]
+    if isinstance(first, Tensor):
+        return function(*trees)
+    parts = [tree_map(function, *parts) for parts in zip(*trees, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def stack(trees: Sequence[Any]) -> Any:
+    """Stack equally built trees along a new leading dimension."""
+    return tree_map(lambda *tensors: torch.stack(tensors), *trees)
+
+
+def index(tree: Any, position: int) -> Any:
+    """Take one entry of the leading dimension of every tensor."""
+    return tree_map(lambda tensor: tensor[position], tree)
