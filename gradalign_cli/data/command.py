@@ -1,0 +1,25 @@
+"""`gradalign data`: what is on this machine, and getting what is not."""
+
+from rich.console import Console
+from rich.table import Table
+
+from gradalign_cli.data.sources import data_folder, prepare, status
+
+
+def show_status(data_dir: str | None) -> None:
+    """Print where each dataset is."""
+    table = Table(title=f"data folder {data_folder(data_dir)}", title_justify="left")
+    for column in ("dataset", "train", "test", "classes", "where"):
+        table.add_column(column, overflow="fold")
+    for row in status(data_dir):
+        if row.found:
+            table.add_row(row.name, str(row.train), str(row.test), str(row.classes), row.where)
+        else:
+            table.add_row(row.name, "", "", "", row.where or "not found")
+    Console().print(table)
+
+
+def prepare_all(names: list[str], data_dir: str | None) -> None:
+    """Find or download each dataset, check it and keep it as NAME.npz."""
+    for name in names:
+        print(prepare(name, data_dir))
