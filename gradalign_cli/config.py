@@ -79,13 +79,13 @@ def hyperparameters(config: DictConfig) -> list[dict[str, float]]:
     declared = declared_types(get_method(config.method["_target_"]))
     allowed = ["seed", "lr"] + [name for name, kind in declared.items() if kind is float]
     choices: dict[str, list[Any]] = {}
-    for name, values in numbers.items():
+    for name, values in ((str(key), value) for key, value in numbers.items()):
         field = f"replicas.{name}"
         if name not in allowed:
             raise UserError(f"`{field}` cannot vary between replicas; {', '.join(allowed)} can")
-        choices[str(name)] = values if isinstance(values, list) else [values]
-        require(bool(choices[str(name)]), field, "a number or a list of them", values)
-        for value in choices[str(name)]:
+        choices[name] = values if isinstance(values, list) else [values]
+        require(bool(choices[name]), field, "a number or a list of them", values)
+        for value in choices[name]:
             check_type(field, int if name == "seed" else float, value)
             if name == "seed":
                 require(value >= 0, field, "non-negative", value)
@@ -93,7 +93,9 @@ def hyperparameters(config: DictConfig) -> list[dict[str, float]]:
                 require(value > 0, field, "positive", value)
     for needed in ("seed", "lr"):
         require(needed in choices, f"replicas.{needed}", "given", None)
-    return [dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())]
+    return [
+        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
+    ]
 
 
 def positive(config: DictConfig, field: str, least: int = 1) -> int:

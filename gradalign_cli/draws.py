@@ -57,7 +57,9 @@ def fingerprint(streams: list[Stream], seeds: list[int], count: int, mixed: bool
     """A hash of every example, order and view that the replicas will meet."""
     digest = hashlib.blake2b(digest_size=16)
     for stream, seed in zip(streams, seeds, strict=True):
-        orders = [o for t in range(len(stream.train)) for o in passes(stream, seed, t, count, mixed)]
+        orders = [
+            o for t in range(len(stream.train)) for o in passes(stream, seed, t, count, mixed)
+        ]
         for tensor in [t for pair in orders for t in pair] + [*stream.test, *stream.view]:
             if isinstance(tensor, Tensor):
                 digest.update(tensor.numpy().tobytes())
@@ -75,7 +77,7 @@ def chunks(
     first: int,
     size: int,
 ) -> Iterator[Draw]:
-    """The draws of one task for all replicas, `[steps, replicas, ...]` at most `size` steps at once.
+    """The draws of one task for all replicas, `[steps, replicas, ...]`, at most `size` steps each.
 
     The first `first` steps come one by one, so that the runner can look at the network between
     them. A last batch that is not full comes as a chunk of its own.
@@ -96,13 +98,13 @@ def chunks(
             width = min(batch, left)
             stop = start + steps * width
             widths = (width, reference, replay)
-            uniform = [
+            insert, read, again = (
                 torch.stack([torch.rand(steps, w, generator=g[k]) for g in sources], 1)
                 for k, w in enumerate(widths)
-            ]
+            )
             cut = [
                 t[:, start:stop].view(len(seeds), steps, width).transpose(0, 1)
                 for t in (rows, owner)
             ]
-            yield Draw(cut[0], cut[1], *uniform, lr.expand(steps, -1))
+            yield Draw(cut[0], cut[1], insert, read, again, lr.expand(steps, -1))
             start, done = stop, done + steps

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.benchmarks.benchmark import Benchmark, View, images, labels, mask
 from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Reading, read
 from gradalign_cli.draws import Draw
-from gradalign_cli.methods.method import Loss, Method
+from gradalign_cli.methods.method import Method
 from gradalign_cli.models.model import Model
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.vectors import Gradient
@@ -65,9 +65,7 @@ def make_loss(parts: Parts) -> Callable[[Tensor, Tensor, View, Reading], tuple[T
         x = images(parts.benchmark, view, examples.row, examples.task)
         output = parts.model.apply(params, statistics, x, True)
         logits = mask(output.logits, view, examples.task)
-        each = cross_entropy(
-            logits, labels(parts.benchmark, view, examples.row), reduction="none"
-        )
+        each = cross_entropy(logits, labels(parts.benchmark, view, examples.row), reduction="none")
         weight = examples.weight
         return (each * weight).sum() / weight.sum().clamp_min(1), output.statistics
 
@@ -101,7 +99,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     owner = torch.arange(past)[:, None]
     anywhere = buffer.slots[: past + 1].unique()[None]
 
-    def references(learner: Learner, draw: Draw, view: View) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def references(
+        learner: Learner, draw: Draw, view: View
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients [M, P] and losses [M] of earlier tasks, which of them are held, statistics."""
         memory = learner.memory
         task = memory.task[held]
@@ -119,7 +119,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             part = Reading(*(field[0] for field in examples))
             g, (value, statistics) = take(learner.params, learner.statistics, view, part)
             return g[None], value[None], allowed.any(1), statistics
-        batched = torch.func.vmap(torch.func.grad_and_value(loss, has_aux=True), (None, None, None, 0))
+        batched = torch.func.vmap(
+            torch.func.grad_and_value(loss, has_aux=True), (None, None, None, 0)
+        )
         found, (losses, _) = batched(learner.params, learner.statistics, view, examples)
         return found, losses, allowed.any(1), learner.statistics
 

@@ -18,7 +18,9 @@ def show(conf: Path, groups: list[str]) -> None:
     """Print the choices of each group, `methods` for the folder `method` and so on."""
     console = Console()
     for group in groups:
-        table = Table(title=group, title_justify="left", show_header=False, box=None, pad_edge=False)
+        table = Table(
+            title=group, title_justify="left", show_header=False, box=None, pad_edge=False
+        )
         for path in sorted((conf / group.removesuffix("s")).glob("*.yaml")):
             table.add_row(path.stem, first_comment(path))
         console.print(table)

@@ -21,11 +21,13 @@ def forgetting_matrix(R: Array) -> Array:
     return F
 
 
-def metrics(R: Array, learning: Array | None = None, convention: str = "standard") -> dict[str, float]:
+def metrics(
+    R: Array, learning: Array | None = None, convention: str = "standard"
+) -> dict[str, float]:
     """All metrics of one replica, as fractions.
 
-    learning: [T, B + 1] accuracy on task k after 0..B batches of it, for LCA. With one task BWT, FWT
-    and forgetting are not defined and left out.
+    learning: [T, B + 1] accuracy on task k after 0..B batches of it, for LCA. With one task BWT,
+    FWT and forgetting are not defined and left out.
     """
     T = R.shape[1]
     b, A = R[0], R[1:]

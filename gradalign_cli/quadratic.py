@@ -29,7 +29,8 @@ def lower_bounded_qp(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> Solution
     def solve(free: Tensor) -> Tensor:
         fixed = torch.where(free, 0.0, low)
         matrix = torch.where(free[:, None] & free, P, eye)
-        return torch.linalg.solve_ex(matrix, torch.where(free, -q - P @ fixed, fixed))[0]
+        found: Tensor = torch.linalg.solve_ex(matrix, torch.where(free, -q - P @ fixed, fixed))[0]
+        return found
 
     scale = q.abs().max() + P.abs().max() * (1 + low.abs().max())
     tolerance = 1e-12 * scale.clamp_min(torch.finfo(P.dtype).tiny)

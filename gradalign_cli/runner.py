@@ -88,17 +88,13 @@ def run(
     for task in everything:
         cycle = [make_step(parts, task, engine.gradient, s == 0) for s in range(plan.every)]
         reference, replay = reading_sizes(parts, task)
-        orders = [
-            passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas
-        ]
+        orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
         chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
         uniforms = len(parts.buffer.slots.unique())
         keys = (uniforms if reference else 0, uniforms if replay else 0)
         learned, done = [rows[-1][:, task]], 0
         lrs = [replica.lr for replica in replicas]
-        for draws in chunks(
-            orders, seeds, lrs, task, plan.batch, *keys, plan.lca_batches, chunk
-        ):
+        for draws in chunks(orders, seeds, lrs, task, plan.batch, *keys, plan.lca_batches, chunk):
             learners, trace = engine.run(cycle, learners, draws, views)
             stop_if_diverged(trace.loss, task, done)
             observer.steps(task, done, trace, torch.arange(len(trace.loss)) % plan.every == 0)
@@ -174,16 +170,15 @@ def accuracy(
         for t in tasks:
             task = torch.full((len(replicas),), t)
             rows = torch.stack([replica.stream.test[t] for replica in replicas])
-            count = sum(
-                engine.each(right, learners, views, part, task) for part in rows.split(TEST_BATCH, 1)
-            )
-            columns.append(count / rows.shape[1])
+            counts = [
+                engine.each(right, learners, views, part, task)
+                for part in rows.split(TEST_BATCH, 1)
+            ]
+            columns.append(torch.stack(counts).sum(0) / rows.shape[1])
     return torch.stack(columns, 1)
 
 
-def end_task(
-    parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int
-) -> Learner:
+def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:
     """Let each replica's method and buffer look at the task that has just ended."""
     after = []
     for number, replica in enumerate(replicas):

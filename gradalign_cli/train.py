@@ -116,5 +116,7 @@ def save_config(config: DictConfig, folder: Path) -> None:
     kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(kept, DictConfig)
     with open_dict(kept):
-        kept.hydra = {"run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}}
+        kept.hydra = {
+            "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
+        }
     write_atomically(folder / "config.yaml", OmegaConf.to_yaml(kept))

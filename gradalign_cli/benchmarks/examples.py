@@ -26,11 +26,13 @@ def examples(dataset: Dataset) -> Examples:
     """All images of a dataset as flat rows, the training part first."""
     x = torch.from_numpy(dataset.x).flatten(1)
     rows = torch.arange(len(x))
-    return Examples(x, torch.from_numpy(dataset.y), rows[: dataset.n_train], rows[dataset.n_train :])
+    return Examples(
+        x, torch.from_numpy(dataset.y), rows[: dataset.n_train], rows[dataset.n_train :]
+    )
 
 
 def pixel_mean(found: Examples, centred: bool) -> Tensor | Absent:
-    """The mean training image `[pixels]` in [0, 1], which A-GEM subtracts; absent unless asked for."""
+    """The mean training image `[pixels]` in [0, 1], which A-GEM subtracts; else absent."""
     return found.x[found.train].float().mean(0) / 255 if centred else ()
 
 

@@ -36,10 +36,14 @@ def split(
     superclasses: one task a superclass (CIFAR-100 has 20 of five classes each).
     """
     require(scenario in SCENARIOS, "benchmark.scenario", f"one of {', '.join(SCENARIOS)}", scenario)
-    require(class_order in ("fixed", "drawn"), "benchmark.class_order", "fixed or drawn", class_order)
+    require(
+        class_order in ("fixed", "drawn"), "benchmark.class_order", "fixed or drawn", class_order
+    )
     classes = dataset.classes
     require(
-        isinstance(classes_per_task, int) and 0 < classes_per_task and classes % classes_per_task == 0,
+        isinstance(classes_per_task, int)
+        and classes_per_task > 0
+        and classes % classes_per_task == 0,
         "benchmark.classes_per_task",
         f"a divisor of the {classes} classes of {dataset.name}",
         classes_per_task,

@@ -13,13 +13,13 @@ class Memory(NamedTuple):
     """Rows of the dataset, not pixels: a replica's memory costs bytes.
 
     row, task, position: [capacity] of each slot, row -1 where it is empty;
-    count: [groups] how many examples of each group have arrived so far.
+    arrived: [groups] how many examples of each group have arrived so far.
     """
 
     row: Tensor
     task: Tensor
     position: Tensor
-    count: Tensor
+    arrived: Tensor
 
 
 class Arrivals(NamedTuple):
@@ -69,7 +69,9 @@ def total_capacity(capacity: int, per: str, tasks: int, classes: int) -> int:
     """The number of slots, where `capacity` is given in total, per task or per class of a task."""
     require(per in ("total", "task", "class"), "buffer.per", "total, task or class", per)
     require(
-        isinstance(capacity, int) and capacity > 0, "buffer.capacity", "a positive whole number",
+        isinstance(capacity, int) and capacity > 0,
+        "buffer.capacity",
+        "a positive whole number",
         capacity,
     )
     return capacity * {"total": 1, "task": tasks, "class": tasks * classes}[per]
@@ -80,7 +82,9 @@ def shares(total: int, groups: int) -> list[int]:
     return [total // groups + (group < total % groups) for group in range(groups)]
 
 
-def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, count: Tensor) -> Memory:
+def write(
+    memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, arrived: Tensor
+) -> Memory:
     """Put the kept arrivals `[batch]` into their slots; of two for one slot the later one stays.
 
     All fields are written through one list of distinct slots, so that an example and its task
@@ -99,7 +103,7 @@ def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, count:
         put(memory.row, arrivals.row),
         put(memory.task, arrivals.task),
         put(memory.position, arrivals.position),
-        count,
+        arrived,
     )
 
 

@@ -33,9 +33,9 @@ def insert_newest(
     """Write arrivals to the rings of their groups `[batch]`, first in first out."""
     earlier = rank(group)
     later = rank(group.flip(0)).flip(0)
-    slot = first[group] + (memory.count[group] + earlier) % size[group]
-    count = memory.count.scatter_add(0, group, torch.ones_like(group))
-    return write(memory, slot, later < size[group], arrivals, count)
+    slot = first[group] + (memory.arrived[group] + earlier) % size[group]
+    arrived = memory.arrived.scatter_add(0, group, torch.ones_like(group))
+    return write(memory, slot, later < size[group], arrivals, arrived)
 
 
 def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:

@@ -48,7 +48,7 @@ Arrays = dict[str, np.ndarray]
 def read_npz(path: Path) -> Arrays:
     """The four arrays of an .npz file; DataError names a file that is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as packed:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             missing = [key for key in KEYS if key not in packed]
             if missing:
                 raise DataError(f"{path} must hold {', '.join(KEYS)}, {missing[0]} is missing")

@@ -25,7 +25,7 @@ TORCHVISION = {
 
 
 class Status(NamedTuple):
-    """A dataset as `gradalign data status` shows it; `where` says what is wrong if it is damaged."""
+    """A row of `gradalign data status`; `where` says what is wrong if it is damaged."""
 
     name: str
     found: bool
@@ -156,7 +156,12 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     if not path.exists():
         x = dataset.x[:, 0] if dataset.x.shape[1] == 1 else dataset.x.transpose(0, 2, 3, 1)
         n = dataset.n_train
-        parts = {"x_train": x[:n], "y_train": dataset.y[:n], "x_test": x[n:], "y_test": dataset.y[n:]}
+        parts = {
+            "x_train": x[:n],
+            "y_train": dataset.y[:n],
+            "x_test": x[n:],
+            "y_test": dataset.y[n:],
+        }
         keep(path, parts)
     return path
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
@@ -36,6 +37,6 @@ def eager() -> Engine:
 
     def each(function: Any, *trees: Any) -> Tensor:
         replicas = len(trees[0].params)
-        return stack([function(*(index(t, r) for t in trees)) for r in range(replicas)])
+        return torch.stack([function(*(index(t, r) for t in trees)) for r in range(replicas)])
 
     return Engine("eager", autograd_gradient, run, each)

@@ -14,9 +14,10 @@ Run = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
 
 
 class Engine(NamedTuple):
-    """run: carries learners [R, ...] through a chunk of draws [steps, R, ...], taking the given step
-    functions in turn, and returns them with the traces [steps, R];  each: applies a function of (one learner, one view, other tensors of
-    one replica) to all replicas;  gradient: how the step takes gradients.
+    """run: carries learners [R, ...] through draws [steps, R, ...], taking the given step
+    functions in turn, and returns them with the traces [steps, R];  each: applies a function of
+    (one learner, one view, other tensors of one replica) to all replicas;  gradient: how the step
+    takes gradients.
     """
 
     name: str

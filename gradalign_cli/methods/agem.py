@@ -1,4 +1,4 @@
-"""A-GEM: project out the component against the mean memory gradient (Chaudhry et al. 2019, eq. 11)."""
+"""A-GEM: project out what hurts the mean memory gradient (Chaudhry et al. 2019, eq. 11)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Experience replay: train on the batch together with a batch of memory (Chaudhry et al. 2019, ER)."""
+"""Experience replay: train on new and remembered examples together (Chaudhry et al. 2019)."""
 
 from typing import Any
 

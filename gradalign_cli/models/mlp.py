@@ -26,9 +26,7 @@ def initial(out: int, into: int, init: str, source: Generator) -> list[Tensor]:
     return [kaiming_uniform((out, into), into, source), kaiming_uniform((out,), into, source)]
 
 
-def mlp(
-    widths: Sequence[int], init: str, shape: tuple[int, int, int], outputs: int
-) -> Model:
+def mlp(widths: Sequence[int], init: str, shape: tuple[int, int, int], outputs: int) -> Model:
     """Hidden layers of the given widths between the flattened image and the logits.
 
     init: `xavier` (uniform, zero biases), `truncated_normal` or `torch` (PyTorch's default).

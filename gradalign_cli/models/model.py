@@ -1,5 +1,6 @@
 """What a model is: pure functions of a flat parameter vector and a flat vector of statistics."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,4 +31,5 @@ class Model(NamedTuple):
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:
     """PyTorch's default for linear and convolutional layers: uniform within 1 / sqrt(fan_in)."""
-    return (2 * torch.rand(shape, generator=source) - 1) / fan_in**0.5
+    spread: Tensor = 2 * torch.rand(shape, generator=source) - 1
+    return spread / math.sqrt(fan_in)

@@ -32,18 +32,14 @@ class Norms:
         return out
 
 
-def resnet18(
-    width: int, head_bias: bool, shape: tuple[int, int, int], outputs: int
-) -> Model:
+def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: int) -> Model:
     """Four stages of two basic blocks with width, 2, 4 and 8 times as many filters.
 
     The first convolution is 3 x 3 with stride 1 and there is no max-pooling, as everyone has it on
     CIFAR. `width` 20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
     """
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
-    require(
-        min(shape[1:]) >= 32, "model", "an MLP for images below 32 x 32 pixels", "resnet18"
-    )
+    require(min(shape[1:]) >= 32, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
     convolutions: list[tuple[int, int, int]] = [(width, shape[0], 3)]
     blocks: list[tuple[int, bool]] = []  # stride, whether the shortcut has a convolution
     into = width

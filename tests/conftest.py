@@ -1,0 +1,35 @@
+"""Small benchmarks and networks shared by the tests."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from gradalign_cli.data import Dataset
+
+
+@pytest.fixture
+def tiny() -> Dataset:
+    """Six classes of 4 x 4 images that a linear map can tell apart, 20 + 5 of each."""
+    source = np.random.default_rng(0)
+    centre = source.uniform(40, 215, (6, 1, 4, 4))
+    y = np.arange(150) % 6
+    x = np.clip(centre[y] + source.normal(0, 25, (150, 1, 4, 4)), 0, 255).astype(np.uint8)
+    return Dataset("tiny", x, y.astype(np.int64), 120, 6, None)
+
+
+@pytest.fixture(autouse=True)
+def float64_is_asked_for():
+    """No test may change the default type for the next one."""
+    yield
+    assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Where the real data is promised, a test that skips for want of it has failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.skipped and os.environ.get("GRADALIGN_REQUIRE_DATA"):
+        report.outcome = "failed"

@@ -1,0 +1,102 @@
+import os
+
+import numpy as np
+import pytest
+
+from gradalign_cli.data import data_folder, load, prepare, status
+from gradalign_cli.data.superclasses import CIFAR100_SUPERCLASS, SUPERCLASSES
+from gradalign_cli.errors import DataError
+
+GOOD = {
+    "x_train": np.zeros((4, 5, 6, 3), np.uint8),
+    "y_train": np.array([0, 1, 0, 1]),
+    "x_test": np.ones((2, 5, 6, 3), np.uint8),
+    "y_test": np.array([1, 0]),
+}
+
+
+def test_digits_ship_with_the_package(tmp_path):
+    digits = load("digits", str(tmp_path))
+    assert digits.x.shape == (1797, 1, 8, 8)
+    assert digits.n_train == 1437
+    assert digits.x.max() == 255
+
+
+def test_a_users_own_arrays_are_found_by_name(tmp_path):
+    np.savez(tmp_path / "mine.npz", **GOOD)
+    mine = load("mine", str(tmp_path))
+    assert mine.x.shape == (6, 3, 5, 6)
+    assert mine.y.tolist() == [0, 1, 0, 1, 1, 0]
+    assert "mine" in [row.name for row in status(str(tmp_path)) if row.found]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"x_train": GOOD["x_train"].astype(float)}, "x_train must be uint8"),
+        ({"y_train": np.array([0, 1, 0])}, "y_train must be one whole number"),
+        ({"y_test": np.array([2, 0])}, "labels must be 0 to 2"),
+        ({"y_train": np.array([0, -1, 0, 1])}, "labels must be"),
+        ({"x_test": np.ones((2, 5, 5, 3), np.uint8)}, "must have one shape"),
+    ],
+)
+def test_a_wrong_array_is_named(change, sentence, tmp_path):
+    np.savez(tmp_path / "mine.npz", **(GOOD | change))
+    with pytest.raises(DataError, match=sentence) as error:
+        load("mine", str(tmp_path))
+    assert str(tmp_path / "mine.npz") in str(error.value)
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    np.savez(tmp_path / "mine.npz", **GOOD)
+    whole = (tmp_path / "mine.npz").read_bytes()
+    for length in (0, 10, len(whole) // 2, len(whole) - 5):
+        (tmp_path / "mine.npz").write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"mine\.npz"):
+            load("mine", str(tmp_path))
+
+
+def test_a_wrong_count_under_a_known_name_is_refused(tmp_path):
+    np.savez(tmp_path / "mnist.npz", **GOOD)
+    with pytest.raises(DataError, match="mnist must be"):
+        load("mnist", str(tmp_path))
+
+
+def test_a_failed_download_says_where_it_looked_and_what_to_do(tmp_path, monkeypatch):
+    import torchvision
+
+    def no_network(*_, **__):
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr(torchvision.datasets, "CIFAR10", no_network)
+    with pytest.raises(DataError, match=r"cifar10\.npz.*no network.*GRADALIGN_DATA"):
+        load("cifar10", str(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prepare_keeps_arrays_that_load_the_same(tmp_path):
+    path = prepare("digits", str(tmp_path))
+    assert path == tmp_path / "digits.npz"
+    kept, packaged = load("digits", str(tmp_path)), load("digits", str(tmp_path / "empty"))
+    assert np.array_equal(kept.x, packaged.x)
+    assert np.array_equal(kept.y, packaged.y)
+
+
+def test_the_folder_comes_from_the_argument_then_the_environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("GRADALIGN_DATA", str(tmp_path / "b"))
+    assert data_folder(str(tmp_path / "a")) == tmp_path / "a"
+    assert data_folder(None) == tmp_path / "b"
+
+
+def test_each_superclass_has_five_classes():
+    assert np.bincount(CIFAR100_SUPERCLASS).tolist() == [5] * 20
+    assert CIFAR100_SUPERCLASS[0] == list(SUPERCLASSES).index("fruit and vegetables")  # apple
+    assert CIFAR100_SUPERCLASS[99] == list(SUPERCLASSES).index("non-insect invertebrates")  # worm
+    assert CIFAR100_SUPERCLASS[52] == list(SUPERCLASSES).index("trees")  # oak
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mnist", (1, 28, 28)), ("cifar100", (3, 32, 32))])
+def test_the_real_arrays_pass_every_check(name, shape):
+    if not (data_folder(None) / f"{name}.npz").exists():
+        pytest.skip(f"{name}.npz is not in the data folder ({os.environ.get('GRADALIGN_DATA')})")
+    assert load(name).x.shape[1:] == shape
