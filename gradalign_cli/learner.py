@@ -5,14 +5,14 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, View, images, labels, mask
-from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Reading, read
+from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, mask, show
+from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, read
 from gradalign_cli.draws import Draw
-from gradalign_cli.methods.method import Method
-from gradalign_cli.models.model import Model
+from gradalign_cli.methods.method import Method, cross_entropy
+from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
+from gradalign_cli.trees import index, take, tree_map
 from gradalign_cli.vectors import Gradient
 
 
@@ -56,20 +56,20 @@ class Parts(NamedTuple):
 Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
 
 
-def make_loss(parts: Parts) -> Callable[[Tensor, Tensor, View, Reading], tuple[Tensor, Tensor]]:
-    """(params, statistics, view, examples) -> (mean cross-entropy of the weighted, statistics)."""
+def make_network(model: Model, training: bool) -> Network:
+    """The model on examples, with the logits that do not count at minus infinity."""
 
-    def loss(
-        params: Tensor, statistics: Tensor, view: View, examples: Reading
-    ) -> tuple[Tensor, Tensor]:
-        x = images(parts.benchmark, view, examples.row, examples.task)
-        output = parts.model.apply(params, statistics, x, True)
-        logits = mask(output.logits, view, examples.task)
-        each = cross_entropy(logits, labels(parts.benchmark, view, examples.row), reduction="none")
-        weight = examples.weight
-        return (each * weight).sum() / weight.sum().clamp_min(1), output.statistics
+    def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
+        output = model.apply(params, statistics, examples.x, training)
+        return output._replace(logits=mask(output.logits, examples.visible))
 
-    return loss
+    return network
+
+
+def nothing(examples: Examples) -> Examples:
+    """Examples built like these, none of them."""
+    none: Examples = tree_map(lambda field: field[:0], examples)
+    return none
 
 
 def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     measure: whether the angles are measured too, which costs a few passes over the parameters.
     """
     benchmark, model, method, buffer, optimizer, _ = parts
-    loss = make_loss(parts)
+    network = make_network(model, training=True)
     reference_size, replay_size = reading_sizes(parts, past)
     refers = reference_size > 0
     per_task = method.references == "per_task"
@@ -99,57 +99,56 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     owner = torch.arange(past)[:, None]
     anywhere = buffer.slots[: past + 1].unique()[None]
 
+    def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+        output = network(params, statistics, examples)
+        return cross_entropy(output.logits, examples), output.statistics
+
     def references(
         learner: Learner, draw: Draw, view: View
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients [M, P] and losses [M] of earlier tasks, which of them are held, statistics."""
         memory = learner.memory
-        task = memory.task[held]
-        allowed = (memory.row[held] >= 0) & (task == owner if per_task else task < past)
-        examples = read(memory, held, allowed, reference_size, draw.reference)
-        take = gradient(loss)
-        if model.convolutional:  # one after the other, as the running statistics move
-            found, losses, statistics = [], [], learner.statistics
-            for part in zip(*examples, strict=True):
-                g, (value, statistics) = take(learner.params, statistics, view, Reading(*part))
-                found.append(g)
-                losses.append(value)
-            return torch.stack(found), torch.stack(losses), allowed.any(1), statistics
-        if len(held) == 1:
-            part = Reading(*(field[0] for field in examples))
-            g, (value, statistics) = take(learner.params, learner.statistics, view, part)
-            return g[None], value[None], allowed.any(1), statistics
-        batched = torch.func.vmap(
-            torch.func.grad_and_value(loss, has_aux=True), (None, None, None, 0)
-        )
-        found, (losses, _) = batched(learner.params, learner.statistics, view, examples)
-        return found, losses, allowed.any(1), learner.statistics
+        task = take(memory.task, held)
+        allowed = (take(memory.row, held) >= 0) & (task == owner if per_task else task < past)
+        row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
+        # all examples read for a task are its own, and one map of pixels serves them all
+        examples = show(benchmark, view, row, owner if per_task else task, weight)
+        if not model.convolutional and len(held) > 1:
+            batched = torch.func.vmap(torch.func.grad_and_value(loss, has_aux=True), (None, None, 0))
+            found, (losses, _) = batched(learner.params, learner.statistics, examples)
+            return found, losses, allowed.any(1), learner.statistics
+        # one after the other, as the running statistics move
+        gradients, values, statistics = [], [], learner.statistics
+        for m in range(len(held)):
+            one = index(examples, m)
+            g, (value, statistics) = gradient(loss)(learner.params, statistics, one)
+            gradients.append(g)
+            values.append(value)
+        return torch.stack(gradients), torch.stack(values), allowed.any(1), statistics
+
+    def replayed(memory: Memory, draw: Draw, view: View) -> Examples:
+        """A batch of the whole memory."""
+        allowed = take(memory.row, anywhere) >= 0
+        reading = read(memory, anywhere, allowed, replay_size, draw.replay)
+        return show(benchmark, view, *index(reading, 0))
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         params, statistics, state = learner.params, learner.statistics, learner.method
         refs, ref_losses, seen = params.new_zeros(0, len(params)), params[:0], params[:0] > 0
         if refers:
             refs, ref_losses, seen, statistics = references(learner, draw, view)
-        replay = Reading(*(draw.rows[:0],) * 2, params[:0])
-        if replay_size:
-            memory = learner.memory
-            allowed = memory.row[anywhere] >= 0
-            found = read(memory, anywhere, allowed, replay_size, draw.replay)
-            replay = Reading(*(field[0] for field in found))
-        batch = Reading(draw.rows, draw.task, torch.ones_like(draw.insert))
+        batch = show(benchmark, view, draw.rows, draw.task, torch.ones_like(draw.insert))
+        replay = replayed(learner.memory, draw, view) if replay_size else nothing(batch)
 
         def objective(params: Tensor) -> tuple[Tensor, Tensor]:
-            def on(params: Tensor, examples: Reading) -> tuple[Tensor, Tensor]:
-                return loss(params, statistics, view, examples)
-
-            return method.objective(on, params, batch, replay, state)
+            return method.objective(network, params, statistics, batch, replay, state)
 
         g, (value, statistics) = gradient(objective)(params)
         direction = g
         if refers or method.references == "nothing":
             direction, state = method.align(g, refs, seen, state)
         change, optimizer_state = optimizer.update(direction, learner.optimizer, params, draw.lr)
-        position = view.position[benchmark.y[draw.rows]]
+        position = take(view.position, take(benchmark.y, draw.rows))
         arrivals = Arrivals(draw.rows, draw.task, position, draw.insert)
         memory = buffer.insert(learner.memory, arrivals)
         after = Learner(params + change, statistics, optimizer_state, state, memory)
@@ -164,12 +163,12 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         direction: Tensor,
         change: Tensor,
     ) -> Trace:
-        nothing = torch.full_like(value, torch.nan)
+        unknown = torch.full_like(value, torch.nan)
         if not measure:
-            return Trace(value, *(nothing,) * 5)
+            return Trace(value, *(unknown,) * 5)
         ratio = direction.norm() / g.norm()
         if not refers:
-            return Trace(value, nothing, nothing, nothing, ratio, nothing)
+            return Trace(value, unknown, unknown, unknown, ratio, unknown)
         dots = refs @ g
         cosines = torch.where(seen, dots / (refs.norm(dim=1) * g.norm()), torch.inf)
         any_seen = seen.any()
@@ -177,6 +176,6 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         violated = ((dots < 0) & seen).any().to(value.dtype)
         broken = ((refs @ change > 0) & seen).any().to(value.dtype)
         found = (held_loss, cosines.min(), violated, ratio, broken)
-        return Trace(value, *(torch.where(any_seen, part, nothing) for part in found))
+        return Trace(value, *(torch.where(any_seen, part, unknown) for part in found))
 
     return step

@@ -1,54 +1,88 @@
 """A small convex quadratic program with lower bounds, solved without branches on tensors."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 
 class Solution(NamedTuple):
-    """v: [M] the minimiser;  residual: [] how far v is from satisfying the KKT conditions."""
+    """v: [..., M] the minimiser;  residual: [...] how far v is from satisfying the KKT
+    conditions."""
 
     v: Tensor
     residual: Tensor
 
 
 def lower_bounded_qp(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> Solution:
-    """argmin_v 1/2 v'Pv + q'v subject to v >= low, for positive definite P [M, M] in float64.
+    """argmin_v 1/2 v'Pv + q'v subject to v >= low, for positive definite P [..., M, M] in float64.
 
     Block principal pivoting (Portugal, Judice & Vicente 1994): guess which bounds are active, solve
     the rest, exchange all that are on the wrong side; when that does not lessen their number three
-    times running, exchange only the last of them, which cannot cycle (Murty 1974). The number of
-    pivots is fixed, so that the step can be captured and batched. The residual is the largest of
-    the violations of v >= low, of a non-negative multiplier, and of complementary slackness.
+    times running, exchange only the last of them, which cannot cycle (Murty 1974). The residual is
+    the largest of the violations of v >= low, of a non-negative multiplier, and of complementary
+    slackness, after at most `pivots` exchanges.
     """
-    size = len(q)
+    return Solution(*_Pivoting.apply(P, q, low, pivots))
+
+
+class _Pivoting(torch.autograd.Function):
+    """One opaque operation, so that under vmap too the pivots can end when all are solved."""
+
+    @staticmethod
+    def forward(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
+        return _pivoting(P, q, low, pivots)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        ctx.mark_non_differentiable(*output)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
+        *tensors, pivots = arguments
+        batched = [
+            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+            for tensor, dim in zip(tensors, in_dims, strict=False)
+        ]
+        return _Pivoting.apply(*batched, pivots), (0, 0)
+
+
+def _pivoting(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
+    size = q.shape[-1]
     eye = torch.eye(size, dtype=P.dtype, device=P.device)
     places = torch.arange(size, device=P.device)
 
+    def times(v: Tensor) -> Tensor:
+        return (P @ v[..., None])[..., 0]
+
     def solve(free: Tensor) -> Tensor:
         fixed = torch.where(free, 0.0, low)
-        matrix = torch.where(free[:, None] & free, P, eye)
-        found: Tensor = torch.linalg.solve_ex(matrix, torch.where(free, -q - P @ fixed, fixed))[0]
+        matrix = torch.where(free[..., None] & free[..., None, :], P, eye)
+        right = torch.where(free, -q - times(fixed), fixed)
+        found: Tensor = torch.linalg.solve_ex(matrix, right)[0]
         return found
 
-    scale = q.abs().max() + P.abs().max() * (1 + low.abs().max())
+    largest = low.abs().amax(-1, keepdim=True)
+    scale = q.abs().amax(-1, keepdim=True) + P.abs().amax((-2, -1))[..., None] * (1 + largest)
     tolerance = 1e-12 * scale.clamp_min(torch.finfo(P.dtype).tiny)
-    free = torch.ones(size, dtype=torch.bool, device=P.device)
-    fewest = torch.full((), size + 1, device=P.device)
-    patience = torch.full((), 3, device=P.device)
+    free = torch.ones_like(q, dtype=torch.bool)
+    fewest = torch.full_like(q[..., :1], size + 1)
+    patience = torch.full_like(fewest, 3)
     v = solve(free)
     for _ in range(pivots):
-        multiplier = P @ v + q
+        multiplier = times(v) + q
         wrong = torch.where(free, v < low - tolerance, multiplier < -tolerance)
-        count = wrong.sum()
+        # looking at a tensor costs nothing on a CPU; elsewhere it would wait for the device, and
+        # a captured step must not depend on it
+        if wrong.is_cpu and not wrong.any():
+            break
+        count = wrong.sum(-1, keepdim=True).to(fewest.dtype)
         better = count < fewest
         fewest = torch.minimum(count, fewest)
-        patience = torch.where(better, 3, patience - 1)
-        last = places == torch.where(wrong, places, -1).max()
+        patience = torch.where(better, 3.0, patience - 1)
+        last = places == torch.where(wrong, places, -1).amax(-1, keepdim=True)
         free = free ^ torch.where(patience > 0, wrong, wrong & last)
         v = solve(free)
-    multiplier = P @ v + q
+    multiplier = times(v) + q
     gap = torch.minimum(v - low, multiplier / scale)
-    residual = torch.maximum((low - v).max(), gap.abs().max())
-    return Solution(v, residual)
+    return v, torch.maximum((low - v).amax(-1), gap.abs().amax(-1))

@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Stream, View, images, labels, mask
+from gradalign_cli.benchmarks.benchmark import Stream, View, show
 from gradalign_cli.buffers.buffer import Selection
 from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import Learner, Parts, Trace, make_step, reading_sizes
-from gradalign_cli.methods.method import Method, Probe
+from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, reading_sizes
+from gradalign_cli.methods.method import Method, Probe, cross_entropy
 from gradalign_cli.trees import index, stack
 
 TEST_BATCH = 2000
@@ -158,17 +158,17 @@ def accuracy(
 ) -> Tensor:
     """Accuracy [R, tasks] on the whole test set of each task, as a fraction of its examples."""
 
+    network = make_network(parts.model, training=False)
+
     def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
-        tasks = task.expand_as(rows)
-        x = images(parts.benchmark, view, rows, tasks)
-        output = parts.model.apply(learner.params, learner.statistics, x, False)
-        guess = mask(output.logits, view, tasks).argmax(1)
-        return (guess == labels(parts.benchmark, view, rows)).sum()
+        examples = show(parts.benchmark, view, rows, task, task)
+        guess = network(learner.params, learner.statistics, examples).logits.argmax(1)
+        return (guess == examples.label).sum()
 
     columns = []
     with torch.no_grad():
         for t in tasks:
-            task = torch.full((len(replicas),), t)
+            task = torch.full((len(replicas), 1), t)
             rows = torch.stack([replica.stream.test[t] for replica in replicas])
             counts = [
                 engine.each(right, learners, views, part, task)
@@ -197,12 +197,11 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
 def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Probe:
     """What the replica's method may ask of its network about the ended task."""
 
+    network, own = make_network(parts.model, training=False), torch.tensor([task])
+
     def loss(params: Tensor, rows: Tensor) -> Tensor:
-        tasks = torch.full_like(rows, task)
-        x = images(parts.benchmark, view, rows, tasks)
-        logits = parts.model.apply(params, learner.statistics, x, False).logits
-        target = labels(parts.benchmark, view, rows)
-        return torch.nn.functional.cross_entropy(mask(logits, view, tasks), target)
+        examples = show(parts.benchmark, view, rows, own, torch.ones_like(rows))
+        return cross_entropy(network(params, learner.statistics, examples).logits, examples)
 
     one: Callable[[Tensor, Tensor], Tensor] = torch.func.grad(loss)
 
@@ -218,10 +217,12 @@ def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) 
     position = view.position[parts.benchmark.y[rows]]
     if not parts.buffer.wants_features:
         return Selection(rows, position, learner.params.new_zeros(len(rows), 0))
-    found = []
+    network, own = make_network(parts.model, training=False), torch.tensor([task])
     with torch.no_grad():
-        for part in rows.split(TEST_BATCH):
-            x = images(parts.benchmark, view, part, torch.full_like(part, task))
-            output = parts.model.apply(learner.params, learner.statistics, x, False)
-            found.append(output.features)
+        found = [
+            network(
+                learner.params, learner.statistics, show(parts.benchmark, view, part, own, part)
+            ).features
+            for part in rows.split(TEST_BATCH)
+        ]
     return Selection(rows, position, torch.cat(found))

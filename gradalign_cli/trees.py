@@ -24,3 +24,8 @@ def stack(trees: Sequence[Any]) -> Any:
 def index(tree: Any, position: int) -> Any:
     """Take one entry of the leading dimension of every tensor."""
     return tree_map(lambda tensor: tensor[position], tree)
+
+
+def take(field: Tensor, index: Tensor) -> Tensor:
+    """field[index] along the first dimension, several times faster on a CPU for many rows."""
+    return field.index_select(0, index.flatten()).view(*index.shape, *field.shape[1:])

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.trees import take
+
 Absent = tuple[()]  # an optional tensor that is not there; `None` would not pass through vmap
 
 
@@ -55,24 +57,34 @@ class Benchmark(NamedTuple):
     stream: Callable[[int], Stream]
 
 
-def images(benchmark: Benchmark, view: View, rows: Tensor, task: Tensor) -> Tensor:
-    """Network input `[n, channels, height, width]` of rows `[n]`, as their tasks `[n]` see them."""
-    x = benchmark.x[rows]
+class Examples(NamedTuple):
+    """Examples as the network meets them.
+
+    x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
+    that count, or absent;  weight: [n] 1, or 0 for what only fills a place.
+    """
+
+    x: Tensor
+    label: Tensor
+    visible: Tensor | Absent
+    weight: Tensor
+
+
+def show(benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Tensor) -> Examples:
+    """The examples of rows [..., n] as tasks [..., n] (or [..., 1]) see them."""
+    x = take(benchmark.x, row)
     if isinstance(view.pixels, Tensor):
-        x = x.gather(1, view.pixels[task])
+        x = x.gather(-1, take(view.pixels, task).expand(*row.shape, -1))
     x = x / 255
     if isinstance(benchmark.offset, Tensor):
         x = x - benchmark.offset
-    return x.view(-1, *benchmark.shape)
+    visible = view.visible
+    if isinstance(visible, Tensor):
+        visible = take(visible, task).expand(*row.shape, -1)
+    label = take(view.label, take(benchmark.y, row))
+    return Examples(x.view(*row.shape, *benchmark.shape), label, visible, weight)
 
 
-def labels(benchmark: Benchmark, view: View, rows: Tensor) -> Tensor:
-    """The logit `[n]` that is right for each of the rows `[n]`."""
-    return view.label[benchmark.y[rows]]
-
-
-def mask(logits: Tensor, view: View, task: Tensor) -> Tensor:
-    """Logits `[n, outputs]` with those that a task may not use at minus infinity."""
-    if isinstance(view.visible, Tensor):
-        return logits.masked_fill(~view.visible[task], -torch.inf)
-    return logits
+def mask(logits: Tensor, visible: Tensor | Absent) -> Tensor:
+    """Logits `[n, outputs]` with those that do not count at minus infinity."""
+    return logits.masked_fill(~visible, -torch.inf) if isinstance(visible, Tensor) else logits

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
+from gradalign_cli.trees import take
 
 
 class Memory(NamedTuple):
@@ -127,9 +128,9 @@ def read(memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Ten
     read and the rest repeats one of them at weight 0.
     """
     if size < slots.shape[1]:
-        chosen = torch.where(allowed, uniform[slots], -1.0).topk(size, dim=1).indices
+        chosen = torch.where(allowed, take(uniform, slots), -1.0).topk(size, dim=1).indices
         slots, allowed = slots.gather(1, chosen), allowed.gather(1, chosen)
     stand_in = slots.gather(1, allowed.long().argmax(1, keepdim=True))
     slots = torch.where(allowed, slots, stand_in)
-    row, task = memory.row[slots], memory.task[slots]
+    row, task = take(memory.row, slots), take(memory.task, slots)
     return Reading(row.clamp_min(0), task.clamp_min(0), allowed.float())

@@ -14,7 +14,7 @@ def agem() -> Method:
     def align(g: Tensor, refs: Tensor, seen: Tensor, state: Any) -> tuple[Tensor, Any]:
         r = refs[0]
         dot = r @ g
-        scale = guarded_ratio(dot, r @ r)
-        return torch.where((dot < 0) & seen[0], g - scale * r, g), state
+        scale = torch.where((dot < 0) & seen[0], guarded_ratio(dot, r @ r), 0.0)
+        return torch.addcmul(g, r, scale, value=-1), state
 
     return Method(align, references="pooled")

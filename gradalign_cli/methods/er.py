@@ -5,8 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.buffers.buffer import Reading
-from gradalign_cli.methods.method import Loss, Method, keep_gradient
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.methods.method import Method, batch_loss, keep_gradient
+from gradalign_cli.models.model import Network
+from gradalign_cli.trees import tree_map
 
 
 def er() -> Method:
@@ -16,9 +18,14 @@ def er() -> Method:
     """
 
     def objective(
-        loss: Loss, params: Tensor, batch: Reading, memory: Reading, state: Any
+        network: Network,
+        params: Tensor,
+        statistics: Tensor,
+        batch: Examples,
+        memory: Examples,
+        state: Any,
     ) -> tuple[Tensor, Tensor]:
-        both = Reading(*(torch.cat([new, old]) for new, old in zip(batch, memory, strict=True)))
-        return loss(params, both)
+        both = tree_map(lambda new, old: torch.cat([new, old]), batch, memory)
+        return batch_loss(network, params, statistics, both, memory, state)
 
     return Method(keep_gradient, objective=objective, replays=True)

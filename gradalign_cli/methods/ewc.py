@@ -8,9 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.buffers.buffer import Reading
+from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Loss, Method, Probe, guarded_ratio, keep_gradient
+from gradalign_cli.methods.method import Method, Probe, batch_loss, guarded_ratio, keep_gradient
+from gradalign_cli.models.model import Network
 
 FISHERS = ("sample", "batch")
 
@@ -51,9 +52,14 @@ def ewc(
         return EWCState(*numbers, torch.zeros_like(params), torch.zeros_like(params))
 
     def objective(
-        loss: Loss, params: Tensor, batch: Reading, memory: Reading, state: EWCState
+        network: Network,
+        params: Tensor,
+        statistics: Tensor,
+        batch: Examples,
+        memory: Examples,
+        state: EWCState,
     ) -> tuple[Tensor, Tensor]:
-        value, statistics = loss(params, batch)
+        value, statistics = batch_loss(network, params, statistics, batch, memory, state)
         distance = params - state.anchor
         return value + state.strength / 2 * (state.importance * distance) @ distance, statistics
 

@@ -5,11 +5,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from gradalign_cli.buffers.buffer import Reading
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.models.model import Network
 
-Loss = Callable[[Tensor, Reading], tuple[Tensor, Tensor]]
-Objective = Callable[[Loss, Tensor, Reading, Reading, Any], tuple[Tensor, Tensor]]
+Objective = Callable[[Network, Tensor, Tensor, Examples, Examples, Any], tuple[Tensor, Tensor]]
 
 
 class Probe(NamedTuple):
@@ -25,11 +26,23 @@ class Probe(NamedTuple):
     mean_gradient: Callable[[Tensor], Tensor]
 
 
+def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
+    """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
+    each = functional.cross_entropy(logits, examples.label, reduction="none")
+    return (each * examples.weight).sum() / examples.weight.sum().clamp_min(1)
+
+
 def batch_loss(
-    loss: Loss, params: Tensor, batch: Reading, memory: Reading, state: Any
+    network: Network,
+    params: Tensor,
+    statistics: Tensor,
+    batch: Examples,
+    memory: Examples,
+    state: Any,
 ) -> tuple[Tensor, Tensor]:
     """The objective of fine-tuning: the mean cross-entropy of the batch."""
-    return loss(params, batch)
+    output = network(params, statistics, batch)
+    return cross_entropy(output.logits, batch), output.statistics
 
 
 class Method(NamedTuple):
@@ -40,7 +53,8 @@ class Method(NamedTuple):
     references: what `refs` are: nothing (M = 0), the gradient of a memory batch of all earlier
                 tasks (pooled, M = 1), or of each earlier task (per_task). While there is no
                 earlier task, `align` is not asked and the direction is g.
-    objective:  what the gradient is taken of.
+    objective:  (network, params, statistics [S], batch, memory, state) -> (value [], statistics):
+                what the gradient is taken of.
     replays:    whether the objective reads a batch of the whole memory.
     init:       (params) -> state, a tuple of tensors of fixed shapes; numbers that may differ
                 between replicas live in it.

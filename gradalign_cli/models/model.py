@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from gradalign_cli.benchmarks.benchmark import Examples
+
 
 class Output(NamedTuple):
     """logits: [n, outputs];  features: [n, F] before the last layer;  statistics: [S] after."""
@@ -14,6 +16,9 @@ class Output(NamedTuple):
     logits: Tensor
     features: Tensor
     statistics: Tensor
+
+
+Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P] and statistics [S]
 
 
 class Model(NamedTuple):
