@@ -21,8 +21,10 @@ OmegaConf.register_new_resolver("unique", lambda: os.urandom(3).hex(), use_cache
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def job(config: DictConfig) -> None:
     """One run in the folder Hydra made for it."""
+    from gradalign_cli.allocator import keep_freed_memory
     from gradalign_cli.train import train
 
+    keep_freed_memory()
     try:
         train(config, Path(HydraConfig.get().runtime.output_dir), Console())
     except UserError as error:

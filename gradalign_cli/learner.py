@@ -15,6 +15,8 @@ from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.trees import index, take, tree_map
 from gradalign_cli.vectors import Gradient
 
+ROUNDING = 1e-4  # cosine that a float32 projection may leave
+
 
 class Learner(NamedTuple):
     """All that changes in training: params [P], statistics [S], and three states."""
@@ -31,7 +33,8 @@ class Trace(NamedTuple):
 
     loss: the objective;  ref_loss: mean loss on the memory;  cosine: the smallest between g and a
     reference;  violated: 1 if a dot product of g and a reference is negative;  norm_ratio:
-    |direction| / |g|;  broken: 1 if the applied change has a positive dot product with a reference.
+    |direction| / |g|;  broken: 1 if the applied change has a positive dot product with a reference, beyond
+    rounding.
     """
 
     loss: Tensor
@@ -174,7 +177,8 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         any_seen = seen.any()
         held_loss = torch.where(seen, ref_losses, 0.0).sum() / seen.sum()
         violated = ((dots < 0) & seen).any().to(value.dtype)
-        broken = ((refs @ change > 0) & seen).any().to(value.dtype)
+        harm = refs @ change > ROUNDING * refs.norm(dim=1) * change.norm()
+        broken = (harm & seen).any().to(value.dtype)
         found = (held_loss, cosines.min(), violated, ratio, broken)
         return Trace(value, *(torch.where(any_seen, part, unknown) for part in found))
 

@@ -17,8 +17,8 @@ class Solution(NamedTuple):
 def lower_bounded_qp(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> Solution:
     """argmin_v 1/2 v'Pv + q'v subject to v >= low, for positive definite P [..., M, M] in float64.
 
-    Block principal pivoting (Portugal, Judice & Vicente 1994): guess which bounds are active, solve
-    the rest, exchange all that are on the wrong side; when that does not lessen their number three
+    Block principal pivoting (Portugal, Judice & Vicente 1994): guess which bounds are active (those
+    that push outwards at v = low), solve the rest, exchange all that are on the wrong side; when that does not lessen their number three
     times running, exchange only the last of them, which cannot cycle (Murty 1974). The residual is
     the largest of the violations of v >= low, of a non-negative multiplier, and of complementary
     slackness, after at most `pivots` exchanges.
@@ -65,7 +65,7 @@ def _pivoting(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, T
     largest = low.abs().amax(-1, keepdim=True)
     scale = q.abs().amax(-1, keepdim=True) + P.abs().amax((-2, -1))[..., None] * (1 + largest)
     tolerance = 1e-12 * scale.clamp_min(torch.finfo(P.dtype).tiny)
-    free = torch.ones_like(q, dtype=torch.bool)
+    free = times(low) + q < 0
     fewest = torch.full_like(q[..., :1], size + 1)
     patience = torch.full_like(fewest, 3)
     v = solve(free)

@@ -14,13 +14,13 @@ class Memory(NamedTuple):
     """Rows of the dataset, not pixels: a replica's memory costs bytes.
 
     row, task, position: [capacity] of each slot, row -1 where it is empty;
-    arrived: [groups] how many examples of each group have arrived so far.
+    counts: the policy's own counters, such as how many examples of each group have arrived.
     """
 
     row: Tensor
     task: Tensor
     position: Tensor
-    arrived: Tensor
+    counts: Tensor
 
 
 class Arrivals(NamedTuple):
@@ -55,10 +55,10 @@ class Buffer(NamedTuple):
     wants_features: bool = False
 
 
-def empty(capacity: int, groups: int) -> Memory:
-    """A memory of empty slots."""
+def empty(capacity: int, *counters: int) -> Memory:
+    """A memory of empty slots, with counters of the given shape at zero."""
     none = torch.full((capacity,), -1)
-    return Memory(none, none.clone(), none.clone(), torch.zeros(groups, dtype=torch.long))
+    return Memory(none, none.clone(), none.clone(), torch.zeros(counters, dtype=torch.long))
 
 
 def unchanged(memory: Memory, *_: object) -> Memory:
@@ -84,7 +84,7 @@ def shares(total: int, groups: int) -> list[int]:
 
 
 def write(
-    memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, arrived: Tensor
+    memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts: Tensor
 ) -> Memory:
     """Put the kept arrivals `[batch]` into their slots; of two for one slot the later one stays.
 
@@ -104,13 +104,24 @@ def write(
         put(memory.row, arrivals.row),
         put(memory.task, arrivals.task),
         put(memory.position, arrivals.position),
-        arrived,
+        counts,
     )
 
 
 def rank(group: Tensor) -> Tensor:
     """How many earlier entries of `[batch]` belong to the same group."""
     return (group[:, None] == group).tril(-1).sum(1)
+
+
+def fill(memory: Memory, slots: Tensor, selection: Selection, chosen: Tensor, task: int) -> Memory:
+    """Put the chosen examples of an ended task into the first of `slots`, as many as fit."""
+    chosen = chosen[: len(slots)]
+    slots = slots[: len(chosen)]
+    return memory._replace(
+        row=memory.row.index_copy(0, slots, selection.row[chosen]),
+        task=memory.task.index_fill(0, slots, task),
+        position=memory.position.index_copy(0, slots, selection.position[chosen]),
+    )
 
 
 class Reading(NamedTuple):

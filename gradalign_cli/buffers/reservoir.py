@@ -18,10 +18,10 @@ def reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
     total = total_capacity(capacity, per, tasks, classes)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        number = memory.arrived + torch.arange(len(arrivals.row), device=arrivals.row.device)
+        number = memory.counts + torch.arange(len(arrivals.row), device=arrivals.row.device)
         drawn = (arrivals.uniform.double() * (number + 1)).long()
         slot = torch.where(number < total, number, drawn)
-        arrived = memory.arrived + len(arrivals.row)
-        return write(memory, slot.clamp_max(total), slot < total, arrivals, arrived)
+        counts = memory.counts + len(arrivals.row)
+        return write(memory, slot.clamp_max(total), slot < total, arrivals, counts)
 
     return Buffer(lambda: empty(total, 1), insert, unchanged, torch.arange(total).expand(tasks, -1))

@@ -27,27 +27,33 @@ def rings(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
     return size, size.cumsum(0) - size
 
 
+def owned_slots(size: Tensor) -> Tensor:
+    """The slots [T, widest] of tasks that own `size` [T] of them each, one after the other.
+
+    A task with one slot fewer than the widest is given its neighbour's first slot too, which the
+    reading leaves out because its task is another. (The last task is nobody's earlier task.)
+    """
+    slots = (size.cumsum(0) - size)[:, None] + torch.arange(int(size.max()))
+    return slots.clamp_max(int(size.sum()) - 1)
+
+
 def insert_newest(
     memory: Memory, arrivals: Arrivals, group: Tensor, size: Tensor, first: Tensor
 ) -> Memory:
     """Write arrivals to the rings of their groups `[batch]`, first in first out."""
     earlier = rank(group)
     later = rank(group.flip(0)).flip(0)
-    slot = first[group] + (memory.arrived[group] + earlier) % size[group]
-    arrived = memory.arrived.scatter_add(0, group, torch.ones_like(group))
-    return write(memory, slot, later < size[group], arrivals, arrived)
+    slot = first[group] + (memory.counts[group] + earlier) % size[group]
+    counts = memory.counts.scatter_add(0, group, torch.ones_like(group))
+    return write(memory, slot, later < size[group], arrivals, counts)
 
 
 def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
     """One ring a task."""
     total = total_capacity(capacity, per, tasks, classes)
     size, first = rings(total, tasks)
-    widest = int(size.max())
-    # a task with one slot fewer reads its last slot twice at most: the second is its neighbour's,
-    # which the reading leaves out because its task is another
-    slots = (first[:, None] + torch.arange(widest)).clamp_max(total - 1)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         return insert_newest(memory, arrivals, arrivals.task, size, first)
 
-    return Buffer(lambda: empty(total, tasks), insert, unchanged, slots)
+    return Buffer(lambda: empty(total, tasks), insert, unchanged, owned_slots(size))

@@ -36,17 +36,17 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         return GEMState(params.new_tensor(margin), params.new_tensor(eps), params.new_zeros(()))
 
     def align(g: Tensor, refs: Tensor, seen: Tensor, state: GEMState) -> tuple[Tensor, GEMState]:
-        G = torch.where(seen[:, None], refs, 0.0)
-        gram, dots = (G @ G.T).double(), (G @ g).double()
+        gram = torch.where(seen[:, None] & seen, refs @ refs.T, 0.0).double()
+        dots = torch.where(seen, refs @ g, 0.0).double()
         conflict = (dots < 0).any()
         ridge = state.eps.double() * (gram.diagonal().mean() if scaled else 1.0)
         size = torch.maximum(gram.diagonal().max() + ridge, ridge.new_tensor(1e-300))
-        eye = torch.eye(len(G), dtype=gram.dtype, device=gram.device)
+        eye = torch.eye(len(refs), dtype=gram.dtype, device=gram.device)
         P = (gram + ridge * eye) / size  # the minimiser does not change with the scale
-        P = torch.where(seen[:, None] & seen, P, eye)
+        P = torch.where(seen[:, None], P, eye)
         low = torch.where(seen, state.margin.double(), 0.0)
         v, residual = lower_bounded_qp(P, dots / size, low, PIVOTS)
-        direction = torch.where(conflict, g + v.to(g.dtype) @ G, g)
+        direction = g + torch.where(conflict, v, 0.0).to(g.dtype) @ refs
         unsolved = state.unsolved + (conflict & ~(residual < TOLERANCE))
         return direction, state._replace(unsolved=unsolved)
 

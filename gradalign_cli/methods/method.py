@@ -49,7 +49,8 @@ class Method(NamedTuple):
     """An answer to "the new gradient hurts the old tasks".
 
     align:      (g [P], refs [M, P], seen [M], state) -> (direction [P], state); the optimizer steps
-                against the direction. `seen` is False where a task has nothing in memory.
+                against the direction. `seen` is False, and the reference 0, where a task has
+                nothing in memory.
     references: what `refs` are: nothing (M = 0), the gradient of a memory batch of all earlier
                 tasks (pooled, M = 1), or of each earlier task (per_task). While there is no
                 earlier task, `align` is not asked and the direction is g.

@@ -1,6 +1,5 @@
 """ResNet18 for small images (He et al. 2016), with BatchNorm's running statistics as state."""
 
-import torch
 from torch import Generator, Tensor, cat, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
 
@@ -12,24 +11,15 @@ MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
 
 
 class Norms:
-    """BatchNorm layers of one forward pass, in order; collects the batches' statistics."""
+    """BatchNorm layers of one forward pass, in order; in training they move `running` in place."""
 
     def __init__(self, affine: list[Tensor], running: list[Tensor], training: bool) -> None:
         self.affine, self.running, self.training = iter(affine), iter(running), training
-        self.batch: list[Tensor] = []
 
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = next(self.affine), next(self.affine)
         mean, var = next(self.running), next(self.running)
-        if not self.training:
-            return batch_norm(x, mean, var, weight, bias, False, 0.0, EPSILON)
-        out, mean, inverse = torch.native_batch_norm(
-            x, weight, bias, None, None, True, 0.0, EPSILON
-        )
-        count = x.numel() // x.shape[1]
-        unbiased = (inverse.detach() ** -2 - EPSILON) * (count / max(count - 1, 1))
-        self.batch += [mean.detach(), unbiased]
-        return out
+        return batch_norm(x, mean, var, weight, bias, self.training, MOMENTUM, EPSILON)
 
 
 def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: int) -> Model:
@@ -66,6 +56,7 @@ def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: 
         parts = unravel(params, shapes)
         kernel = iter(parts[: len(kernels)])
         affine = parts[len(kernels) : len(kernels) + len(norm_shapes)]
+        statistics = statistics.clone()  # theirs to move
         norm = Norms(affine, unravel(statistics, norm_shapes), training)
         h = relu(norm(conv2d(x, next(kernel), padding=1)))
         for stride, shortcut in blocks:
@@ -74,8 +65,6 @@ def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: 
             h = norm(conv2d(h, next(kernel), stride=stride)) if shortcut else h
             h = relu(inner + h)
         features = avg_pool2d(h, 4).flatten(1)
-        if training:
-            statistics = (1 - MOMENTUM) * statistics + MOMENTUM * cat(norm.batch)
         return Output(linear(features, *parts[len(shapes) - len(head) :]), features, statistics)
 
     statistics = cat([part for c in channels for part in (zeros(c), ones(c))])

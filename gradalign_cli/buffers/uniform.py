@@ -1,0 +1,27 @@
+"""Uniform: a random sample of each task, taken when it has ended (the baseline of Rebuffi et al.)."""
+
+import torch
+
+from gradalign_cli.buffers.buffer import (
+    Buffer,
+    Memory,
+    Selection,
+    empty,
+    fill,
+    total_capacity,
+    unchanged,
+)
+from gradalign_cli.buffers.ring import owned_slots, rings
+
+
+def uniform(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+    """Every task owns slots; its examples all have the same chance of taking them."""
+    total = total_capacity(capacity, per, tasks, classes)
+    size, first = rings(total, tasks)
+
+    def finish(memory: Memory, task: int, selection: Selection) -> Memory:
+        chosen = torch.arange(len(selection.row))  # they come in a random order
+        own = first[task] + torch.arange(int(size[task]))
+        return fill(memory, own, selection, chosen, task)
+
+    return Buffer(lambda: empty(total, 0), unchanged, finish, owned_slots(size))

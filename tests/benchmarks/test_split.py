@@ -1,0 +1,87 @@
+import pytest
+import torch
+
+from gradalign_cli.benchmarks.benchmark import mask, show
+from gradalign_cli.benchmarks.split import split
+from gradalign_cli.errors import UserError
+
+
+def seen(benchmark, stream, rows, task):
+    task = torch.tensor([task])
+    return show(benchmark, stream.view, rows, task, torch.ones(len(rows)))
+
+
+def test_every_example_of_a_class_is_in_its_task_and_in_no_other(tiny):
+    benchmark = split(tiny, 2, "task")
+    stream = benchmark.stream(0)
+    assert benchmark.tasks == 3
+    for task in range(3):
+        for rows, whole in ((stream.train[task], range(120)), (stream.test[task], range(120, 150))):
+            expected = [row for row in whole if tiny.y[row] in (2 * task, 2 * task + 1)]
+            assert sorted(rows.tolist()) == expected
+
+
+@pytest.mark.parametrize(
+    ("scenario", "labels", "visible"),
+    [("task", [2, 3], [2, 3]), ("class", [2, 3], [0, 1, 2, 3, 4, 5]), ("domain", [0, 1], [0, 1])],
+)
+def test_scenarios_differ_in_the_logits_that_count(scenario, labels, visible, tiny):
+    benchmark = split(tiny, 2, scenario)
+    stream = benchmark.stream(0)
+    examples = seen(benchmark, stream, stream.train[1], 1)
+    assert examples.label.unique().tolist() == labels
+    logits = mask(torch.zeros(1, benchmark.outputs), examples.visible[:1] if scenario == "task" else ())
+    assert (logits[0] == 0).nonzero()[:, 0].tolist() == visible
+
+
+def test_images_are_the_pixels_in_0_to_1_less_the_mean_where_centred(tiny):
+    for centred in (False, True):
+        benchmark = split(tiny, 2, "task", centred=centred)
+        rows = benchmark.stream(0).train[0]
+        mean = torch.from_numpy(tiny.x[:120]).double().mean(0) / 255 if centred else 0.0
+        expected = torch.from_numpy(tiny.x)[rows].double() / 255 - mean
+        found = seen(benchmark, benchmark.stream(0), rows, 0).x
+        torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_drawn_order_depends_on_the_seed_alone_and_spares_the_held_out_tasks(tiny):
+    benchmark = split(tiny, 1, "task", class_order="drawn", skip_tasks=2)
+
+    def order(seed):
+        return [int(benchmark.y[rows[0]]) for rows in benchmark.stream(seed).train]
+
+    assert order(3) == order(3)
+    assert all(sorted(order(seed)) == [2, 3, 4, 5] for seed in range(8))
+    assert len({tuple(order(seed)) for seed in range(8)}) > 1
+
+
+def test_the_first_tasks_are_those_that_skipping_leaves_out(tiny):
+    first = split(tiny, 1, "task", first_tasks=2).stream(0)
+    rest = split(tiny, 1, "task", skip_tasks=2).stream(0)
+    whole = split(tiny, 1, "task").stream(0)
+    assert [rows.tolist() for rows in first.train + rest.train] == [r.tolist() for r in whole.train]
+
+
+def test_samples_per_task_are_drawn_without_replacement_from_the_seed(tiny):
+    benchmark = split(tiny, 2, "task", samples_per_task=15)
+    one, two = benchmark.stream(0), benchmark.stream(1)
+    assert all(len(rows.unique()) == 15 for rows in one.train)
+    assert not torch.equal(one.train[0], two.train[0])
+    assert torch.equal(one.train[0], benchmark.stream(0).train[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"classes_per_task": 4}, "must be a divisor of the 6 classes of tiny, found 4"),
+        ({"scenario": "any"}, "`benchmark.scenario` must be one of task, class, domain"),
+        ({"class_order": "odd"}, "`benchmark.class_order` must be fixed or drawn, found 'odd'"),
+        ({"samples_per_task": 41}, "`benchmark.samples_per_task` is 41, but task 1 has 40"),
+        ({"first_tasks": 4}, r"`benchmark.first_tasks` must be in 1..3 or null, found 4"),
+        ({"skip_tasks": 3}, "`benchmark.skip_tasks` must be at least 0 and below 3, found 3"),
+        ({"superclasses": True}, "`benchmark.superclasses` needs superclasses, tiny has none"),
+    ],
+)
+def test_impossible_splits_are_refused(arguments, sentence, tiny):
+    with pytest.raises(UserError, match=sentence):
+        split(tiny, **({"classes_per_task": 2, "scenario": "task"} | arguments)).stream(0)

@@ -1,0 +1,46 @@
+import pytest
+import torch
+from tests.buffers.streams import feed
+
+from gradalign_cli.buffers.ring import ring
+from gradalign_cli.errors import UserError
+
+
+def test_each_task_keeps_its_newest_examples_and_touches_no_others():
+    buffer = ring(8, "total", tasks=2, classes=3)
+    memory = feed(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
+    assert set(memory.row[buffer.slots[0]].tolist()) == {21, 22, 23, 24}
+    assert (memory.row[buffer.slots[1]] == -1).all()
+    memory = feed(buffer, memory, torch.arange(100, 103), 1, torch.zeros(3).long(), 0)
+    assert set(memory.row[buffer.slots[0]].tolist()) == {21, 22, 23, 24}
+    assert sorted(memory.row[buffer.slots[1]].tolist()) == [-1, 100, 101, 102]
+
+
+def test_an_uneven_capacity_is_dealt_out_whole():
+    buffer = ring(11, "total", tasks=3, classes=2)
+    memory = buffer.init()
+    for task in range(3):
+        rows = torch.arange(100 * task, 100 * task + 30)
+        memory = feed(buffer, memory, rows, task, torch.zeros(30).long(), 0)
+    assert torch.bincount(memory.task).tolist() == [4, 4, 3]
+    assert len(memory.row.unique()) == 11
+
+
+def test_row_task_and_position_belong_to_one_example():
+    buffer = ring(4, "total", tasks=1, classes=30)
+    rows = torch.arange(30)
+    memory = feed(buffer, buffer.init(), rows, 0, rows, 0, batch=30)
+    assert torch.equal(memory.row, memory.position)
+    assert set(memory.row.tolist()) == {26, 27, 28, 29}
+
+
+def test_a_capacity_below_one_slot_a_task_is_refused():
+    with pytest.raises(UserError, match=r"`buffer.capacity` must give every group a slot, found 2"):
+        ring(2, "total", tasks=3, classes=2)
+
+
+def test_capacity_can_be_given_per_task_and_per_class():
+    assert len(ring(5, "task", tasks=3, classes=2).init().row) == 15
+    assert len(ring(5, "class", tasks=3, classes=2).init().row) == 30
+    with pytest.raises(UserError, match="`buffer.per` must be total, task or class, found 'row'"):
+        ring(5, "row", tasks=3, classes=2)

@@ -1,0 +1,56 @@
+"""All replicas in one batched step are the replicas one by one."""
+
+import pytest
+import torch
+from tests.methods.catalogue import BUFFERS, METHODS, factory, method, numbers
+from tests.runs import compare, make_parts, make_replicas, same, train
+
+from gradalign_cli.engines.vmap import vmap
+
+# what an argument needs to have an effect
+NEEDS = {
+    ("ewc", "decay"): {"online": True, "strength": 1.0},
+    ("gem", "eps"): {"margin": 0.0},
+}
+
+
+@pytest.mark.parametrize("buffer", BUFFERS)
+@pytest.mark.parametrize("name", METHODS)
+def test_vmap_is_a_loop(name, buffer, tiny):
+    made = method(name)
+    parts = make_parts(tiny, made, samples=20, buffer=factory("buffer", buffer))
+    replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.01,))
+    same(train(parts, replicas), train(parts, replicas, vmap()))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_vmap_is_a_loop_on_permutations_too(name, tiny):
+    parts = make_parts(tiny, method(name), kind="permuted", samples=20)
+    replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.01,))
+    same(train(parts, replicas), train(parts, replicas, vmap()))
+
+
+@pytest.mark.parametrize(
+    ("name", "number"), [(name, number) for name in METHODS for number in numbers(name)]
+)
+def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tiny):
+    changed = NEEDS.get((name, number), {})
+    values = (0.25, 0.75)
+    methods = [method(name, **changed, **{number: value}) for value in values]
+    parts = make_parts(tiny, methods[0])
+    together = make_replicas(parts, seeds=(0, 0), lrs=(0.2, 0.2), methods=methods)
+    batched = train(parts, together, vmap())
+    same(train(parts, together), batched)
+    for r, own in enumerate(methods):
+        alone = train(parts._replace(method=own), make_replicas(parts, lrs=(0.2,), methods=[own]))
+        compare(alone.learners.params[0], batched.learners.params[r], 1e-4)
+    assert not torch.allclose(batched.learners.params[0], batched.learners.params[1], atol=1e-5)
+
+
+def test_replicas_may_differ_in_the_step_size(tiny):
+    parts = make_parts(tiny, method("agem"))
+    together = make_replicas(parts, seeds=(0, 0), lrs=(0.05, 0.2))
+    batched = train(parts, together, vmap())
+    for r, lr in enumerate((0.05, 0.2)):
+        alone = train(parts, make_replicas(parts, lrs=(lr,)))
+        compare(alone.learners.params[0], batched.learners.params[r], 1e-4)

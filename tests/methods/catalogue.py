@@ -1,0 +1,26 @@
+"""Every shipped method and buffer, built from its yaml."""
+
+from omegaconf import OmegaConf
+
+from gradalign_cli.cli import CONF
+from gradalign_cli.config import build, declared_types
+from hydra.utils import get_method
+
+METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+BUFFERS = sorted(path.stem for path in (CONF / "buffer").glob("*.yaml"))
+
+
+def method(name, **changed):
+    """A method with the values of its yaml, except for those changed."""
+    chosen = OmegaConf.load(CONF / "method" / f"{name}.yaml")
+    return build("method", OmegaConf.merge(chosen, changed))
+
+
+def factory(group, name):
+    """The function a yaml names."""
+    return get_method(OmegaConf.load(CONF / group / f"{name}.yaml")["_target_"])
+
+
+def numbers(name):
+    """The hyper-parameters of a method that may differ between replicas."""
+    return [n for n, kind in declared_types(factory("method", name)).items() if kind is float]

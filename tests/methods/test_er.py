@@ -1,0 +1,24 @@
+import torch
+
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.methods.er import er
+from gradalign_cli.models.model import Output
+
+
+def test_examples_that_only_fill_a_place_do_not_count():
+    def network(params, statistics, examples):
+        return Output(examples.x @ params.view(2, 2), examples.x, statistics)
+
+    params = torch.tensor([1.0, -1.0, 0.5, 2.0])
+    new = Examples(torch.tensor([[1.0, 2.0]]), torch.tensor([0]), (), torch.ones(1))
+    old = Examples(torch.tensor([[3.0, 1.0], [9.0, 9.0]]), torch.tensor([1, 0]), (), torch.ones(2))
+    faded = old._replace(weight=torch.tensor([1.0, 0.0]))
+    objective = er().objective
+    one = objective(network, params, params[:0], new, old._replace(weight=old.weight * 0), ())[0]
+    two = objective(network, params, params[:0], new, faded, ())[0]
+    each = [
+        torch.nn.functional.cross_entropy(e.x[:1] @ params.view(2, 2), e.label[:1])
+        for e in (new, old)
+    ]
+    torch.testing.assert_close(one, each[0])
+    torch.testing.assert_close(two, torch.stack(each).mean())

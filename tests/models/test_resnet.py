@@ -1,0 +1,85 @@
+import torch
+from torch import nn
+
+from gradalign_cli.models.resnet import resnet18
+
+
+class Block(nn.Module):
+    def __init__(self, into, out, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(into, out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.shortcut = None
+        if stride > 1 or into != out:
+            conv = nn.Conv2d(into, out, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out))
+
+    def forward(self, x):
+        h = torch.relu(self.bn1(self.conv1(x)))
+        h = self.bn2(self.conv2(h))
+        return torch.relu(h + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class Reference(nn.Module):
+    """ResNet18 by PyTorch's layers, which own their running statistics."""
+
+    def __init__(self, width, outputs):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+        blocks, into = [], width
+        for stage in range(4):
+            for place in range(2):
+                out = width * 2**stage
+                blocks.append(Block(into, out, 2 if stage and not place else 1))
+                into = out
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(into, outputs)
+
+    def forward(self, x):
+        h = self.blocks(torch.relu(self.bn(self.conv(x))))
+        return self.head(nn.functional.avg_pool2d(h, 4).flatten(1))
+
+    def load(self, params, statistics):
+        """Take over a flat vector: kernels, then scales and shifts, then the head."""
+        convs = [m for m in self.modules() if isinstance(m, nn.Conv2d)]
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        tensors = [c.weight for c in convs]
+        tensors += [t for n in norms for t in (n.weight, n.bias)]
+        tensors += [self.head.weight, self.head.bias]
+        running = [t for n in norms for t in (n.running_mean, n.running_var)]
+        for flat, targets in ((params, tensors), (statistics, running)):
+            parts = flat.split([t.numel() for t in targets])
+            for target, part in zip(targets, parts, strict=True):
+                target.data.copy_(part.view_as(target))
+        return torch.cat([t.flatten() for t in running])
+
+    def running(self):
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        return torch.cat([t for n in norms for t in (n.running_mean, n.running_var)])
+
+
+def test_the_network_is_the_one_of_pytorchs_layers_in_training_and_in_testing():
+    model, theirs = resnet18(5, True, (3, 32, 32), 7), Reference(5, 7)
+    params = model.init(torch.Generator().manual_seed(0))
+    statistics = model.statistics
+    theirs.load(params, statistics)
+    source = torch.Generator().manual_seed(1)
+    for training in (True, True, False, True):
+        x = torch.rand(6, 3, 32, 32, generator=source)
+        theirs.train(training)
+        before = statistics.clone()
+        output = model.apply(params, statistics, x, training)
+        torch.testing.assert_close(output.logits, theirs(x), rtol=1e-4, atol=1e-5)
+        assert torch.equal(statistics, before)  # the old statistics are left alone
+        statistics = output.statistics
+        torch.testing.assert_close(statistics, theirs.running(), rtol=1e-4, atol=1e-6)
+
+
+def test_the_reduced_network_of_the_papers_has_as_many_parameters_as_its_layers():
+    model = resnet18(20, True, (3, 32, 32), 100)
+    count = sum(p.numel() for p in Reference(20, 100).parameters())
+    assert len(model.init(torch.Generator())) == count == 1_109_240
+    assert len(resnet18(64, True, (3, 32, 32), 10).init(torch.Generator())) == 11_173_962
+    assert len(resnet18(20, False, (3, 32, 32), 100).init(torch.Generator())) == count - 100

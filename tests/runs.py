@@ -1,0 +1,99 @@
+"""Small runs for the tests: the tiny dataset, a small network, any method and buffer."""
+
+import torch
+
+from gradalign_cli.benchmarks.permuted import permuted
+from gradalign_cli.benchmarks.split import split
+from gradalign_cli.buffers.ring import ring
+from gradalign_cli.data import Dataset
+from gradalign_cli.draws import chunks, passes
+from gradalign_cli.engines.eager import eager
+from gradalign_cli.learner import Parts, make_step, reading_sizes
+from gradalign_cli.models.mlp import mlp
+from gradalign_cli.optimizers.sgd import sgd
+from gradalign_cli.runner import Plan, Replica, run
+from gradalign_cli.trees import index
+
+
+class Silent:
+    """An observer that only keeps the traces."""
+
+    def __init__(self):
+        self.traces = []
+
+    def steps(self, task, first, trace, measured):
+        self.traces.append((task, trace))
+
+    def tested(self, row, accuracy):
+        pass
+
+
+def make_parts(
+    dataset: Dataset,
+    method,
+    *,
+    kind="split",
+    scenario="task",
+    samples=None,
+    buffer=ring,
+    memory_batch=6,
+):
+    """Parts with `method`, on three tasks of two classes or three permutations."""
+    if kind == "split":
+        benchmark = split(dataset, 2, scenario, samples_per_task=samples)
+    else:
+        benchmark = permuted(dataset, 3, samples_per_task=samples)
+    return Parts(
+        benchmark,
+        mlp([8], "torch", benchmark.shape, benchmark.outputs),
+        method,
+        buffer(18, "total", benchmark.tasks, benchmark.classes),
+        sgd(0.0, 0.0),
+        memory_batch,
+    )
+
+
+def make_replicas(parts, seeds=(0,), lrs=(0.1,), methods=None):
+    """One replica a seed."""
+    lrs = list(lrs) * len(seeds) if len(lrs) == 1 else lrs
+    methods = methods or [parts.method] * len(seeds)
+    return [
+        Replica(seed, lr, method, parts.benchmark.stream(seed))
+        for seed, lr, method in zip(seeds, lrs, methods, strict=True)
+    ]
+
+
+def train(parts, replicas, engine=None, observer=None, plan=None):
+    """Train to the end; returns the outcome."""
+    plan = plan or Plan(1, 5, 1, 0)
+    return run(parts, replicas, engine or eager(), plan, observer or Silent())
+
+
+def steps_of_task(parts, replica, learner, task, batch=5):
+    """Yield (learner before, draw, view, learner after, trace) of the steps of one task."""
+    step = make_step(parts, task, eager().gradient, True)
+    reference, replay = reading_sizes(parts, task)
+    width = len(parts.buffer.slots.unique())
+    orders = [passes(replica.stream, replica.seed, task, 1, parts.method.mixed)]
+    keys = (width if reference else 0, width if replay else 0)
+    view = replica.stream.view
+    for draws in chunks(orders, [replica.seed], [replica.lr], task, batch, *keys, 0, 1000):
+        for s in range(len(draws.rows)):
+            draw = index(index(draws, s), 0)
+            after, trace = step(learner, draw, view)
+            yield learner, draw, view, after, trace
+            learner = after
+
+
+def same(left, right, tolerance=1e-5):
+    """Assert that two outcomes agree: the learners, and the accuracies up to one test example."""
+    compare(left.learners, right.learners, tolerance)
+    assert abs(left.accuracy - right.accuracy).max() <= 0.1 + 1e-6
+
+
+def compare(a, b, tolerance):
+    """Assert that equally built trees of tensors agree."""
+    if isinstance(a, torch.Tensor):
+        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
+    for x, y in () if isinstance(a, torch.Tensor) else zip(a, b, strict=True):
+        compare(x, y, tolerance)

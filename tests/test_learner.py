@@ -1,0 +1,146 @@
+"""The step as a whole."""
+
+import pytest
+import torch
+from tests.runs import make_parts, make_replicas, steps_of_task, train
+from torch.nn.functional import cross_entropy
+
+from gradalign_cli.buffers.buffer import Memory, read, unchanged
+from gradalign_cli.buffers.reservoir import reservoir
+from gradalign_cli.buffers.ring import ring
+from gradalign_cli.engines.eager import eager
+from gradalign_cli.learner import make_step
+from gradalign_cli.methods.agem import agem
+from gradalign_cli.methods.er import er
+from gradalign_cli.methods.finetune import finetune
+from gradalign_cli.methods.gem import gem
+from gradalign_cli.methods.method import Method
+from gradalign_cli.runner import end_task, new_learner
+from gradalign_cli.trees import index, stack
+
+
+def follow(task):
+    """A method that goes along the reference of one task, to make it visible."""
+    references = "pooled" if task is None else "per_task"
+
+    def align(g, refs, seen, state):
+        return refs[0 if task is None else task], state
+
+    return Method(align, references=references)
+
+
+def learner_after(parts, replica, tasks):
+    """A learner that has trained on the first tasks."""
+    learner = new_learner(parts, replica)
+    for task in range(tasks):
+        for *_, learner, _ in steps_of_task(parts, replica, learner, task):
+            pass
+        learner = index(end_task(parts, [replica], stack([learner]), task), 0)
+    return learner
+
+
+def mean_gradient(parts, view, params, rows, tasks):
+    """The gradient of the mean cross-entropy, by plain autograd and explicit masks."""
+    params = params.clone().requires_grad_()
+    x = (parts.benchmark.x[rows] / 255).view(-1, *parts.benchmark.shape)
+    logits = parts.model.apply(params, params[:0], x, True).logits
+    logits = logits.masked_fill(~view.visible[tasks], -torch.inf)
+    loss = cross_entropy(logits, parts.benchmark.y[rows])
+    return torch.autograd.grad(loss, params)[0]
+
+
+def test_without_a_conflict_the_step_is_bit_identical_to_fine_tuning(tiny):
+    for method in (agem(), gem(0.5, 1e-9, True)):
+        parts = make_parts(tiny, method)
+        plain = parts._replace(method=finetune())
+        replica = make_replicas(parts, lrs=(0.5,))[0]
+        conflicts = agreed = 0
+        learner = new_learner(parts, replica)
+        for task in range(3):
+            steps = steps_of_task(parts, replica, learner, task)
+            for before, draw, view, learner, trace in steps:
+                step = make_step(plain, task, eager().gradient, False)
+                followed = step(before._replace(method=()), draw, view)[0].params
+                if trace.violated == 1:
+                    conflicts += 1
+                    assert not torch.equal(learner.params, followed)
+                    assert trace.broken == 0
+                else:
+                    agreed += 1
+                    assert torch.equal(learner.params, followed)
+        assert conflicts > 2
+        assert agreed > 2
+
+
+@pytest.mark.parametrize("method", [agem(), gem(0.5, 1e-3, True), er()])
+def test_with_an_empty_memory_every_method_fine_tunes(method, tiny):
+    parts = make_parts(tiny, method)
+    parts = parts._replace(buffer=parts.buffer._replace(insert=unchanged))
+    plain = parts._replace(method=finetune())
+    found = train(parts, make_replicas(parts))
+    expected = train(plain, make_replicas(plain))
+    torch.testing.assert_close(found.learners.params, expected.learners.params, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize("buffer", [ring, reservoir])
+def test_the_pooled_reference_is_the_gradient_on_all_earlier_tasks_and_not_the_current(
+    buffer, tiny
+):
+    parts = make_parts(tiny, follow(None), memory_batch=None, buffer=buffer)
+    replica = make_replicas(parts)[0]
+    learner = learner_after(parts, replica, 2)
+    current = 0
+    for before, _, view, after, _ in steps_of_task(parts, replica, learner, 2):
+        old = (before.memory.row >= 0) & (before.memory.task < 2)
+        current += int((before.memory.task == 2).sum())
+        rows, tasks = before.memory.row[old], before.memory.task[old]
+        expected = mean_gradient(parts, view, before.params, rows, tasks)
+        torch.testing.assert_close(after.params, before.params - 0.1 * expected)
+    assert current > 0
+
+
+@pytest.mark.parametrize("buffer", [ring, reservoir])
+def test_the_reference_of_a_task_is_the_gradient_on_its_examples_alone(buffer, tiny):
+    parts = make_parts(tiny, follow(1), memory_batch=None, buffer=buffer)
+    replica = make_replicas(parts)[0]
+    learner = learner_after(parts._replace(method=finetune()), replica, 2)
+    for before, _, view, after, _ in steps_of_task(parts, replica, learner, 2):
+        own = before.memory.task == 1
+        rows, tasks = before.memory.row[own], before.memory.task[own]
+        expected = mean_gradient(parts, view, before.params, rows, tasks)
+        torch.testing.assert_close(after.params, before.params - 0.1 * expected)
+
+
+def test_experience_replay_is_the_mean_over_new_and_remembered_examples(tiny):
+    parts = make_parts(tiny, er(), memory_batch=None)
+    replica = make_replicas(parts)[0]
+    learner = learner_after(parts, replica, 1)
+    for before, draw, view, after, _ in steps_of_task(parts, replica, learner, 1):
+        held = before.memory.row >= 0
+        rows = torch.cat([draw.rows, before.memory.row[held]])
+        tasks = torch.cat([draw.task, before.memory.task[held]])
+        expected = mean_gradient(parts, view, before.params, rows, tasks)
+        torch.testing.assert_close(after.params, before.params - 0.1 * expected)
+
+
+def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
+    rows = torch.arange(100, 110)
+    memory = Memory(rows, torch.zeros(10).long(), torch.zeros(10).long(), torch.zeros(0))
+    allowed = torch.arange(10)[None] < 8
+    uniform = torch.rand(4000, 10, generator=torch.Generator().manual_seed(0))
+    slots = torch.arange(10)[None]
+    found = torch.func.vmap(lambda u: read(memory, slots, allowed, 3, u))(uniform)
+    assert (found.weight == 1).all()
+    assert (found.row[:, 0].sort(1).values.diff(dim=1) > 0).all()
+    share = torch.bincount(found.row.flatten() - 100, minlength=10) / 4000
+    assert (share[8:] == 0).all()
+    assert ((share[:8] - 3 / 8).abs() < 4.5 * (3 / 8 * 5 / 8 / 4000) ** 0.5).all()
+
+
+def test_where_less_is_held_than_asked_for_the_rest_has_no_weight():
+    row = torch.tensor([7, -1, 9, -1])
+    memory = Memory(row, torch.zeros(4).long(), torch.zeros(4).long(), torch.zeros(0))
+    found = read(memory, torch.arange(4)[None], (row >= 0)[None], 3, torch.rand(4))
+    assert found.weight.sum() == 2
+    assert set(found.row[found.weight == 1].tolist()) == {7, 9}
+    assert found.row[found.weight == 0].tolist() == [found.row[0, 0]]
