@@ -117,7 +117,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         # all examples read for a task are its own, and one map of pixels serves them all
         examples = show(benchmark, view, row, owner if per_task else task, weight)
         if not model.convolutional and len(held) > 1:
-            batched = torch.func.vmap(torch.func.grad_and_value(loss, has_aux=True), (None, None, 0))
+            batched = torch.func.vmap(
+                torch.func.grad_and_value(loss, has_aux=True), (None, None, 0)
+            )
             found, (losses, _) = batched(learner.params, learner.statistics, examples)
             return found, losses, allowed.any(1), learner.statistics
         # one after the other, as the running statistics move

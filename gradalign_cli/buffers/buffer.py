@@ -83,9 +83,7 @@ def shares(total: int, groups: int) -> list[int]:
     return [total // groups + (group < total % groups) for group in range(groups)]
 
 
-def write(
-    memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts: Tensor
-) -> Memory:
+def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts: Tensor) -> Memory:
     """Put the kept arrivals `[batch]` into their slots; of two for one slot the later one stays.
 
     All fields are written through one list of distinct slots, so that an example and its task

@@ -30,7 +30,9 @@ def test_scenarios_differ_in_the_logits_that_count(scenario, labels, visible, ti
     stream = benchmark.stream(0)
     examples = seen(benchmark, stream, stream.train[1], 1)
     assert examples.label.unique().tolist() == labels
-    logits = mask(torch.zeros(1, benchmark.outputs), examples.visible[:1] if scenario == "task" else ())
+    logits = mask(
+        torch.zeros(1, benchmark.outputs), examples.visible[:1] if scenario == "task" else ()
+    )
     assert (logits[0] == 0).nonzero()[:, 0].tolist() == visible
 
 

@@ -29,7 +29,9 @@ def feed_many(buffer, rows, position, runs, batch=10, task=0):
             memory = buffer.insert(memory, arrivals)
         return memory
 
-    return torch.func.vmap(one)(torch.rand(runs, len(rows), generator=torch.Generator().manual_seed(0)))
+    return torch.func.vmap(one)(
+        torch.rand(runs, len(rows), generator=torch.Generator().manual_seed(0))
+    )
 
 
 def ended(rows, position, features=None):
