@@ -15,10 +15,10 @@ GROUPS = ("methods", "buffers", "benchmarks", "models", "optimizers", "experimen
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code: 0, or 2 where the input was at fault."""
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["train"]:
+    if arguments[:1] in (["train"], ["-sc"]):  # -sc: how Hydra's completion asks
         from gradalign_cli.hydra_train import main as train
 
-        return train(arguments[1:])
+        return train(arguments[arguments[0] == "train" :])
     parser = argparse.ArgumentParser(
         prog="gradalign",
         description="Continual learning with gradient alignment: train, compare, look.",

@@ -72,12 +72,11 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     tasks = accuracy.shape[2]
     shown = [t for t in range(tasks) if tasks <= 12 or t < 5 or t >= tasks - 5]
     table = Table(title=title, title_justify="left")
-    table.add_column("after", justify="right")
+    table.add_column("after task", justify="right")
     for t in shown:
-        table.add_column(f"task {t + 1}", justify="right")
+        table.add_column(str(t + 1), justify="right")
     for row in [0, *(t + 1 for t in shown)]:
-        cells = [percent(accuracy[:, row, t]) for t in shown]
-        table.add_row(f"task {row}" if row else "no task", *cells)
+        table.add_row(str(row) if row else "none", *(percent(accuracy[:, row, t]) for t in shown))
     if len(shown) < tasks:
         table.caption = f"tasks 6 to {tasks - 5} are in accuracy.csv"
     return table
@@ -86,7 +85,8 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
 def metrics_table(summary: dict[str, Any]) -> Table:
     """Each metric with its 95% interval over replicas."""
     table = Table()
-    for name in summary:
-        table.add_column(name, justify="right")
-    table.add_row(*(interval(found) for found in summary.values()))
+    table.add_column("metric")
+    table.add_column("mean" if summary["ACC"]["n"] == 1 else "mean ± 95%", justify="right")
+    for name, found in summary.items():
+        table.add_row(name, interval(found))
     return table

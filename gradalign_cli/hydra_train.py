@@ -39,6 +39,10 @@ def main(arguments: list[str]) -> int:
     # which hyper-parameters may vary depends on the method, so the config cannot list them all
     opened = ["++" + a if a.startswith("replicas.") else a for a in arguments]
     sys.argv = ["gradalign train", *opened]
+    if "-sc" in arguments:  # the shell's completion knows `gradalign` and not its verbs
+        sys.argv[0] = "gradalign"
+        typed = os.environ.get("COMP_LINE", "")
+        os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed
     try:
         job()

@@ -33,8 +33,8 @@ class Trace(NamedTuple):
 
     loss: the objective;  ref_loss: mean loss on the memory;  cosine: the smallest between g and a
     reference;  violated: 1 if a dot product of g and a reference is negative;  norm_ratio:
-    |direction| / |g|;  broken: 1 if the applied change has a positive dot product with a reference, beyond
-    rounding.
+    |direction| / |g|;  broken: 1 if the applied change has a positive dot product with a reference,
+    beyond rounding.
     """
 
     loss: Tensor

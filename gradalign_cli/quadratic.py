@@ -18,10 +18,10 @@ def lower_bounded_qp(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> Solution
     """argmin_v 1/2 v'Pv + q'v subject to v >= low, for positive definite P [..., M, M] in float64.
 
     Block principal pivoting (Portugal, Judice & Vicente 1994): guess which bounds are active (those
-    that push outwards at v = low), solve the rest, exchange all that are on the wrong side; when that does not lessen their number three
-    times running, exchange only the last of them, which cannot cycle (Murty 1974). The residual is
-    the largest of the violations of v >= low, of a non-negative multiplier, and of complementary
-    slackness, after at most `pivots` exchanges.
+    that push outwards at v = low), solve the rest, exchange all that are on the wrong side; when
+    that does not lessen their number three times running, exchange only the last of them, which
+    cannot cycle (Murty 1974). The residual is the largest of the violations of v >= low, of a
+    non-negative multiplier, and of complementary slackness, after at most `pivots` exchanges.
     """
     return Solution(*_Pivoting.apply(P, q, low, pivots))
 

@@ -41,7 +41,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     device = configuration.device(config.device)
     plan = configuration.plan(config)
     parts, replicas, numbers = configuration.parts(config)
-    engine, reason = configuration.choose_engine(config.engine, parts, replicas)
+    engine, reason = configuration.choose_engine(config.engine, parts, replicas, plan)
     if not parts.optimizer.plain:
         warnings.warn(
             "momentum and weight decay act after the alignment and can break the constraint it "
@@ -84,7 +84,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     if hasattr(outcome.learners.method, "unsolved"):
         description["unsolved"] = outcome.learners.method.unsolved.tolist()
     record.finish(outcome.accuracy, results, description)
-    console.print(matrix_table("accuracy on each task, percent", outcome.accuracy))
+    console.print(matrix_table("accuracy on task 1, 2, ... in percent", outcome.accuracy))
     console.print(metrics_table(results["summary"]))
     console.print(f"{describe(description)}; written to {folder}", soft_wrap=True)
     return results

@@ -1,6 +1,6 @@
 """Steps per second of gradalign beside a bare hand-written PyTorch loop doing the same work.
 
-    python scripts/bench_step.py [agem_mlp gem_mlp agem_resnet] [--replicas N] [--rounds N] [--json F]
+    python scripts/bench_step.py [WORK ...] [--replicas N] [--rounds N] [--json FILE]
 
 All contestants run in this one process, in turn, round after round, after a warm-up; a row gives
 the median of its rounds and the spread between the slowest and the fastest. Data are random: a step
@@ -156,7 +156,7 @@ def product(work: Work, engine: Engine, count: int) -> Callable[[], None]:
             torch.full_like(rows, past),
             torch.rand(rows.shape),
             torch.rand(work.steps, count, width),
-            torch.rand(work.steps, count, 0),
+            torch.rand(work.steps, count, width),
             torch.full((work.steps, count), LR),
         )
         learners, _ = engine.run(cycle, learners, draws, views)
@@ -217,7 +217,7 @@ def bare(work: Work) -> Callable[[], None]:
                 start = 0
                 for weight in weights:
                     end = start + weight.numel()
-                    weight -= LR * g[start:end].view_as(weight)
+                    weight.sub_(LR * g[start:end].view_as(weight))
                     start = end
             place = (step * BATCH + torch.arange(BATCH)) % slots
             own_x[place], own_y[place] = x, y

@@ -8,6 +8,8 @@ import torch
 
 from gradalign_cli.data import Dataset
 
+torch.set_num_threads(1)  # steps this small only wait for a second thread
+
 
 @pytest.fixture
 def tiny() -> Dataset:

@@ -1,11 +1,11 @@
 import pytest
 import torch
-from tests.runs import make_parts, make_replicas, train
 
 from gradalign_cli.draws import chunks, fingerprint, passes
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.trees import index
+from tests.runs import make_parts, make_replicas, train
 
 
 def one_by_one(dataset, size, first):

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.runs import make_parts, make_replicas, steps_of_task, train
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.buffers.buffer import Memory, read, unchanged
@@ -17,6 +16,7 @@ from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.runner import end_task, new_learner
 from gradalign_cli.trees import index, stack
+from tests.runs import make_parts, make_replicas, steps_of_task, train
 
 
 def follow(task):
@@ -33,8 +33,7 @@ def learner_after(parts, replica, tasks):
     """A learner that has trained on the first tasks."""
     learner = new_learner(parts, replica)
     for task in range(tasks):
-        for *_, learner, _ in steps_of_task(parts, replica, learner, task):
-            pass
+        *_, (_, _, _, learner, _) = steps_of_task(parts, replica, learner, task)
         learner = index(end_task(parts, [replica], stack([learner]), task), 0)
     return learner
 

@@ -84,15 +84,9 @@ def shares(total: int, groups: int) -> list[int]:
 
 
 def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts: Tensor) -> Memory:
-    """Put the kept arrivals `[batch]` into their slots; of two for one slot the later one stays.
-
-    All fields are written through one list of distinct slots, so that an example and its task
-    cannot come from different arrivals.
-    """
-    order = torch.arange(len(slot), device=slot.device)
-    rival = (slot[:, None] == slot) & (order[:, None] < order) & keep
+    """Put the kept arrivals `[batch]` into their slots, which are all different."""
     capacity = len(memory.row)
-    slot = torch.where(keep & ~rival.any(1), slot, capacity)
+    slot = torch.where(keep, slot, capacity)
 
     def put(field: Tensor, value: Tensor) -> Tensor:
         spare = torch.cat([field, field[:1]])  # one slot more, for what is not kept
@@ -104,11 +98,6 @@ def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts
         put(memory.position, arrivals.position),
         counts,
     )
-
-
-def rank(group: Tensor) -> Tensor:
-    """How many earlier entries of `[batch]` belong to the same group."""
-    return (group[:, None] == group).tril(-1).sum(1)
 
 
 def fill(memory: Memory, slots: Tensor, selection: Selection, chosen: Tensor, task: int) -> Memory:

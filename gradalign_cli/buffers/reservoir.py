@@ -21,7 +21,9 @@ def reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
         number = memory.counts + torch.arange(len(arrivals.row), device=arrivals.row.device)
         drawn = (arrivals.uniform.double() * (number + 1)).long()
         slot = torch.where(number < total, number, drawn)
+        # of two for one slot the later one stays, row and task alike
+        overwritten = (slot[:, None] == slot).triu(1).any(1)
         counts = memory.counts + len(arrivals.row)
-        return write(memory, slot.clamp_max(total), slot < total, arrivals, counts)
+        return write(memory, slot, (slot < total) & ~overwritten, arrivals, counts)
 
     return Buffer(lambda: empty(total, 1), insert, unchanged, torch.arange(total).expand(tasks, -1))

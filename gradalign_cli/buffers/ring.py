@@ -8,13 +8,13 @@ from gradalign_cli.buffers.buffer import (
     Buffer,
     Memory,
     empty,
-    rank,
     shares,
     total_capacity,
     unchanged,
     write,
 )
 from gradalign_cli.errors import UserError
+from gradalign_cli.trees import take
 
 
 def rings(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
@@ -41,11 +41,12 @@ def insert_newest(
     memory: Memory, arrivals: Arrivals, group: Tensor, size: Tensor, first: Tensor
 ) -> Memory:
     """Write arrivals to the rings of their groups `[batch]`, first in first out."""
-    earlier = rank(group)
-    later = rank(group.flip(0)).flip(0)
-    slot = first[group] + (memory.counts[group] + earlier) % size[group]
+    same = group[:, None] == group
+    earlier, later = same.tril(-1).sum(1), same.triu(1).sum(1)
+    own = take(size, group)
+    slot = take(first, group) + (take(memory.counts, group) + earlier) % own
     counts = memory.counts.scatter_add(0, group, torch.ones_like(group))
-    return write(memory, slot, later < size[group], arrivals, counts)
+    return write(memory, slot, later < own, arrivals, counts)
 
 
 def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:

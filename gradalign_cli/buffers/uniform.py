@@ -1,4 +1,4 @@
-"""Uniform: a random sample of each task, taken when it has ended (the baseline of Rebuffi et al.)."""
+"""Uniform: a random sample of each task, taken when it has ended."""
 
 import torch
 

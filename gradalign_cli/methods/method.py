@@ -29,7 +29,7 @@ class Probe(NamedTuple):
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
     each = functional.cross_entropy(logits, examples.label, reduction="none")
-    return (each * examples.weight).sum() / examples.weight.sum().clamp_min(1)
+    return each @ (examples.weight / examples.weight.sum().clamp_min(1))
 
 
 def batch_loss(

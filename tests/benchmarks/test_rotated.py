@@ -64,5 +64,5 @@ def test_what_turns_in_from_outside_is_black(tiny):
 
 
 def test_an_unknown_rule_is_refused(tiny):
-    with pytest.raises(UserError, match="`benchmark.angles` must be one of intervals, uniform"):
+    with pytest.raises(UserError, match=r"`benchmark.angles` must be one of intervals, uniform"):
         rotated(tiny, 2, "odd", 1.0)

@@ -1,7 +1,7 @@
 import torch
-from tests.buffers.streams import feed, feed_many
 
 from gradalign_cli.buffers.balanced_reservoir import balanced_reservoir
+from tests.buffers.streams import feed, feed_many
 
 RUNS = 3000
 

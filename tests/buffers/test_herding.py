@@ -1,8 +1,8 @@
 import torch
-from tests.buffers.streams import ended
 from torch.nn.functional import normalize
 
 from gradalign_cli.buffers.herding import herd, herding
+from tests.buffers.streams import ended
 
 
 def test_the_first_is_the_nearest_to_the_mean_and_each_next_brings_the_mean_nearest():

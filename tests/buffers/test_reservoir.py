@@ -1,8 +1,8 @@
 import torch
-from tests.buffers.streams import feed, feed_many
 
 from gradalign_cli.buffers.buffer import Arrivals
 from gradalign_cli.buffers.reservoir import reservoir
+from tests.buffers.streams import feed, feed_many
 
 RUNS = 4000
 

@@ -1,9 +1,9 @@
 import pytest
 import torch
-from tests.buffers.streams import feed
 
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.errors import UserError
+from tests.buffers.streams import feed
 
 
 def test_each_task_keeps_its_newest_examples_and_touches_no_others():
@@ -42,5 +42,5 @@ def test_a_capacity_below_one_slot_a_task_is_refused():
 def test_capacity_can_be_given_per_task_and_per_class():
     assert len(ring(5, "task", tasks=3, classes=2).init().row) == 15
     assert len(ring(5, "class", tasks=3, classes=2).init().row) == 30
-    with pytest.raises(UserError, match="`buffer.per` must be total, task or class, found 'row'"):
+    with pytest.raises(UserError, match=r"`buffer.per` must be total, task or class, found 'row'"):
         ring(5, "row", tasks=3, classes=2)

@@ -1,7 +1,7 @@
 import torch
-from tests.buffers.streams import feed
 
 from gradalign_cli.buffers.ring_per_class import ring_per_class
+from tests.buffers.streams import feed
 
 
 def test_each_class_of_each_task_keeps_its_newest():

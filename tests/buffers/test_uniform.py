@@ -1,7 +1,7 @@
 import torch
-from tests.buffers.streams import ended, feed
 
 from gradalign_cli.buffers.uniform import uniform
+from tests.buffers.streams import ended, feed
 
 
 def test_nothing_enters_before_the_end_of_a_task_and_a_share_of_it_then():

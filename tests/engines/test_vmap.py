@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tests.methods.catalogue import BUFFERS, METHODS, factory, method, numbers
-from tests.runs import compare, make_parts, make_replicas, same, train
 
 from gradalign_cli.engines.vmap import vmap
+from tests.methods.catalogue import BUFFERS, METHODS, factory, method, numbers
+from tests.runs import compare, make_parts, make_replicas, same, train
 
 # what an argument needs to have an effect
 NEEDS = {

@@ -1,10 +1,10 @@
 """Every shipped method and buffer, built from its yaml."""
 
+from hydra.utils import get_method
 from omegaconf import OmegaConf
 
 from gradalign_cli.cli import CONF
 from gradalign_cli.config import build, declared_types
-from hydra.utils import get_method
 
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 BUFFERS = sorted(path.stem for path in (CONF / "buffer").glob("*.yaml"))

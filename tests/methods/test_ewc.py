@@ -1,6 +1,5 @@
 import pytest
 import torch
-from tests.runs import make_parts, make_replicas, steps_of_task
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.errors import UserError
@@ -8,6 +7,7 @@ from gradalign_cli.methods.ewc import ewc
 from gradalign_cli.methods.method import Probe
 from gradalign_cli.runner import end_task, make_probe, new_learner
 from gradalign_cli.trees import index, stack
+from tests.runs import make_parts, make_replicas, steps_of_task
 
 
 def quadratic_probe(gradients):
@@ -38,9 +38,8 @@ def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples(tiny
     method = ewc(1.0, False, 1.0, "sample", None)
     parts = make_parts(tiny, method)
     replica = make_replicas(parts)[0]
-    learner = new_learner(parts, replica)
-    for *_, learner, _ in steps_of_task(parts, replica, learner, 0):
-        pass
+    untrained = new_learner(parts, replica)
+    *_, (_, _, _, learner, _) = steps_of_task(parts, replica, untrained, 0)
     rows = replica.stream.train[0]
     squares = []
     for row in rows:

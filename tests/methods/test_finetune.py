@@ -1,8 +1,8 @@
 import torch
-from tests.runs import make_parts, make_replicas, steps_of_task
 
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.runner import new_learner
+from tests.runs import make_parts, make_replicas, steps_of_task
 
 
 def test_fine_tuning_is_sgd_on_the_batch(tiny):

@@ -1,10 +1,10 @@
 import torch
-from tests.runs import make_parts, make_replicas, train
 
 from gradalign_cli.draws import passes
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.runner import Plan
+from tests.runs import make_parts, make_replicas, train
 
 
 def test_every_example_of_every_task_comes_once_a_pass_with_its_own_task(tiny):

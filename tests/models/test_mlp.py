@@ -34,5 +34,5 @@ def test_first_weights_have_the_variance_of_their_rule(init, variance):
 def test_widths_and_rules_out_of_range_are_refused():
     with pytest.raises(UserError, match=r"`model.widths` must be positive, found \[0\]"):
         mlp([0], "torch", (1, 2, 2), 2)
-    with pytest.raises(UserError, match="`model.init` must be one of xavier"):
+    with pytest.raises(UserError, match=r"`model.init` must be one of xavier"):
         mlp([2], "zeros", (1, 2, 2), 2)

@@ -26,5 +26,5 @@ def test_sgd_is_pytorchs(momentum, decay):
 def test_values_out_of_range_are_refused():
     with pytest.raises(UserError, match=r"`optimizer.momentum` must be in \[0, 1\), found 1.0"):
         sgd(1.0, 0.0)
-    with pytest.raises(UserError, match="`optimizer.weight_decay` must be non-negative, found -1"):
+    with pytest.raises(UserError, match=r"`optimizer.weight_decay` must be non-negative, found -1"):
         sgd(0.0, -1.0)

@@ -1,0 +1,148 @@
+"""Every shipped yaml is composed, built and run for two steps; folders mirror each other."""
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import gradalign_cli.data as data
+from gradalign_cli import config as configuration
+from gradalign_cli.cli import CONF
+from gradalign_cli.data import Dataset
+from gradalign_cli.errors import UserError
+from gradalign_cli.runner import run
+from tests.runs import Silent
+
+GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer")
+FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+HERE = CONF.parent
+
+
+@pytest.fixture
+def any_dataset(monkeypatch):
+    """Random pixels under every dataset's name, small and with the real shapes."""
+    shapes = {
+        "digits": ((1, 8, 8), 10),
+        "cifar10": ((3, 32, 32), 10),
+        "cifar100": ((3, 32, 32), 100),
+    }
+
+    def load(name, folder):
+        shape, classes = shapes.get(name, ((1, 28, 28), 10))
+        x = np.random.default_rng(0).integers(0, 256, (6 * classes, *shape), dtype=np.uint8)
+        superclass = np.arange(100) % 20 if classes == 100 else None
+        return Dataset(name, x, np.arange(6 * classes) % classes, 4 * classes, classes, superclass)
+
+    monkeypatch.setattr(configuration, "load", load)
+
+
+def composed(*overrides):
+    """The config of a command line."""
+    if not OmegaConf.has_resolver("unique"):
+        OmegaConf.register_new_resolver("unique", lambda: "0")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def prepared(config):
+    """Everything that comes before training."""
+    configuration.device(config.device)
+    plan = configuration.plan(config)
+    parts, replicas, _ = configuration.parts(config)
+    engine, _ = configuration.choose_engine(config.engine, parts, replicas, plan)
+    return parts, replicas, plan, engine
+
+
+def test_there_are_as_many_files_as_we_think():
+    """A folder that is not found would make the next test pass on nothing."""
+    assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
+        "benchmark": 7,
+        "buffer": 6,
+        "experiment": 11,
+        "method": 6,
+        "model": 3,
+        "optimizer": 1,
+    }
+    assert len(list(CONF.rglob("*.yaml"))) == len(FILES) + 1
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
+    chosen = f"+experiment={name}" if group == "experiment" else f"{group}={name}"
+    large = "resnet" in name or "cifar" in name
+    overrides = [chosen, "metrics.lca_batches=0"]
+    if group == "model" and large:
+        overrides += ["benchmark=split_cifar10"]
+    if large and group != "model":
+        overrides += ["model=mlp"]  # the networks have their own turn
+    config = composed(*overrides)
+    config.benchmark.samples_per_task = 4
+    config.benchmark.first_tasks = 2
+    config.batch_size = 2
+    config.buffer.capacity, config.buffer.per = 40, "total"
+    parts, replicas, plan, engine = prepared(config)
+    observer = Silent()
+    outcome = run(parts, replicas, engine, plan, observer)
+    assert outcome.steps == 4
+    assert outcome.accuracy.shape == (1, 3, 2)
+    assert len(observer.traces) == 2
+
+
+def test_every_yaml_says_what_it_is():
+    for group, name in FILES:
+        lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+        comment = lines[1] if group == "experiment" else lines[0]
+        assert comment.startswith("# ")
+        assert len(comment) < 120
+        if group == "experiment":
+            assert comment.startswith(f"# gradalign train +experiment={name}: ")
+
+
+@pytest.mark.parametrize(
+    ("group", "code"), [("method", "methods"), ("buffer", "buffers"), ("optimizer", "optimizers")]
+)
+def test_a_config_its_code_and_its_test_share_a_name(group, code):
+    for name in [n for g, n in FILES if g == group]:
+        chosen = OmegaConf.load(CONF / group / f"{name}.yaml")
+        assert chosen["_target_"] == f"gradalign_cli.{code}.{name}.{name}"
+        assert (HERE / "tests" / code / f"test_{name}.py").exists()
+
+
+def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override_wins():
+    config = composed("+experiment=gem_mnist_rotations", "method=finetune")
+    assert config.replicas.lr == 0.003
+    config = composed("+experiment=gem_mnist_rotations")
+    assert (config.replicas.lr, config.method.margin, config.method.scaled) == (0.1, 0.5, False)
+    config = composed("+experiment=gem_mnist_rotations", "method=ewc", "replicas.lr=0.7")
+    assert (config.replicas.lr, config.method.strength) == (0.7, 2000.0)
+
+
+def test_replicas_are_every_combination_of_the_listed_values():
+    config = composed("method=gem", "replicas.seed=[3,4]", "++replicas.margin=[0,0.5]")
+    found = configuration.hyperparameters(config)
+    assert [(own["seed"], own["margin"]) for own in found] == [(3, 0), (3, 0.5), (4, 0), (4, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("replicas.seed=[]", "`replicas.seed` must be a number or a list of them"),
+        ("replicas.seed=-1", "`replicas.seed` must be non-negative, found -1"),
+        ("replicas.lr=0", "`replicas.lr` must be positive, found 0"),
+        ("replicas.lr=fast", "`replicas.lr` must be a number, found 'fast'"),
+        ("engine=graph", "`engine` must be one of auto, eager, vmap, found 'graph'"),
+        ("device=tpu", "`device` must be auto or cpu"),
+        ("metrics.convention=mine", "`metrics.convention` must be one of standard, gem, agem"),
+        ("memory_batch=0", "`memory_batch` must be a whole number of at least 1"),
+        ("+method.extra=1", "`method.extra` is not known"),
+        ("buffer.per=row", "`buffer.per` must be total, task or class, found 'row'"),
+        ("optimizer.momentum=1", r"`optimizer.momentum` must be in \[0, 1\)"),
+    ],
+)
+def test_wrong_values_are_named_before_anything_runs(override, sentence):
+    with pytest.raises(UserError, match=sentence):
+        prepared(composed(override))
+
+
+def test_data_is_read_through_one_door():
+    assert configuration.load is data.load
