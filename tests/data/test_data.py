@@ -1,9 +1,12 @@
+import gzip
 import os
+import struct
 
 import numpy as np
 import pytest
 
 from gradalign_cli.data import data_folder, load, prepare, status
+from gradalign_cli.data.sources import DEBIAN, read_debian
 from gradalign_cli.data.superclasses import CIFAR100_SUPERCLASS, SUPERCLASSES
 from gradalign_cli.errors import DataError
 
@@ -100,3 +103,40 @@ def test_the_real_arrays_pass_every_check(name, shape):
     if not (data_folder(None) / f"{name}.npz").exists():
         pytest.skip(f"{name}.npz is not in the data folder ({os.environ.get('GRADALIGN_DATA')})")
     assert load(name).x.shape[1:] == shape
+
+
+def write_idx(path, array):
+    header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+    path.write_bytes(gzip.compress(header + array.tobytes()))
+
+
+def test_debians_layout_is_read_and_a_truncated_file_of_it_named(tmp_path):
+    source = np.random.default_rng(0)
+    expected = {}
+    for part, prefix, count in (("train", "train", 5), ("test", "t10k", 3)):
+        expected[f"x_{part}"] = source.integers(0, 256, (count, 4, 4), dtype=np.uint8)
+        expected[f"y_{part}"] = source.integers(0, 10, count, dtype=np.uint8)
+        write_idx(tmp_path / f"{prefix}-images-idx3-ubyte.gz", expected[f"x_{part}"])
+        write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte.gz", expected[f"y_{part}"])
+    found = read_debian(tmp_path)
+    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+    labels = tmp_path / "t10k-labels-idx1-ubyte.gz"
+    labels.write_bytes(labels.read_bytes()[:-9])
+    with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
+        read_debian(tmp_path)
+
+
+def test_torchvisions_layout_is_found_and_named_when_it_is_not_whole(tmp_path):
+    raw = tmp_path / "MNIST/raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
+    with pytest.raises(DataError, match=r"MNIST/raw is not whole"):
+        load("mnist", str(tmp_path))
+    (row,) = [row for row in status(str(tmp_path)) if row.name == "mnist"]
+    assert not row.found
+    assert "is not whole" in row.where
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path):
+    assert load("fashion_mnist", str(tmp_path)).x.shape == (70000, 1, 28, 28)
