@@ -10,12 +10,20 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Stream
 
 
+class Widths(NamedTuple):
+    """How many uniform numbers a step needs: for the reference, the replays and the method."""
+
+    reference: int
+    replay: tuple[int, int]
+    align: int
+
+
 class Draw(NamedTuple):
     """What is random or scheduled about one step.
 
-    rows, task: [batch] the examples to train on and the task of each;  insert: [batch] and
-    reference, replay: [slots] uniform numbers for the buffer and the two readings of the memory;
-    lr: [] the step size.
+    rows, task: [batch] the examples to train on and the task of each;  insert: [batch],
+    reference: [slots], replay: [replays, slots] and align: [n] uniform numbers for the buffer, the
+    readings of the memory and the method;  lr: [] the step size.
     """
 
     rows: Tensor
@@ -23,6 +31,7 @@ class Draw(NamedTuple):
     insert: Tensor
     reference: Tensor
     replay: Tensor
+    align: Tensor
     lr: Tensor
 
 
@@ -72,8 +81,7 @@ def chunks(
     lrs: list[float],
     task: int,
     batch: int,
-    reference: int,
-    replay: int,
+    widths: Widths,
     first: int,
     size: int,
 ) -> Iterator[Draw]:
@@ -83,7 +91,7 @@ def chunks(
     them. A last batch that is not full comes as a chunk of its own.
     """
     sources = [
-        [generator(seed, purpose, task) for purpose in ("insert", "reference", "replay")]
+        [generator(seed, purpose, task) for purpose in ("insert", *Widths._fields)]
         for seed in seeds
     ]
     lr = torch.tensor(lrs)
@@ -97,14 +105,16 @@ def chunks(
             steps = 1 if done < first or left < batch else min(size, left // batch)
             width = min(batch, left)
             stop = start + steps * width
-            widths = (width, reference, replay)
-            insert, read, again = (
-                torch.stack([torch.rand(steps, w, generator=g[k]) for g in sources], 1)
-                for k, w in enumerate(widths)
-            )
+            uniforms = [
+                torch.stack([torch.rand(steps, *shape, generator=g[k]) for g in sources], 1)
+                for k, shape in enumerate(
+                    [(width,), (widths.reference,), widths.replay, (widths.align,)]
+                )
+            ]
             cut = [
                 t[:, start:stop].view(len(seeds), steps, width).transpose(0, 1)
                 for t in (rows, owner)
             ]
-            yield Draw(cut[0], cut[1], insert, read, again, lr.expand(steps, -1))
+            insert, read, again, align = uniforms
+            yield Draw(*cut, insert, read, again, align, lr.expand(steps, -1))
             start, done = stop, done + steps

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, mask, show
+from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, show
 from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, read
-from gradalign_cli.draws import Draw
-from gradalign_cli.methods.method import Method, cross_entropy
+from gradalign_cli.draws import Draw, Widths
+from gradalign_cli.methods.method import Gradients, Memories, Method, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
-from gradalign_cli.trees import index, take, tree_map
+from gradalign_cli.trees import index, take
 from gradalign_cli.vectors import Gradient
 
 ROUNDING = 1e-4  # cosine that a float32 projection may leave
@@ -60,19 +60,12 @@ Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
 
 
 def make_network(model: Model, training: bool) -> Network:
-    """The model on examples, with the logits that do not count at minus infinity."""
+    """The model as a function of examples."""
 
     def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
-        output = model.apply(params, statistics, examples.x, training)
-        return output._replace(logits=mask(output.logits, examples.visible))
+        return model.apply(params, statistics, examples.x, training)
 
     return network
-
-
-def nothing(examples: Examples) -> Examples:
-    """Examples built like these, none of them."""
-    none: Examples = tree_map(lambda field: field[:0], examples)
-    return none
 
 
 def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
@@ -86,6 +79,17 @@ def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
     replay = len(slots[: past + 1].unique()) if parts.method.replays else 0
     limit = parts.memory_batch or max(per_reference, replay)
     return min(per_reference, limit) if past else 0, min(replay, limit)
+
+
+def uniforms(parts: Parts, past: int) -> Widths:
+    """The random numbers that a step needs while `past` tasks are over."""
+    reference, replay = reading_sizes(parts, past)
+    slots = len(parts.buffer.slots.unique())
+    return Widths(
+        slots if reference else 0,
+        (parts.method.replays, slots if replay else 0),
+        (parts.benchmark.tasks + 1) ** 2 if parts.method.random else 0,
+    )
 
 
 def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], measure: bool) -> Step:
@@ -113,7 +117,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         memory = learner.memory
         task = take(memory.task, held)
         allowed = (take(memory.row, held) >= 0) & (task == owner if per_task else task < past)
-        row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
+        _, row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
         # all examples read for a task are its own, and one map of pixels serves them all
         examples = show(benchmark, view, row, owner if per_task else task, weight)
         if not model.convolutional and len(held) > 1:
@@ -131,11 +135,11 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             values.append(value)
         return torch.stack(gradients), torch.stack(values), allowed.any(1), statistics
 
-    def replayed(memory: Memory, draw: Draw, view: View) -> Examples:
+    def replayed(memory: Memory, uniform: Tensor, view: View) -> Examples:
         """A batch of the whole memory."""
         allowed = take(memory.row, anywhere) >= 0
-        reading = read(memory, anywhere, allowed, replay_size, draw.replay)
-        return show(benchmark, view, *index(reading, 0))
+        slot, *reading = index(read(memory, anywhere, allowed, replay_size, uniform), 0)
+        return show(benchmark, view, *reading)._replace(stored=take(memory.stored, slot))
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         params, statistics, state = learner.params, learner.statistics, learner.method
@@ -143,20 +147,27 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         if refers:
             refs, ref_losses, seen, statistics = references(learner, draw, view)
         batch = show(benchmark, view, draw.rows, draw.task, torch.ones_like(draw.insert))
-        replay = replayed(learner.memory, draw, view) if replay_size else nothing(batch)
+        memories: Memories = tuple(
+            replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
+        )
 
-        def objective(params: Tensor) -> tuple[Tensor, Tensor]:
-            return method.objective(network, params, statistics, batch, replay, state)
+        def objective(params: Tensor) -> tuple[Tensor, Output]:
+            return method.objective(network, params, statistics, batch, memories, state)
 
-        g, (value, statistics) = gradient(objective)(params)
+        g, (value, output) = gradient(objective)(params)
         direction = g
         if refers or method.references == "nothing":
-            direction, state = method.align(g, refs, seen, state)
+            uniform = draw.align[: (len(refs) + 1) ** 2]
+            given = Gradients(g, refs, seen, value, ref_losses, uniform, model.layers)
+            direction, state = method.align(given, state)
         change, optimizer_state = optimizer.update(direction, learner.optimizer, params, draw.lr)
+        state = method.after(state, g, change, params)
         position = take(view.position, take(benchmark.y, draw.rows))
-        arrivals = Arrivals(draw.rows, draw.task, position, draw.insert)
+        kept = output.logits[: len(position)]
+        stored = kept if method.stores else kept[:, :0]
+        arrivals = Arrivals(draw.rows, draw.task, position, draw.insert, stored)
         memory = buffer.insert(learner.memory, arrivals)
-        after = Learner(params + change, statistics, optimizer_state, state, memory)
+        after = Learner(params + change, output.statistics, optimizer_state, state, memory)
         return after, trace(value, g, refs, ref_losses, seen, direction, change)
 
     def trace(

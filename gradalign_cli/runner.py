@@ -1,20 +1,20 @@
 """The main loop: tasks, chunks of steps, tests. It knows no benchmark, method or buffer by name."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Stream, View, show
+from gradalign_cli.benchmarks.benchmark import Stream, View, mask, show
 from gradalign_cli.buffers.buffer import Selection
 from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, reading_sizes
-from gradalign_cli.methods.method import Method, Probe, cross_entropy
+from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
+from gradalign_cli.methods.method import Method, OfOne, Probe
 from gradalign_cli.trees import index, stack
 
 TEST_BATCH = 2000
@@ -87,14 +87,11 @@ def run(
     observer.tested(0, rows[0])
     for task in everything:
         cycle = [make_step(parts, task, engine.gradient, s == 0) for s in range(plan.every)]
-        reference, replay = reading_sizes(parts, task)
         orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
         chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
-        uniforms = len(parts.buffer.slots.unique())
-        keys = (uniforms if reference else 0, uniforms if replay else 0)
-        learned, done = [rows[-1][:, task]], 0
+        learned, done, widths = [rows[-1][:, task]], 0, uniforms(parts, task)
         lrs = [replica.lr for replica in replicas]
-        for draws in chunks(orders, seeds, lrs, task, plan.batch, *keys, plan.lca_batches, chunk):
+        for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
             learners, trace = engine.run(cycle, learners, draws, views)
             stop_if_diverged(trace.loss, task, done)
             observer.steps(task, done, trace, torch.arange(len(trace.loss)) % plan.every == 0)
@@ -123,12 +120,14 @@ def run(
 def new_learner(parts: Parts, replica: Replica) -> Learner:
     """An untrained network, drawn from the replica's seed, with an empty memory."""
     params = parts.model.init(generator(replica.seed, "network"))
+    memory = parts.buffer.init()
+    stored = params.new_zeros(len(memory.row), parts.benchmark.outputs * parts.method.stores)
     return Learner(
         params,
         parts.model.statistics,
         parts.optimizer.init(params),
         replica.method.init(params),
-        parts.buffer.init(),
+        memory._replace(stored=stored),
     )
 
 
@@ -162,7 +161,8 @@ def accuracy(
 
     def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
         examples = show(parts.benchmark, view, rows, task, task)
-        guess = network(learner.params, learner.statistics, examples).logits.argmax(1)
+        logits = network(learner.params, learner.statistics, examples).logits
+        guess = mask(logits, examples.visible).argmax(1)
         return (guess == examples.label).sum()
 
     columns = []
@@ -199,30 +199,35 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
 
     network, own = make_network(parts.model, training=False), torch.tensor([task])
 
-    def loss(params: Tensor, rows: Tensor) -> Tensor:
+    def number(params: Tensor, of: OfOne, rows: Tensor) -> Tensor:
         examples = show(parts.benchmark, view, rows, own, torch.ones_like(rows))
-        return cross_entropy(network(params, learner.statistics, examples).logits, examples)
+        return of(network(params, learner.statistics, examples).logits, examples)
 
-    one: Callable[[Tensor, Tensor], Tensor] = torch.func.grad(loss)
-
-    def sample_gradients(rows: Tensor) -> Tensor:
-        found: Tensor = torch.func.vmap(one, (None, 0))(learner.params, rows[:, None])
+    def mean_gradient(of: OfOne, rows: Tensor) -> Tensor:
+        found: Tensor = torch.func.grad(number)(learner.params, of, rows)
         return found
 
-    return Probe(rows, sample_gradients, lambda rows: one(learner.params, rows))
+    def sample_gradients(of: OfOne, rows: Tensor) -> Tensor:
+        found: Tensor = torch.func.vmap(lambda row: mean_gradient(of, row))(rows[:, None])
+        return found
+
+    return Probe(rows, sample_gradients, mean_gradient)
 
 
 def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:
     """The ended task's examples as its buffer sees them."""
     position = view.position[parts.benchmark.y[rows]]
-    if not parts.buffer.wants_features:
-        return Selection(rows, position, learner.params.new_zeros(len(rows), 0))
+    nothing = learner.params.new_zeros(len(rows), 0)
+    wants, stores = parts.buffer.wants_features, parts.method.stores
+    if not wants and not stores:
+        return Selection(rows, position, nothing, nothing)
     network, own = make_network(parts.model, training=False), torch.tensor([task])
     with torch.no_grad():
         found = [
             network(
                 learner.params, learner.statistics, show(parts.benchmark, view, part, own, part)
-            ).features
+            )
             for part in rows.split(TEST_BATCH)
         ]
-    return Selection(rows, position, torch.cat(found))
+    features, logits = (torch.cat([getattr(o, n) for o in found]) for n in ("features", "logits"))
+    return Selection(rows, position, features, logits if stores else nothing)

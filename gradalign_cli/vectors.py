@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gradalign_cli.trees import tree_map
+
 Shapes = Sequence[tuple[int, ...]]
 Gradient = Callable[..., tuple[Tensor, tuple[Tensor, Any]]]
 
@@ -22,7 +24,7 @@ def ravel(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def autograd_gradient(loss: Callable[..., tuple[Tensor, Tensor]]) -> Gradient:
+def autograd_gradient(loss: Callable[..., tuple[Tensor, Any]]) -> Gradient:
     """Gradient of `loss(params, ...) -> (value, extra)` by plain autograd.
 
     Returns a function giving `(gradient [P], (value, extra))`, as `torch.func.grad_and_value`
@@ -34,11 +36,11 @@ def autograd_gradient(loss: Callable[..., tuple[Tensor, Tensor]]) -> Gradient:
         with torch.enable_grad():
             value, extra = loss(leaf, *rest)
         (g,) = torch.autograd.grad(value, leaf)
-        return g, (value.detach(), extra.detach())
+        return g, (value.detach(), tree_map(Tensor.detach, extra))
 
     return gradient
 
 
-def functional_gradient(loss: Callable[..., tuple[Tensor, Tensor]]) -> Gradient:
+def functional_gradient(loss: Callable[..., tuple[Tensor, Any]]) -> Gradient:
     """The same gradient by `torch.func`, for use inside `vmap`."""
     return torch.func.grad_and_value(loss, has_aux=True)

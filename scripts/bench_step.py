@@ -156,7 +156,8 @@ def product(work: Work, engine: Engine, count: int) -> Callable[[], None]:
             torch.full_like(rows, past),
             torch.rand(rows.shape),
             torch.rand(work.steps, count, width),
-            torch.rand(work.steps, count, width),
+            torch.rand(work.steps, count, parts.method.replays, width),
+            torch.rand(work.steps, count, 0),
             torch.full((work.steps, count), LR),
         )
         learners, _ = engine.run(cycle, learners, draws, views)

@@ -8,7 +8,7 @@ from gradalign_cli.buffers.ring import ring
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.learner import Parts, make_step, reading_sizes
+from gradalign_cli.learner import Parts, make_step, uniforms
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.runner import Plan, Replica, run
@@ -72,12 +72,10 @@ def train(parts, replicas, engine=None, observer=None, plan=None):
 def steps_of_task(parts, replica, learner, task, batch=5):
     """Yield (learner before, draw, view, learner after, trace) of the steps of one task."""
     step = make_step(parts, task, eager().gradient, True)
-    reference, replay = reading_sizes(parts, task)
-    width = len(parts.buffer.slots.unique())
     orders = [passes(replica.stream, replica.seed, task, 1, parts.method.mixed)]
-    keys = (width if reference else 0, width if replay else 0)
+    widths = uniforms(parts, task)
     view = replica.stream.view
-    for draws in chunks(orders, [replica.seed], [replica.lr], task, batch, *keys, 0, 1000):
+    for draws in chunks(orders, [replica.seed], [replica.lr], task, batch, widths, 0, 1000):
         for s in range(len(draws.rows)):
             draw = index(index(draws, s), 0)
             after, trace = step(learner, draw, view)

@@ -23,8 +23,8 @@ def follow(task):
     """A method that goes along the reference of one task, to make it visible."""
     references = "pooled" if task is None else "per_task"
 
-    def align(g, refs, seen, state):
-        return refs[0 if task is None else task], state
+    def align(gradients, state):
+        return gradients.refs[0 if task is None else task], state
 
     return Method(align, references=references)
 
@@ -124,7 +124,7 @@ def test_experience_replay_is_the_mean_over_new_and_remembered_examples(tiny):
 
 def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
     rows = torch.arange(100, 110)
-    memory = Memory(rows, torch.zeros(10).long(), torch.zeros(10).long(), torch.zeros(0))
+    memory = Memory(rows, *torch.zeros(2, 10).long(), torch.zeros(10, 0), torch.zeros(0))
     allowed = torch.arange(10)[None] < 8
     uniform = torch.rand(4000, 10, generator=torch.Generator().manual_seed(0))
     slots = torch.arange(10)[None]
@@ -138,7 +138,7 @@ def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
 
 def test_where_less_is_held_than_asked_for_the_rest_has_no_weight():
     row = torch.tensor([7, -1, 9, -1])
-    memory = Memory(row, torch.zeros(4).long(), torch.zeros(4).long(), torch.zeros(0))
+    memory = Memory(row, *torch.zeros(2, 4).long(), torch.zeros(4, 0), torch.zeros(0))
     found = read(memory, torch.arange(4)[None], (row >= 0)[None], 3, torch.rand(4))
     assert found.weight.sum() == 2
     assert set(found.row[found.weight == 1].tolist()) == {7, 9}

@@ -61,13 +61,15 @@ class Examples(NamedTuple):
     """Examples as the network meets them.
 
     x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
-    that count, or absent;  weight: [n] 1, or 0 for what only fills a place.
+    that count, or absent;  weight: [n] 1, or 0 for what only fills a place;  stored: [n, K] the
+    logits a memory keeps with an example, K = 0 where none.
     """
 
     x: Tensor
     label: Tensor
     visible: Tensor | Absent
     weight: Tensor
+    stored: Tensor
 
 
 def show(benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Tensor) -> Examples:
@@ -82,7 +84,8 @@ def show(benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Te
     if isinstance(visible, Tensor):
         visible = take(visible, task).expand(*row.shape, -1)
     label = take(view.label, take(benchmark.y, row))
-    return Examples(x.view(*row.shape, *benchmark.shape), label, visible, weight)
+    stored = x.new_zeros(*row.shape, 0)
+    return Examples(x.view(*row.shape, *benchmark.shape), label, visible, weight, stored)
 
 
 def mask(logits: Tensor, visible: Tensor | Absent) -> Tensor:

@@ -60,6 +60,7 @@ def balanced_reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buf
             torch.where(here, arrival.row, memory.row),
             torch.where(here, arrival.task, memory.task),
             torch.where(here, arrival.position, memory.position),
+            torch.where(here[:, None], arrival.stored, memory.stored),
             counts,
         )
 

@@ -14,30 +14,36 @@ class Memory(NamedTuple):
     """Rows of the dataset, not pixels: a replica's memory costs bytes.
 
     row, task, position: [capacity] of each slot, row -1 where it is empty;
+    stored: [capacity, K] logits kept with each example, K = 0 where the method keeps none;
     counts: the policy's own counters, such as how many examples of each group have arrived.
     """
 
     row: Tensor
     task: Tensor
     position: Tensor
+    stored: Tensor
     counts: Tensor
 
 
 class Arrivals(NamedTuple):
-    """A batch offered to the buffer: [batch] rows, their tasks, class positions and uniforms."""
+    """A batch offered to the buffer: [batch] rows, their tasks, class positions, uniforms, and
+    logits [batch, K] to be kept with them."""
 
     row: Tensor
     task: Tensor
     position: Tensor
     uniform: Tensor
+    stored: Tensor
 
 
 class Selection(NamedTuple):
-    """A finished task offered to the buffer, in a random order: [n] each, features [n, F]."""
+    """A finished task offered to the buffer, in a random order: [n] each, features [n, F], logits
+    [n, K] to be kept."""
 
     row: Tensor
     position: Tensor
     features: Tensor
+    stored: Tensor
 
 
 class Buffer(NamedTuple):
@@ -58,7 +64,8 @@ class Buffer(NamedTuple):
 def empty(capacity: int, *counters: int) -> Memory:
     """A memory of empty slots, with counters of the given shape at zero."""
     none = torch.full((capacity,), -1)
-    return Memory(none, none.clone(), none.clone(), torch.zeros(counters, dtype=torch.long))
+    counts = torch.zeros(counters, dtype=torch.long)
+    return Memory(none, none.clone(), none.clone(), torch.zeros(capacity, 0), counts)
 
 
 def unchanged(memory: Memory, *_: object) -> Memory:
@@ -90,12 +97,14 @@ def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts
 
     def put(field: Tensor, value: Tensor) -> Tensor:
         spare = torch.cat([field, field[:1]])  # one slot more, for what is not kept
-        return spare.scatter(0, slot, value)[:capacity]
+        index = slot.view(-1, *(1,) * (value.ndim - 1)).expand_as(value)
+        return spare.scatter(0, index, value)[:capacity]
 
     return Memory(
         put(memory.row, arrivals.row),
         put(memory.task, arrivals.task),
         put(memory.position, arrivals.position),
+        put(memory.stored, arrivals.stored) if arrivals.stored.shape[1] else memory.stored,
         counts,
     )
 
@@ -108,12 +117,14 @@ def fill(memory: Memory, slots: Tensor, selection: Selection, chosen: Tensor, ta
         row=memory.row.index_copy(0, slots, selection.row[chosen]),
         task=memory.task.index_fill(0, slots, task),
         position=memory.position.index_copy(0, slots, selection.position[chosen]),
+        stored=memory.stored.index_copy(0, slots, selection.stored[chosen]),
     )
 
 
 class Reading(NamedTuple):
-    """Examples read from memory: [M, n] rows, their tasks, and weight 1 or 0 (nothing there)."""
+    """Examples read from memory: [M, n] slots, rows, their tasks, weight 1 or 0 (nothing there)."""
 
+    slot: Tensor
     row: Tensor
     task: Tensor
     weight: Tensor
@@ -131,4 +142,4 @@ def read(memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Ten
     stand_in = slots.gather(1, allowed.long().argmax(1, keepdim=True))
     slots = torch.where(allowed, slots, stand_in)
     row, task = take(memory.row, slots), take(memory.task, slots)
-    return Reading(row.clamp_min(0), task.clamp_min(0), allowed.float())
+    return Reading(slots, row.clamp_min(0), task.clamp_min(0), allowed.float())

@@ -5,16 +5,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import Method, guarded_ratio
+from gradalign_cli.methods.method import Gradients, Method, guarded_ratio
+
+
+def project(g: Tensor, r: Tensor) -> Tensor:
+    """g - (g.r / r.r) r when g.r < 0, else g, for gradients [P] of the batch and of a memory."""
+    dot = r @ g
+    scale = torch.where(dot < 0, guarded_ratio(dot, r @ r), 0.0)
+    return torch.addcmul(g, r, scale, value=-1)
 
 
 def agem() -> Method:
-    """g - (g.r / r.r) r when g.r < 0, else g, for the gradient r of a batch of earlier tasks."""
+    """Project against the gradient of a batch of all earlier tasks."""
 
-    def align(g: Tensor, refs: Tensor, seen: Tensor, state: Any) -> tuple[Tensor, Any]:
-        r = refs[0]
-        dot = r @ g
-        scale = torch.where((dot < 0) & seen[0], guarded_ratio(dot, r @ r), 0.0)
-        return torch.addcmul(g, r, scale, value=-1), state
+    def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
+        return project(gradients.g, gradients.refs[0]), state
 
     return Method(align, references="pooled")

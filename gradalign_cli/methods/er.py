@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.methods.method import Method, batch_loss, keep_gradient
-from gradalign_cli.models.model import Network
+from gradalign_cli.methods.method import Memories, Method, batch_loss, keep_gradient
+from gradalign_cli.models.model import Network, Output
 from gradalign_cli.trees import tree_map
 
 
@@ -22,10 +22,10 @@ def er() -> Method:
         params: Tensor,
         statistics: Tensor,
         batch: Examples,
-        memory: Examples,
+        memories: Memories,
         state: Any,
-    ) -> tuple[Tensor, Tensor]:
-        both = tree_map(lambda new, old: torch.cat([new, old]), batch, memory)
-        return batch_loss(network, params, statistics, both, memory, state)
+    ) -> tuple[Tensor, Output]:
+        both = tree_map(lambda new, old: torch.cat([new, old]), batch, memories[0])
+        return batch_loss(network, params, statistics, both, memories, state)
 
-    return Method(keep_gradient, objective=objective, replays=True)
+    return Method(keep_gradient, objective=objective, replays=1)

@@ -10,8 +10,17 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Probe, batch_loss, guarded_ratio, keep_gradient
-from gradalign_cli.models.model import Network
+from gradalign_cli.methods.method import (
+    Memories,
+    Method,
+    Probe,
+    batch_loss,
+    cross_entropy,
+    guarded_ratio,
+    keep_gradient,
+    mean_over,
+)
+from gradalign_cli.models.model import Network, Output
 
 FISHERS = ("sample", "batch")
 
@@ -56,20 +65,19 @@ def ewc(
         params: Tensor,
         statistics: Tensor,
         batch: Examples,
-        memory: Examples,
+        memories: Memories,
         state: EWCState,
-    ) -> tuple[Tensor, Tensor]:
-        value, statistics = batch_loss(network, params, statistics, batch, memory, state)
+    ) -> tuple[Tensor, Output]:
+        value, output = batch_loss(network, params, statistics, batch, memories, state)
         distance = params - state.anchor
-        return value + state.strength / 2 * (state.importance * distance) @ distance, statistics
+        return value + state.strength / 2 * (state.importance * distance) @ distance, output
 
     def end_task(state: EWCState, params: Tensor, probe: Probe) -> EWCState:
         rows = probe.rows[:fisher_samples]
         if fisher == "batch":
-            new = probe.mean_gradient(rows).square()
+            new = probe.mean_gradient(cross_entropy, rows).square()
         else:
-            squares = [probe.sample_gradients(part).square().sum(0) for part in rows.split(64)]
-            new = torch.stack(squares).sum(0) / len(rows)
+            new = mean_over(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
         if online:
             return state._replace(importance=state.decay * state.importance + new, anchor=params)
         importance = state.importance + new

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method
+from gradalign_cli.methods.method import Gradients, Method
 from gradalign_cli.quadratic import lower_bounded_qp
 
 PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
@@ -35,7 +35,8 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     def init(params: Tensor) -> GEMState:
         return GEMState(params.new_tensor(margin), params.new_tensor(eps), params.new_zeros(()))
 
-    def align(g: Tensor, refs: Tensor, seen: Tensor, state: GEMState) -> tuple[Tensor, GEMState]:
+    def align(gradients: Gradients, state: GEMState) -> tuple[Tensor, GEMState]:
+        g, refs, seen = gradients.g, gradients.refs, gradients.seen
         gram = torch.where(seen[:, None] & seen, refs @ refs.T, 0.0).double()
         dots = torch.where(seen, refs @ g, 0.0).double()
         conflict = (dots < 0).any()

@@ -7,27 +7,48 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.models.model import Network
+from gradalign_cli.benchmarks.benchmark import Examples, mask
+from gradalign_cli.models.model import Network, Output
 
-Objective = Callable[[Network, Tensor, Tensor, Examples, Examples, Any], tuple[Tensor, Tensor]]
+Memories = tuple[Examples, ...]
+Objective = Callable[[Network, Tensor, Tensor, Examples, Memories, Any], tuple[Tensor, Output]]
+OfOne = Callable[[Tensor, Examples], Tensor]  # a number [] of the logits [1, outputs] of an example
+
+
+class Gradients(NamedTuple):
+    """What there is to align, all taken at the same parameters.
+
+    g: [P] of the objective;  refs: [M, P] on memory;  seen: [M] False, and the reference 0, where
+    a task has nothing in memory;  loss: [] and ref_losses: [M] the values they belong to;
+    uniform: [(M + 1) ** 2] random numbers where the method asks for them;  layers: how many
+    entries of a flat vector each layer has.
+    """
+
+    g: Tensor
+    refs: Tensor
+    seen: Tensor
+    loss: Tensor
+    ref_losses: Tensor
+    uniform: Tensor
+    layers: tuple[int, ...]
 
 
 class Probe(NamedTuple):
     """What a method may ask of the network when a task has ended.
 
-    rows: [n] examples of the task in a random order;  sample_gradients: the gradient `[n, P]` of
-    each example's own loss;  mean_gradient: the gradient `[P]` of their mean loss. Both leave the
-    network's statistics alone.
+    rows: [n] examples of the task in a random order;  sample_gradients: (of, rows) -> [n, P] the
+    gradient of a number of each example;  mean_gradient: (of, rows) -> [P] of a number of them all.
+    Both leave the network's statistics alone.
     """
 
     rows: Tensor
-    sample_gradients: Callable[[Tensor], Tensor]
-    mean_gradient: Callable[[Tensor], Tensor]
+    sample_gradients: Callable[[OfOne, Tensor], Tensor]
+    mean_gradient: Callable[[OfOne, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
+    logits = mask(logits, examples.visible)
     each = functional.cross_entropy(logits, examples.label, reduction="none")
     return each @ (examples.weight / examples.weight.sum().clamp_min(1))
 
@@ -37,47 +58,58 @@ def batch_loss(
     params: Tensor,
     statistics: Tensor,
     batch: Examples,
-    memory: Examples,
+    memories: Memories,
     state: Any,
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Output]:
     """The objective of fine-tuning: the mean cross-entropy of the batch."""
     output = network(params, statistics, batch)
-    return cross_entropy(output.logits, batch), output.statistics
+    return cross_entropy(output.logits, batch), output
 
 
 class Method(NamedTuple):
     """An answer to "the new gradient hurts the old tasks".
 
-    align:      (g [P], refs [M, P], seen [M], state) -> (direction [P], state); the optimizer steps
-                against the direction. `seen` is False, and the reference 0, where a task has
-                nothing in memory.
+    align:      (gradients, state) -> (direction [P], state); the optimizer steps against the
+                direction. While there is no earlier task, a method with references is not asked,
+                and the direction is g.
     references: what `refs` are: nothing (M = 0), the gradient of a memory batch of all earlier
-                tasks (pooled, M = 1), or of each earlier task (per_task). While there is no
-                earlier task, `align` is not asked and the direction is g.
-    objective:  (network, params, statistics [S], batch, memory, state) -> (value [], statistics):
-                what the gradient is taken of.
-    replays:    whether the objective reads a batch of the whole memory.
+                tasks (pooled, M = 1), or of each earlier task (per_task).
+    objective:  (network, params, statistics [S], batch, memories, state) -> (value [], the
+                network's output on the batch with the statistics it leaves): what the gradient is
+                taken of.
+    replays:    how many batches of the whole memory the objective reads, independently drawn.
+    stores:     whether the memory keeps the logits an example had when it came.
     init:       (params) -> state, a tuple of tensors of fixed shapes; numbers that may differ
                 between replicas live in it.
+    after:      (state, g, change [P], params before) -> state, in every step.
     end_task:   (state, params, probe) -> state.
     mixed:      whether the examples of all tasks are shuffled into one stream.
+    random:     whether `align` needs random numbers.
     """
 
-    align: Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any]]
+    align: Callable[[Gradients, Any], tuple[Tensor, Any]]
     references: Literal["nothing", "pooled", "per_task"] = "nothing"
     objective: Objective = batch_loss
-    replays: bool = False
+    replays: int = 0
+    stores: bool = False
     init: Callable[[Tensor], Any] = lambda params: ()
+    after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, change, params: state
     end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
     mixed: bool = False
+    random: bool = False
 
 
-def keep_gradient(g: Tensor, refs: Tensor, seen: Tensor, state: Any) -> tuple[Tensor, Any]:
+def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
     """The alignment of a method that leaves the gradient as it is."""
-    return g, state
+    return gradients.g, state
 
 
 def guarded_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     """numerator / denominator, and 0 where the denominator is 0."""
     safe = torch.where(denominator > 0, denominator, 1.0)
     return torch.where(denominator > 0, numerator / safe, 0.0)
+
+
+def mean_over(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean over rows [n] of `function(rows) [n, P]`, taken for a few rows at a time."""
+    return torch.stack([function(part).sum(0) for part in rows.split(64)]).sum(0) / len(rows)

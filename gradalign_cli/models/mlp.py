@@ -49,4 +49,5 @@ def mlp(widths: Sequence[int], init: str, shape: tuple[int, int, int], outputs: 
             features = relu(linear(features, weight, bias))
         return Output(linear(features, parts[-2], parts[-1]), features, statistics)
 
-    return Model(start, torch.zeros(0), apply, convolutional=False)
+    sizes_of_layers = tuple(out * into + out for out, into in layers)
+    return Model(start, torch.zeros(0), apply, False, sizes_of_layers)

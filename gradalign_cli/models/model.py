@@ -25,13 +25,14 @@ class Model(NamedTuple):
     """init: (generator) -> params [P];  statistics: [S] running statistics of BatchNorm at first;
     apply: (params, statistics, x, training) -> Output, where training uses the batch's statistics
     and returns updated running ones;  convolutional: whether batching over replicas would make
-    grouped convolutions of it.
+    grouped convolutions of it;  layers: how many entries of a flat vector each layer has, in order.
     """
 
     init: Callable[[Generator], Tensor]
     statistics: Tensor
     apply: Callable[[Tensor, Tensor, Tensor, bool], Output]
     convolutional: bool
+    layers: tuple[int, ...]
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:

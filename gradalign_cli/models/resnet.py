@@ -1,5 +1,7 @@
 """ResNet18 for small images (He et al. 2016), with BatchNorm's running statistics as state."""
 
+import math
+
 from torch import Generator, Tensor, cat, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
 
@@ -68,4 +70,8 @@ def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: 
         return Output(linear(features, *parts[len(shapes) - len(head) :]), features, statistics)
 
     statistics = cat([part for c in channels for part in (zeros(c), ones(c))])
-    return Model(start, statistics, apply, convolutional=True)
+    entries = [math.prod(shape) for shape in shapes]
+    last = sum(entries[len(shapes) - len(head) :])
+    ends = len(kernels) + len(norm_shapes)
+    norms = [sum(entries[k : k + 2]) for k in range(len(kernels), ends, 2)]
+    return Model(start, statistics, apply, True, (*entries[: len(kernels)], *norms, last))

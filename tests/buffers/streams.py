@@ -4,6 +4,8 @@ import torch
 
 from gradalign_cli.buffers.buffer import Arrivals, Selection
 
+NONE = torch.zeros(1000, 0)
+
 
 def feed(buffer, memory, rows, task, position, seed, batch=10):
     """Offer rows [n] of a task in batches; their positions are [n]."""
@@ -13,7 +15,9 @@ def feed(buffer, memory, rows, task, position, seed, batch=10):
         count = len(rows[part])
         uniform = torch.rand(count, generator=source)
         owner = torch.full((count,), task)
-        memory = buffer.insert(memory, Arrivals(rows[part], owner, position[part], uniform))
+        memory = buffer.insert(
+            memory, Arrivals(rows[part], owner, position[part], uniform, NONE[:count])
+        )
     return memory
 
 
@@ -25,7 +29,8 @@ def feed_many(buffer, rows, position, runs, batch=10, task=0):
         for start in range(0, len(rows), batch):
             part = slice(start, start + batch)
             owner = torch.full_like(rows[part], task)
-            arrivals = Arrivals(rows[part], owner, position[part], uniform[part])
+            stored = NONE[: len(rows[part])]
+            arrivals = Arrivals(rows[part], owner, position[part], uniform[part], stored)
             memory = buffer.insert(memory, arrivals)
         return memory
 
@@ -36,4 +41,5 @@ def feed_many(buffer, rows, position, runs, batch=10, task=0):
 
 def ended(rows, position, features=None):
     """A selection of an ended task."""
-    return Selection(rows, position, torch.zeros(len(rows), 0) if features is None else features)
+    nothing = torch.zeros(len(rows), 0)
+    return Selection(rows, position, nothing if features is None else features, nothing)

@@ -2,7 +2,7 @@ import torch
 
 from gradalign_cli.buffers.buffer import Arrivals
 from gradalign_cli.buffers.reservoir import reservoir
-from tests.buffers.streams import feed, feed_many
+from tests.buffers.streams import NONE, feed, feed_many
 
 RUNS = 4000
 
@@ -34,7 +34,9 @@ def test_the_size_of_the_batches_does_not_matter():
         source = iter(uniform.split(batch))
         memory = buffer.init()
         for part in rows.split(batch):
-            arrivals = Arrivals(part, position[part], position[part], next(source))
+            arrivals = Arrivals(
+                part, *position[part].expand(2, -1), next(source), NONE[: len(part)]
+            )
             memory = buffer.insert(memory, arrivals)
         found.append(memory.row.tolist())
     assert found[0] == found[1] == found[2]

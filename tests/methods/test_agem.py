@@ -1,12 +1,11 @@
 import torch
 
 from gradalign_cli.methods.agem import agem
+from tests.methods.given import align as aligned
 
-SEEN = torch.tensor([True])
 
-
-def align(g, r, seen=SEEN):
-    return agem().align(g, r[None], seen, ())[0]
+def align(g, r):
+    return aligned(agem(), g, r[None])
 
 
 def test_closed_form_in_the_plane():
@@ -29,8 +28,3 @@ def test_the_direction_is_orthogonal_to_a_reference_that_g_hurts():
 def test_a_zero_reference_leaves_the_gradient_alone():
     g = torch.tensor([1.0, -1.0])
     assert torch.equal(align(g, torch.zeros(2)), g)
-
-
-def test_an_empty_memory_leaves_the_gradient_alone():
-    g = torch.tensor([1.0, -1.0])
-    assert torch.equal(align(g, -g, torch.tensor([False])), g)

@@ -10,12 +10,13 @@ def test_examples_that_only_fill_a_place_do_not_count():
         return Output(examples.x @ params.view(2, 2), examples.x, statistics)
 
     params = torch.tensor([1.0, -1.0, 0.5, 2.0])
-    new = Examples(torch.tensor([[1.0, 2.0]]), torch.tensor([0]), (), torch.ones(1))
-    old = Examples(torch.tensor([[3.0, 1.0], [9.0, 9.0]]), torch.tensor([1, 0]), (), torch.ones(2))
+    x, label = torch.tensor([[1.0, 2.0], [3.0, 1.0], [9.0, 9.0]]), torch.tensor([0, 1, 0])
+    new = Examples(x[:1], label[:1], (), torch.ones(1), torch.zeros(1, 0))
+    old = Examples(x[1:], label[1:], (), torch.ones(2), torch.zeros(2, 0))
     faded = old._replace(weight=torch.tensor([1.0, 0.0]))
     objective = er().objective
-    one = objective(network, params, params[:0], new, old._replace(weight=old.weight * 0), ())[0]
-    two = objective(network, params, params[:0], new, faded, ())[0]
+    one = objective(network, params, params[:0], new, (old._replace(weight=old.weight * 0),), ())[0]
+    two = objective(network, params, params[:0], new, (faded,), ())[0]
     each = [
         torch.nn.functional.cross_entropy(e.x[:1] @ params.view(2, 2), e.label[:1])
         for e in (new, old)

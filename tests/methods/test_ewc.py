@@ -2,9 +2,12 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.ewc import ewc
 from gradalign_cli.methods.method import Probe
+from gradalign_cli.methods.method import cross_entropy as mean_cross_entropy
+from gradalign_cli.models.model import Output
 from gradalign_cli.runner import end_task, make_probe, new_learner
 from gradalign_cli.trees import index, stack
 from tests.runs import make_parts, make_replicas, steps_of_task
@@ -13,7 +16,7 @@ from tests.runs import make_parts, make_replicas, steps_of_task
 def quadratic_probe(gradients):
     """A task whose examples have the given gradients [n, P], wherever the network is."""
     rows = torch.arange(len(gradients))
-    return Probe(rows, lambda r: gradients[r], lambda r: gradients[r].mean(0))
+    return Probe(rows, lambda of, r: gradients[r], lambda of, r: gradients[r].mean(0))
 
 
 def penalty_gradient(method, state, params):
@@ -21,16 +24,10 @@ def penalty_gradient(method, state, params):
     params = params.clone().requires_grad_()
 
     def network(params, statistics, examples):
-        class Nothing:
-            logits = params.sum() * torch.zeros(1, 2)
+        return Output(params.sum() * torch.zeros(1, 2).double(), params[:0], statistics)
 
-        Nothing.statistics = statistics
-        return Nothing
-
-    class Example:
-        label, weight = torch.zeros(1).long(), torch.ones(1)
-
-    value, _ = method.objective(network, params, params[:0], Example, Example, state)
+    one = Examples(torch.zeros(1, 1), torch.zeros(1).long(), (), torch.ones(1).double(), ())
+    value, _ = method.objective(network, params, params[:0], one, (), state)
     return torch.autograd.grad(value, params)[0]
 
 
@@ -60,7 +57,7 @@ def test_the_batch_form_is_the_square_of_the_mean_gradient(tiny):
     learner, rows = new_learner(parts, replica), replica.stream.train[1]
     probe = make_probe(parts, learner, replica.stream.view, rows, 1)
     state = parts.method.end_task(learner.method, learner.params, probe)
-    mean = probe.sample_gradients(rows[:7]).mean(0)
+    mean = probe.sample_gradients(mean_cross_entropy, rows[:7]).mean(0)
     torch.testing.assert_close(state.importance, mean.square())
 
 

@@ -6,12 +6,12 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import PIVOTS, gem
 from gradalign_cli.quadratic import lower_bounded_qp
+from tests.methods.given import given
 
 
 def align(g, refs, margin=0.0, eps=1e-12, scaled=True, seen=None):
     method = gem(margin, eps, scaled)
-    seen = torch.ones(len(refs), dtype=torch.bool) if seen is None else seen
-    return method.align(g, refs, seen, method.init(g))
+    return method.align(given(g, refs, seen=seen), method.init(g))
 
 
 def problems():
@@ -77,7 +77,7 @@ def test_one_reference_and_no_margin_is_agem():
     source = torch.Generator().manual_seed(1)
     for _ in range(50):
         g, r = torch.randn(2, 30, generator=source, dtype=torch.float64)
-        expected, _ = agem().align(g, r[None], torch.tensor([True]), ())
+        expected, _ = agem().align(given(g, r[None]), ())
         torch.testing.assert_close(align(g, r[None])[0], expected, rtol=1e-9, atol=1e-9)
 
 
@@ -89,11 +89,11 @@ def test_no_conflict_leaves_the_gradient_bit_identical_whatever_the_margin():
 def test_tasks_with_nothing_in_memory_do_not_count():
     source = torch.Generator().manual_seed(2)
     g, *refs = torch.randn(4, 10, generator=source, dtype=torch.float64)
-    refs = torch.stack([-g, *refs[:2]])
     seen = torch.tensor([True, False, True])
+    refs = torch.stack([-g, *refs[:2]]) * seen[:, None]
     some, _ = align(g, refs, 0.5, 1e-3, scaled=False, seen=seen)
     torch.testing.assert_close(some, align(g, refs[seen], 0.5, 1e-3, scaled=False)[0])
-    assert torch.equal(align(g, refs, seen=torch.zeros(3, dtype=torch.bool))[0], g)
+    assert torch.equal(align(g, 0 * refs, seen=torch.zeros(3, dtype=torch.bool))[0], g)
 
 
 def test_a_negative_margin_is_refused():
