@@ -116,5 +116,5 @@ def chunks(
                 for t in (rows, owner)
             ]
             insert, read, again, align = uniforms
-            yield Draw(*cut, insert, read, again, align, lr.expand(steps, -1))
+            yield Draw(cut[0], cut[1], insert, read, again, align, lr.expand(steps, -1))
             start, done = stop, done + steps

@@ -74,6 +74,7 @@ def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
     per_reference = {
         "nothing": 0,
         "pooled": len(slots[:past].unique()),
+        "one_task": slots.shape[1],
         "per_task": slots.shape[1],
     }[parts.method.references]
     replay = len(slots[: past + 1].unique()) if parts.method.replays else 0
@@ -88,7 +89,9 @@ def uniforms(parts: Parts, past: int) -> Widths:
     return Widths(
         slots if reference else 0,
         (parts.method.replays, slots if replay else 0),
-        (parts.benchmark.tasks + 1) ** 2 if parts.method.random else 0,
+        (parts.benchmark.tasks + 1) ** 2
+        if parts.method.random or parts.method.references == "one_task"
+        else 0,
     )
 
 
@@ -116,7 +119,10 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         """Gradients [M, P] and losses [M] of earlier tasks, which of them are held, statistics."""
         memory = learner.memory
         task = take(memory.task, held)
-        allowed = (take(memory.row, held) >= 0) & (task == owner if per_task else task < past)
+        mine = task == owner if per_task else task < past
+        if method.references == "one_task":
+            mine = task == (draw.align[0] * past).long()
+        allowed = (take(memory.row, held) >= 0) & mine
         _, row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
         # all examples read for a task are its own, and one map of pixels serves them all
         examples = show(benchmark, view, row, owner if per_task else task, weight)

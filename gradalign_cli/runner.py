@@ -126,14 +126,16 @@ def new_learner(parts: Parts, replica: Replica) -> Learner:
         params,
         parts.model.statistics,
         parts.optimizer.init(params),
-        replica.method.init(params),
+        replica.method.init(params, parts.benchmark.tasks),
         memory._replace(stored=stored),
     )
 
 
 def reference_passes(method: Method, past: int) -> int:
     """Backward passes on memory in one step."""
-    return {"nothing": 0, "pooled": min(past, 1), "per_task": past}[method.references]
+    return {"nothing": 0, "pooled": min(past, 1), "one_task": min(past, 1), "per_task": past}[
+        method.references
+    ]
 
 
 def stop_if_diverged(loss: Tensor, task: int, first: int) -> None:

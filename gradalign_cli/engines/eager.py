@@ -1,14 +1,10 @@
 """Eager: one replica after the other, each operation as it comes."""
 
 from collections.abc import Sequence
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.draws import Draw
-from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.engine import Engine, one_by_one
 from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import index, stack, tree_map
 from gradalign_cli.vectors import autograd_gradient
@@ -35,8 +31,4 @@ def eager() -> Engine:
         traced = stack(traces)
         return stack(after), tree_map(lambda t: t.transpose(0, 1), traced)
 
-    def each(function: Any, *trees: Any) -> Tensor:
-        replicas = len(trees[0].params)
-        return torch.stack([function(*(index(t, r) for t in trees)) for r in range(replicas)])
-
-    return Engine("eager", autograd_gradient, run, each)
+    return Engine("eager", autograd_gradient, run, one_by_one)

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.draws import Draw
 from gradalign_cli.learner import Learner, Step, Trace
+from gradalign_cli.trees import index
 from gradalign_cli.vectors import Gradient
 
 Run = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
@@ -24,3 +26,9 @@ class Engine(NamedTuple):
     gradient: Callable[[Any], Gradient]
     run: Run
     each: Callable[..., Tensor]
+
+
+def one_by_one(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+    """A function of one replica's trees for all replicas; large batches gain nothing together."""
+    replicas = len(trees[0].params)
+    return torch.stack([function(*(index(tree, r) for tree in trees)) for r in range(replicas)])

@@ -1,14 +1,12 @@
 """Vmap: all replicas in one batched step, which pays for MLPs and not for convolutions."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.draws import Draw
-from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.engine import Engine, one_by_one
 from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import index, stack
 from gradalign_cli.vectors import functional_gradient
@@ -27,8 +25,4 @@ def vmap() -> Engine:
             traces.append(trace)
         return learners, stack(traces)
 
-    def each(function: Any, *trees: Any) -> Tensor:
-        found: Tensor = torch.func.vmap(function)(*trees)
-        return found
-
-    return Engine("vmap", functional_gradient, run, each)
+    return Engine("vmap", functional_gradient, run, one_by_one)

@@ -56,7 +56,7 @@ def ewc(
         fisher_samples,
     )
 
-    def init(params: Tensor) -> EWCState:
+    def init(params: Tensor, tasks: int) -> EWCState:
         numbers = params.new_tensor(strength), params.new_tensor(decay)
         return EWCState(*numbers, torch.zeros_like(params), torch.zeros_like(params))
 

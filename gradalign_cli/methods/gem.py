@@ -32,7 +32,7 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     require(margin >= 0, "method.margin", "non-negative", margin)
     require(eps > 0, "method.eps", "positive", eps)
 
-    def init(params: Tensor) -> GEMState:
+    def init(params: Tensor, tasks: int) -> GEMState:
         return GEMState(params.new_tensor(margin), params.new_tensor(eps), params.new_zeros(()))
 
     def align(gradients: Gradients, state: GEMState) -> tuple[Tensor, GEMState]:

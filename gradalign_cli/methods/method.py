@@ -73,14 +73,15 @@ class Method(NamedTuple):
                 direction. While there is no earlier task, a method with references is not asked,
                 and the direction is g.
     references: what `refs` are: nothing (M = 0), the gradient of a memory batch of all earlier
-                tasks (pooled, M = 1), or of each earlier task (per_task).
+                tasks (pooled, M = 1), of one of them drawn at random (one_task, M = 1), or of each
+                earlier task (per_task).
     objective:  (network, params, statistics [S], batch, memories, state) -> (value [], the
                 network's output on the batch with the statistics it leaves): what the gradient is
                 taken of.
     replays:    how many batches of the whole memory the objective reads, independently drawn.
     stores:     whether the memory keeps the logits an example had when it came.
-    init:       (params) -> state, a tuple of tensors of fixed shapes; numbers that may differ
-                between replicas live in it.
+    init:       (params, tasks) -> state, a tuple of tensors of fixed shapes; numbers that may
+                differ between replicas live in it.
     after:      (state, g, change [P], params before) -> state, in every step.
     end_task:   (state, params, probe) -> state.
     mixed:      whether the examples of all tasks are shuffled into one stream.
@@ -88,11 +89,11 @@ class Method(NamedTuple):
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
-    references: Literal["nothing", "pooled", "per_task"] = "nothing"
+    references: Literal["nothing", "pooled", "one_task", "per_task"] = "nothing"
     objective: Objective = batch_loss
     replays: int = 0
     stores: bool = False
-    init: Callable[[Tensor], Any] = lambda params: ()
+    init: Callable[[Tensor, int], Any] = lambda params, tasks: ()
     after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, change, params: state
     end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
     mixed: bool = False

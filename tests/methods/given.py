@@ -18,4 +18,4 @@ def given(g, refs, seen=None, loss=1.0, ref_losses=None, layers=None, seed=0):
 
 def align(method, g, refs, **changed):
     """The direction a method takes."""
-    return method.align(given(g, refs, **changed), method.init(g))[0]
+    return method.align(given(g, refs, **changed), method.init(g, len(refs) + 1))[0]

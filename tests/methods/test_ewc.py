@@ -65,7 +65,7 @@ def test_one_quadratic_stands_for_the_sum_over_tasks():
     source = torch.Generator().manual_seed(0)
     method = ewc(3.0, False, 1.0, "sample", None)
     params = torch.randn(4, 6, generator=source, dtype=torch.float64)
-    state = method.init(params[0])
+    state = method.init(params[0], 3)
     expected = torch.zeros(6, dtype=torch.float64)
     for solution in params[1:]:
         gradients = torch.randn(5, 6, generator=source, dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_the_online_form_fades_and_keeps_the_last_solution():
     method = ewc(2.0, True, 0.5, "sample", None)
     one, two, now = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)).double()
     first, second = torch.full((1, 4), 2.0).double(), torch.full((1, 4), 3.0).double()
-    state = method.end_task(method.init(one), one, quadratic_probe(first))
+    state = method.end_task(method.init(one, 3), one, quadratic_probe(first))
     state = method.end_task(state, two, quadratic_probe(second))
     expected = 2.0 * (0.5 * 4 + 9) * (now - two)
     torch.testing.assert_close(penalty_gradient(method, state, now), expected)
@@ -88,7 +88,7 @@ def test_the_online_form_fades_and_keeps_the_last_solution():
 def test_before_the_first_task_has_ended_nothing_is_held():
     method = ewc(100.0, False, 1.0, "sample", None)
     params = torch.ones(3).double()
-    assert torch.equal(penalty_gradient(method, method.init(params), params), 0 * params)
+    assert torch.equal(penalty_gradient(method, method.init(params, 3), params), 0 * params)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from tests.methods.given import given
 
 def align(g, refs, margin=0.0, eps=1e-12, scaled=True, seen=None):
     method = gem(margin, eps, scaled)
-    return method.align(given(g, refs, seen=seen), method.init(g))
+    return method.align(given(g, refs, seen=seen), method.init(g, len(refs) + 1))
 
 
 def problems():

@@ -1,0 +1,39 @@
+"""eps-SOFT-GEM: A-GEM that demands more than no harm (Hu et al. 2020, arXiv 2011.07801)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.errors import require
+from gradalign_cli.methods.method import Gradients, Method, guarded_ratio
+
+
+class EpsState(NamedTuple):
+    """eps: [] the least cosine."""
+
+    eps: Tensor
+
+
+def soften(g: Tensor, r: Tensor, eps: Tensor) -> Tensor:
+    """The nearest to g whose product with r is at least eps |g| |r|, for gradients [P].
+
+    This is g - (cos - eps) |g| r / |r| where the cosine of g and r is below eps, else g: the
+    paper's program for gradients that were brought to length 1, in the length of g.
+    """
+    size = r.norm()
+    gap = guarded_ratio(g @ r, size) - eps * g.norm()
+    return torch.addcmul(g, r, torch.where(gap < 0, guarded_ratio(gap, size), 0.0), value=-1)
+
+
+def eps_soft_gem(eps: float) -> Method:
+    """With eps 0 it is A-GEM; with eps 1 the reference's direction is followed as well as g's."""
+    require(0 <= eps <= 1, "method.eps", "in [0, 1]", eps)
+
+    def init(params: Tensor, tasks: int) -> EpsState:
+        return EpsState(params.new_tensor(eps))
+
+    def align(gradients: Gradients, state: EpsState) -> tuple[Tensor, EpsState]:
+        return soften(gradients.g, gradients.refs[0], state.eps), state
+
+    return Method(align, references="pooled", init=init)

@@ -1,0 +1,17 @@
+"""S-GEM: project against one earlier task drawn at random (Chaudhry et al. 2019, sec. 4)."""
+
+from typing import Any
+
+from torch import Tensor
+
+from gradalign_cli.methods.agem import project
+from gradalign_cli.methods.method import Gradients, Method
+
+
+def s_gem() -> Method:
+    """A-GEM's projection, with the gradient on a random earlier task in place of all of them."""
+
+    def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
+        return project(gradients.g, gradients.refs[0]), state
+
+    return Method(align, references="one_task")

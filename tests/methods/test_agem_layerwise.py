@@ -1,0 +1,27 @@
+import torch
+
+from gradalign_cli.methods.agem import agem
+from gradalign_cli.methods.agem_layerwise import agem_layerwise
+from tests.methods.given import align
+
+
+def test_each_layer_is_projected_by_itself():
+    g = torch.tensor([1.0, -1.0, 2.0, 1.0])
+    r = torch.tensor([[0.0, 1.0, 1.0, 1.0]])
+    assert g @ r[0] > 0  # taken together they agree
+    direction = align(agem_layerwise(), g, r, layers=(2, 2))
+    assert direction.tolist() == [1.0, 0.0, 2.0, 1.0]
+
+
+def test_with_one_layer_it_is_agem():
+    source = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        g, r = torch.randn(2, 9, generator=source)
+        assert torch.equal(align(agem_layerwise(), g, r[None]), align(agem(), g, r[None]))
+
+
+def test_no_layer_hurts_its_reference():
+    g, r = torch.randn(2, 30, generator=torch.Generator().manual_seed(1)).double()
+    direction = align(agem_layerwise(), g, r[None], layers=(10, 5, 15))
+    for mine, theirs in zip(direction.split((10, 5, 15)), r.split((10, 5, 15)), strict=True):
+        assert mine @ theirs > -1e-12

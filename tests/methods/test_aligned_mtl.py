@@ -1,0 +1,17 @@
+import torch
+from torchjd.aggregation import AlignedMTL
+
+from gradalign_cli.methods.aligned_mtl import aligned_mtl
+from tests.methods.given import align
+from tests.methods.problems import problems, stacked
+
+
+def test_the_direction_is_torchjds():
+    for g, refs in problems():
+        expected = AlignedMTL()(stacked(g, refs))
+        torch.testing.assert_close(align(aligned_mtl(), g, refs), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_orthogonal_gradients_of_one_length_are_averaged():
+    J = 3 * torch.eye(3).double()
+    torch.testing.assert_close(align(aligned_mtl(), J[2], J[:2]), J.mean(0))
