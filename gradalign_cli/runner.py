@@ -14,7 +14,7 @@ from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
-from gradalign_cli.methods.method import Method, OfOne, Probe
+from gradalign_cli.methods.method import Method, OfOne, Probe, Setting
 from gradalign_cli.trees import index, stack
 
 TEST_BATCH = 2000
@@ -120,13 +120,14 @@ def run(
 def new_learner(parts: Parts, replica: Replica) -> Learner:
     """An untrained network, drawn from the replica's seed, with an empty memory."""
     params = parts.model.init(generator(replica.seed, "network"))
+    setting = Setting(params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers)
     memory = parts.buffer.init()
     stored = params.new_zeros(len(memory.row), parts.benchmark.outputs * parts.method.stores)
     return Learner(
         params,
         parts.model.statistics,
         parts.optimizer.init(params),
-        replica.method.init(params, parts.benchmark.tasks),
+        replica.method.init(setting),
         memory._replace(stored=stored),
     )
 
@@ -213,7 +214,16 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
         found: Tensor = torch.func.vmap(lambda row: mean_gradient(of, row))(rows[:, None])
         return found
 
-    return Probe(rows, sample_gradients, mean_gradient)
+    def inputs(rows: Tensor) -> tuple[Tensor, ...]:
+        if parts.model.inputs is None:
+            raise UserError("`method` needs the inputs of every layer, which this `model` hides")
+        x = show(parts.benchmark, view, rows, own, rows).x
+        return parts.model.inputs(learner.params, learner.statistics, x)
+
+    used = learner.params.new_zeros(parts.benchmark.outputs)
+    used[show(parts.benchmark, view, rows, own, rows).label] = 1
+    layers = parts.model.layers
+    return Probe(rows, sample_gradients, mean_gradient, inputs, layers, used)
 
 
 def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:

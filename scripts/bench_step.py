@@ -109,7 +109,7 @@ def works() -> dict[str, Callable[[], Work]]:
         buffer = (
             ring(256, "task", tasks, 10) if gem_like else ring_per_class(25, "class", tasks, 10)
         )
-        network = mlp([width, width], "xavier", benchmark.shape, 10)
+        network = mlp([width, width], "xavier", True, benchmark.shape, 10)
         parts = Parts(benchmark, network, method, buffer, sgd(0.0, 0.0), MEMORY_BATCH)
         return Work(parts, past, steps, lambda: mlp_module(width))
 

@@ -45,7 +45,7 @@ def make_parts(
         benchmark = permuted(dataset, 3, samples_per_task=samples)
     return Parts(
         benchmark,
-        mlp([8], "torch", benchmark.shape, benchmark.outputs),
+        mlp([8], "torch", True, benchmark.shape, benchmark.outputs),
         method,
         buffer(18, "total", benchmark.tasks, benchmark.classes),
         sgd(0.0, 0.0),

@@ -108,9 +108,9 @@ def test_the_wheel_carries_its_configs_and_runs_from_any_folder(tmp_path):
 
 
 def test_the_shell_is_offered_choices(tmp_path):
-    environment = os.environ | {"COMP_LINE": "gradalign train method=a"}
+    environment = os.environ | {"COMP_LINE": "gradalign train method=gp"}
     ran = subprocess.run(
         [sys.executable, "-m", "gradalign_cli.cli", "-sc", "query=bash"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
-    assert ran.stdout.split() == ["method=agem"]
+    assert ran.stdout.split() == ["method=gpm"]

@@ -59,7 +59,7 @@ def test_there_are_as_many_files_as_we_think():
         "benchmark": 7,
         "buffer": 6,
         "experiment": 11,
-        "method": 19,
+        "method": 28,
         "model": 3,
         "optimizer": 1,
     }

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, guarded_ratio
+from gradalign_cli.methods.method import Gradients, Method, Setting, guarded_ratio
 from gradalign_cli.methods.mgda import shortest
 from gradalign_cli.methods.weighing import gram, mean_weights, non_negative_qp, regular
 
@@ -50,8 +50,8 @@ def cagrad(reach: float) -> Method:
     """reach 0 is the mean of all gradients; a large one comes near MGDA."""
     require(reach >= 0, "method.reach", "non-negative", reach)
 
-    def init(params: Tensor, tasks: int) -> Reach:
-        return Reach(params.new_tensor(reach))
+    def init(setting: Setting) -> Reach:
+        return Reach(setting.params.new_tensor(reach))
 
     def align(gradients: Gradients, state: Reach) -> tuple[Tensor, Reach]:
         J, K, there = gram(gradients)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, guarded_ratio
+from gradalign_cli.methods.method import Gradients, Method, Setting, guarded_ratio
 
 
 class EpsState(NamedTuple):
@@ -30,8 +30,8 @@ def eps_soft_gem(eps: float) -> Method:
     """With eps 0 it is A-GEM; with eps 1 the reference's direction is followed as well as g's."""
     require(0 <= eps <= 1, "method.eps", "in [0, 1]", eps)
 
-    def init(params: Tensor, tasks: int) -> EpsState:
-        return EpsState(params.new_tensor(eps))
+    def init(setting: Setting) -> EpsState:
+        return EpsState(setting.params.new_tensor(eps))
 
     def align(gradients: Gradients, state: EpsState) -> tuple[Tensor, EpsState]:
         return soften(gradients.g, gradients.refs[0], state.eps), state

@@ -8,19 +8,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Memories,
     Method,
     Probe,
-    batch_loss,
+    Setting,
     cross_entropy,
     guarded_ratio,
     keep_gradient,
     mean_over,
 )
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.methods.penalty import penalised
 
 FISHERS = ("sample", "batch")
 
@@ -56,21 +54,9 @@ def ewc(
         fisher_samples,
     )
 
-    def init(params: Tensor, tasks: int) -> EWCState:
-        numbers = params.new_tensor(strength), params.new_tensor(decay)
-        return EWCState(*numbers, torch.zeros_like(params), torch.zeros_like(params))
-
-    def objective(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: EWCState,
-    ) -> tuple[Tensor, Output]:
-        value, output = batch_loss(network, params, statistics, batch, memories, state)
-        distance = params - state.anchor
-        return value + state.strength / 2 * (state.importance * distance) @ distance, output
+    def init(setting: Setting) -> EWCState:
+        numbers = setting.params.new_tensor(strength), setting.params.new_tensor(decay)
+        return EWCState(*numbers, *torch.zeros(2, len(setting.params)))
 
     def end_task(state: EWCState, params: Tensor, probe: Probe) -> EWCState:
         rows = probe.rows[:fisher_samples]
@@ -84,4 +70,4 @@ def ewc(
         anchor = state.anchor + guarded_ratio(new, importance) * (params - state.anchor)
         return state._replace(importance=importance, anchor=anchor)
 
-    return Method(keep_gradient, objective=objective, init=init, end_task=end_task)
+    return Method(keep_gradient, objective=penalised(0.5), init=init, end_task=end_task)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method
+from gradalign_cli.methods.method import Gradients, Method, Setting
 from gradalign_cli.quadratic import lower_bounded_qp
 
 PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
@@ -32,8 +32,12 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     require(margin >= 0, "method.margin", "non-negative", margin)
     require(eps > 0, "method.eps", "positive", eps)
 
-    def init(params: Tensor, tasks: int) -> GEMState:
-        return GEMState(params.new_tensor(margin), params.new_tensor(eps), params.new_zeros(()))
+    def init(setting: Setting) -> GEMState:
+        return GEMState(
+            setting.params.new_tensor(margin),
+            setting.params.new_tensor(eps),
+            setting.params.new_zeros(()),
+        )
 
     def align(gradients: Gradients, state: GEMState) -> tuple[Tensor, GEMState]:
         g, refs, seen = gradients.g, gradients.refs, gradients.seen

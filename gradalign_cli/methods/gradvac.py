@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method
+from gradalign_cli.methods.method import Gradients, Method, Setting
 from gradalign_cli.methods.weighing import gram, mean_weights
 
 
@@ -58,9 +58,9 @@ def gradvac(beta: float) -> Method:
     """beta 0 keeps all targets at 0, which is PCGrad."""
     require(0 <= beta < 1, "method.beta", "in [0, 1)", beta)
 
-    def init(params: Tensor, tasks: int) -> Vaccine:
-        targets = torch.zeros(tasks, tasks, dtype=torch.float64, device=params.device)
-        return Vaccine(params.new_tensor(beta).double(), targets)
+    def init(setting: Setting) -> Vaccine:
+        targets = setting.params.new_zeros(setting.tasks, setting.tasks, dtype=torch.float64)
+        return Vaccine(setting.params.new_tensor(beta).double(), targets)
 
     def align(gradients: Gradients, state: Vaccine) -> tuple[Tensor, Vaccine]:
         J, K, there = gram(gradients)

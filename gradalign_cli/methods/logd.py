@@ -36,7 +36,7 @@ def logd() -> Method:
     """The parts special to the old tasks are the differences of their gradients to the mean."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        layers = gradients.layers
+        layers = [layer.size for layer in gradients.layers]
         parts = zip(gradients.g.split(layers), gradients.refs.split(layers, 1), strict=True)
         return torch.cat([decompose(g, refs, gradients.seen) for g, refs in parts]), state
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method
+from gradalign_cli.methods.method import Gradients, Method, Setting
 
 RULES = ("paper", "code")
 
@@ -26,8 +26,8 @@ def mega1(eps: float, rule: str) -> Method:
     require(eps >= 0, "method.eps", "non-negative", eps)
     require(rule in RULES, "method.rule", f"one of {', '.join(RULES)}", rule)
 
-    def init(params: Tensor, tasks: int) -> Sensitivity:
-        return Sensitivity(params.new_tensor(eps))
+    def init(setting: Setting) -> Sensitivity:
+        return Sensitivity(setting.params.new_tensor(eps))
 
     def align(gradients: Gradients, state: Sensitivity) -> tuple[Tensor, Sensitivity]:
         g, r, memory_loss = gradients.g, gradients.refs[0], gradients.ref_losses[0]

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gradalign_cli.benchmarks.benchmark import Examples, mask
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.models.model import Layer, Network, Output
 
 Memories = tuple[Examples, ...]
 Objective = Callable[[Network, Tensor, Tensor, Examples, Memories, Any], tuple[Tensor, Output]]
@@ -20,8 +20,8 @@ class Gradients(NamedTuple):
 
     g: [P] of the objective;  refs: [M, P] on memory;  seen: [M] False, and the reference 0, where
     a task has nothing in memory;  loss: [] and ref_losses: [M] the values they belong to;
-    uniform: [(M + 1) ** 2] random numbers where the method asks for them;  layers: how many
-    entries of a flat vector each layer has.
+    uniform: [(M + 1) ** 2] random numbers where the method asks for them;  layers: the parts of a
+    flat vector, in order.
     """
 
     g: Tensor
@@ -30,20 +30,34 @@ class Gradients(NamedTuple):
     loss: Tensor
     ref_losses: Tensor
     uniform: Tensor
-    layers: tuple[int, ...]
+    layers: tuple[Layer, ...]
+
+
+class Setting(NamedTuple):
+    """What a method is set up for: params [P] at first, how many tasks, logits and layers."""
+
+    params: Tensor
+    tasks: int
+    outputs: int
+    layers: tuple[Layer, ...]
 
 
 class Probe(NamedTuple):
     """What a method may ask of the network when a task has ended.
 
     rows: [n] examples of the task in a random order;  sample_gradients: (of, rows) -> [n, P] the
-    gradient of a number of each example;  mean_gradient: (of, rows) -> [P] of a number of them all.
-    Both leave the network's statistics alone.
+    gradient of a number of each example;  mean_gradient: (of, rows) -> [P] of a number of them all;
+    inputs: (rows) -> what each layer with a matrix multiplies [n, columns];  layers: of the flat
+    vector;  used: [outputs] 1 for the logits that are right for some example. All leave the
+    network's statistics alone.
     """
 
     rows: Tensor
     sample_gradients: Callable[[OfOne, Tensor], Tensor]
     mean_gradient: Callable[[OfOne, Tensor], Tensor]
+    inputs: Callable[[Tensor], tuple[Tensor, ...]]
+    layers: tuple[Layer, ...]
+    used: Tensor
 
 
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
@@ -80,8 +94,8 @@ class Method(NamedTuple):
                 taken of.
     replays:    how many batches of the whole memory the objective reads, independently drawn.
     stores:     whether the memory keeps the logits an example had when it came.
-    init:       (params, tasks) -> state, a tuple of tensors of fixed shapes; numbers that may
-                differ between replicas live in it.
+    init:       (setting) -> state, a tuple of tensors of fixed shapes; numbers that may differ
+                between replicas live in it.
     after:      (state, g, change [P], params before) -> state, in every step.
     end_task:   (state, params, probe) -> state.
     mixed:      whether the examples of all tasks are shuffled into one stream.
@@ -93,7 +107,7 @@ class Method(NamedTuple):
     objective: Objective = batch_loss
     replays: int = 0
     stores: bool = False
-    init: Callable[[Tensor, int], Any] = lambda params, tasks: ()
+    init: Callable[[Setting], Any] = lambda setting: ()
     after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, change, params: state
     end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
     mixed: bool = False

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.nn.functional import linear, relu
 
 from gradalign_cli.errors import require
-from gradalign_cli.models.model import Model, Output, kaiming_uniform
+from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.vectors import ravel, unravel
 
 INITS = ("xavier", "truncated_normal", "torch")
@@ -26,10 +26,13 @@ def initial(out: int, into: int, init: str, source: Generator) -> list[Tensor]:
     return [kaiming_uniform((out, into), into, source), kaiming_uniform((out,), into, source)]
 
 
-def mlp(widths: Sequence[int], init: str, shape: tuple[int, int, int], outputs: int) -> Model:
+def mlp(
+    widths: Sequence[int], init: str, bias: bool, shape: tuple[int, int, int], outputs: int
+) -> Model:
     """Hidden layers of the given widths between the flattened image and the logits.
 
     init: `xavier` (uniform, zero biases), `truncated_normal` or `torch` (PyTorch's default).
+    bias: whether layers have biases; GPM's networks have none.
     """
     require(
         all(isinstance(w, int) and w > 0 for w in widths), "model.widths", "positive", list(widths)
@@ -37,17 +40,27 @@ def mlp(widths: Sequence[int], init: str, shape: tuple[int, int, int], outputs: 
     require(init in INITS, "model.init", f"one of {', '.join(INITS)}", init)
     sizes = [math.prod(shape), *widths, outputs]
     layers = list(zip(sizes[1:], sizes, strict=False))
-    shapes = [part for out, into in layers for part in ((out, into), (out,))]
+    each = 1 + bias  # tensors a layer
+    shapes = [part for out, into in layers for part in ((out, into), (out,))[:each]]
 
     def start(source: Generator) -> Tensor:
-        return ravel([part for layer in layers for part in initial(*layer, init, source)])
+        return ravel([part for layer in layers for part in initial(*layer, init, source)[:each]])
+
+    def forward(params: Tensor, x: Tensor) -> list[Tensor]:
+        """What each layer multiplies, and the logits."""
+        parts = unravel(params, shapes)
+        values = [x.flatten(1)]
+        for k in range(0, len(parts), each):
+            out = linear(values[-1], parts[k], parts[k + 1] if bias else None)
+            values.append(relu(out) if k + each < len(parts) else out)
+        return values
 
     def apply(params: Tensor, statistics: Tensor, x: Tensor, training: bool) -> Output:
-        parts = unravel(params, shapes)
-        features = x.flatten(1)
-        for weight, bias in zip(parts[:-2:2], parts[1:-2:2], strict=True):
-            features = relu(linear(features, weight, bias))
-        return Output(linear(features, parts[-2], parts[-1]), features, statistics)
+        *_, features, logits = forward(params, x)
+        return Output(logits, features, statistics)
 
-    sizes_of_layers = tuple(out * into + out for out, into in layers)
-    return Model(start, torch.zeros(0), apply, False, sizes_of_layers)
+    def inputs(params: Tensor, statistics: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        return tuple(forward(params, x)[:-1])
+
+    geometry = tuple(Layer(out * (into + bias), out, bias) for out, into in layers)
+    return Model(start, torch.zeros(0), apply, False, geometry, inputs)

@@ -18,6 +18,15 @@ class Output(NamedTuple):
     statistics: Tensor
 
 
+class Layer(NamedTuple):
+    """A part of the flat vector of parameters: size entries, the first of them a matrix with `rows`
+    rows (0: no matrix), then a bias of `rows` entries where there is one."""
+
+    size: int
+    rows: int
+    bias: bool
+
+
 Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P] and statistics [S]
 
 
@@ -25,14 +34,17 @@ class Model(NamedTuple):
     """init: (generator) -> params [P];  statistics: [S] running statistics of BatchNorm at first;
     apply: (params, statistics, x, training) -> Output, where training uses the batch's statistics
     and returns updated running ones;  convolutional: whether batching over replicas would make
-    grouped convolutions of it;  layers: how many entries of a flat vector each layer has, in order.
+    grouped convolutions of it;  layers: the parts of the flat vector, in order;  inputs: (params,
+    statistics, x) -> what each layer with a matrix multiplies [n, columns], or None where the model
+    does not tell.
     """
 
     init: Callable[[Generator], Tensor]
     statistics: Tensor
     apply: Callable[[Tensor, Tensor, Tensor, bool], Output]
     convolutional: bool
-    layers: tuple[int, ...]
+    layers: tuple[Layer, ...]
+    inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Generator, Tensor, cat, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
 
 from gradalign_cli.errors import require
-from gradalign_cli.models.model import Model, Output, kaiming_uniform
+from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.vectors import ravel, unravel
 
 MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
@@ -70,8 +70,7 @@ def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: 
         return Output(linear(features, *parts[len(shapes) - len(head) :]), features, statistics)
 
     statistics = cat([part for c in channels for part in (zeros(c), ones(c))])
-    entries = [math.prod(shape) for shape in shapes]
-    last = sum(entries[len(shapes) - len(head) :])
-    ends = len(kernels) + len(norm_shapes)
-    norms = [sum(entries[k : k + 2]) for k in range(len(kernels), ends, 2)]
-    return Model(start, statistics, apply, True, (*entries[: len(kernels)], *norms, last))
+    layers = [Layer(math.prod(kernel), kernel[0], False) for kernel in kernels]
+    layers += [Layer(2 * c, 0, False) for c in channels]
+    layers += [Layer(outputs * (pooled + head_bias), outputs, head_bias)]
+    return Model(start, statistics, apply, True, tuple(layers))

@@ -10,13 +10,16 @@ from gradalign_cli.methods.method import cross_entropy as mean_cross_entropy
 from gradalign_cli.models.model import Output
 from gradalign_cli.runner import end_task, make_probe, new_learner
 from gradalign_cli.trees import index, stack
+from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task
 
 
 def quadratic_probe(gradients):
     """A task whose examples have the given gradients [n, P], wherever the network is."""
     rows = torch.arange(len(gradients))
-    return Probe(rows, lambda of, r: gradients[r], lambda of, r: gradients[r].mean(0))
+    return Probe(
+        rows, lambda of, r: gradients[r], lambda of, r: gradients[r].mean(0), None, (), rows
+    )
 
 
 def penalty_gradient(method, state, params):
@@ -65,7 +68,7 @@ def test_one_quadratic_stands_for_the_sum_over_tasks():
     source = torch.Generator().manual_seed(0)
     method = ewc(3.0, False, 1.0, "sample", None)
     params = torch.randn(4, 6, generator=source, dtype=torch.float64)
-    state = method.init(params[0], 3)
+    state = method.init(setting(params[0], 3))
     expected = torch.zeros(6, dtype=torch.float64)
     for solution in params[1:]:
         gradients = torch.randn(5, 6, generator=source, dtype=torch.float64)
@@ -79,7 +82,7 @@ def test_the_online_form_fades_and_keeps_the_last_solution():
     method = ewc(2.0, True, 0.5, "sample", None)
     one, two, now = torch.randn(3, 4, generator=torch.Generator().manual_seed(1)).double()
     first, second = torch.full((1, 4), 2.0).double(), torch.full((1, 4), 3.0).double()
-    state = method.end_task(method.init(one, 3), one, quadratic_probe(first))
+    state = method.end_task(method.init(setting(one, 3)), one, quadratic_probe(first))
     state = method.end_task(state, two, quadratic_probe(second))
     expected = 2.0 * (0.5 * 4 + 9) * (now - two)
     torch.testing.assert_close(penalty_gradient(method, state, now), expected)
@@ -88,7 +91,9 @@ def test_the_online_form_fades_and_keeps_the_last_solution():
 def test_before_the_first_task_has_ended_nothing_is_held():
     method = ewc(100.0, False, 1.0, "sample", None)
     params = torch.ones(3).double()
-    assert torch.equal(penalty_gradient(method, method.init(params, 3), params), 0 * params)
+    assert torch.equal(
+        penalty_gradient(method, method.init(setting(params, 3)), params), 0 * params
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import PIVOTS, gem
 from gradalign_cli.quadratic import lower_bounded_qp
-from tests.methods.given import given
+from tests.methods.given import given, setting
 
 
 def align(g, refs, margin=0.0, eps=1e-12, scaled=True, seen=None):
     method = gem(margin, eps, scaled)
-    return method.align(given(g, refs, seen=seen), method.init(g, len(refs) + 1))
+    return method.align(given(g, refs, seen=seen), method.init(setting(g, len(refs) + 1)))
 
 
 def problems():

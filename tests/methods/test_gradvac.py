@@ -4,7 +4,7 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.gradvac import gradvac, vaccinate
 from gradalign_cli.methods.pcgrad import pcgrad
-from tests.methods.given import align, given
+from tests.methods.given import align, given, setting
 from tests.methods.problems import problems, stacked
 
 
@@ -36,7 +36,7 @@ def test_a_pair_is_brought_to_its_target_cosine():
 def test_targets_follow_the_cosines_of_real_pairs_only():
     method = gradvac(0.25)
     g, refs = torch.tensor([1.0, 0.0]).double(), torch.tensor([[1.0, 1.0], [0.0, 0.0]]).double()
-    state = method.init(g, 5)
+    state = method.init(setting(g, 5))
     _, state = method.align(given(g, refs, seen=torch.tensor([True, False])), state)
     expected = torch.zeros(5, 5).double()
     expected[0, 2] = expected[2, 0] = 0.25 * 0.5**0.5

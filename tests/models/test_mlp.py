@@ -6,7 +6,7 @@ from gradalign_cli.models.mlp import mlp
 
 
 def test_the_network_is_the_one_of_pytorchs_layers():
-    model = mlp([5, 4], "torch", (1, 2, 3), 2)
+    model = mlp([5, 4], "torch", True, (1, 2, 3), 2)
     params = model.init(torch.Generator().manual_seed(0))
     layers = [torch.nn.Linear(*sizes) for sizes in ((6, 5), (5, 4), (4, 2))]
     tensors = [t for layer in layers for t in (layer.weight, layer.bias)]
@@ -23,7 +23,7 @@ def test_the_network_is_the_one_of_pytorchs_layers():
     ("init", "variance"), [("xavier", 2 / 700), ("torch", 1 / 1200), ("truncated_normal", 0.00774)]
 )
 def test_first_weights_have_the_variance_of_their_rule(init, variance):
-    params = mlp([300], init, (1, 20, 20), 3).init(torch.Generator().manual_seed(0))
+    params = mlp([300], init, True, (1, 20, 20), 3).init(torch.Generator().manual_seed(0))
     first = params[: 300 * 400]
     assert float(first.var()) == pytest.approx(variance, rel=0.02)
     assert abs(float(first.mean())) < 0.01 * variance**0.5
@@ -33,6 +33,31 @@ def test_first_weights_have_the_variance_of_their_rule(init, variance):
 
 def test_widths_and_rules_out_of_range_are_refused():
     with pytest.raises(UserError, match=r"`model.widths` must be positive, found \[0\]"):
-        mlp([0], "torch", (1, 2, 2), 2)
+        mlp([0], "torch", True, (1, 2, 2), 2)
     with pytest.raises(UserError, match=r"`model.init` must be one of xavier"):
-        mlp([2], "zeros", (1, 2, 2), 2)
+        mlp([2], "zeros", True, (1, 2, 2), 2)
+
+
+def test_without_biases_only_the_matrices_are_left():
+    model = mlp([5, 4], "torch", False, (1, 2, 3), 2)
+    params = model.init(torch.Generator().manual_seed(0))
+    assert len(params) == 5 * 6 + 4 * 5 + 2 * 4 == sum(layer.size for layer in model.layers)
+    x = torch.randn(3, 1, 2, 3)
+    assert torch.equal(model.apply(params, params[:0], 0 * x, True).logits, torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_gradient_of_a_layer_lies_in_the_span_of_what_it_multiplies(bias):
+    model = mlp([5, 4], "torch", bias, (1, 2, 3), 2)
+    params = model.init(torch.Generator().manual_seed(0)).requires_grad_()
+    x = torch.randn(2, 1, 2, 3)
+    inputs = model.inputs(params, params[:0], x)
+    (g,) = torch.autograd.grad(
+        model.apply(params, params[:0], x, True).logits.square().sum(), params
+    )
+    for part, layer, seen in zip(
+        g.split([layer.size for layer in model.layers]), model.layers, inputs, strict=True
+    ):
+        matrix = part[: layer.size - layer.rows * bias].view(layer.rows, -1)
+        span = torch.linalg.pinv(seen) @ seen
+        torch.testing.assert_close(matrix @ span, matrix, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,54 @@
+"""DER: remember not only examples but the logits they had (Buzzega et al. 2020, eq. 6)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.errors import require
+from gradalign_cli.methods.method import Memories, Method, Setting, batch_loss, keep_gradient
+from gradalign_cli.models.model import Network, Output
+
+
+class Weight(NamedTuple):
+    """alpha: [] the weight of the distance to the stored logits."""
+
+    alpha: Tensor
+
+
+def distance(logits: Tensor, examples: Examples) -> Tensor:
+    """Mean squared difference [] of logits [n, outputs] to the stored ones, over those that count
+    and over the examples of weight 1."""
+    squares = (logits - examples.stored).square()
+    if isinstance(examples.visible, Tensor):
+        each = torch.where(examples.visible, squares, 0.0).sum(1) / examples.visible.sum(1)
+    else:
+        each = squares.mean(1)
+    return each @ (examples.weight / examples.weight.sum().clamp_min(1))
+
+
+def der(alpha: float) -> Method:
+    """Cross-entropy on the batch + alpha * distance of a memory batch's logits to its stored ones.
+
+    An example is stored with the logits it had in the step that brought it.
+    """
+    require(alpha >= 0, "method.alpha", "non-negative", alpha)
+
+    def init(setting: Setting) -> Weight:
+        return Weight(setting.params.new_tensor(alpha))
+
+    def objective(
+        network: Network,
+        params: Tensor,
+        statistics: Tensor,
+        batch: Examples,
+        memories: Memories,
+        state: Weight,
+    ) -> tuple[Tensor, Output]:
+        value, output = batch_loss(network, params, statistics, batch, memories, state)
+        again = network(params, output.statistics, memories[0])
+        value = value + state.alpha * distance(again.logits, memories[0])
+        return value, output._replace(statistics=again.statistics)
+
+    return Method(keep_gradient, objective=objective, init=init, replays=1, stores=True)

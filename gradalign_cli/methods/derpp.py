@@ -1,0 +1,51 @@
+"""DER++: DER, and the labels of a second memory batch (Buzzega et al. 2020, eq. 7)."""
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.errors import require
+from gradalign_cli.methods.der import distance
+from gradalign_cli.methods.method import (
+    Memories,
+    Method,
+    Setting,
+    batch_loss,
+    cross_entropy,
+    keep_gradient,
+)
+from gradalign_cli.models.model import Network, Output
+
+
+class Weights(NamedTuple):
+    """alpha, beta: [] the weights of the stored logits and of the labels."""
+
+    alpha: Tensor
+    beta: Tensor
+
+
+def derpp(alpha: float, beta: float) -> Method:
+    """DER's objective + beta * cross-entropy on another, independently drawn memory batch."""
+    require(alpha >= 0, "method.alpha", "non-negative", alpha)
+    require(beta >= 0, "method.beta", "non-negative", beta)
+
+    def init(setting: Setting) -> Weights:
+        return Weights(setting.params.new_tensor(alpha), setting.params.new_tensor(beta))
+
+    def objective(
+        network: Network,
+        params: Tensor,
+        statistics: Tensor,
+        batch: Examples,
+        memories: Memories,
+        state: Weights,
+    ) -> tuple[Tensor, Output]:
+        value, output = batch_loss(network, params, statistics, batch, memories, state)
+        one = network(params, output.statistics, memories[0])
+        two = network(params, one.statistics, memories[1])
+        value = value + state.alpha * distance(one.logits, memories[0])
+        value = value + state.beta * cross_entropy(two.logits, memories[1])
+        return value, output._replace(statistics=two.statistics)
+
+    return Method(keep_gradient, objective=objective, init=init, replays=2, stores=True)

@@ -1,0 +1,71 @@
+"""SGP: GPM that lets a gradient keep what matters little to old tasks (Saha & Roy 2023)."""
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.errors import require
+from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
+from gradalign_cli.methods.subspace import (
+    Rule,
+    Subspaces,
+    append,
+    columns_to_add,
+    nothing_held,
+    project,
+    representations,
+)
+
+
+def scaled(values: Tensor, scale: float) -> Tensor:
+    """Importance [r] of singular values s [r]: (scale + 1) s / (scale s + max s) (eq. 4)."""
+    if not len(values):
+        return values
+    return (scale + 1) * values / (scale * values + values.max())
+
+
+def sgp(
+    thresholds: list[float],
+    increase: float,
+    samples: int,
+    rank_rule: str,
+    project_head: bool,
+    scale: float,
+) -> Method:
+    """GPM's bases, each column removed from a gradient in proportion to its importance.
+
+    scale: the paper's alpha; infinite scale is GPM. A column's singular value in a later task is
+    the energy that this task's inputs put along it; importance adds up over tasks, to 1 at most.
+    """
+    require(samples > 0, "method.samples", "positive", samples)
+    require(scale >= 0, "method.scale", "non-negative", scale)
+    rule = Rule(thresholds, increase, rank_rule)
+    rule.check()
+
+    def init(setting: Setting) -> Subspaces:
+        return nothing_held(setting, rule, project_head)
+
+    def align(gradients: Gradients, state: Subspaces) -> tuple[Tensor, Subspaces]:
+        return project(gradients.g, gradients.layers, state.bases, state.importance), state
+
+    def grow(
+        M: Tensor, weight: Tensor, R: Tensor, threshold: float, drop: bool
+    ) -> tuple[Tensor, Tensor]:
+        held = int(M.square().sum().round())
+        new, values = columns_to_add(M, R, threshold, drop)
+        again = (M[:, :held].T @ R).norm(dim=1)  # sqrt of the energy along each old column
+        both = scaled(torch.cat([again, values]), scale)
+        older = (weight[:held] + both[:held]).clamp(0, 1)
+        return append(M, torch.cat([older, weight[held:]]), new, both[held:])
+
+    def end_task(state: Subspaces, params: Tensor, probe: Probe) -> Subspaces:
+        task = int(state.tasks)
+        found = representations(probe.inputs(probe.rows[:samples]), probe.layers)
+        drop = rank_rule == "paper" and task == 0
+        grown = [
+            grow(M, weight, found[number], rule.threshold(number, task), drop)
+            for number, (M, weight) in enumerate(zip(state.bases, state.importance, strict=True))
+        ]
+        bases, importance = zip(*grown, strict=True)
+        return Subspaces(bases, importance, state.tasks + 1)
+
+    return Method(align, init=init, end_task=end_task)

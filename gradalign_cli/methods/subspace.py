@@ -1,0 +1,141 @@
+"""Subspaces of what layers multiply: the core gradient space of GPM and its kin.
+
+The gradient of a layer's matrix is a sum of outer products with its inputs, so a change orthogonal
+to old inputs leaves old answers as they are (Saha et al. 2021, sec. 4).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.methods.method import Setting
+from gradalign_cli.models.model import Layer
+
+RANK_RULES = ("strict", "paper")
+
+
+class Subspaces(NamedTuple):
+    """For each layer with a matrix: bases [d, d], orthonormal columns, zero where none is yet;
+    importance [d] in [0, 1] of each column;  tasks: [] that ended."""
+
+    bases: tuple[Tensor, ...]
+    importance: tuple[Tensor, ...]
+    tasks: Tensor
+
+
+class Rule(NamedTuple):
+    """How many columns a basis gains.
+
+    thresholds: the share of the inputs' energy that it must hold, one a layer or one for all;
+    increase: added for each earlier task;  rank_rule: `strict` holds what the threshold says,
+    `paper` takes one column fewer on the first task, as GPM's published code does.
+    """
+
+    thresholds: list[float]
+    increase: float
+    rank_rule: str
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its domain."""
+        choices = f"one of {', '.join(RANK_RULES)}"
+        require(self.rank_rule in RANK_RULES, "method.rank_rule", choices, self.rank_rule)
+        listed = isinstance(self.thresholds, list) and len(self.thresholds) > 0
+        require(listed, "method.thresholds", "a list of numbers", self.thresholds)
+        for threshold in self.thresholds:
+            fits = isinstance(threshold, float | int) and 0 < threshold <= 1
+            require(fits, "method.thresholds", "in (0, 1]", threshold)
+
+    def threshold(self, layer: int, task: int) -> float:
+        """The share for a layer once `task` tasks are over."""
+        return min(self.thresholds[layer % len(self.thresholds)] + self.increase * task, 1.0)
+
+
+def nothing_held(setting: Setting, rule: Rule, project_head: bool) -> Subspaces:
+    """Empty bases for all layers with a matrix, but for the last where it is to be left free."""
+    matrices = [layer for layer in setting.layers if layer.rows]
+    matrices = matrices if project_head else matrices[:-1]
+    if len(rule.thresholds) not in (1, len(matrices)):
+        raise UserError(
+            f"`method.thresholds` must hold 1 or {len(matrices)} numbers, found {rule.thresholds}"
+        )
+    widths = [layer.size // layer.rows for layer in matrices]
+    zeros = setting.params.new_zeros
+    return Subspaces(tuple(zeros(d, d) for d in widths), tuple(zeros(d) for d in widths), zeros(()))
+
+
+def matrix(part: Tensor, layer: Layer) -> Tensor:
+    """A layer's part of a flat vector as a matrix [rows, d], the bias its last column."""
+    if not layer.bias:
+        return part.view(layer.rows, -1)
+    weight, bias = part.split([layer.size - layer.rows, layer.rows])
+    return torch.cat([weight.view(layer.rows, -1), bias[:, None]], 1)
+
+
+def flat(found: Tensor, layer: Layer) -> Tensor:
+    """The reverse of `matrix`."""
+    if not layer.bias:
+        return found.flatten()
+    return torch.cat([found[:, :-1].flatten(), found[:, -1]])
+
+
+def representation(inputs: Tensor, layer: Layer) -> Tensor:
+    """Inputs [n, columns] of a layer as R [d, n], with a row of ones for a bias."""
+    ones = inputs.new_ones(len(inputs), 1)
+    return (torch.cat([inputs, ones], 1) if layer.bias else inputs).T
+
+
+def representations(inputs: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]:
+    """R of each layer with a matrix."""
+    matrices = [layer for layer in layers if layer.rows]
+    return [representation(x, layer) for x, layer in zip(inputs, matrices, strict=True)]
+
+
+def project(
+    g: Tensor, layers: Sequence[Layer], bases: Sequence[Tensor], importance: Sequence[Tensor]
+) -> Tensor:
+    """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M."""
+    held = iter(zip(bases, importance, strict=True))
+    changed = []
+    for part, layer in zip(g.split([layer.size for layer in layers]), layers, strict=True):
+        own = next(held, None) if layer.rows else None
+        if own is None:
+            changed.append(part)
+            continue
+        M, weight = own
+        G = matrix(part, layer)
+        changed.append(flat(G - ((G @ M) * weight) @ M.T, layer))
+    return torch.cat(changed)
+
+
+def rank_needed(values: Tensor, before: float, total: float, threshold: float) -> int:
+    """The fewest singular values [k] that, with the energy `before`, hold `threshold * total`."""
+    held = before + torch.cat([values.new_zeros(1), values.square().cumsum(0)])
+    return int((held < threshold * total * (1 - 1e-6)).sum().clamp_max(len(values)))
+
+
+def columns_to_add(M: Tensor, R: Tensor, threshold: float, drop: bool) -> tuple[Tensor, Tensor]:
+    """New orthonormal columns [d, r] for a basis M [d, d] from R [d, n], and all singular values of
+    what R adds [r].
+
+    As many as hold `threshold` of R's energy together with M; drop: one fewer.
+    """
+    rest = R - M @ (M.T @ R)
+    rest = rest - M @ (M.T @ rest)
+    U, values, _ = torch.linalg.svd(rest.double(), full_matrices=False)
+    total = float(R.double().square().sum())
+    before = total - float(values.square().sum())
+    rank = max(rank_needed(values, before, total, threshold) - drop, 0)
+    free = len(M) - int(M.square().sum().round())
+    rank = min(rank, free)
+    return U[:, :rank].to(M.dtype), values[:rank].to(M.dtype)
+
+
+def append(M: Tensor, weight: Tensor, new: Tensor, new_weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The basis [d, d] and its importance [d] with columns put behind those that are there."""
+    start, count = int(M.square().sum().round()), new.shape[1]
+    M, weight = M.clone(), weight.clone()
+    M[:, start : start + count], weight[start : start + count] = new, new_weight
+    return M, weight

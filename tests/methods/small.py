@@ -1,0 +1,34 @@
+"""A linear network on a few examples, small enough to write down its objectives by hand."""
+
+import torch
+
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.models.model import Output
+
+OUTPUTS = 4
+
+
+def network(params, statistics, examples):
+    """Logits [n, 4] of x [n, 3] under a matrix; counts its calls in the statistics."""
+    logits = examples.x @ params.view(3, OUTPUTS)
+    return Output(logits, examples.x, statistics + 1)
+
+
+def some(count, seed=0, weight=None, visible=()):
+    """Examples with random labels and random stored logits."""
+    source = torch.Generator().manual_seed(seed)
+    x = torch.randn(count, 3, generator=source, dtype=torch.float64)
+    label = torch.randint(0, OUTPUTS, (count,), generator=source)
+    stored = torch.randn(count, OUTPUTS, generator=source, dtype=torch.float64)
+    weight = torch.ones(count).double() if weight is None else torch.tensor(weight).double()
+    return Examples(x, label, visible, weight, stored)
+
+
+def some_params(seed=0):
+    return torch.randn(3 * OUTPUTS, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def value_of(method, batch, memories, params, state):
+    """The objective's value, and how many times the network was asked."""
+    value, output = method.objective(network, params, torch.zeros(1), batch, memories, state)
+    return value, int(output.statistics)

@@ -1,0 +1,73 @@
+import pytest
+import torch
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.methods.finetune import finetune
+from gradalign_cli.methods.gpm import gpm
+from gradalign_cli.models.mlp import mlp
+from gradalign_cli.runner import new_learner
+from tests.runs import make_parts, make_replicas, steps_of_task, train
+from tests.test_learner import learner_after
+
+
+def parts_of(tiny, method, bias=False, **changed):
+    parts = make_parts(tiny, method, **changed)
+    shape, outputs = parts.benchmark.shape, parts.benchmark.outputs
+    return parts._replace(model=mlp([8, 6], "torch", bias, shape, outputs))
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_with_all_the_energy_held_old_answers_do_not_change_at_all(bias, tiny):
+    """Eight examples span eight of the sixteen inputs; what is left is free to learn in."""
+    method = gpm([1.0], 0.0, 8, "strict", False)
+    parts = parts_of(tiny, method, bias, samples=8)
+    replica = make_replicas(parts)[0]
+    learner = learner_after(parts, replica, 1)
+    rows = replica.stream.train[0]
+    x = (parts.benchmark.x[rows] / 255).view(-1, *parts.benchmark.shape)
+
+    def hidden(params):
+        return parts.model.apply(params, params[:0], x, False).features
+
+    before = hidden(learner.params)
+    after = None
+    for _, _, _, after, _ in steps_of_task(parts, replica, learner, 1):
+        torch.testing.assert_close(hidden(after.params), before, rtol=1e-4, atol=1e-4)
+    assert (after.params - learner.params).norm() > 0.003
+
+
+def test_with_a_threshold_near_nothing_it_is_fine_tuning(tiny):
+    parts = parts_of(tiny, gpm([1e-6], 0.0, 8, "paper", True))
+    plain = parts._replace(method=finetune())
+    found = train(parts, make_replicas(parts)).learners
+    expected = train(plain, make_replicas(plain)).learners
+    first = found.method.importance[0][0]
+    assert first.count_nonzero() <= 3  # one column a task at most, none on the first
+    assert (found.params - expected.params).norm() < 0.5 * expected.params.norm()
+
+
+def test_bases_grow_and_stay_orthonormal(tiny):
+    parts = parts_of(tiny, gpm([0.9, 0.95, 0.99], 0.003, 10, "strict", True))
+    replica = make_replicas(parts)[0]
+    ranks = []
+    for tasks in (1, 2, 3):
+        state = learner_after(parts, replica, tasks).method
+        for M, weight in zip(state.bases, state.importance, strict=True):
+            rank = int(weight.count_nonzero())
+            torch.testing.assert_close(
+                M[:, :rank].T @ M[:, :rank], torch.eye(rank), atol=1e-4, rtol=0
+            )
+            assert (M[:, rank:] == 0).all()
+        ranks.append([int(weight.count_nonzero()) for weight in state.importance])
+    assert ranks[0] <= ranks[1] <= ranks[2]
+    assert state.tasks == 3
+
+
+def test_wrong_values_are_refused(tiny):
+    with pytest.raises(UserError, match=r"`method.thresholds` must be in \(0, 1\], found 1.5"):
+        gpm([1.5], 0.0, 5, "strict", True)
+    with pytest.raises(UserError, match=r"`method.rank_rule` must be one of strict, paper"):
+        gpm([0.9], 0.0, 5, "code", True)
+    parts = parts_of(tiny, gpm([0.9, 0.9], 0.0, 5, "strict", True))
+    with pytest.raises(UserError, match=r"`method.thresholds` must hold 1 or 3 numbers"):
+        new_learner(parts, make_replicas(parts)[0])

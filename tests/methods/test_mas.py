@@ -1,0 +1,31 @@
+import torch
+
+from gradalign_cli.methods.mas import mas
+from gradalign_cli.runner import make_probe, new_learner
+from tests.runs import make_parts, make_replicas, train
+
+
+def test_importance_is_the_mean_size_of_the_gradient_of_the_squared_answer(tiny):
+    parts = make_parts(tiny, mas(1.0, 6))
+    replica = make_replicas(parts)[0]
+    learner, rows = new_learner(parts, replica), replica.stream.train[1]
+    probe = make_probe(parts, learner, replica.stream.view, rows, 1)
+    state = parts.method.end_task(learner.method, learner.params, probe)
+    sizes = []
+    for row in rows[:6]:
+        params = learner.params.clone().requires_grad_()
+        x = (parts.benchmark.x[row] / 255).view(1, *parts.benchmark.shape)
+        answer = parts.model.apply(params, params[:0], x, False).logits[0, 2:4]
+        sizes.append(torch.autograd.grad(answer.square().sum(), params)[0].abs())
+    torch.testing.assert_close(state.importance, torch.stack(sizes).mean(0))
+    assert torch.equal(state.anchor, learner.params)
+
+
+def test_a_strong_penalty_holds_the_weights_that_matter(tiny):
+    moved = {}
+    for strength in (0.0, 0.5):
+        parts = make_parts(tiny, mas(strength, None), scenario="domain")
+        state = train(parts, make_replicas(parts, lrs=(0.02,))).learners
+        moved[strength] = (state.params - state.method.anchor).norm()
+        assert (state.method.importance >= 0).all()
+    assert moved[0.5] == moved[0.0] == 0  # the anchor is where the last task ended
