@@ -137,9 +137,10 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         for m in range(len(held)):
             one = index(examples, m)
             g, (value, statistics) = gradient(loss)(learner.params, statistics, one)
-            gradients.append(g)
+            gradients.append(g[None])
             values.append(value)
-        return torch.stack(gradients), torch.stack(values), allowed.any(1), statistics
+        found = gradients[0] if len(held) == 1 else torch.cat(gradients)
+        return found, torch.stack(values), allowed.any(1), statistics
 
     def replayed(memory: Memory, uniform: Tensor, view: View) -> Examples:
         """A batch of the whole memory."""
@@ -166,15 +167,15 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             uniform = draw.align[: (len(refs) + 1) ** 2]
             given = Gradients(g, refs, seen, value, ref_losses, uniform, model.layers)
             direction, state = method.align(given, state)
-        change, optimizer_state = optimizer.update(direction, learner.optimizer, params, draw.lr)
-        state = method.after(state, g, change, params)
+        moved, optimizer_state = optimizer.update(direction, learner.optimizer, params, draw.lr)
+        state = method.after(state, g, params, moved)
         position = take(view.position, take(benchmark.y, draw.rows))
         kept = output.logits[: len(position)]
         stored = kept if method.stores else kept[:, :0]
         arrivals = Arrivals(draw.rows, draw.task, position, draw.insert, stored)
         memory = buffer.insert(learner.memory, arrivals)
-        after = Learner(params + change, output.statistics, optimizer_state, state, memory)
-        return after, trace(value, g, refs, ref_losses, seen, direction, change)
+        after = Learner(moved, output.statistics, optimizer_state, state, memory)
+        return after, trace(value, g, refs, ref_losses, seen, direction, (params, moved))
 
     def trace(
         value: Tensor,
@@ -183,7 +184,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         ref_losses: Tensor,
         seen: Tensor,
         direction: Tensor,
-        change: Tensor,
+        moved: tuple[Tensor, Tensor],
     ) -> Trace:
         unknown = torch.full_like(value, torch.nan)
         if not measure:
@@ -196,6 +197,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         any_seen = seen.any()
         held_loss = torch.where(seen, ref_losses, 0.0).sum() / seen.sum()
         violated = ((dots < 0) & seen).any().to(value.dtype)
+        change = moved[1] - moved[0]
         harm = refs @ change > ROUNDING * refs.norm(dim=1) * change.norm()
         broken = (harm & seen).any().to(value.dtype)
         found = (held_loss, cosines.min(), violated, ratio, broken)

@@ -28,4 +28,6 @@ def index(tree: Any, position: int) -> Any:
 
 def take(field: Tensor, index: Tensor) -> Tensor:
     """field[index] along the first dimension, several times faster on a CPU for many rows."""
+    if index.ndim == 1:
+        return field.index_select(0, index)
     return field.index_select(0, index.flatten()).view(*index.shape, *field.shape[1:])

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,8 +16,17 @@ Gradient = Callable[..., tuple[Tensor, tuple[Tensor, Any]]]
 
 def unravel(flat: Tensor, shapes: Shapes) -> list[Tensor]:
     """Views of a flat vector `[P]` in the given shapes; one split, whose backward is one cat."""
-    pieces = flat.split([math.prod(shape) for shape in shapes])
-    return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]
+    pieces = flat.split(sizes_of(tuple(shapes)))
+    return [
+        piece if len(shape) == 1 else piece.view(shape)
+        for piece, shape in zip(pieces, shapes, strict=True)
+    ]
+
+
+@cache
+def sizes_of(shapes: tuple[tuple[int, ...], ...]) -> list[int]:
+    """How many entries each shape has."""
+    return [math.prod(shape) for shape in shapes]
 
 
 def ravel(tensors: Sequence[Tensor]) -> Tensor:

@@ -90,14 +90,18 @@ def shares(total: int, groups: int) -> list[int]:
     return [total // groups + (group < total % groups) for group in range(groups)]
 
 
-def write(memory: Memory, slot: Tensor, keep: Tensor, arrivals: Arrivals, counts: Tensor) -> Memory:
-    """Put the kept arrivals `[batch]` into their slots, which are all different."""
+def write(
+    memory: Memory, slot: Tensor, keep: Tensor | None, arrivals: Arrivals, counts: Tensor
+) -> Memory:
+    """Put the kept arrivals `[batch]`, all if None, into their slots, which are all different."""
     capacity = len(memory.row)
-    slot = torch.where(keep, slot, capacity)
+    slot = slot if keep is None else torch.where(keep, slot, capacity)
 
     def put(field: Tensor, value: Tensor) -> Tensor:
+        index = slot if value.ndim == 1 else slot[:, None].expand_as(value)
+        if keep is None:
+            return field.scatter(0, index, value)
         spare = torch.cat([field, field[:1]])  # one slot more, for what is not kept
-        index = slot.view(-1, *(1,) * (value.ndim - 1)).expand_as(value)
         return spare.scatter(0, index, value)[:capacity]
 
     return Memory(

@@ -38,23 +38,27 @@ def owned_slots(size: Tensor) -> Tensor:
 
 
 def insert_newest(
-    memory: Memory, arrivals: Arrivals, group: Tensor, size: Tensor, first: Tensor
+    memory: Memory, arrivals: Arrivals, group: Tensor, size: Tensor, first: Tensor, smallest: int
 ) -> Memory:
-    """Write arrivals to the rings of their groups `[batch]`, first in first out."""
+    """Write arrivals to the rings of their groups `[batch]`, first in first out.
+
+    size, first: [groups] of the rings;  smallest: the least size.
+    """
     same = group[:, None] == group
-    earlier, later = same.tril(-1).sum(1), same.triu(1).sum(1)
     own = take(size, group)
-    slot = take(first, group) + (take(memory.counts, group) + earlier) % own
+    slot = take(first, group) + (take(memory.counts, group) + same.tril(-1).sum(1)) % own
     counts = memory.counts.scatter_add(0, group, torch.ones_like(group))
-    return write(memory, slot, later < own, arrivals, counts)
+    fits = len(group) <= smallest  # then no ring is overrun by one batch
+    return write(memory, slot, None if fits else same.triu(1).sum(1) < own, arrivals, counts)
 
 
 def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
     """One ring a task."""
     total = total_capacity(capacity, per, tasks, classes)
     size, first = rings(total, tasks)
+    smallest = int(size.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        return insert_newest(memory, arrivals, arrivals.task, size, first)
+        return insert_newest(memory, arrivals, arrivals.task, size, first, smallest)
 
     return Buffer(lambda: empty(total, tasks), insert, unchanged, owned_slots(size))

@@ -15,10 +15,11 @@ def ring_per_class(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
     """One ring for every (task, class): balanced also where all tasks have the same classes."""
     total = total_capacity(capacity, per, tasks, classes)
     size, first = rings(total, tasks * classes)
+    smallest = int(size.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         group = arrivals.task * classes + arrivals.position
-        return insert_newest(memory, arrivals, group, size, first)
+        return insert_newest(memory, arrivals, group, size, first, smallest)
 
     slots = owned_slots(size.view(tasks, classes).sum(1))
     return Buffer(lambda: empty(total, tasks * classes), insert, unchanged, slots)

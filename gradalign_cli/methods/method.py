@@ -96,7 +96,7 @@ class Method(NamedTuple):
     stores:     whether the memory keeps the logits an example had when it came.
     init:       (setting) -> state, a tuple of tensors of fixed shapes; numbers that may differ
                 between replicas live in it.
-    after:      (state, g, change [P], params before) -> state, in every step.
+    after:      (state, g, params before, params after) -> state, in every step.
     end_task:   (state, params, probe) -> state.
     mixed:      whether the examples of all tasks are shuffled into one stream.
     random:     whether `align` needs random numbers.
@@ -108,7 +108,7 @@ class Method(NamedTuple):
     replays: int = 0
     stores: bool = False
     init: Callable[[Setting], Any] = lambda setting: ()
-    after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, change, params: state
+    after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, before, after: state
     end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
     mixed: bool = False
     random: bool = False

@@ -35,9 +35,9 @@ def si(strength: float, damping: float) -> Method:
         number, none = setting.params.new_tensor, torch.zeros_like(setting.params)
         return SIState(number(strength), number(damping), none, none.clone(), setting.params)
 
-    def after(state: SIState, g: Tensor, change: Tensor, params: Tensor) -> SIState:
-        penalty = 2 * state.strength * state.importance * (params - state.anchor)
-        return state._replace(path=state.path - (g - penalty) * change)
+    def after(state: SIState, g: Tensor, before: Tensor, after: Tensor) -> SIState:
+        penalty = 2 * state.strength * state.importance * (before - state.anchor)
+        return state._replace(path=state.path - (g - penalty) * (after - before))
 
     def end_task(state: SIState, params: Tensor, probe: Probe) -> SIState:
         moved = (params - state.anchor).square()

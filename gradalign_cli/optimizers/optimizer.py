@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class Optimizer(NamedTuple):
-    """init: (params) -> state;  update: (direction, state, params, lr) -> (change [P], state).
+    """init: (params) -> state;  update: (direction, state, params, lr) -> (params, state).
 
     plain: whether the change is the direction times -lr, so that a constraint kept by the direction
     is kept by the step.

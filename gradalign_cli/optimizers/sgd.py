@@ -10,7 +10,7 @@ from gradalign_cli.optimizers.optimizer import Optimizer
 
 
 def sgd(momentum: float, weight_decay: float) -> Optimizer:
-    """velocity = momentum * velocity + direction + weight_decay * params; change = -lr * velocity.
+    """velocity = momentum * velocity + direction + weight_decay * params; params -= lr * velocity.
 
     Momentum and weight decay act after the alignment and can break the constraint it kept
     (README, "What to watch for"), so both are off by default.
@@ -27,6 +27,6 @@ def sgd(momentum: float, weight_decay: float) -> Optimizer:
         if momentum:
             direction = momentum * state[0] + direction
             state = (direction,)
-        return -lr * direction, state
+        return torch.addcmul(params, direction, lr, value=-1), state
 
     return Optimizer(init, update, plain=not momentum and not weight_decay)
