@@ -17,6 +17,7 @@ from gradalign_cli.engines.engine import Engine
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.learner import Parts, reading_sizes
+from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
 from gradalign_cli.metrics import CONVENTIONS
 from gradalign_cli.runner import Plan, Replica
@@ -77,8 +78,8 @@ def hyperparameters(config: DictConfig) -> list[dict[str, float]]:
     """The replicas of a run: every combination of the values listed under `replicas`."""
     numbers = OmegaConf.to_container(config.replicas, resolve=True)
     assert isinstance(numbers, dict)
-    declared = declared_types(get_method(config.method["_target_"]))
-    allowed = ["seed", "lr"] + [name for name, kind in declared.items() if kind is float]
+    allowed = ["seed", "lr", *numbers_of(config.method)]
+    allowed += numbers_of(config.objective) if "objective" in config else []
     choices: dict[str, list[Any]] = {}
     for name, values in ((str(key), value) for key, value in numbers.items()):
         field = f"replicas.{name}"
@@ -97,6 +98,24 @@ def hyperparameters(config: DictConfig) -> list[dict[str, float]]:
     return [
         dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
     ]
+
+
+def numbers_of(chosen: DictConfig) -> list[str]:
+    """The hyper-parameters of a method that may vary between replicas: its floats."""
+    declared = declared_types(get_method(chosen["_target_"]))
+    return [name for name, kind in declared.items() if kind is float]
+
+
+def build_method(config: DictConfig, numbers: dict[str, float]) -> Method:
+    """The method, with the loss of another where `objective` names one."""
+    made = []
+    for group in ("method", "objective"):
+        if group in config:
+            own = {name: numbers[name] for name in numbers_of(config[group]) if name in numbers}
+            chosen = OmegaConf.merge(config[group], own)
+            assert isinstance(chosen, DictConfig)
+            made.append(build(group, chosen))
+    return combine(*made) if len(made) == 2 else made[0]
 
 
 def positive(config: DictConfig, field: str, least: int = 1) -> int:
@@ -129,9 +148,7 @@ def parts(config: DictConfig) -> tuple[Parts, list[Replica], list[dict[str, floa
     methods: list[Method] = []
     for own in numbers:
         extra = {name: float(value) for name, value in own.items() if name not in ("seed", "lr")}
-        chosen = OmegaConf.merge(config.method, extra)
-        assert isinstance(chosen, DictConfig)
-        methods.append(build("method", chosen))
+        methods.append(build_method(config, extra))
     optimizer = build("optimizer", config.optimizer)
     dataset = load(config.benchmark.dataset, config.data_dir)
     benchmark = build("benchmark", config.benchmark, dataset=dataset)

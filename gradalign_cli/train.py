@@ -58,7 +58,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         "engine_reason": reason,
         "fingerprint": fingerprint(streams, seeds, plan.passes, parts.method.mixed),
     }
-    names = f"{config.name}: {config.method._target_.rsplit('.', 1)[-1]}"
+    names = f"{config.name}: {config.method.name}"
+    names += f" with {config.objective.name}'s objective" if "objective" in config else ""
     console.print(f"{names}, {len(replicas)} replica(s), engine {engine.name} ({reason})")
     steps = sum(-(-len(rows) // plan.batch) for rows in streams[0].train) * plan.passes
     display = Display(console, parts.benchmark.tasks, steps)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
@@ -11,6 +12,7 @@ from gradalign_cli.cli import CONF
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
 from gradalign_cli.runner import run
+from tests.methods.given import setting
 from tests.runs import Silent
 
 GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer")
@@ -58,7 +60,7 @@ def test_there_are_as_many_files_as_we_think():
     assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
         "benchmark": 7,
         "buffer": 6,
-        "experiment": 11,
+        "experiment": 13,
         "method": 28,
         "model": 3,
         "optimizer": 1,
@@ -115,6 +117,14 @@ def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override
     assert (config.replicas.lr, config.method.margin, config.method.scaled) == (0.1, 0.5, False)
     config = composed("+experiment=gem_mnist_rotations", "method=ewc", "replicas.lr=0.7")
     assert (config.replicas.lr, config.method.strength) == (0.7, 2000.0)
+
+
+def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
+    config = composed("method=gem", "+method@objective=der", "++replicas.alpha=[0.1,0.9]")
+    _, replicas, _, _ = prepared(config)
+    states = [replica.method.init(setting(torch.zeros(3), 2)) for replica in replicas]
+    assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
+    assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
 
 
 def test_replicas_are_every_combination_of_the_listed_values():

@@ -1,0 +1,76 @@
+"""A method and a loss are two choices: the alignment of one method, the objective of another."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.errors import UserError
+from gradalign_cli.methods.method import (
+    Gradients,
+    Memories,
+    Method,
+    Probe,
+    Setting,
+    batch_loss,
+    keep_gradient,
+)
+from gradalign_cli.models.model import Network, Output
+
+
+class Both(NamedTuple):
+    """The states of the two."""
+
+    alignment: Any
+    objective: Any
+
+
+def combine(alignment: Method, objective: Method) -> Method:
+    """`alignment` applied to the gradient of the loss that `objective` trains on.
+
+    References stay gradients of the cross-entropy on memory. Raises UserError where the first has
+    a loss of its own or the second an alignment.
+    """
+    if alignment.objective is not batch_loss or alignment.mixed:
+        raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
+    if objective.align is not keep_gradient or objective.mixed:
+        raise UserError("`objective` must be a method that changes the loss, not the gradient")
+
+    def init(setting: Setting) -> Both:
+        return Both(alignment.init(setting), objective.init(setting))
+
+    def align(gradients: Gradients, state: Both) -> tuple[Tensor, Both]:
+        direction, own = alignment.align(gradients, state.alignment)
+        return direction, state._replace(alignment=own)
+
+    def value(
+        network: Network,
+        params: Tensor,
+        statistics: Tensor,
+        batch: Examples,
+        memories: Memories,
+        state: Both,
+    ) -> tuple[Tensor, Output]:
+        return objective.objective(network, params, statistics, batch, memories, state.objective)
+
+    def after(state: Both, g: Tensor, before: Tensor, now: Tensor) -> Both:
+        return Both(
+            alignment.after(state.alignment, g, before, now),
+            objective.after(state.objective, g, before, now),
+        )
+
+    def end_task(state: Both, params: Tensor, probe: Probe) -> Both:
+        return Both(
+            alignment.end_task(state.alignment, params, probe),
+            objective.end_task(state.objective, params, probe),
+        )
+
+    return alignment._replace(
+        align=align,
+        objective=value,
+        replays=objective.replays,
+        stores=objective.stores,
+        init=init,
+        after=after,
+        end_task=end_task,
+    )
