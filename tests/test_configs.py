@@ -60,7 +60,7 @@ def test_there_are_as_many_files_as_we_think():
     assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
         "benchmark": 7,
         "buffer": 6,
-        "experiment": 13,
+        "experiment": 14,
         "method": 28,
         "model": 3,
         "optimizer": 1,

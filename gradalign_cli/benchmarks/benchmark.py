@@ -41,7 +41,7 @@ class Benchmark(NamedTuple):
     """A dataset and the rule that makes a stream of tasks from a seed.
 
     x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
-    scaling to [0, 1], or absent;  shape: (channels, height, width) that the network sees;
+    scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that the network sees;
     outputs: logits of the network;  tasks: T;  classes: of a task;  scenario: task, class or
     domain (incremental);  stream: the tasks drawn from a seed.
     """
@@ -49,6 +49,7 @@ class Benchmark(NamedTuple):
     x: Tensor
     y: Tensor
     offset: Tensor | Absent
+    scale: float
     shape: tuple[int, int, int]
     outputs: int
     tasks: int
@@ -80,6 +81,8 @@ def show(benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Te
     x = x / 255
     if isinstance(benchmark.offset, Tensor):
         x = x - benchmark.offset
+    if benchmark.scale != 1:
+        x = x / benchmark.scale
     visible = view.visible
     if isinstance(visible, Tensor):
         visible = take(visible, task).expand(*row.shape, -1)

@@ -31,9 +31,21 @@ def examples(dataset: Dataset) -> Examples:
     )
 
 
-def pixel_mean(found: Examples, centred: bool) -> Tensor | Absent:
-    """The mean training image `[pixels]` in [0, 1], which A-GEM subtracts; else absent."""
-    return found.x[found.train].float().mean(0) / 255 if centred else ()
+def normalisation(
+    found: Examples, centred: bool, standard: list[float] | None
+) -> tuple[Tensor | Absent, float]:
+    """What is subtracted from pixels in [0, 1], [pixels] or nothing, and what they are divided by.
+
+    centred: the mean training image, as A-GEM does; standard: [mean, deviation], as GPM does.
+    """
+    require(not (centred and standard), "benchmark.standard", "null where centred", standard)
+    if standard:
+        fits = len(standard) == 2 and all(isinstance(s, float | int) for s in standard)
+        require(fits and standard[1] > 0, "benchmark.standard", "[mean, deviation]", standard)
+        return torch.full((found.x.shape[1],), float(standard[0])), float(standard[1])
+    if centred:
+        return found.x[found.train].float().mean(0) / 255, 1.0
+    return (), 1.0
 
 
 def subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:

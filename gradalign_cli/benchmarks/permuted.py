@@ -3,7 +3,7 @@
 import torch
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
-from gradalign_cli.benchmarks.examples import examples, pixel_mean, subset, task_range
+from gradalign_cli.benchmarks.examples import examples, normalisation, subset, task_range
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import generator
 from gradalign_cli.errors import require
@@ -17,15 +17,18 @@ def permuted(
     skip_tasks: int = 0,
     first_tasks: int | None = None,
     centred: bool = False,
+    standard: list[float] | None = None,
 ) -> Benchmark:
     """`tasks` fixed random orders of the pixels (Goodfellow et al. 2014; GEM permutes task 1 too).
 
-    first_identity: the first task keeps the images as they are.
+    first_identity: the first task keeps the images as they are. centred, standard: see
+    `normalisation`.
     """
     require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
     kept = task_range(tasks, first_tasks, skip_tasks)
     found = examples(dataset)
     width = found.x.shape[1]
+    offset, scale = normalisation(found, centred, standard)
 
     def stream(seed: int) -> Stream:
         pixels = torch.stack(
@@ -41,7 +44,8 @@ def permuted(
     return Benchmark(
         found.x,
         found.y,
-        pixel_mean(found, centred),
+        offset,
+        scale,
         dataset.x.shape[1:],
         dataset.classes,
         len(kept),

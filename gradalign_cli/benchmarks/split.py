@@ -7,7 +7,7 @@ from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
 from gradalign_cli.benchmarks.examples import (
     SCENARIOS,
     examples,
-    pixel_mean,
+    normalisation,
     subset,
     task_range,
 )
@@ -26,6 +26,7 @@ def split(
     skip_tasks: int = 0,
     first_tasks: int | None = None,
     centred: bool = False,
+    standard: list[float] | None = None,
 ) -> Benchmark:
     """Deal the classes out to tasks, `classes_per_task` at a time.
 
@@ -33,7 +34,8 @@ def split(
     share all logits) or `domain` (every task uses the same `classes_per_task` logits).
     class_order: `fixed` is the dataset's; `drawn` shuffles per seed, keeping the classes of the
     first `skip_tasks` tasks in place, so that held-out tasks are the same for every seed (A-GEM).
-    superclasses: one task a superclass (CIFAR-100 has 20 of five classes each).
+    superclasses: one task a superclass (CIFAR-100 has 20 of five classes each). centred, standard:
+    see `normalisation`.
     """
     require(scenario in SCENARIOS, "benchmark.scenario", f"one of {', '.join(SCENARIOS)}", scenario)
     require(
@@ -92,8 +94,17 @@ def split(
         return Stream(tuple(train), tuple(test), view)
 
     outputs = classes_per_task if scenario == "domain" else classes
-    offset = pixel_mean(found, centred)
+    offset, scale = normalisation(found, centred, standard)
     shape = dataset.x.shape[1:]
     return Benchmark(
-        found.x, found.y, offset, shape, outputs, len(kept), classes_per_task, scenario, stream
+        found.x,
+        found.y,
+        offset,
+        scale,
+        shape,
+        outputs,
+        len(kept),
+        classes_per_task,
+        scenario,
+        stream,
     )

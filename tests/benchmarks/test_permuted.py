@@ -16,6 +16,14 @@ def test_every_task_sees_all_pixels_in_one_order_of_its_own(tiny):
     assert len({tuple(order.tolist()) for order in view.pixels}) == 3
 
 
+def test_pixels_can_be_standardised(tiny):
+    plain, benchmark = permuted(tiny, 1), permuted(tiny, 1, standard=[0.2, 0.5])
+    rows, task = torch.arange(5), torch.tensor([0])
+    x = show(plain, plain.stream(0).view, rows, task, rows).x
+    found = show(benchmark, benchmark.stream(0).view, rows, task, rows).x
+    torch.testing.assert_close(found, (x - 0.2) / 0.5)
+
+
 def test_examples_of_several_tasks_in_one_batch_are_seen_as_their_own_task_sees_them(tiny):
     benchmark = permuted(tiny, 3)
     view = benchmark.stream(0).view
