@@ -80,7 +80,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     config = composed(*overrides)
     config.benchmark.samples_per_task = 4
     config.benchmark.first_tasks = 2
-    config.batch_size = 2
+    config.batch_size, config.passes = 2, 1
     config.buffer.capacity, config.buffer.per = 40, "total"
     parts, replicas, plan, engine = prepared(config)
     observer = Silent()

@@ -41,8 +41,8 @@ class Benchmark(NamedTuple):
     """A dataset and the rule that makes a stream of tasks from a seed.
 
     x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
-    scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that the network sees;
-    outputs: logits of the network;  tasks: T;  classes: of a task;  scenario: task, class or
+    scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that
+    the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario: task, class or
     domain (incremental);  stream: the tasks drawn from a seed.
     """
 

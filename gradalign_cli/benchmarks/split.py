@@ -94,14 +94,11 @@ def split(
         return Stream(tuple(train), tuple(test), view)
 
     outputs = classes_per_task if scenario == "domain" else classes
-    offset, scale = normalisation(found, centred, standard)
-    shape = dataset.x.shape[1:]
     return Benchmark(
         found.x,
         found.y,
-        offset,
-        scale,
-        shape,
+        *normalisation(found, centred, standard),
+        dataset.x.shape[1:],
         outputs,
         len(kept),
         classes_per_task,
