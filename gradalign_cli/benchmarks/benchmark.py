@@ -42,8 +42,8 @@ class Benchmark(NamedTuple):
 
     x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
     scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that
-    the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario: task, class or
-    domain (incremental);  stream: the tasks drawn from a seed.
+    the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario:
+    task, class or domain (incremental);  stream: the tasks drawn from a seed.
     """
 
     x: Tensor

@@ -1,0 +1,58 @@
+"""What the documents show runs as it stands."""
+
+import re
+from pathlib import Path
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from gradalign_cli.cli import CONF
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def safe_step():
+    """The function that docs/methods.md prints."""
+    text = (DOCS / "methods.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(compile(block, "docs/methods.md", "exec"), names)
+    return names["safe_step"]
+
+
+def weights_of(network):
+    return torch.cat([w.detach().flatten().clone() for w in network.parameters()])
+
+
+def test_the_printed_step_is_orthogonal_to_a_memory_it_would_hurt_and_sgd_otherwise():
+    step = safe_step()
+    conflicts = 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        network = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.ReLU(), torch.nn.Linear(4, 3))
+        network.unused = torch.nn.Parameter(torch.ones(2))
+        network = network.double()
+        new, memory = [(torch.randn(6, 5).double(), torch.randint(0, 3, (6,))) for _ in range(2)]
+
+        def gradient(x, y, network=network):
+            loss = cross_entropy(network(x), y) + 0 * network.unused.sum()
+            parts = torch.autograd.grad(loss, list(network.parameters()))
+            return torch.cat([part.flatten() for part in parts])
+
+        g, r, before = gradient(*new), gradient(*memory), weights_of(network)
+        step(network, new, memory, 0.1)
+        direction = (before - weights_of(network)) / 0.1
+        conflicts += int(g @ r < 0)
+        expected = g - min(float(g @ r), 0.0) / (r @ r) * r
+        torch.testing.assert_close(direction, expected)
+        before, g = weights_of(network), gradient(*new)
+        step(network, new, None, 0.1)
+        torch.testing.assert_close(weights_of(network), before - 0.1 * g)
+    assert 0 < conflicts < 20
+
+
+def test_every_method_is_in_the_table():
+    text = (DOCS / "methods.md").read_text()
+    rows = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
+    names = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
+    assert sorted(set(rows) - {"method"}) == names
