@@ -9,7 +9,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, show
 from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, read
 from gradalign_cli.draws import Draw, Widths
-from gradalign_cli.methods.method import Gradients, Memories, Method, cross_entropy
+from gradalign_cli.methods.method import Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.trees import index, take
@@ -154,12 +154,12 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         if refers:
             refs, ref_losses, seen, statistics = references(learner, draw, view)
         batch = show(benchmark, view, draw.rows, draw.task, torch.ones_like(draw.insert))
-        memories: Memories = tuple(
+        memories = tuple(
             replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
         )
 
         def objective(params: Tensor) -> tuple[Tensor, Output]:
-            return method.objective(network, params, statistics, batch, memories, state)
+            return method.objective(Trial(network, params, statistics, batch, memories), state)
 
         g, (value, output) = gradient(objective)(params)
         direction = g

@@ -4,18 +4,17 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import (
     Gradients,
-    Memories,
     Method,
     Probe,
     Setting,
+    Trial,
     batch_loss,
     keep_gradient,
 )
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.models.model import Output
 
 
 class Both(NamedTuple):
@@ -43,15 +42,8 @@ def combine(alignment: Method, objective: Method) -> Method:
         direction, own = alignment.align(gradients, state.alignment)
         return direction, state._replace(alignment=own)
 
-    def value(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: Both,
-    ) -> tuple[Tensor, Output]:
-        return objective.objective(network, params, statistics, batch, memories, state.objective)
+    def value(trial: Trial, state: Both) -> tuple[Tensor, Output]:
+        return objective.objective(trial, state.objective)
 
     def after(state: Both, g: Tensor, before: Tensor, now: Tensor) -> Both:
         return Both(

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Memories, Method, Setting, batch_loss, keep_gradient
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.methods.method import Method, Setting, Trial, batch_loss, keep_gradient
+from gradalign_cli.models.model import Output
 
 
 class Weight(NamedTuple):
@@ -38,17 +38,11 @@ def der(alpha: float) -> Method:
     def init(setting: Setting) -> Weight:
         return Weight(setting.params.new_tensor(alpha))
 
-    def objective(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: Weight,
-    ) -> tuple[Tensor, Output]:
-        value, output = batch_loss(network, params, statistics, batch, memories, state)
-        again = network(params, output.statistics, memories[0])
-        value = value + state.alpha * distance(again.logits, memories[0])
+    def objective(trial: Trial, state: Weight) -> tuple[Tensor, Output]:
+        value, output = batch_loss(trial, state)
+        (memory,) = trial.memories
+        again = trial.network(trial.params, output.statistics, memory)
+        value = value + state.alpha * distance(again.logits, memory)
         return value, output._replace(statistics=again.statistics)
 
     return Method(keep_gradient, objective=objective, init=init, replays=1, stores=True)

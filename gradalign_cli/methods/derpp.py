@@ -4,18 +4,17 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.der import distance
 from gradalign_cli.methods.method import (
-    Memories,
     Method,
     Setting,
+    Trial,
     batch_loss,
     cross_entropy,
     keep_gradient,
 )
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.models.model import Output
 
 
 class Weights(NamedTuple):
@@ -33,19 +32,13 @@ def derpp(alpha: float, beta: float) -> Method:
     def init(setting: Setting) -> Weights:
         return Weights(setting.params.new_tensor(alpha), setting.params.new_tensor(beta))
 
-    def objective(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: Weights,
-    ) -> tuple[Tensor, Output]:
-        value, output = batch_loss(network, params, statistics, batch, memories, state)
-        one = network(params, output.statistics, memories[0])
-        two = network(params, one.statistics, memories[1])
-        value = value + state.alpha * distance(one.logits, memories[0])
-        value = value + state.beta * cross_entropy(two.logits, memories[1])
+    def objective(trial: Trial, state: Weights) -> tuple[Tensor, Output]:
+        value, output = batch_loss(trial, state)
+        first, second = trial.memories
+        one = trial.network(trial.params, output.statistics, first)
+        two = trial.network(trial.params, one.statistics, second)
+        value = value + state.alpha * distance(one.logits, first)
+        value = value + state.beta * cross_entropy(two.logits, second)
         return value, output._replace(statistics=two.statistics)
 
     return Method(keep_gradient, objective=objective, init=init, replays=2, stores=True)

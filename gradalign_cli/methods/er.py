@@ -5,9 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.methods.method import Memories, Method, batch_loss, keep_gradient
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.methods.method import Method, Trial, batch_loss, keep_gradient
+from gradalign_cli.models.model import Output
 from gradalign_cli.trees import tree_map
 
 
@@ -17,15 +16,9 @@ def er() -> Method:
     Where fewer examples are remembered than the memory batch holds, the mean is over those there.
     """
 
-    def objective(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: Any,
-    ) -> tuple[Tensor, Output]:
-        both = tree_map(lambda new, old: torch.cat([new, old]), batch, memories[0])
-        return batch_loss(network, params, statistics, both, memories, state)
+    def objective(trial: Trial, state: Any) -> tuple[Tensor, Output]:
+        (memory,) = trial.memories
+        both = tree_map(lambda new, old: torch.cat([new, old]), trial.batch, memory)
+        return batch_loss(trial._replace(batch=both), state)
 
     return Method(keep_gradient, objective=objective, replays=1)

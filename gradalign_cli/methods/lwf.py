@@ -5,17 +5,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Memories,
     Method,
     Probe,
     Setting,
+    Trial,
     batch_loss,
     keep_gradient,
 )
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.models.model import Output
 
 
 class LwFState(NamedTuple):
@@ -42,16 +41,9 @@ def lwf(strength: float, temperature: float) -> Method:
         learned = setting.params.new_zeros(setting.outputs)
         return LwFState(number(strength), number(temperature), setting.params, learned)
 
-    def objective(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: LwFState,
-    ) -> tuple[Tensor, Output]:
-        value, output = batch_loss(network, params, statistics, batch, memories, state)
-        before = network(state.params, statistics, batch).logits
+    def objective(trial: Trial, state: LwFState) -> tuple[Tensor, Output]:
+        value, output = batch_loss(trial, state)
+        before = trial.network(state.params, trial.statistics, trial.batch).logits
         some = state.learned.sum() > 0
         hidden = (state.learned == 0) & some  # with nothing learned there is nothing to hide
 

@@ -10,9 +10,21 @@ from torch.nn import functional
 from gradalign_cli.benchmarks.benchmark import Examples, mask
 from gradalign_cli.models.model import Layer, Network, Output
 
-Memories = tuple[Examples, ...]
-Objective = Callable[[Network, Tensor, Tensor, Examples, Memories, Any], tuple[Tensor, Output]]
 OfOne = Callable[[Tensor, Examples], Tensor]  # a number [] of the logits [1, outputs] of an example
+
+
+class Trial(NamedTuple):
+    """What an objective is taken of: a network at params [P] and statistics [S], a batch, and as
+    many independent batches of the whole memory as the method asks for."""
+
+    network: Network
+    params: Tensor
+    statistics: Tensor
+    batch: Examples
+    memories: tuple[Examples, ...]
+
+
+Objective = Callable[[Trial, Any], tuple[Tensor, Output]]
 
 
 class Gradients(NamedTuple):
@@ -67,17 +79,10 @@ def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     return each @ (examples.weight / examples.weight.sum().clamp_min(1))
 
 
-def batch_loss(
-    network: Network,
-    params: Tensor,
-    statistics: Tensor,
-    batch: Examples,
-    memories: Memories,
-    state: Any,
-) -> tuple[Tensor, Output]:
+def batch_loss(trial: Trial, state: Any) -> tuple[Tensor, Output]:
     """The objective of fine-tuning: the mean cross-entropy of the batch."""
-    output = network(params, statistics, batch)
-    return cross_entropy(output.logits, batch), output
+    output = trial.network(trial.params, trial.statistics, trial.batch)
+    return cross_entropy(output.logits, trial.batch), output
 
 
 class Method(NamedTuple):
@@ -89,9 +94,8 @@ class Method(NamedTuple):
     references: what `refs` are: nothing (M = 0), the gradient of a memory batch of all earlier
                 tasks (pooled, M = 1), of one of them drawn at random (one_task, M = 1), or of each
                 earlier task (per_task).
-    objective:  (network, params, statistics [S], batch, memories, state) -> (value [], the
-                network's output on the batch with the statistics it leaves): what the gradient is
-                taken of.
+    objective:  (trial, state) -> (value [], the network's output on the batch, with the statistics
+                it leaves): what the gradient is taken of.
     replays:    how many batches of the whole memory the objective reads, independently drawn.
     stores:     whether the memory keeps the logits an example had when it came.
     init:       (setting) -> state, a tuple of tensors of fixed shapes; numbers that may differ

@@ -4,25 +4,17 @@ from typing import Any
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.methods.method import Memories, Objective, batch_loss
-from gradalign_cli.models.model import Network, Output
+from gradalign_cli.methods.method import Objective, Trial, batch_loss
+from gradalign_cli.models.model import Output
 
 
 def penalised(factor: float) -> Objective:
     """The batch's loss + factor * strength * sum_i importance_i (p_i - anchor_i)^2, with the three
     taken from the state."""
 
-    def objective(
-        network: Network,
-        params: Tensor,
-        statistics: Tensor,
-        batch: Examples,
-        memories: Memories,
-        state: Any,
-    ) -> tuple[Tensor, Output]:
-        value, output = batch_loss(network, params, statistics, batch, memories, state)
-        distance = params - state.anchor
+    def objective(trial: Trial, state: Any) -> tuple[Tensor, Output]:
+        value, output = batch_loss(trial, state)
+        distance = trial.params - state.anchor
         return value + factor * state.strength * (state.importance * distance) @ distance, output
 
     return objective

@@ -4,16 +4,8 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
-from gradalign_cli.methods.subspace import (
-    Rule,
-    Subspaces,
-    append,
-    columns_to_add,
-    nothing_held,
-    project,
-    representations,
-)
+from gradalign_cli.methods.method import Method
+from gradalign_cli.methods.subspace import Rule, append, columns_to_add, subspace_method
 
 
 def scaled(values: Tensor, scale: float) -> Tensor:
@@ -36,16 +28,7 @@ def sgp(
     scale: the paper's alpha; infinite scale is GPM. A column's singular value in a later task is
     the energy that this task's inputs put along it; importance adds up over tasks, to 1 at most.
     """
-    require(samples > 0, "method.samples", "positive", samples)
     require(scale >= 0, "method.scale", "non-negative", scale)
-    rule = Rule(thresholds, increase, rank_rule)
-    rule.check()
-
-    def init(setting: Setting) -> Subspaces:
-        return nothing_held(setting, rule, project_head)
-
-    def align(gradients: Gradients, state: Subspaces) -> tuple[Tensor, Subspaces]:
-        return project(gradients.g, gradients.layers, state.bases, state.importance), state
 
     def grow(
         M: Tensor, weight: Tensor, R: Tensor, threshold: float, drop: bool
@@ -57,15 +40,4 @@ def sgp(
         older = (weight[:held] + both[:held]).clamp(0, 1)
         return append(M, torch.cat([older, weight[held:]]), new, both[held:])
 
-    def end_task(state: Subspaces, params: Tensor, probe: Probe) -> Subspaces:
-        task = int(state.tasks)
-        found = representations(probe.inputs(probe.rows[:samples]), probe.layers)
-        drop = rank_rule == "paper" and task == 0
-        grown = [
-            grow(M, weight, found[number], rule.threshold(number, task), drop)
-            for number, (M, weight) in enumerate(zip(state.bases, state.importance, strict=True))
-        ]
-        bases, importance = zip(*grown, strict=True)
-        return Subspaces(bases, importance, state.tasks + 1)
-
-    return Method(align, init=init, end_task=end_task)
+    return subspace_method(Rule(thresholds, increase, rank_rule), samples, project_head, grow)

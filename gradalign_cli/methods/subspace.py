@@ -4,14 +4,14 @@ The gradient of a layer's matrix is a sum of outer products with its inputs, so 
 to old inputs leaves old answers as they are (Saha et al. 2021, sec. 4).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.methods.method import Setting
+from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
 from gradalign_cli.models.model import Layer
 
 RANK_RULES = ("strict", "paper")
@@ -139,3 +139,35 @@ def append(M: Tensor, weight: Tensor, new: Tensor, new_weight: Tensor) -> tuple[
     M, weight = M.clone(), weight.clone()
     M[:, start : start + count], weight[start : start + count] = new, new_weight
     return M, weight
+
+
+Grow = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+
+
+def subspace_method(rule: Rule, samples: int, project_head: bool, grow: Grow) -> Method:
+    """The method that projects gradients off its bases, and grows them when a task has ended.
+
+    samples: examples of the ended task. project_head: false where every task has logits of its own.
+    grow: (M, importance, R, threshold, drop) -> (M, importance), see `columns_to_add`.
+    """
+    require(samples > 0, "method.samples", "positive", samples)
+    rule.check()
+
+    def init(setting: Setting) -> Subspaces:
+        return nothing_held(setting, rule, project_head)
+
+    def align(gradients: Gradients, state: Subspaces) -> tuple[Tensor, Subspaces]:
+        return project(gradients.g, gradients.layers, state.bases, state.importance), state
+
+    def end_task(state: Subspaces, params: Tensor, probe: Probe) -> Subspaces:
+        task = int(state.tasks)
+        found = representations(probe.inputs(probe.rows[:samples]), probe.layers)
+        drop = rule.rank_rule == "paper" and task == 0
+        grown = [
+            grow(M, weight, found[number], rule.threshold(number, task), drop)
+            for number, (M, weight) in enumerate(zip(state.bases, state.importance, strict=True))
+        ]
+        bases, importance = zip(*grown, strict=True)
+        return Subspaces(bases, importance, state.tasks + 1)
+
+    return Method(align, init=init, end_task=end_task)

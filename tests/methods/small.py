@@ -3,6 +3,7 @@
 import torch
 
 from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.methods.method import Trial
 from gradalign_cli.models.model import Output
 
 OUTPUTS = 4
@@ -30,5 +31,6 @@ def some_params(seed=0):
 
 def value_of(method, batch, memories, params, state):
     """The objective's value, and how many times the network was asked."""
-    value, output = method.objective(network, params, torch.zeros(1), batch, memories, state)
+    trial = Trial(network, params, torch.zeros(1), batch, memories)
+    value, output = method.objective(trial, state)
     return value, int(output.statistics)

@@ -2,6 +2,7 @@ import torch
 
 from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.methods.er import er
+from gradalign_cli.methods.method import Trial
 from gradalign_cli.models.model import Output
 
 
@@ -15,8 +16,10 @@ def test_examples_that_only_fill_a_place_do_not_count():
     old = Examples(x[1:], label[1:], (), torch.ones(2), torch.zeros(2, 0))
     faded = old._replace(weight=torch.tensor([1.0, 0.0]))
     objective = er().objective
-    one = objective(network, params, params[:0], new, (old._replace(weight=old.weight * 0),), ())[0]
-    two = objective(network, params, params[:0], new, (faded,), ())[0]
+    one = objective(
+        Trial(network, params, params[:0], new, (old._replace(weight=old.weight * 0),)), ()
+    )[0]
+    two = objective(Trial(network, params, params[:0], new, (faded,)), ())[0]
     each = [
         torch.nn.functional.cross_entropy(e.x[:1] @ params.view(2, 2), e.label[:1])
         for e in (new, old)

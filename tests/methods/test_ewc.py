@@ -5,7 +5,7 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.ewc import ewc
-from gradalign_cli.methods.method import Probe
+from gradalign_cli.methods.method import Probe, Trial
 from gradalign_cli.methods.method import cross_entropy as mean_cross_entropy
 from gradalign_cli.models.model import Output
 from gradalign_cli.runner import end_task, make_probe, new_learner
@@ -30,7 +30,7 @@ def penalty_gradient(method, state, params):
         return Output(params.sum() * torch.zeros(1, 2).double(), params[:0], statistics)
 
     one = Examples(torch.zeros(1, 1), torch.zeros(1).long(), (), torch.ones(1).double(), ())
-    value, _ = method.objective(network, params, params[:0], one, (), state)
+    value, _ = method.objective(Trial(network, params, params[:0], one, ()), state)
     return torch.autograd.grad(value, params)[0]
 
 
