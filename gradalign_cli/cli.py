@@ -1,4 +1,4 @@
-"""The command line: `gradalign train`, `gradalign list`, `gradalign data`."""
+"""The command line: `gradalign train`, `list`, `explain`, `data`."""
 
 import argparse
 import os
@@ -28,6 +28,9 @@ def main(argv: list[str] | None = None) -> int:
     commands.add_parser("train", help="train tasks in sequence; `gradalign train --help` for more")
     listing = commands.add_parser("list", help="what there is to choose from")
     listing.add_argument("group", nargs="?", choices=GROUPS, help="all when left out")
+    explain = commands.add_parser("explain", help="what a method does to a gradient")
+    explain.add_argument("method", metavar="METHOD")
+    explain.add_argument("--picture", metavar="FILE", help="draw it, to a .png or .svg")
     data = commands.add_parser("data", help="the datasets on this machine")
     data.add_argument("--data-dir", help="the data folder (default: $GRADALIGN_DATA, or a cache)")
     actions = data.add_subparsers(dest="action", metavar="ACTION")
@@ -42,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             from gradalign_cli.listing import show
 
             show(CONF, [chosen.group] if chosen.group else list(GROUPS))
+        elif chosen.command == "explain":
+            from gradalign_cli.explain import show as explain_method
+
+            explain_method(CONF, chosen.method, chosen.picture)
         else:
             from gradalign_cli.data.command import prepare_all, show_status
 
