@@ -20,10 +20,12 @@ from gradalign_cli.learner import Parts, reading_sizes
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
 from gradalign_cli.metrics import CONVENTIONS
-from gradalign_cli.runner import Plan, Replica
+from gradalign_cli.runner import Plan, Replica, reference_passes
 
 ENGINES = ("auto", "eager", "vmap")
 FEW_EXAMPLES, LONG_RUN = 64, 5000  # examples a step; steps of all replicas
+CORES = torch.get_num_threads()  # before any run of this process changed it
+SMALL_STEP = 5e7  # floating-point operations
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -191,8 +193,7 @@ def pays_on_cpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[Engin
     Batching replicas saves dispatch, which counts where a step sees few examples, and costs a
     second of start-up. Gradients of each earlier task are batched already.
     """
-    reference, replay = reading_sizes(made, made.benchmark.tasks - 1)
-    examples = plan.batch + reference + replay
+    examples = examples_a_step(made, plan)
     steps = sum(len(rows) for rows in replicas[0].stream.train) * plan.passes // plan.batch
     enough = 5 if examples <= FEW_EXAMPLES else 10
     if made.method.references == "per_task":
@@ -200,6 +201,25 @@ def pays_on_cpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[Engin
     if len(replicas) < enough or steps * len(replicas) < LONG_RUN:
         return eager(), f"{len(replicas)} replicas of {steps} steps on a CPU"
     return vmap(), f"{len(replicas)} replicas of an MLP, {examples} examples a step"
+
+
+def examples_a_step(made: Parts, plan: Plan) -> int:
+    """How many examples the last task's steps go through."""
+    past = made.benchmark.tasks - 1
+    reference, replay = reading_sizes(made, past)
+    passes = reference_passes(made.method, past)
+    return plan.batch + passes * reference + made.method.replays * replay
+
+
+def threads(asked: int | None, made: Parts, plan: Plan) -> int:
+    """The number of CPU threads for a run: as asked, else one where dividing a step costs more than
+    it gains."""
+    if asked is not None:
+        require(isinstance(asked, int) and asked > 0, "threads", "positive or null", asked)
+        return asked
+    size = sum(layer.size for layer in made.model.layers)
+    small = 6 * size * examples_a_step(made, plan) < SMALL_STEP
+    return 1 if small and not made.model.convolutional else CORES
 
 
 def device(name: str) -> torch.device:

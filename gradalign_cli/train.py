@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from torch import Tensor
@@ -41,6 +42,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     device = configuration.device(config.device)
     plan = configuration.plan(config)
     parts, replicas, numbers = configuration.parts(config)
+    torch.set_num_threads(configuration.threads(config.threads, parts, plan))
     engine, reason = configuration.choose_engine(config.engine, parts, replicas, plan)
     if not parts.optimizer.plain:
         warnings.warn(

@@ -51,6 +51,7 @@ def prepared(config):
     configuration.device(config.device)
     plan = configuration.plan(config)
     parts, replicas, _ = configuration.parts(config)
+    assert configuration.threads(config.threads, parts, plan) > 0
     engine, _ = configuration.choose_engine(config.engine, parts, replicas, plan)
     return parts, replicas, plan, engine
 
@@ -143,6 +144,7 @@ def test_replicas_are_every_combination_of_the_listed_values():
         ("engine=graph", "`engine` must be one of auto, eager, vmap, found 'graph'"),
         ("device=tpu", "`device` must be auto or cpu"),
         ("metrics.convention=mine", "`metrics.convention` must be one of standard, gem, agem"),
+        ("threads=0", "`threads` must be positive or null, found 0"),
         ("memory_batch=0", "`memory_batch` must be a whole number of at least 1"),
         ("+method.extra=1", "`method.extra` is not known"),
         ("buffer.per=row", "`buffer.per` must be total, task or class, found 'row'"),
