@@ -76,6 +76,8 @@ def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
     logits = mask(logits, examples.visible)
     each = functional.cross_entropy(logits, examples.label, reduction="none")
+    # what only fills a place may have a label its task cannot see, and 0 * inf is not 0
+    each = torch.where(examples.weight > 0, each, 0.0)
     return each @ (examples.weight / examples.weight.sum().clamp_min(1))
 
 
