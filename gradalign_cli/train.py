@@ -16,12 +16,14 @@ from gradalign_cli.display import Display, matrix_table, metrics_table
 from gradalign_cli.draws import fingerprint
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Trace
+from gradalign_cli.methods.combine import Both
+from gradalign_cli.methods.gem import GEMState
 from gradalign_cli.metrics import metrics, summary
 from gradalign_cli.record import Record, machine, write_atomically
 from gradalign_cli.runner import Outcome, run
 
 
-class Both:
+class Listeners:
     """Tells the record and the display what happens."""
 
     def __init__(self, record: Record, display: Display) -> None:
@@ -68,7 +70,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     setup = time.perf_counter() - begin
     try:
         with display:
-            outcome = run(parts, replicas, engine, plan, Both(record, display))
+            outcome = run(parts, replicas, engine, plan, Listeners(record, display))
     except UserError as error:
         description["failed"] = str(error)
         write_atomically(folder / "record.json", json.dumps(description, indent=1) + "\n")
@@ -84,8 +86,10 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         "measured_steps": record.measured,
         "broken_constraints": record.broken,
     }
-    if hasattr(outcome.learners.method, "unsolved"):
-        description["unsolved"] = outcome.learners.method.unsolved.tolist()
+    state = outcome.learners.method
+    state = state.alignment if isinstance(state, Both) else state
+    if isinstance(state, GEMState):
+        description["unsolved"] = state.unsolved.tolist()
     record.finish(outcome.accuracy, results, description)
     console.print(matrix_table("accuracy on task 1, 2, ... in percent", outcome.accuracy))
     console.print(metrics_table(results["summary"]))

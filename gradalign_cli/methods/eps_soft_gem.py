@@ -18,8 +18,8 @@ class EpsState(NamedTuple):
 def soften(g: Tensor, r: Tensor, eps: Tensor) -> Tensor:
     """The nearest to g whose product with r is at least eps |g| |r|, for gradients [P].
 
-    This is g - (cos - eps) |g| r / |r| where the cosine of g and r is below eps, else g: the
-    paper's program for gradients that were brought to length 1, in the length of g.
+    This is g - (cos - eps) |g| r / |r| where the cosine of g and r is below eps, else g. The rule
+    is our reading of the paper's program for gradients of length 1; no published code was found.
     """
     size = r.norm()
     gap = guarded_ratio(g @ r, size) - eps * g.norm()
@@ -27,7 +27,7 @@ def soften(g: Tensor, r: Tensor, eps: Tensor) -> Tensor:
 
 
 def eps_soft_gem(eps: float) -> Method:
-    """With eps 0 it is A-GEM; with eps 1 the reference's direction is followed as well as g's."""
+    """With eps 0 it is A-GEM; the larger eps, the more of the reference is added."""
     require(0 <= eps <= 1, "method.eps", "in [0, 1]", eps)
 
     def init(setting: Setting) -> EpsState:

@@ -26,7 +26,7 @@ def test_colour_planes_turn_together():
 
 
 def angles(dataset, kind, degrees, seed):
-    """The angle of each task, found again by comparing with all whole rotations."""
+    """The pixel maps of four rotated tasks."""
     benchmark = rotated(dataset, 4, kind, degrees)
     return benchmark.stream(seed).view.pixels
 
