@@ -11,7 +11,7 @@ from gradalign_cli.data import Dataset
 torch.set_num_threads(1)  # steps this small only wait for a second thread
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny() -> Dataset:
     """Six classes of 4 x 4 images that a linear map can tell apart, 20 + 5 of each."""
     source = np.random.default_rng(0)

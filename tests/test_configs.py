@@ -12,6 +12,7 @@ from gradalign_cli.cli import CONF
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
 from gradalign_cli.runner import run
+from tests.methods.claims import CLAIMS
 from tests.methods.given import setting
 from tests.runs import Silent
 
@@ -109,6 +110,11 @@ def test_a_config_its_code_and_its_test_share_a_name(group, code):
         chosen = OmegaConf.load(CONF / group / f"{name}.yaml")
         assert chosen["_target_"] == f"gradalign_cli.{code}.{name}.{name}"
         assert (HERE / "tests" / code / f"test_{name}.py").exists()
+
+
+def test_every_method_says_what_it_claims_of_its_directions():
+    """In tests/methods/claims.py, where a row may also be empty."""
+    assert sorted(CLAIMS) == [name for group, name in FILES if group == "method"]
 
 
 def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override_wins():

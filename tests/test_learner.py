@@ -4,10 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.buffers.buffer import Memory, read, unchanged
+from gradalign_cli.buffers.buffer import Memory, read
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.buffers.ring import ring
-from gradalign_cli.data import Dataset
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.learner import make_step
 from gradalign_cli.methods.agem import agem
@@ -17,9 +16,7 @@ from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.runner import end_task, new_learner
 from gradalign_cli.trees import index, stack
-from tests.methods.catalogue import METHODS
-from tests.methods.catalogue import method as catalogue_method
-from tests.runs import make_parts, make_replicas, steps_of_task, train
+from tests.runs import make_parts, make_replicas, steps_of_task
 
 
 def follow(task):
@@ -72,26 +69,6 @@ def test_without_a_conflict_the_step_is_bit_identical_to_fine_tuning(tiny):
                     assert torch.equal(learner.params, followed)
         assert conflicts > 2
         assert agreed > 2
-
-
-@pytest.mark.parametrize("method", [agem(), gem(0.5, 1e-3, True), er()])
-def test_with_an_empty_memory_every_method_fine_tunes(method, tiny):
-    parts = make_parts(tiny, method)
-    parts = parts._replace(buffer=parts.buffer._replace(insert=unchanged))
-    plain = parts._replace(method=finetune())
-    found = train(parts, make_replicas(parts))
-    expected = train(plain, make_replicas(plain))
-    torch.testing.assert_close(found.learners.params, expected.learners.params, rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_first_example_of_another_task_does_not_disturb_an_empty_memory(name, tiny):
-    """Empty places stand in for row 0, whose class the first task may not see."""
-    turned = Dataset("turned", tiny.x, 5 - tiny.y, tiny.n_train, tiny.classes, None)
-    parts = make_parts(turned, catalogue_method(name), samples=20)
-    assert parts.benchmark.y[0] not in parts.benchmark.y[parts.benchmark.stream(0).train[0]]
-    outcome = train(parts, make_replicas(parts, lrs=(0.01,)))
-    assert torch.isfinite(outcome.learners.params).all()
 
 
 @pytest.mark.parametrize("buffer", [ring, reservoir])

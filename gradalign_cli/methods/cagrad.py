@@ -24,10 +24,11 @@ def averse(K: Tensor, there: Tensor, reach: Tensor) -> Tensor:
 
     d = J'(u + z) with u the mean weights. For the multiplier m of the worst case, z is
     argmin 1/2 z'Kz + (Ku - m)'z, z >= 0, and m is where z'Kz = reach^2 u'Ku; z grows with m.
+    A single objective has no conflict to avoid, and is followed as it is.
     """
     matrix, u = regular(K, there), mean_weights(there)
     slope = matrix @ u
-    radius = reach * (u @ slope).clamp_min(0).sqrt()
+    radius = reach * (there.sum() > 1) * (u @ slope).clamp_min(0).sqrt()
     w = shortest(K, there)
     low = torch.where(there, slope, torch.inf).min()
     high = torch.where(there, slope, -torch.inf).max() + radius * (w @ matrix @ w).sqrt()
