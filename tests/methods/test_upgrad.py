@@ -1,5 +1,7 @@
 import quadprog
 import torch
+from torchjd.aggregation import UPGrad
+from torchjd.linalg import QuadprogProjector
 
 from gradalign_cli.methods.upgrad import upgrad
 from tests.methods.given import align
@@ -16,6 +18,13 @@ def test_it_is_the_mean_of_the_projections_onto_the_dual_cone_by_a_general_solve
         ]
         expected = torch.stack(projected).mean(0)
         torch.testing.assert_close(align(upgrad(), g, refs), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_direction_is_torchjds():
+    projector = QuadprogProjector(norm_eps=0, reg_eps=1e-12)
+    for g, refs in problems():
+        expected = UPGrad(projector=projector)(stacked(g, refs))
+        torch.testing.assert_close(align(upgrad(), g, refs), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_no_objective_is_hurt():
