@@ -42,9 +42,12 @@ def main(argv: list[str] | None = None) -> int:
 
     try:
         if chosen.command == "list":
-            from gradalign_cli.listing import show
+            from gradalign_cli.listing import show, show_methods
 
-            show(CONF, [chosen.group] if chosen.group else list(GROUPS))
+            if chosen.group == "methods":
+                show_methods(CONF)
+            else:
+                show(CONF, [chosen.group] if chosen.group else list(GROUPS))
         elif chosen.command == "explain":
             from gradalign_cli.explain import show as explain_method
 

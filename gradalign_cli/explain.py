@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradalign_cli.config import build
 from gradalign_cli.errors import UserError
-from gradalign_cli.listing import first_comment
+from gradalign_cli.listing import facts, first_comment
 from gradalign_cli.methods.method import Gradients, Method, Setting
 from gradalign_cli.models.model import Layer
 
@@ -63,6 +63,9 @@ def show(conf: Path, name: str, picture: str | None) -> None:
     console.print(f"\n{rule}", highlight=False, markup=False, soft_wrap=True)
     settings = {str(k): v for k, v in chosen.items() if k not in ("name", "_target_")}
     console.print("\nsettings: " + (", ".join(f"{k}={v}" for k, v in settings.items()) or "none"))
+    row = facts(conf).get(name)
+    if row:  # a method of the user's own may not be in the table
+        console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
     console.print(f"backward passes beside the one on the batch: {COST[method.references]}")
     console.print(f"batches of memory in its loss: {method.replays}")
     if method.references == "nothing":

@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
 from pathlib import Path
 
+from tests.methods.catalogue import METHODS
 from tests.test_train import gradalign
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,6 +36,29 @@ def test_list_shows_every_choice_with_a_sentence(tmp_path):
     only = gradalign("list", "buffers", cwd=tmp_path).stdout
     assert "reservoir" in only
     assert "agem" not in only
+
+
+def test_the_methods_are_listed_with_rule_cost_paper_and_tests(tmp_path):
+    ran = gradalign("list", "methods", cwd=tmp_path)
+    head, *lines = ran.stdout.splitlines()
+    assert head.split() == [
+        "method",
+        "rule",
+        "keeps",
+        "passes",
+        "task",
+        "ids",
+        "bytes",
+        "paper",
+        "tests",
+    ]
+    rows = {line.split()[0]: line for line in lines if line and line[0] != " "}
+    assert set(METHODS) <= set(rows)
+    own, shared = (
+        len(re.findall(r"^def test_", (ROOT / f"tests/methods/test_{n}.py").read_text(), re.M))
+        for n in ("ewc", "contract")
+    )
+    assert re.search(rf"2 P +0 +at ends +2.2 M +1612.00796 +{own} \+ {shared}", rows["ewc"])
 
 
 def test_data_status_names_what_is_there(tmp_path):
@@ -105,6 +130,12 @@ def test_the_wheel_carries_its_configs_and_runs_from_any_folder(tmp_path):
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
     assert (tmp_path / "run/metrics.json").exists()
+    listed = subprocess.run(
+        [tmp_path / "venv/bin/gradalign", "list", "methods"],
+        cwd=tmp_path, capture_output=True, text=True, check=True, env=environment,
+    )  # fmt: skip
+    assert "1706.08840" in listed.stdout
+    assert "tests" not in listed.stdout.splitlines()[0]  # they are not in the wheel
 
 
 def test_the_shell_is_offered_choices(tmp_path):

@@ -7,6 +7,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.cli import CONF
+from gradalign_cli.listing import facts
+from tests.methods.catalogue import METHODS, method
+from tests.methods.facts import passes, size, task_ids
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -51,8 +54,11 @@ def test_the_printed_step_is_orthogonal_to_a_memory_it_would_hurt_and_sgd_otherw
     assert 0 < conflicts < 20
 
 
-def test_every_method_is_in_the_table():
+def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     text = (DOCS / "methods.md").read_text()
     rows = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
-    names = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
-    assert sorted(set(rows) - {"method"}) == names
+    assert sorted(rows) == sorted([*METHODS, "method"])
+    table = facts(CONF)
+    told = {name: (row["passes"], row["task ids"], row["bytes"]) for name, row in table.items()}
+    made = {name: method(name) for name in METHODS}
+    assert told == {name: (passes(m), task_ids(m), size(m)) for name, m in made.items()}

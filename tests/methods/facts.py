@@ -1,0 +1,41 @@
+"""What a row of docs/methods.md must say, taken from the method itself."""
+
+import torch
+
+from gradalign_cli.methods.method import Method, Setting
+from gradalign_cli.models.mlp import mlp
+from gradalign_cli.trees import tree_map
+
+TASKS, OUTPUTS, EXAMPLES = 10, 10, 1000
+
+
+def passes(made):
+    """Backward passes a step beside the one on the batch."""
+    return {"nothing": "0", "pooled": "1", "one_task": "1", "per_task": "T"}[made.references]
+
+
+def task_ids(made):
+    """What a method must be told about tasks while it trains."""
+    if made.references in ("one_task", "per_task"):
+        return "of each"
+    ends = made.end_task is not Method._field_defaults["end_task"]
+    return "at ends" if ends or made.references == "pooled" else "no"
+
+
+def size(made):
+    """Bytes of what a method keeps, for the network and memory that docs/methods.md names."""
+    network = mlp([256, 256], "torch", True, (1, 28, 28), OUTPUTS)
+    params = torch.empty(sum(layer.size for layer in network.layers), device="meta")
+    found = [made.stores * EXAMPLES * OUTPUTS * params.element_size()]
+    state = made.init(Setting(params, TASKS, OUTPUTS, network.layers))
+    tree_map(lambda t: found.append(t.numel() * t.element_size()), state)
+    return short(sum(found))
+
+
+def short(count):
+    """A number of bytes in two digits or more."""
+    for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= scale:
+            number = count / scale
+            return f"{number:.1f} {unit}" if number < 10 else f"{number:.0f} {unit}"
+    return str(count)
