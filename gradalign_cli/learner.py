@@ -56,6 +56,11 @@ class Parts(NamedTuple):
     memory_batch: int | None
 
 
+def together(tensors: list[Tensor]) -> Tensor:
+    """Tensors stacked along a new first dimension, without a copy where there is but one."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
+
+
 Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
 
 
@@ -137,10 +142,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         for m in range(len(held)):
             one = index(examples, m)
             g, (value, statistics) = gradient(loss)(learner.params, statistics, one)
-            gradients.append(g[None])
+            gradients.append(g)
             values.append(value)
-        found = gradients[0] if len(held) == 1 else torch.cat(gradients)
-        return found, torch.stack(values), allowed.any(1), statistics
+        return together(gradients), together(values), allowed.any(1), statistics
 
     def replayed(memory: Memory, uniform: Tensor, view: View) -> Examples:
         """A batch of the whole memory."""
@@ -150,10 +154,13 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         params, statistics, state = learner.params, learner.statistics, learner.method
-        refs, ref_losses, seen = params.new_zeros(0, len(params)), params[:0], params[:0] > 0
         if refers:
             refs, ref_losses, seen, statistics = references(learner, draw, view)
-        batch = show(benchmark, view, draw.rows, draw.task, torch.ones_like(draw.insert))
+        else:
+            refs, ref_losses, seen = params.new_zeros(0, len(params)), params[:0], params[:0] > 0
+        # an objective that replays puts batch and memory together, where weights differ
+        weight = torch.ones_like(draw.insert) if method.replays else ()
+        batch = show(benchmark, view, draw.rows, draw.task, weight)
         memories = tuple(
             replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
         )

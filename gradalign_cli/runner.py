@@ -163,7 +163,7 @@ def accuracy(
     network = make_network(parts.model, training=False)
 
     def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
-        examples = show(parts.benchmark, view, rows, task, task)
+        examples = show(parts.benchmark, view, rows, task)
         logits = network(learner.params, learner.statistics, examples).logits
         guess = mask(logits, examples.visible).argmax(1)
         return (guess == examples.label).sum()
@@ -203,7 +203,7 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
     network, own = make_network(parts.model, training=False), torch.tensor([task])
 
     def number(params: Tensor, of: OfOne, rows: Tensor) -> Tensor:
-        examples = show(parts.benchmark, view, rows, own, torch.ones_like(rows))
+        examples = show(parts.benchmark, view, rows, own)
         return of(network(params, learner.statistics, examples).logits, examples)
 
     def mean_gradient(of: OfOne, rows: Tensor) -> Tensor:
@@ -217,11 +217,11 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
     def inputs(rows: Tensor) -> tuple[Tensor, ...]:
         if parts.model.inputs is None:
             raise UserError("`method` needs the inputs of every layer, which this `model` hides")
-        x = show(parts.benchmark, view, rows, own, rows).x
+        x = show(parts.benchmark, view, rows, own).x
         return parts.model.inputs(learner.params, learner.statistics, x)
 
     used = learner.params.new_zeros(parts.benchmark.outputs)
-    used[show(parts.benchmark, view, rows, own, rows).label] = 1
+    used[show(parts.benchmark, view, rows, own).label] = 1
     layers = parts.model.layers
     return Probe(rows, sample_gradients, mean_gradient, inputs, layers, used)
 
@@ -236,9 +236,7 @@ def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) 
     network, own = make_network(parts.model, training=False), torch.tensor([task])
     with torch.no_grad():
         found = [
-            network(
-                learner.params, learner.statistics, show(parts.benchmark, view, part, own, part)
-            )
+            network(learner.params, learner.statistics, show(parts.benchmark, view, part, own))
             for part in rows.split(TEST_BATCH)
         ]
     features, logits = (torch.cat([getattr(o, n) for o in found]) for n in ("features", "logits"))

@@ -62,23 +62,24 @@ class Examples(NamedTuple):
     """Examples as the network meets them.
 
     x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
-    that count, or absent;  weight: [n] 1, or 0 for what only fills a place;  stored: [n, K] the
-    logits a memory keeps with an example, K = 0 where none.
+    that count, or absent;  weight: [n] 1, or 0 for what only fills a place, absent where all count;
+    stored: [n, K] the logits a memory keeps with an example, K = 0 where none.
     """
 
     x: Tensor
     label: Tensor
     visible: Tensor | Absent
-    weight: Tensor
+    weight: Tensor | Absent
     stored: Tensor
 
 
-def show(benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Tensor) -> Examples:
+def show(
+    benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Tensor | Absent = ()
+) -> Examples:
     """The examples of rows [..., n] as tasks [..., n] (or [..., 1]) see them."""
-    x = take(benchmark.x, row)
-    if isinstance(view.pixels, Tensor):
+    x = take(benchmark.x, row) / 255
+    if isinstance(view.pixels, Tensor):  # threads share a gather of floats better than one of bytes
         x = x.gather(-1, take(view.pixels, task).expand(*row.shape, -1))
-    x = x / 255
     if isinstance(benchmark.offset, Tensor):
         x = x - benchmark.offset
     if benchmark.scale != 1:

@@ -141,9 +141,11 @@ def read(memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Ten
     read and the rest repeats one of them at weight 0.
     """
     if size < slots.shape[1]:
-        chosen = torch.where(allowed, take(uniform, slots), -1.0).topk(size, dim=1).indices
-        slots, allowed = slots.gather(1, chosen), allowed.gather(1, chosen)
-    stand_in = slots.gather(1, allowed.long().argmax(1, keepdim=True))
+        key, chosen = torch.where(allowed, take(uniform, slots), -1.0).topk(size, dim=1)
+        slots, allowed = slots.gather(1, chosen), key >= 0
+        stand_in = slots[:, :1]  # the largest key comes first
+    else:
+        stand_in = slots.gather(1, allowed.long().argmax(1, keepdim=True))
     slots = torch.where(allowed, slots, stand_in)
     row, task = take(memory.row, slots), take(memory.task, slots)
     return Reading(slots, row.clamp_min(0), task.clamp_min(0), allowed.float())

@@ -16,15 +16,14 @@ def eager() -> Engine:
     def run(
         cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        steps, replicas = draws.rows.shape[:2]
+        replicas = draws.rows.shape[1]
         after, traces = [], []
         for r in range(replicas):
             learner, view = index(learners, r), index(views, r)
-            own = tree_map(lambda t, r=r: t[:, r], draws)
+            own = zip(*(t[:, r].unbind() for t in draws), strict=True)
             found = []
-            for s in range(steps):
-                step = cycle[s % len(cycle)]
-                learner, trace = step(learner, index(own, s), view)
+            for s, draw in enumerate(own):
+                learner, trace = cycle[s % len(cycle)](learner, Draw(*draw), view)
                 found.append(trace)
             after.append(learner)
             traces.append(stack(found))

@@ -5,13 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import Gradients, Method, guarded_ratio
+from gradalign_cli.methods.method import Gradients, Method
 
 
 def project(g: Tensor, r: Tensor) -> Tensor:
     """g - (g.r / r.r) r when g.r < 0, else g, for gradients [P] of the batch and of a memory."""
-    dot = r @ g
-    scale = torch.where(dot < 0, guarded_ratio(dot, r @ r), 0.0)
+    tiny = torch.finfo(r.dtype).tiny  # r = 0 has no direction to project on: 0 / tiny = 0
+    scale = (r @ g).clamp_max(0) / (r @ r).clamp_min(tiny)
     return torch.addcmul(g, r, scale, value=-1)
 
 

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Setting, Trial, batch_loss, keep_gradient
+from gradalign_cli.methods.method import (
+    Method,
+    Setting,
+    Trial,
+    average,
+    batch_loss,
+    keep_gradient,
+)
 from gradalign_cli.models.model import Output
 
 
@@ -25,7 +32,7 @@ def distance(logits: Tensor, examples: Examples) -> Tensor:
         each = torch.where(examples.visible, squares, 0.0).sum(1) / examples.visible.sum(1)
     else:
         each = squares.mean(1)
-    return each @ (examples.weight / examples.weight.sum().clamp_min(1))
+    return average(each, examples.weight)
 
 
 def der(alpha: float) -> Method:

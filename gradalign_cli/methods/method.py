@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradalign_cli.benchmarks.benchmark import Examples, mask
+from gradalign_cli.benchmarks.benchmark import Absent, Examples, mask
 from gradalign_cli.models.model import Layer, Network, Output
 
+IGNORED = -100  # a label that counts for nothing
 OfOne = Callable[[Tensor, Examples], Tensor]  # a number [] of the logits [1, outputs] of an example
 
 
@@ -74,11 +75,20 @@ class Probe(NamedTuple):
 
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
-    logits = mask(logits, examples.visible)
-    each = functional.cross_entropy(logits, examples.label, reduction="none")
+    logits, label, weight = mask(logits, examples.visible), examples.label, examples.weight
+    if not isinstance(weight, Tensor):
+        return functional.cross_entropy(logits, label)
     # what only fills a place may have a label its task cannot see, and 0 * inf is not 0
-    each = torch.where(examples.weight > 0, each, 0.0)
-    return each @ (examples.weight / examples.weight.sum().clamp_min(1))
+    label = torch.where(weight > 0, label, IGNORED)
+    total = functional.cross_entropy(logits, label, ignore_index=IGNORED, reduction="sum")
+    return total / weight.sum().clamp_min(1)
+
+
+def average(each: Tensor, weight: Tensor | Absent) -> Tensor:
+    """The mean [] of a number of each example [n] over the examples of weight 1."""
+    if not isinstance(weight, Tensor):
+        return each.mean()
+    return each @ (weight / weight.sum().clamp_min(1))
 
 
 def batch_loss(trial: Trial, state: Any) -> tuple[Tensor, Output]:
