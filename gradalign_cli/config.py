@@ -14,15 +14,17 @@ from omegaconf import DictConfig, OmegaConf
 from gradalign_cli.data import load
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.graph import graph
+from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.learner import Parts, reading_sizes
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
 from gradalign_cli.metrics import CONVENTIONS
-from gradalign_cli.runner import Plan, Replica, reference_passes
+from gradalign_cli.runner import Plan, Replica, default, put, reference_passes
 
-ENGINES = ("auto", "eager", "vmap")
+ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
 FEW_EXAMPLES, LONG_RUN = 64, 5000  # examples a step; steps of all replicas
 CORES = torch.get_num_threads()  # before any run of this process changed it
 SMALL_STEP = 5e7  # floating-point operations
@@ -138,7 +140,9 @@ def plan(config: DictConfig) -> Plan:
     )
 
 
-def parts(config: DictConfig) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
+def parts(
+    config: DictConfig, device: torch.device
+) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
     """Everything a run is made of, its replicas, and what tells them apart."""
     require(
         config.metrics.convention in CONVENTIONS,
@@ -155,52 +159,63 @@ def parts(config: DictConfig) -> tuple[Parts, list[Replica], list[dict[str, floa
     dataset = load(config.benchmark.dataset, config.data_dir)
     benchmark = build("benchmark", config.benchmark, dataset=dataset)
     model = build("model", config.model, shape=benchmark.shape, outputs=benchmark.outputs)
-    buffer = build("buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes)
+    with default(device):
+        buffer = build("buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes)
     memory_batch = None if config.memory_batch is None else positive(config, "memory_batch")
     streams = {seed: benchmark.stream(seed) for seed in {int(own["seed"]) for own in numbers}}
     replicas = [
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
         for own, method in zip(numbers, methods, strict=True)
     ]
+    there = {name: put(getattr(benchmark, name), device) for name in ("x", "y", "offset")}
+    benchmark = benchmark._replace(**there)
     return Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch), replicas, numbers
 
 
 def choose_engine(
-    name: str, made: Parts, replicas: list[Replica], plan: Plan
+    name: str, made: Parts, replicas: list[Replica], plan: Plan, device: torch.device
 ) -> tuple[Engine, str]:
     """The engine of a run, and the reason for it."""
-    require(name in ENGINES, "engine", f"one of {', '.join(ENGINES)}", name)
-    sizes = {tuple(len(rows) for rows in r.stream.train + r.stream.test) for r in replicas}
-    if len(sizes) > 1 and name == "vmap":
-        raise UserError(
-            "`engine` must be eager where tasks differ in size between seeds, found 'vmap'; "
-            "`benchmark.samples_per_task` makes them equal"
-        )
+    known = ("auto", *ENGINES)
+    require(name in known, "engine", f"one of {', '.join(known)}", name)
     if name != "auto":
-        return {"vmap": vmap, "eager": eager}[name](), "asked for"
+        return ENGINES[name](device), "asked for"
+    pays = pays_on_gpu if device.type == "cuda" else pays_on_cpu
+    chosen, reason = pays(made, replicas, plan)
+    return ENGINES[chosen](device), reason
+
+
+def pays_on_gpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[str, str]:
+    """The engine that leaves a GPU idle least, by measurements of prototypes."""
     if len(replicas) == 1:
-        return eager(), "one replica"
+        return "graph", "one replica on a GPU"
     if made.model.convolutional:
-        return eager(), "convolutions gain nothing from vmap"
-    if len(sizes) > 1:
-        return eager(), "tasks differ in size between seeds"
-    return pays_on_cpu(made, replicas, plan)
+        return "streams", "batching would make grouped convolutions of them"
+    return "vmap", f"{len(replicas)} replicas of an MLP on a GPU"
 
 
-def pays_on_cpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[Engine, str]:
-    """The faster engine for replicas of an MLP on a CPU, as scripts/bench_step.py measures it.
+def pays_on_cpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[str, str]:
+    """The faster engine on a CPU, as scripts/bench_step.py measures it.
 
-    Batching replicas saves dispatch, which counts where a step sees few examples, and costs a
-    second of start-up. Gradients of each earlier task are batched already.
+    A thread that takes a whole replica divides the work better than threads that meet in every
+    operation. Where operations are too small for that, batching replicas saves dispatch, if a step
+    sees few examples, and costs a second of start-up; gradients of each earlier task are batched
+    already.
     """
+    if len(replicas) == 1:
+        return "eager", "one replica"
+    if made.model.convolutional:
+        return "eager", "the convolutions of one replica keep all threads busy"
+    if torch.get_num_threads() > 1 and not small(made, plan):
+        return "streams", f"{len(replicas)} replicas, a thread for each at a time"
     examples = examples_a_step(made, plan)
     steps = sum(len(rows) for rows in replicas[0].stream.train) * plan.passes // plan.batch
     enough = 5 if examples <= FEW_EXAMPLES else 10
     if made.method.references == "per_task":
-        return eager(), "the gradients of all tasks are batched already"
+        return "eager", "the gradients of all tasks are batched already"
     if len(replicas) < enough or steps * len(replicas) < LONG_RUN:
-        return eager(), f"{len(replicas)} replicas of {steps} steps on a CPU"
-    return vmap(), f"{len(replicas)} replicas of an MLP, {examples} examples a step"
+        return "eager", f"{len(replicas)} replicas of {steps} steps on a CPU"
+    return "vmap", f"{len(replicas)} replicas of an MLP, {examples} examples a step"
 
 
 def examples_a_step(made: Parts, plan: Plan) -> int:
@@ -217,12 +232,19 @@ def threads(asked: int | None, made: Parts, plan: Plan) -> int:
     if asked is not None:
         require(isinstance(asked, int) and asked > 0, "threads", "positive or null", asked)
         return asked
+    return 1 if small(made, plan) and not made.model.convolutional else CORES
+
+
+def small(made: Parts, plan: Plan) -> bool:
+    """Whether a step has so little to calculate that dividing an operation costs more than it
+    gains."""
     size = sum(layer.size for layer in made.model.layers)
-    small = 6 * size * examples_a_step(made, plan) < SMALL_STEP
-    return 1 if small and not made.model.convolutional else CORES
+    return 6 * size * examples_a_step(made, plan) < SMALL_STEP
 
 
 def device(name: str) -> torch.device:
-    """The device a run is to use."""
-    require(name in ("auto", "cpu"), "device", "auto or cpu", name)
-    return torch.device("cpu")
+    """The device a run is to use; `auto` takes a GPU where there is one."""
+    require(name in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", name)
+    there = torch.cuda.is_available()
+    require(there or name != "cuda", "device", "auto or cpu where PyTorch finds no GPU", name)
+    return torch.device("cuda" if there and name != "cpu" else "cpu")

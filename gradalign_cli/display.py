@@ -43,6 +43,10 @@ class Display:
     ) -> None:
         self.progress.stop()
 
+    def say(self, sentence: str) -> None:
+        """Show a sentence above the live line."""
+        self.progress.console.print(sentence)
+
     def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
         """Show the newest loss and cosine, as means over replicas."""
         shown = f"loss {float(trace.loss[-1].mean()):.3f}{self.acc}"

@@ -12,7 +12,7 @@ from gradalign_cli.draws import Draw, Widths
 from gradalign_cli.methods.method import Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
-from gradalign_cli.trees import index, take
+from gradalign_cli.trees import index, stack, take
 from gradalign_cli.vectors import Gradient
 
 ROUNDING = 1e-4  # cosine that a float32 projection may leave
@@ -54,11 +54,6 @@ class Parts(NamedTuple):
     buffer: Buffer
     optimizer: Optimizer
     memory_batch: int | None
-
-
-def together(tensors: list[Tensor]) -> Tensor:
-    """Tensors stacked along a new first dimension, without a copy where there is but one."""
-    return tensors[0][None] if len(tensors) == 1 else torch.stack(tensors)
 
 
 Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
@@ -111,7 +106,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     refers = reference_size > 0
     per_task = method.references == "per_task"
     held = buffer.slots[:past] if per_task else buffer.slots[:past].unique()[None]
-    owner = torch.arange(past)[:, None]
+    owner = torch.arange(past, device=buffer.slots.device)[:, None]
     anywhere = buffer.slots[: past + 1].unique()[None]
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
@@ -144,7 +139,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             g, (value, statistics) = gradient(loss)(learner.params, statistics, one)
             gradients.append(g)
             values.append(value)
-        return together(gradients), together(values), allowed.any(1), statistics
+        return stack(gradients), stack(values), allowed.any(1), statistics
 
     def replayed(memory: Memory, uniform: Tensor, view: View) -> Examples:
         """A batch of the whole memory."""

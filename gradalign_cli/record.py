@@ -34,11 +34,11 @@ def cell(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6g}"
 
 
-def matrix_text(matrices: np.ndarray) -> str:
-    """The csv of matrices [R, rows, T]."""
+def matrix_text(matrices: np.ndarray, replicas: Sequence[int]) -> str:
+    """The csv of matrices [R, rows, T] of the replicas with these numbers."""
     tasks = matrices.shape[2]
     lines = ["replica,after_task," + ",".join(f"task_{t + 1}" for t in range(tasks))]
-    for replica, matrix in enumerate(matrices):
+    for replica, matrix in zip(replicas, matrices, strict=True):
         for row, values in enumerate(matrix):
             lines.append(f"{replica},{row}," + ",".join(cell(v) for v in values))
     return "\n".join(lines) + "\n"
@@ -50,10 +50,26 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.rows: list[Tensor] = []
+        self.replicas: Sequence[int] = ()
         self.broken, self.measured = 0.0, 0
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "alignment.csv").open("w", newline="") as file:
             csv.writer(file).writerow(ALIGNMENT)
+        self.finished = self.state()
+
+    def state(self) -> tuple[int, float, int]:
+        """How far the record has come."""
+        return (self.folder / "alignment.csv").stat().st_size, self.broken, self.measured
+
+    def begin(self, replicas: Sequence[int]) -> None:
+        """A round of the replicas with these numbers begins; what an unfinished one left goes."""
+        self.rows, self.replicas = [], replicas
+        size, self.broken, self.measured = self.finished
+        os.truncate(self.folder / "alignment.csv", size)
+
+    def end(self) -> None:
+        """The round is finished."""
+        self.finished = self.state()
 
     def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
         """Append the measured steps of a chunk to `alignment.csv`."""
@@ -61,9 +77,9 @@ class Record:
         fields = [part.tolist() for part in trace[:5]]
         with (self.folder / "alignment.csv").open("a", newline="") as file:
             csv.writer(file).writerows(
-                [replica, task + 1, first + s + 1, *(cell(field[s][replica]) for field in fields)]
+                [replica, task + 1, first + s + 1, *(cell(field[s][r]) for field in fields)]
                 for s in kept
-                for replica in range(trace.loss.shape[1])
+                for r, replica in enumerate(self.replicas)
             )
         broken = trace.broken[measured]
         known = ~broken.isnan()
@@ -73,16 +89,16 @@ class Record:
     def tested(self, row: int, accuracy: Tensor) -> None:
         """Keep a row of the accuracy matrix and what is known so far."""
         self.rows.append(accuracy)
-        text = matrix_text(torch.stack(self.rows, 1).numpy())
+        text = matrix_text(torch.stack(self.rows, 1).numpy(), self.replicas)
         write_atomically(self.folder / "accuracy.partial.csv", text)
 
     def finish(self, accuracy: np.ndarray, results: dict[str, Any], record: dict[str, Any]) -> None:
         """Write the files whose presence says that the run is finished."""
-        forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
-        write_atomically(self.folder / "forgetting.csv", matrix_text(forgetting))
+        forgetting, every = np.stack([forgetting_matrix(R) for R in accuracy]), range(len(accuracy))
+        write_atomically(self.folder / "forgetting.csv", matrix_text(forgetting, every))
         write_atomically(self.folder / "record.json", json.dumps(record, indent=1) + "\n")
         write_atomically(self.folder / "metrics.json", json.dumps(results, indent=1) + "\n")
-        write_atomically(self.folder / "accuracy.csv", matrix_text(accuracy))
+        write_atomically(self.folder / "accuracy.csv", matrix_text(accuracy, every))
         (self.folder / "accuracy.partial.csv").unlink()
 
 

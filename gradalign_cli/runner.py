@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Stream, View, mask, show
 from gradalign_cli.buffers.buffer import Selection
 from gradalign_cli.draws import chunks, generator, passes
-from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
 from gradalign_cli.methods.method import Method, OfOne, Probe, Setting
-from gradalign_cli.trees import index, stack
+from gradalign_cli.trees import index, stack, tree_map
 
 TEST_BATCH = 2000
 CHUNK = 100  # steps between two looks at the traces
@@ -70,9 +71,9 @@ def run(
     parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: Plan, observer: Observer
 ) -> Outcome:
     """Train all replicas on their tasks in sequence and test them on every task after each."""
-    seeds = [replica.seed for replica in replicas]
-    views: View = stack([replica.stream.view for replica in replicas])
-    learners: Learner = stack([new_learner(parts, replica) for replica in replicas])
+    seeds, device = [replica.seed for replica in replicas], engine.device
+    views: View = put(stack([replica.stream.view for replica in replicas]), device)
+    learners: Learner = stack([new_learner(parts, replica, device) for replica in replicas])
     started, testing, steps, backward = time.perf_counter(), 0.0, 0, 0
 
     def test(tasks: Sequence[int]) -> Tensor:
@@ -86,13 +87,16 @@ def run(
     rows, learning = [test(everything)], []
     observer.tested(0, rows[0])
     for task in everything:
-        cycle = [make_step(parts, task, engine.gradient, s == 0) for s in range(plan.every)]
+        measured, plain = (make_step(parts, task, engine.gradient, m) for m in (True, False))
+        cycle = [measured] + [plain] * (plan.every - 1)
         orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
         chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
         learned, done, widths = [rows[-1][:, task]], 0, uniforms(parts, task)
         lrs = [replica.lr for replica in replicas]
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
-            learners, trace = engine.run(cycle, learners, draws, views)
+            with default(device):
+                learners, trace = engine.run(cycle, learners, put(draws, device), views)
+            trace = put(trace, CPU)
             stop_if_diverged(trace.loss, task, done)
             observer.steps(task, done, trace, torch.arange(len(trace.loss)) % plan.every == 0)
             done += len(trace.loss)
@@ -117,19 +121,30 @@ def run(
     )
 
 
-def new_learner(parts: Parts, replica: Replica) -> Learner:
+def put(tree: Any, device: torch.device) -> Any:
+    """A tree of tensors on a device."""
+    return tree_map(lambda tensor: tensor.to(device), tree)
+
+
+def default(device: torch.device) -> AbstractContextManager[Any]:
+    """Where tensors are made that name no device; on a CPU saying so would cost every operation."""
+    return nullcontext() if device == CPU else device
+
+
+def new_learner(parts: Parts, replica: Replica, device: torch.device = CPU) -> Learner:
     """An untrained network, drawn from the replica's seed, with an empty memory."""
-    params = parts.model.init(generator(replica.seed, "network"))
+    params = parts.model.init(generator(replica.seed, "network")).to(device)
     setting = Setting(params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers)
-    memory = parts.buffer.init()
-    stored = params.new_zeros(len(memory.row), parts.benchmark.outputs * parts.method.stores)
-    return Learner(
-        params,
-        parts.model.statistics,
-        parts.optimizer.init(params),
-        replica.method.init(setting),
-        memory._replace(stored=stored),
-    )
+    with default(device):
+        memory = parts.buffer.init()
+        stored = params.new_zeros(len(memory.row), parts.benchmark.outputs * parts.method.stores)
+        return Learner(
+            params,
+            parts.model.statistics.to(device),
+            parts.optimizer.init(params),
+            replica.method.init(setting),
+            memory._replace(stored=stored),
+        )
 
 
 def reference_passes(method: Method, past: int) -> int:
@@ -169,29 +184,31 @@ def accuracy(
         return (guess == examples.label).sum()
 
     columns = []
-    with torch.no_grad():
+    with torch.no_grad(), default(engine.device):
         for t in tasks:
             task = torch.full((len(replicas), 1), t)
-            rows = torch.stack([replica.stream.test[t] for replica in replicas])
+            rows = put(torch.stack([replica.stream.test[t] for replica in replicas]), engine.device)
             counts = [
                 engine.each(right, learners, views, part, task)
                 for part in rows.split(TEST_BATCH, 1)
             ]
             columns.append(torch.stack(counts).sum(0) / rows.shape[1])
-    return torch.stack(columns, 1)
+    return torch.stack(columns, 1).to(CPU)
 
 
 def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:
     """Let each replica's method and buffer look at the task that has just ended."""
-    after = []
+    device, after = learners.params.device, []
     for number, replica in enumerate(replicas):
-        learner, view = index(learners, number), replica.stream.view
+        learner, view = index(learners, number), put(replica.stream.view, device)
         rows = replica.stream.train[task]
         rows = rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
-        probe = make_probe(parts, learner, view, rows, task)
-        state = replica.method.end_task(learner.method, learner.params, probe)
-        selection = select(parts, learner, view, rows, task)
-        memory = parts.buffer.finish(learner.memory, task, selection)
+        rows = rows.to(device)
+        with default(device):
+            probe = make_probe(parts, learner, view, rows, task)
+            state = replica.method.end_task(learner.method, learner.params, probe)
+            selection = select(parts, learner, view, rows, task)
+            memory = parts.buffer.finish(learner.memory, task, selection)
         after.append(learner._replace(method=state, memory=memory))
     learners_after: Learner = stack(after)
     return learners_after

@@ -14,13 +14,15 @@ from torch import Tensor
 from gradalign_cli import config as configuration
 from gradalign_cli.display import Display, matrix_table, metrics_table
 from gradalign_cli.draws import fingerprint
+from gradalign_cli.engines.engine import Engine
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import Trace
+from gradalign_cli.learner import Parts, Trace
 from gradalign_cli.methods.combine import Both
 from gradalign_cli.methods.gem import GEMState
 from gradalign_cli.metrics import metrics, summary
 from gradalign_cli.record import Record, machine, write_atomically
-from gradalign_cli.runner import Outcome, run
+from gradalign_cli.rounds import join, replicas_at_once, rounds
+from gradalign_cli.runner import Outcome, Plan, Replica, run
 
 
 class Listeners:
@@ -28,6 +30,7 @@ class Listeners:
 
     def __init__(self, record: Record, display: Display) -> None:
         self.listeners = (record, display)
+        self.begin, self.end, self.say = record.begin, record.end, display.say
 
     def steps(self, task: int, first: int, trace: Trace, measured: Tensor) -> None:
         for listener in self.listeners:
@@ -43,9 +46,10 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     begin = time.perf_counter()
     device = configuration.device(config.device)
     plan = configuration.plan(config)
-    parts, replicas, numbers = configuration.parts(config)
+    parts, replicas, numbers = configuration.parts(config, device)
     torch.set_num_threads(configuration.threads(config.threads, parts, plan))
-    engine, reason = configuration.choose_engine(config.engine, parts, replicas, plan)
+    engine, reason = configuration.choose_engine(config.engine, parts, replicas, plan, device)
+    at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     if not parts.optimizer.plain:
         warnings.warn(
             "momentum and weight decay act after the alignment and can break the constraint it "
@@ -65,12 +69,13 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     names = f"{config.name}: {config.method.name}"
     names += f" with {config.objective.name}'s objective" if "objective" in config else ""
     console.print(f"{names}, {len(replicas)} replica(s), engine {engine.name} ({reason})")
+    todo = rounds(replicas, at_once)
     steps = sum(-(-len(rows) // plan.batch) for rows in streams[0].train) * plan.passes
-    display = Display(console, parts.benchmark.tasks, steps)
+    display = Display(console, parts.benchmark.tasks, steps * len(todo))
     setup = time.perf_counter() - begin
     try:
         with display:
-            outcome = run(parts, replicas, engine, plan, Listeners(record, display))
+            outcome = train_rounds(parts, replicas, engine, plan, Listeners(record, display), todo)
     except UserError as error:
         description["failed"] = str(error)
         write_atomically(folder / "record.json", json.dumps(description, indent=1) + "\n")
@@ -95,6 +100,40 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     console.print(metrics_table(results["summary"]))
     console.print(f"{describe(description)}; written to {folder}", soft_wrap=True)
     return results
+
+
+def train_rounds(
+    parts: Parts,
+    replicas: list[Replica],
+    engine: Engine,
+    plan: Plan,
+    listeners: Listeners,
+    todo: list[list[int]],
+) -> Outcome:
+    """Train the replicas round by round, in smaller rounds where memory runs out."""
+    outcomes, order = [], []
+    while todo:
+        numbers = todo.pop(0)
+        listeners.begin(numbers)
+        try:
+            outcomes.append(run(parts, [replicas[n] for n in numbers], engine, plan, listeners))
+        except torch.OutOfMemoryError as error:
+            if len(numbers) == 1:
+                raise UserError(
+                    "the device has too little memory for one replica: make `memory_batch`, "
+                    "`buffer.capacity` or the model smaller"
+                ) from error
+            half = -(-len(numbers) // 2)
+            listeners.say(
+                f"out of memory with {len(numbers)} replicas, going on with {half} at once"
+            )
+            todo = [
+                part[k : k + half] for part in [numbers, *todo] for k in range(0, len(part), half)
+            ]
+            continue
+        listeners.end()
+        order += numbers
+    return join(outcomes, order)
 
 
 def judge(config: DictConfig, outcome: Outcome, numbers: list[dict[str, float]]) -> dict[str, Any]:

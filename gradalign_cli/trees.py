@@ -17,8 +17,17 @@ def tree_map(function: Callable[..., Any], *trees: Any) -> Any:
 
 
 def stack(trees: Sequence[Any]) -> Any:
-    """Stack equally built trees along a new leading dimension."""
+    """Stack equally built trees along a new leading dimension; a single one is not copied."""
+    if len(trees) == 1:
+        return tree_map(lambda tensor: tensor[None], trees[0])
     return tree_map(lambda *tensors: torch.stack(tensors), *trees)
+
+
+def leaves(tree: Any) -> list[Tensor]:
+    """The tensors of a tree, in order."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    return [leaf for part in tree for leaf in leaves(part)]
 
 
 def index(tree: Any, position: int) -> Any:

@@ -8,10 +8,11 @@ from gradalign_cli.buffers.ring import ring
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.eager import eager
+from gradalign_cli.engines.engine import CPU
 from gradalign_cli.learner import Parts, make_step, uniforms
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.runner import Plan, Replica, run
+from gradalign_cli.runner import Plan, Replica, default, run
 from gradalign_cli.trees import index
 
 
@@ -37,17 +38,20 @@ def make_parts(
     samples=None,
     buffer=ring,
     memory_batch=6,
+    device=CPU,
 ):
     """Parts with `method`, on three tasks of two classes or three permutations."""
     if kind == "split":
         benchmark = split(dataset, 2, scenario, samples_per_task=samples)
     else:
         benchmark = permuted(dataset, 3, samples_per_task=samples)
+    with default(device):
+        held = buffer(18, "total", benchmark.tasks, benchmark.classes)
     return Parts(
-        benchmark,
+        benchmark._replace(x=benchmark.x.to(device), y=benchmark.y.to(device)),
         mlp([8], "torch", True, benchmark.shape, benchmark.outputs),
         method,
-        buffer(18, "total", benchmark.tasks, benchmark.classes),
+        held,
         sgd(0.0, 0.0),
         memory_batch,
     )

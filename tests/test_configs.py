@@ -49,11 +49,11 @@ def composed(*overrides):
 
 def prepared(config):
     """Everything that comes before training."""
-    configuration.device(config.device)
+    device = configuration.device(config.device)
     plan = configuration.plan(config)
-    parts, replicas, _ = configuration.parts(config)
+    parts, replicas, _ = configuration.parts(config, device)
     assert configuration.threads(config.threads, parts, plan) > 0
-    engine, _ = configuration.choose_engine(config.engine, parts, replicas, plan)
+    engine, _ = configuration.choose_engine(config.engine, parts, replicas, plan, device)
     return parts, replicas, plan, engine
 
 
@@ -147,8 +147,8 @@ def test_replicas_are_every_combination_of_the_listed_values():
         ("replicas.seed=-1", "`replicas.seed` must be non-negative, found -1"),
         ("replicas.lr=0", "`replicas.lr` must be positive, found 0"),
         ("replicas.lr=fast", "`replicas.lr` must be a number, found 'fast'"),
-        ("engine=graph", "`engine` must be one of auto, eager, vmap, found 'graph'"),
-        ("device=tpu", "`device` must be auto or cpu"),
+        ("engine=fast", "`engine` must be one of auto, eager, graph, vmap, streams, found 'fast'"),
+        ("device=tpu", "`device` must be auto, cpu or cuda"),
         ("metrics.convention=mine", "`metrics.convention` must be one of standard, gem, agem"),
         ("threads=0", "`threads` must be positive or null, found 0"),
         ("memory_batch=0", "`memory_batch` must be a whole number of at least 1"),

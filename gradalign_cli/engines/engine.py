@@ -12,17 +12,19 @@ from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import index
 from gradalign_cli.vectors import Gradient
 
+CPU = torch.device("cpu")
 Run = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
 
 
 class Engine(NamedTuple):
-    """run: carries learners [R, ...] through draws [steps, R, ...], taking the given step
-    functions in turn, and returns them with the traces [steps, R];  each: applies a function of
-    (one learner, one view, other tensors of one replica) to all replicas;  gradient: how the step
-    takes gradients.
+    """device: where the tensors are;  gradient: how the step takes gradients;  run: carries
+    learners [R, ...] through draws [steps, R, ...], taking the given step functions in turn, and
+    returns them with the traces [steps, R];  each: applies a function of (one learner, one view,
+    other tensors of one replica) to all replicas.
     """
 
     name: str
+    device: torch.device
     gradient: Callable[[Any], Gradient]
     run: Run
     each: Callable[..., Tensor]

@@ -1,28 +1,25 @@
 """Vmap: all replicas in one batched step, which pays for MLPs and not for convolutions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
-from gradalign_cli.engines.engine import Engine, one_by_one
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import index, stack
+from gradalign_cli.engines.captured import captured
+from gradalign_cli.engines.carry import batched, in_turn
+from gradalign_cli.engines.engine import CPU, Engine, one_by_one
 from gradalign_cli.vectors import functional_gradient
 
 
-def vmap() -> Engine:
-    """The engine that trades many small operations for a few large ones."""
+def all_together(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+    """A function of one replica's trees for all replicas at once."""
+    found: Tensor = torch.func.vmap(function)(*trees)
+    return found
 
-    def run(
-        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
-    ) -> tuple[Learner, Trace]:
-        batched = [torch.func.vmap(step) for step in cycle]
-        traces = []
-        for s in range(draws.rows.shape[0]):
-            learners, trace = batched[s % len(cycle)](learners, index(draws, s), views)
-            traces.append(trace)
-        return learners, stack(traces)
 
-    return Engine("vmap", functional_gradient, run, one_by_one)
+def vmap(device: torch.device = CPU) -> Engine:
+    """The engine that trades many small operations for a few large ones; captured on a GPU."""
+    if device.type == "cuda":
+        return Engine("vmap", device, functional_gradient, captured(batched), all_together)
+    return Engine("vmap", device, functional_gradient, in_turn(batched), one_by_one)

@@ -9,6 +9,7 @@ from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, Setting, guarded_ratio
 from gradalign_cli.methods.mgda import shortest
 from gradalign_cli.methods.weighing import gram, mean_weights, non_negative_qp, regular
+from gradalign_cli.trees import take
 
 CANDIDATES, ROUNDS = 32, 6  # each round narrows the bracket of the multiplier 31 times
 
@@ -41,9 +42,9 @@ def averse(K: Tensor, there: Tensor, reach: Tensor) -> Tensor:
         candidates = torch.where(there, non_negative_qp(matrices, q, torch.zeros_like(q)), 0.0)
         length = ((candidates @ matrix) * candidates).sum(1).clamp_min(0).sqrt()
         below = ((length <= radius).sum() - 1).clamp(0, CANDIDATES - 2)
-        low, high = m[below], m[below + 1]
-        upper = candidates[below + 1]
-        z = upper * guarded_ratio(radius, length[below + 1])
+        pair = below + torch.arange(2, device=K.device)
+        low, high = take(m, pair)  # m[below] would ask the device for the number
+        z = take(candidates, pair)[1] * guarded_ratio(radius, take(length, pair)[1])
     return u + z
 
 

@@ -1,0 +1,106 @@
+"""Captured: a step is recorded once as a CUDA graph and replayed, so that a GPU never waits for
+Python. The recording reads a tape of draws and writes a tape of traces at a position it moves."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.draws import Draw
+from gradalign_cli.engines.carry import Carry, in_turn
+from gradalign_cli.engines.engine import Run
+from gradalign_cli.learner import Learner, Step, Trace
+from gradalign_cli.trees import leaves, tree_map
+
+WARM_UP = 3  # runs before a capture, in which libraries choose their kernels
+WORTH = 20  # steps of a chunk from which a capture pays
+
+Capture = Callable[[Callable[[], None]], Callable[[], None]]
+
+
+class Recording(NamedTuple):
+    """Tensors that the captured steps read and write in place, and how to replay each step.
+
+    learners, views: [R, ...];  draws, traces: [steps, R, ...];  position: [1] the step to take
+    next;  replays: by step function.
+    """
+
+    learners: Learner
+    views: View
+    draws: Draw
+    traces: Trace
+    position: Tensor
+    replays: dict[Step, Callable[[], None]]
+
+
+def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+    """A CUDA graph of what `function` does to tensors that stay where they are."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(WARM_UP):
+            function()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        function()
+    return graph.replay
+
+
+def record(
+    carry: Carry,
+    capture: Capture,
+    cycle: Sequence[Step],
+    learners: Learner,
+    draws: Draw,
+    views: View,
+) -> Recording:
+    """Capture the steps of a cycle on tensors of the given shapes."""
+    learners, draws = tree_map(torch.clone, (learners, draws))
+    traces = Trace(*(torch.empty_like(draws.lr) for _ in Trace._fields))
+    position = torch.zeros(1, dtype=torch.long, device=draws.lr.device)
+
+    def take(step: Step) -> None:
+        """Take the next step of the tape."""
+        draw = tree_map(lambda tape: tape.index_select(0, position)[0], draws)
+        after, trace = carry(step, learners, draw, views)
+        tree_map(lambda held, new: held.copy_(new), learners, after)
+        tree_map(lambda tape, new: tape.index_copy_(0, position, new[None]), traces, trace)
+        position.add_(1)
+
+    replays = {}
+    for step in dict.fromkeys(cycle):
+        position.zero_()  # warming up moved it
+        replays[step] = capture(partial(take, step))
+    return Recording(learners, views, draws, traces, position, replays)
+
+
+def captured(carry: Carry, capture: Capture = cuda_graph) -> Run:
+    """Carry learners through chunks of steps by replaying recordings of one step."""
+    recordings: dict[Any, Recording] = {}
+    recorded: list[Sequence[Step]] = [()]  # the cycle they are of
+
+    def run(
+        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+    ) -> tuple[Learner, Trace]:
+        if recorded[0] is not cycle:  # another task: what was recorded holds memory
+            recordings.clear()
+            recorded[0] = cycle
+        steps = len(draws.rows)
+        shapes = tuple(leaf.shape[1:] for leaf in leaves(draws))
+        if shapes not in recordings or len(recordings[shapes].draws.rows) < steps:
+            if steps < WORTH:
+                return in_turn(carry)(cycle, learners, draws, views)
+            recordings[shapes] = record(carry, capture, cycle, learners, draws, views)
+        held = recordings[shapes]
+        tree_map(lambda old, new: old.copy_(new), held.learners, learners)
+        tree_map(lambda tape, new: tape[:steps].copy_(new), held.draws, draws)
+        held.position.zero_()
+        for s in range(steps):
+            held.replays[cycle[s % len(cycle)]]()
+        return held.learners, tree_map(lambda tape: tape[:steps].clone(), held.traces)
+
+    return run

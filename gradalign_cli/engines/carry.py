@@ -1,0 +1,55 @@
+"""Ways to take all replicas through one step, each giving what a loop over them gives."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.draws import Draw
+from gradalign_cli.engines.engine import Run
+from gradalign_cli.learner import Learner, Step, Trace
+from gradalign_cli.trees import index, stack
+
+Carry = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace]]  # everything [R, ...]
+
+
+def one_after_other(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """A loop over the replicas."""
+    replicas = range(len(learners.params))
+    taken = [step(index(learners, r), index(draws, r), index(views, r)) for r in replicas]
+    return stack(taken)
+
+
+def side_by_side(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """A loop over the replicas, each on a stream of its own: captured, they are branches of one
+    graph that a GPU runs at the same time."""
+    here, taken = torch.cuda.current_stream(), []
+    branches = [torch.cuda.Stream() for _ in learners.params]
+    for r, branch in enumerate(branches):
+        branch.wait_stream(here)
+        with torch.cuda.stream(branch):
+            taken.append(step(index(learners, r), index(draws, r), index(views, r)))
+    for branch in branches:
+        here.wait_stream(branch)
+    return stack(taken)
+
+
+def batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """One step on tensors that hold all replicas."""
+    return torch.func.vmap(step)(learners, draws, views)
+
+
+def in_turn(carry: Carry) -> Run:
+    """Carry learners through the steps of a chunk, one after the other."""
+
+    def run(
+        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+    ) -> tuple[Learner, Trace]:
+        traces = []
+        for s in range(len(draws.rows)):
+            learners, trace = carry(cycle[s % len(cycle)], learners, index(draws, s), views)
+            traces.append(trace)
+        return learners, stack(traces)
+
+    return run

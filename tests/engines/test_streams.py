@@ -1,0 +1,18 @@
+"""Threads that take a replica each are a loop over the replicas."""
+
+import pytest
+
+from gradalign_cli.engines.streams import streams
+from gradalign_cli.runner import Plan
+from tests.methods.catalogue import method
+from tests.runs import make_parts, make_replicas, same, train
+
+
+@pytest.mark.parametrize("name", ["agem", "gem", "derpp"])
+def test_threads_are_a_loop(name, tiny):
+    parts = make_parts(tiny, method(name), samples=20)
+    replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.05,))
+    plan = Plan(1, 5, 2, 1)
+    same(
+        train(parts, replicas, plan=plan), train(parts, replicas, streams(), plan=plan), tolerance=0
+    )
