@@ -4,7 +4,7 @@ The gradient of a layer's matrix is a sum of outer products with its inputs, so 
 to old inputs leaves old answers as they are (Saha et al. 2021, sec. 4).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -53,15 +53,22 @@ class Rule(NamedTuple):
         return min(self.thresholds[layer % len(self.thresholds)] + self.increase * task, 1.0)
 
 
+def projected_widths(setting: Setting, project_head: bool) -> list[int]:
+    """d of each layer with a matrix, but for the last where it is to be left free."""
+    widths = [layer.size // layer.rows for layer in setting.layers if layer.rows]
+    return widths if project_head else widths[:-1]
+
+
+def one_or_each(field: str, values: Sequence[float], layers: int) -> None:
+    """Raise UserError unless there is one value, or one for each of the layers."""
+    if len(values) not in (1, layers):
+        raise UserError(f"`{field}` must hold 1 or {layers} numbers, found {values}")
+
+
 def nothing_held(setting: Setting, rule: Rule, project_head: bool) -> Subspaces:
     """Empty bases for all layers with a matrix, but for the last where it is to be left free."""
-    matrices = [layer for layer in setting.layers if layer.rows]
-    matrices = matrices if project_head else matrices[:-1]
-    if len(rule.thresholds) not in (1, len(matrices)):
-        raise UserError(
-            f"`method.thresholds` must hold 1 or {len(matrices)} numbers, found {rule.thresholds}"
-        )
-    widths = [layer.size // layer.rows for layer in matrices]
+    widths = projected_widths(setting, project_head)
+    one_or_each("method.thresholds", rule.thresholds, len(widths))
     zeros = setting.params.new_zeros
     return Subspaces(tuple(zeros(d, d) for d in widths), tuple(zeros(d) for d in widths), zeros(()))
 
@@ -93,21 +100,28 @@ def representations(inputs: Sequence[Tensor], layers: Sequence[Layer]) -> list[T
     return [representation(x, layer) for x, layer in zip(inputs, matrices, strict=True)]
 
 
+def in_matrices(
+    g: Tensor, layers: Sequence[Layer], changes: Iterable[Callable[[Tensor], Tensor]]
+) -> Tensor:
+    """g [P] with one change after the other applied to the matrix of each layer that has one, as
+    far as they go."""
+    left = iter(changes)
+    changed = []
+    for part, layer in zip(g.split([layer.size for layer in layers]), layers, strict=True):
+        change = next(left, None) if layer.rows else None
+        changed.append(flat(change(matrix(part, layer)), layer) if change else part)
+    return torch.cat(changed)
+
+
 def project(
     g: Tensor, layers: Sequence[Layer], bases: Sequence[Tensor], importance: Sequence[Tensor]
 ) -> Tensor:
     """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M."""
-    held = iter(zip(bases, importance, strict=True))
-    changed = []
-    for part, layer in zip(g.split([layer.size for layer in layers]), layers, strict=True):
-        own = next(held, None) if layer.rows else None
-        if own is None:
-            changed.append(part)
-            continue
-        M, weight = own
-        G = matrix(part, layer)
-        changed.append(flat(G - ((G @ M) * weight) @ M.T, layer))
-    return torch.cat(changed)
+
+    def off(M: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
+        return lambda G: G - ((G @ M) * weight) @ M.T
+
+    return in_matrices(g, layers, map(off, bases, importance))
 
 
 def rank_needed(values: Tensor, before: float, total: float, threshold: float) -> int:

@@ -59,6 +59,7 @@ CLAIMS = {
     "mega2": (of_one_length,),
     "mgda": (harmless,),
     "ogd": (no_longer, orthogonal),
+    "owm": (no_longer,),
     "pcgrad": (),
     "s_gem": (harmless, no_longer, orthogonal),
     "sgp": (no_longer,),
