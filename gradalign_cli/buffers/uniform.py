@@ -21,7 +21,7 @@ def uniform(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
 
     def finish(memory: Memory, task: int, selection: Selection) -> Memory:
         chosen = torch.arange(len(selection.row))  # they come in a random order
-        own = first[task] + torch.arange(int(size[task]))
+        own = first[task] + torch.arange(int(size[task]), device=first.device)
         return fill(memory, own, selection, chosen, task)
 
     return Buffer(lambda: empty(total, 0), unchanged, finish, owned_slots(size))

@@ -1,0 +1,18 @@
+import torch
+
+from gradalign_cli.buffers.mean_of_features import mean_of_features, nearest_to_mean
+from tests.buffers.streams import ended
+
+
+def test_the_nearest_to_the_mean_come_first():
+    features = torch.tensor([[0.0], [10.0], [4.0], [6.5], [-1.0]])  # of mean 3.9
+    assert nearest_to_mean(features, 3).tolist() == [2, 3, 0]
+    assert sorted(nearest_to_mean(features, 9).tolist()) == [0, 1, 2, 3, 4]
+
+
+def test_every_class_is_held_to_its_own_mean():
+    position = torch.tensor([0, 0, 0, 1, 1, 1])
+    features = torch.tensor([[0.0], [1.0], [5.0], [10.0], [14.0], [15.0]])
+    buffer = mean_of_features(2, "total", tasks=1, classes=2)
+    memory = buffer.finish(buffer.init(), 0, ended(torch.arange(20, 26), position, features))
+    assert memory.row.tolist() == [21, 24]
