@@ -62,7 +62,7 @@ def test_there_are_as_many_files_as_we_think():
     assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
         "benchmark": 7,
         "buffer": 8,
-        "experiment": 14,
+        "experiment": 15,
         "method": 29,
         "model": 3,
         "optimizer": 1,
