@@ -1,4 +1,4 @@
-"""The command line: `gradalign train`, `list`, `explain`, `data`."""
+"""The command line: `gradalign train`, `reproduce`, `tune`, `list`, `explain`, `data`."""
 
 import argparse
 import os
@@ -9,7 +9,7 @@ from gradalign_cli import __version__
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
-GROUPS = ("methods", "buffers", "benchmarks", "models", "optimizers", "experiments")
+GROUPS = ("methods", "buffers", "benchmarks", "models", "optimizers", "experiments", "tables")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -31,6 +31,19 @@ def main(argv: list[str] | None = None) -> int:
     explain = commands.add_parser("explain", help="what a method does to a gradient")
     explain.add_argument("method", metavar="METHOD")
     explain.add_argument("--picture", metavar="FILE", help="draw it, to a .png or .svg")
+    table = commands.add_parser("reproduce", help="a paper's table: published beside ours")
+    table.add_argument("table", metavar="TABLE", help="`gradalign list tables` names them")
+    table.add_argument("extra", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ...")
+    table.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
+    table.add_argument("--seeds", type=int, default=5, metavar="N")
+    table.add_argument("--budget", type=float, metavar="MIN", help="start no cell after so long")
+    table.add_argument("--quick", action="store_true", help="small runs, which are not judged")
+    table.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")
+    table.add_argument("--from", nargs="+", default=[], metavar="DIR", help="use these runs too")
+    table.add_argument("--out", default="outputs/tables", metavar="DIR")
+    tuning = commands.add_parser("tune", help="choose numbers on the first three tasks alone")
+    tuning.add_argument("name", metavar="NAME", help="of the experiment file to write")
+    tuning.add_argument("overrides", nargs="+", metavar="OVERRIDE", help="with lists to choose of")
     data = commands.add_parser("data", help="the datasets on this machine")
     data.add_argument("--data-dir", help="the data folder (default: $GRADALIGN_DATA, or a cache)")
     actions = data.add_subparsers(dest="action", metavar="ACTION")
@@ -48,6 +61,12 @@ def main(argv: list[str] | None = None) -> int:
                 show_methods(CONF)
             else:
                 show(CONF, [chosen.group] if chosen.group else list(GROUPS))
+        elif chosen.command == "reproduce":
+            return reproduce(chosen)
+        elif chosen.command == "tune":
+            from gradalign_cli.tables.tune import tune
+
+            tune(CONF, chosen.name, chosen.overrides)
         elif chosen.command == "explain":
             from gradalign_cli.explain import show as explain_method
 
@@ -63,6 +82,24 @@ def main(argv: list[str] | None = None) -> int:
         print(f"gradalign: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def reproduce(chosen: argparse.Namespace) -> int:
+    """Hand a request for a table on."""
+    from gradalign_cli.listing import wide
+    from gradalign_cli.tables.reproduce import Request, check_extra
+    from gradalign_cli.tables.reproduce import reproduce as run
+
+    request = Request(
+        chosen.cells,
+        chosen.seeds,
+        chosen.budget,
+        chosen.quick,
+        chosen.at_once,
+        tuple(Path(folder) for folder in getattr(chosen, "from")),
+        check_extra(chosen.extra),
+    )
+    return run(CONF, chosen.table, request, Path(chosen.out).resolve(), wide())
 
 
 if __name__ == "__main__":

@@ -34,13 +34,17 @@ def job(config: DictConfig) -> None:
         raise  # the other jobs of a sweep go on
 
 
+def opened(arguments: list[str]) -> list[str]:
+    """What a user types, as Hydra wants it."""
+    # which hyper-parameters may vary depends on the method, so the config cannot list them all
+    arguments = ["++" + a if a.startswith("replicas.") else a for a in arguments]
+    # an objective is chosen among the methods
+    return ["+method@" + a if a.startswith("objective=") else a for a in arguments]
+
+
 def main(arguments: list[str]) -> int:
     """Hand the arguments to Hydra; 2 where the input was at fault."""
-    # which hyper-parameters may vary depends on the method, so the config cannot list them all
-    opened = ["++" + a if a.startswith("replicas.") else a for a in arguments]
-    # an objective is chosen among the methods
-    opened = ["+method@" + a if a.startswith("objective=") else a for a in opened]
-    sys.argv = ["gradalign train", *opened]
+    sys.argv = ["gradalign train", *opened(arguments)]
     if "-sc" in arguments:  # the shell's completion knows `gradalign` and not its verbs
         sys.argv[0] = "gradalign"
         typed = os.environ.get("COMP_LINE", "")

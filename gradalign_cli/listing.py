@@ -40,11 +40,15 @@ def count_tests(tests: Path, name: str) -> str:
     return f"{own} + {shared}"
 
 
+def wide() -> Console:
+    """A console with room for a table where there is no terminal to fit into."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDTH)
+
+
 def show_methods(conf: Path) -> None:
     """Print what each method does, keeps, costs and needs, and in a checkout its tests."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=WIDTH)
+    console = wide()
     found, tests = facts(conf), conf.parent / "tests"
     table = Table(box=None, pad_edge=False)
     for head in found["agem"]:

@@ -19,6 +19,7 @@ from gradalign_cli import __version__
 from gradalign_cli.learner import Trace
 from gradalign_cli.metrics import forgetting_matrix
 
+NUMERICS = 1  # raised when a change moves results by more than rounding
 ALIGNMENT = ("replica", "task", "step", "loss", "ref_loss", "cosine", "violated", "norm_ratio")
 
 
@@ -118,6 +119,7 @@ def machine(device: torch.device) -> dict[str, Any]:
     scale = 1 if sys.platform == "darwin" else 1024
     found = {
         "gradalign": __version__,
+        "numerics": NUMERICS,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "git_commit": git_commit(),

@@ -14,7 +14,7 @@ from torch import Tensor
 from gradalign_cli import config as configuration
 from gradalign_cli.display import Display, matrix_table, metrics_table
 from gradalign_cli.draws import fingerprint
-from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.engine import Engine, testing_with
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Parts, Trace
 from gradalign_cli.methods.combine import Both
@@ -49,6 +49,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     parts, replicas, numbers = configuration.parts(config, device)
     torch.set_num_threads(configuration.threads(config.threads, parts, plan))
     engine, reason = configuration.choose_engine(config.engine, parts, replicas, plan, device)
+    engine = testing_with(engine, config.threads or configuration.CORES)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     if not parts.optimizer.plain:
         warnings.warn(

@@ -34,3 +34,17 @@ def one_by_one(function: Callable[..., Tensor], *trees: Any) -> Tensor:
     """A function of one replica's trees for all replicas; large batches gain nothing together."""
     replicas = len(trees[0].params)
     return torch.stack([function(*(index(tree, r) for tree in trees)) for r in range(replicas)])
+
+
+def testing_with(engine: Engine, threads: int) -> Engine:
+    """The engine with so many CPU threads in its tests, whose batches are larger than a step's."""
+
+    def each(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            return engine.each(function, *trees)
+        finally:
+            torch.set_num_threads(before)
+
+    return engine._replace(each=each)

@@ -1,0 +1,1 @@
+"""The papers' tables: which runs they need, and what those printed beside what was published."""

@@ -1,0 +1,101 @@
+"""What finished runs say about a cell: found again by what was run, not by where it lies."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.hydra_train import opened
+from gradalign_cli.record import NUMERICS
+from gradalign_cli.tables.table import Cell
+
+# where and how something is computed; the result is the same up to rounding
+ELSEWHERE = ("name", "data_dir", "device", "threads", "engine", "memory_budget", "paper")
+QUICK = (
+    "++benchmark.first_tasks=3",
+    "++benchmark.samples_per_task=200",
+    "metrics.lca_batches=0",
+)
+
+
+class Result(NamedTuple):
+    """A finished run: metrics of each seed, seconds of all, where it ran, and of which version."""
+
+    folder: str
+    seeds: dict[int, dict[str, float]]
+    seconds: float
+    machine: dict[str, Any]
+
+
+def composed(conf: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The resolved config that `gradalign train` makes of these overrides, and what it chose of
+    each config group."""
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3"):
+            whole = compose("config", opened(list(overrides)), return_hydra_config=True)
+        with open_dict(whole):
+            chosen = whole.pop("hydra").runtime.choices
+        found = OmegaConf.to_container(whole, resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    assert isinstance(found, dict)
+    groups = {str(group): str(name) for group, name in chosen.items()}
+    return {str(name): value for name, value in found.items()}, groups
+
+
+def key(config: dict[str, Any]) -> str:
+    """What a run computes, but for its seeds: the same key means the same numbers."""
+    kept = {name: value for name, value in config.items() if name not in ELSEWHERE}
+    kept["replicas"] = {k: v for k, v in config["replicas"].items() if k != "seed"}
+    text = json.dumps([NUMERICS, kept], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def cell_key(conf: Path, cell: Cell, quick: bool) -> str:
+    """The key of a cell's runs."""
+    return key(composed(conf, cell.overrides + QUICK * quick)[0])
+
+
+def read(folder: Path) -> tuple[str, Result] | None:
+    """The key and the result of a run folder; None where the run is not finished."""
+    if not (folder / "accuracy.csv").is_file():  # written last
+        return None
+    record = json.loads((folder / "record.json").read_text())
+    replicas = json.loads((folder / "metrics.json").read_text())["replicas"]
+    if record.get("numerics", 1) != NUMERICS:
+        return None
+    told = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
+    seeds = {int(own["seed"]): own for own in replicas}
+    seconds = record["training_seconds"] + record["evaluation_seconds"]
+    machine = {name: record[name] for name in told if name in record}
+    return key(record["config"]), Result(str(folder), seeds, seconds, machine)
+
+
+def gather(folders: Iterable[Path]) -> dict[str, list[Result]]:
+    """Results of all finished runs in or directly under the folders, by key."""
+    found: dict[str, list[Result]] = {}
+    for folder in folders:
+        for place in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
+            result = read(place)
+            if result:
+                found.setdefault(result[0], []).append(result[1])
+    return found
+
+
+def merged(results: Sequence[Result]) -> Result | None:
+    """All seeds that several runs of one cell have; of a seed found twice the first counts."""
+    if not results:
+        return None
+    seeds: dict[int, dict[str, float]] = {}
+    for result in results:
+        seeds = result.seeds | seeds
+    first = results[0]
+    seconds = sum(result.seconds for result in results)
+    return first._replace(seeds=dict(sorted(seeds.items())), seconds=seconds)

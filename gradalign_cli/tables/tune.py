@@ -1,0 +1,82 @@
+"""`gradalign tune`: choose a method's numbers as A-GEM does, on the first three tasks alone
+(Chaudhry et al. 2019, sec. 4.1), and write them as an experiment for the others."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table as Grid
+
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.record import write_atomically
+from gradalign_cli.tables.results import composed
+
+TASKS = 3
+FOLDER = Path("tuned")
+
+
+def best(found: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
+    """Of replicas' numbers and metrics, the numbers with the highest ACC as a mean over seeds, and
+    that mean for all of them by their text. The first of equals wins."""
+    groups: dict[str, list[dict[str, float]]] = {}
+    metrics = {"ACC", "BWT", "FWT", "forgetting", "LA", "AAA"}
+    for own in found:
+        numbers = {k: v for k, v in own.items() if k not in metrics and not k.startswith("LCA")}
+        numbers.pop("seed")
+        groups.setdefault(str(numbers), []).append(numbers | {"ACC": own["ACC"]})
+    means = {text: sum(own["ACC"] for own in group) / len(group) for text, group in groups.items()}
+    winner = max(means, key=lambda text: means[text])
+    chosen = {name: value for name, value in groups[winner][0].items() if name != "ACC"}
+    return chosen, means
+
+
+def experiment(
+    overrides: list[str], config: dict[str, Any], groups: dict[str, str], chosen: dict[str, float]
+) -> str:
+    """An experiment file: the config that was tuned, its numbers, and the tasks not used for it."""
+    defaults = [
+        {f"override /{group}" if "@" not in group else f"/{group}": name}
+        for group, name in groups.items()
+        if group.partition("@")[0] in config and not group.startswith("hydra")
+    ]
+    kept = {name: value for name, value in config.items() if name not in ("replicas", "data_dir")}
+    kept["benchmark"] = kept["benchmark"] | {"first_tasks": None, "skip_tasks": TASKS}
+    kept["replicas"] = {"seed": config["replicas"]["seed"], **chosen}
+    head = (
+        f"# @package _global_\n# gradalign tune {' '.join(overrides)}: on the first {TASKS} tasks."
+    )
+    return f"{head}\n{OmegaConf.to_yaml(OmegaConf.create({'defaults': defaults} | kept))}"
+
+
+def tune(conf: Path, name: str, overrides: list[str]) -> None:
+    """Train every combination of the listed `replicas` on the first tasks; keep the best.
+
+    Writes tuned/experiment/NAME.yaml and says how to run it on the other tasks.
+    """
+    from gradalign_cli.allocator import keep_freed_memory
+    from gradalign_cli.train import train
+
+    console = Console()
+    require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
+    config, groups = composed(conf, overrides)
+    if "first_tasks" not in config["benchmark"] or "skip_tasks" not in config["benchmark"]:
+        raise UserError("`benchmark` must be one whose tasks can be divided (first_tasks)")
+    few = OmegaConf.create(config)
+    few.benchmark.first_tasks, few.benchmark.skip_tasks = TASKS, 0
+    few.metrics.lca_batches = 0
+    keep_freed_memory()
+    results = train(few, FOLDER / "runs" / name, console)
+    chosen, means = best(results["replicas"])
+    table = Grid(title=f"ACC over the first {TASKS} tasks, in percent", title_justify="left")
+    table.add_column("numbers")
+    table.add_column("ACC")
+    for text, mean in means.items():
+        table.add_row(text.strip("{}"), f"{100 * mean:.2f}")
+    console.print(table)
+    file = FOLDER / "experiment" / f"{name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, experiment(overrides, config, groups, chosen))
+    searched = f"'hydra.searchpath=[file://{FOLDER.resolve()}]'"
+    console.print(f"chosen: {chosen}; written to {file}. On the other tasks:", soft_wrap=True)
+    console.print(f"gradalign train +experiment={name} {searched}", soft_wrap=True, markup=False)

@@ -1,0 +1,165 @@
+"""A table on the embedded digits: run, stopped, continued, and written in every form."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from gradalign_cli.cli import CONF
+from gradalign_cli.errors import UserError
+from gradalign_cli.tables.reproduce import Request, check_extra, reproduce
+from gradalign_cli.tables.results import cell_key, composed, key
+from gradalign_cli.tables.table import load, names
+
+SMALL = ["benchmark.samples_per_task=60", "model.widths=[8]", "metrics.lca_batches=0"]
+TABLE = {
+    "title": "Digits",
+    "source": "nobody",
+    "status": "VERIFIED",
+    "tolerance": {"ACC": 0.5},
+    "overrides": SMALL,
+    "cells": {
+        "A-GEM": {"overrides": ["method=agem"], "published": {"ACC": 0.9}, "minutes": 0.1},
+        "plain": {"overrides": ["method=finetune"], "published": {"ACC": 0.9, "BWT": -0.1},
+                  "status": "MEMORY"},
+        "wrong": {"overrides": ["method=gem", "method.margin=-1"], "published": {"ACC": 0.1}},
+        "birds": {"needs": "CUB-200", "published": {"ACC": 0.6}},
+    },
+}  # fmt: skip
+EVERYTHING = Request("*", 2, None, False, 1, (), ())
+
+
+@pytest.fixture
+def conf(tmp_path):
+    """The shipped configs and one table more."""
+    shutil.copytree(CONF, tmp_path / "conf")
+    OmegaConf.save(OmegaConf.create(TABLE), tmp_path / "conf" / "table" / "tiny.yaml")
+    return tmp_path / "conf"
+
+
+def ask(conf, request, out):
+    """The exit code and what was said."""
+    console = Console(record=True, width=200)
+    code = reproduce(conf, "tiny", request, out, console)
+    return code, console.export_text()
+
+
+def numbers(out):
+    """What the table says of each number, but for the time it took."""
+    with (out / "tiny" / "table.csv").open() as file:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+
+
+def test_a_table_goes_on_past_a_failing_cell_and_runs_nothing_twice(conf, tmp_path):
+    out = tmp_path / "out"
+    code, said = ask(conf, EVERYTHING, out)
+    assert code == 1  # a cell failed
+    assert "4 cells, 3 can be run, 3 still to run (about 0 minutes" in said
+    assert "wrong: failed: gradalign: `method.margin` must be non-negative" in said
+    verdicts = {(row["cell"], row["metric"]): row["verdict"] for row in numbers(out)}
+    assert verdicts == {
+        ("A-GEM", "ACC"): "within",
+        ("plain", "ACC"): "not judged: published number from memory",
+        ("plain", "BWT"): "not judged: published number from memory",
+        ("wrong", "ACC"): "not judged: not run",
+        ("birds", "ACC"): "not judged: needs CUB-200",
+    }
+    whole = json.loads((out / "tiny" / "table.json").read_text())
+    assert list(whole["results"]["A-GEM"]["seeds"]) == ["0", "1"]
+    assert (
+        "1 of 1 judged numbers within tolerance, 5 published"
+        in (out / "tiny" / "table.md").read_text()
+    )
+    assert r"\toprule" in (out / "tiny" / "table.tex").read_text()
+
+    runs = sorted((out / "tiny" / "runs").iterdir())
+    first = numbers(out)
+    code, said = ask(conf, EVERYTHING._replace(cells="[Ap]*"), out)
+    assert (code, "0 still to run" in said) == (0, True)
+    assert sorted((out / "tiny" / "runs").iterdir()) == runs
+    code, said = ask(conf, EVERYTHING._replace(cells="A-GEM", seeds=3), out)
+    assert "A-GEM: running" in said  # for the third seed alone
+    (row,) = numbers(out)
+    assert row["n"] == "3"
+    elsewhere = tmp_path / "elsewhere"
+    request = EVERYTHING._replace(cells="[Ap]*", sources=(out / "tiny" / "runs",))
+    assert "0 still to run" in ask(conf, request, elsewhere)[1]
+    assert numbers(elsewhere)[1]["mean"] == first[1]["mean"]
+
+
+def test_a_killed_table_goes_on_where_it_was(conf, tmp_path):
+    request = EVERYTHING._replace(cells="A-GEM")
+    script = (
+        "from pathlib import Path; from rich.console import Console\n"
+        "from gradalign_cli.tables.reproduce import Request, reproduce\n"
+        f"request = Request('A-GEM', 2, None, False, 1, (), ())\n"
+        f"reproduce(Path({str(conf)!r}), 'tiny', request, Path('killed').resolve(), Console())"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
+    runs = tmp_path / "killed" / "tiny" / "runs"
+    deadline = time.monotonic() + 60
+    while not list(runs.glob("*/accuracy.partial.csv")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    ask(conf, request, tmp_path / "killed")
+    ask(conf, request, tmp_path / "whole")
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+
+
+def test_a_budget_that_is_spent_starts_nothing(conf, tmp_path):
+    code, said = ask(conf, EVERYTHING._replace(cells="A-GEM", budget=0.01), tmp_path / "out")
+    assert code == 0
+    assert "A-GEM: not started, the budget of minutes is spent" in said
+    assert [row["verdict"] for row in numbers(tmp_path / "out")] == ["not judged: not run"]
+
+
+def test_small_runs_are_marked_and_not_judged(conf, tmp_path):
+    request = EVERYTHING._replace(cells="A-GEM", quick=True, seeds=1)
+    _, said = ask(conf, request, tmp_path / "out")
+    assert "a quick run is not judged" in said
+    assert "not judged: a quick run" in (tmp_path / "out/tiny-quick/table.md").read_text()
+
+
+def test_a_key_is_of_what_is_computed_and_not_of_where_or_which_seeds():
+    def of(*overrides):
+        return key(composed(CONF, overrides)[0])
+
+    assert of("replicas.seed=[1,2]", "engine=vmap", "threads=1", "data_dir=x") == of()
+    different = {of(), of("replicas.lr=0.2"), of("method=er"), of("passes=2"), of("buffer=uniform")}
+    assert len(different) == 5
+
+
+@pytest.mark.parametrize("name", names(CONF))
+def test_every_cell_that_can_be_run_composes_and_no_two_are_the_same(name):
+    table = load(CONF, name)
+    runnable = [cell for cell in table.cells if cell.needs is None]
+    keys = [cell_key(CONF, cell, False) for cell in runnable]
+    assert len(set(keys)) == len(runnable)
+    assert all(
+        0 < abs(value) <= 1 or value == 0 for c in table.cells for value in c.published.values()
+    )
+    assert all(cell.reason for cell in runnable)
+
+
+def test_there_are_tables():
+    assert len(names(CONF)) == 1
+
+
+def test_what_would_change_the_runs_is_refused(conf, tmp_path):
+    assert check_extra(["device=cpu", "hydra/launcher=joblib"])
+    with pytest.raises(UserError, match="`passes=2` would change what the table's runs compute"):
+        check_extra(["passes=2"])
+    with pytest.raises(UserError, match="`--cells` must be a pattern of one of A-GEM, plain"):
+        ask(conf, EVERYTHING._replace(cells="GEM"), Path(tmp_path))
+    with pytest.raises(UserError, match=r"`TABLE` must be one of .*tiny"):
+        reproduce(conf, "teeny", EVERYTHING, tmp_path, Console())

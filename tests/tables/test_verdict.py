@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+from scipy.stats import t as student
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.tables.results import Result, merged
+from gradalign_cli.tables.table import Cell, parse
+from gradalign_cli.tables.verdict import comparisons, holm, rows
+
+CELL = Cell("GEM", ("method=gem",), None, {"ACC": 0.8}, "VERIFIED", {"ACC": 0.02}, "print", None)
+
+
+def result(*accuracies):
+    return Result("there", {s: {"ACC": a} for s, a in enumerate(accuracies)}, 60.0, {})
+
+
+@pytest.mark.parametrize(
+    ("changed", "accuracy", "expected"),
+    [
+        ({}, 0.819, "within"),
+        ({}, 0.781, "within"),
+        ({}, 0.83, "above"),
+        ({}, 0.77, "below"),
+        ({"status": "VERIFIED-2ND"}, 0.77, "below"),
+        ({"status": "MEMORY"}, 0.8, "not judged: published number from memory"),
+        ({"needs": "ImageNet"}, 0.8, "not judged: needs ImageNet"),
+    ],
+)
+def test_only_checked_numbers_are_judged_and_by_their_tolerance(changed, accuracy, expected):
+    (row,) = rows(CELL._replace(**changed), result(accuracy), False)
+    assert row.verdict == expected
+
+
+def test_what_was_not_run_or_run_small_is_not_judged():
+    assert rows(CELL, None, False)[0].verdict == "not judged: not run"
+    assert rows(CELL, result(0.8), True)[0].verdict == "not judged: a quick run"
+
+
+def test_the_interval_is_students():
+    accuracies = [0.70, 0.74, 0.81]
+    (row,) = rows(CELL, result(*accuracies), False)
+    half = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
+    assert row.mean == pytest.approx(0.75)
+    assert (row.low, row.high) == pytest.approx((0.75 - half, 0.75 + half))
+    assert row.difference == pytest.approx(-0.05)
+    assert rows(CELL, result(0.7), False)[0].high is None  # one seed has no interval
+
+
+def test_holm_by_hand():
+    # sorted 0.01, 0.03, 0.04: times 3, 2, 1, and never falling
+    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_cells_are_compared_over_the_seeds_they_share():
+    a, b = result(0.5, 0.6, 0.7, 0.9), result(0.4, 0.52, 0.59)
+    (found,) = comparisons({"a": a, "b": b}, "ACC")
+    difference = np.array([0.1, 0.08, 0.11])
+    statistic = difference.mean() / (difference.std(ddof=1) / 3**0.5)
+    assert (found.first, found.second, found.seeds) == ("a", "b", 3)
+    assert found.difference == pytest.approx(difference.mean())
+    assert found.p == pytest.approx(2 * student.sf(statistic, 2))
+    assert comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs say nothing
+
+
+def test_the_first_run_of_a_seed_counts():
+    found = merged([result(0.1), result(0.2, 0.3)])
+    assert {seed: own["ACC"] for seed, own in found.seeds.items()} == {0: 0.1, 1: 0.3}
+    assert found.seconds == 120.0
+
+
+def test_a_table_that_says_what_cannot_be_is_refused():
+    def table(**cell):
+        whole = {"title": "t", "source": "s", "status": "VERIFIED"}
+        return parse("t", whole | {"cells": {"A": {"published": {"ACC": 0.5}} | cell}})
+
+    assert table(overrides=[], tolerance={"ACC": 0.1}).cells[0].tolerance == {"ACC": 0.1}
+    with pytest.raises(UserError, match=r"`t.cells.A` must have either `overrides` or `needs`"):
+        table()
+    with pytest.raises(UserError, match=r"`t.cells.A.tolerance.ACC` must be given"):
+        table(overrides=[])
+    with pytest.raises(UserError, match=r"`t.cells.A.status` must be one of VERIFIED"):
+        table(overrides=[], status="HEARSAY")
