@@ -36,7 +36,12 @@ def main(argv: list[str] | None = None) -> int:
     table.add_argument("extra", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ...")
     table.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
     table.add_argument("--seeds", type=int, default=5, metavar="N")
-    table.add_argument("--budget", type=float, metavar="MIN", help="start no cell after so long")
+    table.add_argument(
+        "--budget",
+        type=float,
+        metavar="MIN",
+        help="start no cell that would end later; 0: only show",
+    )
     table.add_argument("--quick", action="store_true", help="small runs, which are not judged")
     table.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")
     table.add_argument("--from", nargs="+", default=[], metavar="DIR", help="use these runs too")

@@ -26,8 +26,8 @@ COMMAND = (sys.executable, "-c", "import sys; from gradalign_cli.cli import main
 
 
 class Request(NamedTuple):
-    """What the user asked for. budget: minutes after which no cell is started, or None;
-    sources: folders of finished runs to use too;  extra: overrides for every run."""
+    """What the user asked for. budget: minutes after which no cell is started, 0 for none at all,
+    or None;  sources: folders of finished runs to use too;  extra: overrides for every run."""
 
     cells: str
     seeds: int
@@ -54,7 +54,9 @@ def reproduce(conf: Path, name: str, request: Request, out: Path, console: Conso
     """Run the missing cells of a table, show it and write it; 1 where a cell failed."""
     require(request.seeds > 0, "--seeds", "positive", request.seeds)
     require(request.at_once > 0, "--at-once", "positive", request.at_once)
-    require(request.budget is None or request.budget > 0, "--budget", "positive", request.budget)
+    require(
+        request.budget is None or request.budget >= 0, "--budget", "non-negative", request.budget
+    )
     table = load(conf, name)
     chosen = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cells))
     labels = ", ".join(cell.name for cell in table.cells)

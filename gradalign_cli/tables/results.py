@@ -28,7 +28,6 @@ QUICK = (
 class Result(NamedTuple):
     """A finished run: metrics of each seed, seconds of all, where it ran, and of which version."""
 
-    folder: str
     seeds: dict[int, dict[str, float]]
     seconds: float
     machine: dict[str, Any]
@@ -75,7 +74,7 @@ def read(folder: Path) -> tuple[str, Result] | None:
     seeds = {int(own["seed"]): own for own in replicas}
     seconds = record["training_seconds"] + record["evaluation_seconds"]
     machine = {name: record[name] for name in told if name in record}
-    return key(record["config"]), Result(str(folder), seeds, seconds, machine)
+    return key(record["config"]), Result(seeds, seconds, machine)
 
 
 def gather(folders: Iterable[Path]) -> dict[str, list[Result]]:

@@ -11,7 +11,7 @@ CELL = Cell("GEM", ("method=gem",), None, {"ACC": 0.8}, "VERIFIED", {"ACC": 0.02
 
 
 def result(*accuracies):
-    return Result("there", {s: {"ACC": a} for s, a in enumerate(accuracies)}, 60.0, {})
+    return Result({s: {"ACC": a} for s, a in enumerate(accuracies)}, 60.0, {})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,70 @@
+"""Write docs/reproduction.md from the results kept in docs/results, one json file a table.
+
+gradalign reproduce TABLE
+cp outputs/tables/TABLE/table.json docs/results/TABLE.json
+python scripts/make_reproduction.py
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from gradalign_cli.cli import CONF
+from gradalign_cli.tables.results import Result
+from gradalign_cli.tables.table import Table, load, names
+from gradalign_cli.tables.verdict import comparisons, rows
+from gradalign_cli.tables.writing import markdown, score
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+HEAD = """# Reproduction
+
+What the papers printed beside what gradalign gives, for every table that `gradalign reproduce` knows.
+Written by `scripts/make_reproduction.py` from docs/results; a cell says "not run" where nothing is kept.
+A verdict compares our mean with the print by the tolerance that the table's file in conf/table states,
+with its reason. Numbers that are known from memory alone are shown and not judged.
+"""
+
+
+def kept(folder: Path, table: Table) -> dict[str, Result]:
+    """The results kept for the table's cells."""
+    file = folder / f"{table.name}.json"
+    if not file.is_file():
+        return {}
+    found = json.loads(file.read_text())["results"]
+    return {cell.name: result(found[cell.name]) for cell in table.cells if cell.name in found}
+
+
+def result(found: dict[str, Any]) -> Result:
+    """A result as json keeps it, whose seeds have become text."""
+    seeds = {int(seed): metrics for seed, metrics in found["seeds"].items()}
+    return Result(**{**found, "seeds": seeds})
+
+
+def machines(results: dict[str, Result]) -> list[str]:
+    """Which versions and hardware the results are of."""
+    told = {
+        f"gradalign {own.get('gradalign')}, commit {str(own.get('git_commit'))[:7]}, torch "
+        f"{own.get('torch')}, {own.get('device_name', own.get('device'))}, "
+        f"{own.get('threads')} thread(s)"
+        for own in (r.machine for r in results.values())
+    }
+    return sorted(told)
+
+
+def page(folder: Path) -> str:
+    """The whole document."""
+    parts, overview = [], ["| table | standing |", "|---|---|"]
+    for name in names(CONF):
+        table = load(CONF, name)
+        found = kept(folder, table)
+        made = [row for cell in table.cells for row in rows(cell, found.get(cell.name), False)]
+        standing = score(made) if found else "not run"
+        overview.append(f"| {table.title} | {standing} |")
+        parts.append(markdown(table, made, comparisons(found, "ACC"), level=2))
+        if found:
+            parts.append("Of: " + "; ".join(machines(found)) + ".\n")
+    return "\n".join([HEAD, *overview, "", *parts])
+
+
+if __name__ == "__main__":
+    (DOCS / "reproduction.md").write_text(page(DOCS / "results"))

@@ -1,0 +1,35 @@
+"""docs/reproduction.md is what the kept results say."""
+
+import importlib.util
+from pathlib import Path
+
+from gradalign_cli.cli import CONF
+from gradalign_cli.tables.table import load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def script():
+    """scripts/make_reproduction.py as a module."""
+    path = ROOT / "scripts" / "make_reproduction.py"
+    found = importlib.util.module_from_spec(
+        spec := importlib.util.spec_from_file_location("make_reproduction", path)
+    )
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_the_page_is_the_kept_results():
+    assert (ROOT / "docs" / "reproduction.md").read_text() == script().page(ROOT / "docs/results")
+
+
+def test_what_is_kept_is_of_cells_that_are_there():
+    made, files = script(), sorted((ROOT / "docs" / "results").glob("*.json"))
+    assert files
+    for file in files:
+        table = load(CONF, file.stem)
+        found = made.kept(file.parent, table)
+        assert found
+        for result in found.values():
+            assert result.machine["git_commit"]
+            assert all(0 <= own["ACC"] <= 1 for own in result.seeds.values())
