@@ -18,10 +18,10 @@ from gradalign_cli.tables.writing import markdown, score
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Reproduction
 
-What the papers printed beside what gradalign gives, for every table that `gradalign reproduce` knows.
-Written by `scripts/make_reproduction.py` from docs/results; a cell says "not run" where nothing is kept.
-A verdict compares our mean with the print by the tolerance that the table's file in conf/table states,
-with its reason. Numbers that are known from memory alone are shown and not judged.
+What the papers printed beside what gradalign gives, for every table that `gradalign reproduce`
+knows. Written by `scripts/make_reproduction.py` from docs/results; a cell says "not run" where
+nothing is kept. A verdict compares our mean with the print by the tolerance that the table's file
+in conf/table states, with its reason. Numbers known from memory alone are shown and not judged.
 """
 
 
