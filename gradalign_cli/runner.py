@@ -179,7 +179,8 @@ def accuracy(
 
     def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
         examples = show(parts.benchmark, view, rows, task)
-        logits = network(learner.params, learner.statistics, examples).logits
+        params = parts.method.tested(learner.method, learner.params, t)
+        logits = network(params, learner.statistics, examples).logits
         guess = mask(logits, examples.visible).argmax(1)
         return (guess == examples.label).sum()
 
@@ -209,7 +210,8 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
             state = replica.method.end_task(learner.method, learner.params, probe)
             selection = select(parts, learner, view, rows, task)
             memory = parts.buffer.finish(learner.memory, task, selection)
-        after.append(learner._replace(method=state, memory=memory))
+            params = replica.method.restart(state, learner.params)
+        after.append(learner._replace(params=params, method=state, memory=memory))
     learners_after: Learner = stack(after)
     return learners_after
 

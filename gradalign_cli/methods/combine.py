@@ -13,6 +13,7 @@ from gradalign_cli.methods.method import (
     Trial,
     batch_loss,
     keep_gradient,
+    keep_params,
 )
 from gradalign_cli.models.model import Output
 
@@ -32,7 +33,8 @@ def combine(alignment: Method, objective: Method) -> Method:
     """
     if alignment.objective is not batch_loss or alignment.mixed:
         raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
-    if objective.align is not keep_gradient or objective.mixed:
+    own_networks = objective.restart is not keep_params or objective.tested is not keep_params
+    if objective.align is not keep_gradient or objective.mixed or own_networks:
         raise UserError("`objective` must be a method that changes the loss, not the gradient")
 
     def init(setting: Setting) -> Both:

@@ -97,6 +97,11 @@ def batch_loss(trial: Trial, state: Any) -> tuple[Tensor, Output]:
     return cross_entropy(output.logits, trial.batch), output
 
 
+def keep_params(state: Any, params: Tensor, *_: int) -> Tensor:
+    """The parameters as they are."""
+    return params
+
+
 class Method(NamedTuple):
     """An answer to "the new gradient hurts the old tasks".
 
@@ -114,6 +119,9 @@ class Method(NamedTuple):
                 between replicas live in it.
     after:      (state, g, params before, params after) -> state, in every step.
     end_task:   (state, params, probe) -> state.
+    restart:    (state, params) -> the parameters that the next task starts from.
+    tested:     (state, params, task) -> the parameters that a task, given as a number, is tested
+                with.
     mixed:      whether the examples of all tasks are shuffled into one stream.
     random:     whether `align` needs random numbers.
     """
@@ -126,6 +134,8 @@ class Method(NamedTuple):
     init: Callable[[Setting], Any] = lambda setting: ()
     after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, before, after: state
     end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
+    restart: Callable[[Any, Tensor], Tensor] = keep_params
+    tested: Callable[[Any, Tensor, int], Tensor] = keep_params
     mixed: bool = False
     random: bool = False
 

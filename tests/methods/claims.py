@@ -51,6 +51,7 @@ CLAIMS = {
     "gpm": (no_longer, orthogonal),
     "gradvac": (),
     "imtl_g": (),
+    "independent": (untouched,),
     "joint": (untouched,),
     "logd": (harmless, no_longer, orthogonal),
     "lwf": (untouched,),
