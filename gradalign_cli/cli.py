@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     listing.add_argument("group", nargs="?", choices=GROUPS, help="all when left out")
     explain = commands.add_parser("explain", help="what a method does to a gradient")
     explain.add_argument("method", metavar="METHOD")
-    explain.add_argument("--picture", metavar="FILE", help="draw it, to a .png or .svg")
+    explain.add_argument("--picture", metavar="FILE", help="draw it, to an .svg")
     table = commands.add_parser("reproduce", help="a paper's table: published beside ours")
     table.add_argument("table", metavar="TABLE", help="`gradalign list tables` names them")
     table.add_argument("extra", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ...")

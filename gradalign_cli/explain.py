@@ -16,8 +16,9 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.listing import facts, first_comment
 from gradalign_cli.methods.method import Gradients, Method, Setting
 from gradalign_cli.models.model import Layer
+from gradalign_cli.picture import panels
 
-ANGLES = range(0, 181, 15)
+ANGLES, DRAWN = range(0, 181, 15), range(0, 181, 30)
 COST = {
     "nothing": "none on memory",
     "pooled": "one on memory",
@@ -48,6 +49,11 @@ def turned(method: Method, degrees: float) -> Tensor:
     return method.align(given, method.init(Setting(g, 2, 1, layers)))[0]
 
 
+def draw(name: str, method: Method) -> str:
+    """The SVG of what a method with references does in the plane."""
+    return panels(name, DRAWN, torch.stack([turned(method, degrees) for degrees in DRAWN]))
+
+
 def show(conf: Path, name: str, picture: str | None) -> None:
     """Print the explanation; raise UserError for an unknown method."""
     chosen, method = load(conf, name)
@@ -68,6 +74,8 @@ def show(conf: Path, name: str, picture: str | None) -> None:
         console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
     console.print(f"backward passes beside the one on the batch: {COST[method.references]}")
     console.print(f"batches of memory in its loss: {method.replays}")
+    if picture and not picture.endswith(".svg"):
+        raise UserError(f"`--picture` must end in .svg, found {picture!r}")
     if method.references == "nothing":
         if picture:
             raise UserError(f"`--picture` needs a method with references, {name} has none")
@@ -84,29 +92,8 @@ def show(conf: Path, name: str, picture: str | None) -> None:
         table.add_row(f"{degrees}°", shown, f"{length:.2f}", f"{round(product, 2) + 0.0:.2f}")
     console.print(table)
     if picture:
-        draw(name, directions, picture)
+        try:
+            Path(picture).write_text(draw(name, method))
+        except OSError as error:
+            raise UserError(f"`--picture` cannot be written: {error}") from error
         console.print(f"drawn to {picture}")
-
-
-def draw(name: str, directions: Tensor, picture: str) -> None:
-    """Draw the directions as arrows, coloured by the angle of the reference."""
-    try:
-        from matplotlib import colormaps
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UserError("`--picture` needs matplotlib: pip install 'gradalign[plots]'") from error
-    figure = Figure(figsize=(5, 4))
-    axes = figure.add_subplot()
-    for degrees, (x, y) in zip(ANGLES, directions.tolist(), strict=True):
-        colour = colormaps["viridis"](degrees / 180)
-        axes.annotate("", (x, y), (0, 0), arrowprops={"arrowstyle": "->", "color": colour})
-        axes.plot([x], [y], "o", markersize=3, color=colour)
-    axes.plot([0, 1], [0, 0], color="black", linewidth=0.5, linestyle=":")
-    points = axes.scatter([], [], c=[], cmap="viridis", vmin=0, vmax=180)
-    figure.colorbar(points, ax=axes, label="angle of the reference to the gradient, degrees")
-    axes.set_aspect("equal")
-    axes.set_title(f"{name}: what becomes of the gradient (1, 0)")
-    try:
-        figure.savefig(picture, bbox_inches="tight")
-    except (OSError, ValueError) as error:
-        raise UserError(f"`--picture` cannot be written: {error}") from error

@@ -7,6 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.cli import CONF
+from gradalign_cli.explain import draw
 from gradalign_cli.listing import facts
 from tests.methods.catalogue import METHODS, method
 from tests.methods.facts import passes, size, task_ids
@@ -62,3 +63,11 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     told = {name: (row["passes"], row["task ids"], row["bytes"]) for name, row in table.items()}
     made = {name: method(name) for name in METHODS}
     assert told == {name: (passes(m), task_ids(m), size(m)) for name, m in made.items()}
+
+
+def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():
+    """If not: python scripts/make_gallery.py"""
+    drawn = {n: draw(n, made) for n in METHODS if (made := method(n)).references != "nothing"}
+    assert {path.stem: path.read_text() for path in (DOCS / "gallery").iterdir()} == drawn
+    shown = re.findall(r"!\[(\w+)\]\(gallery/\1.svg\)", (DOCS / "gallery.md").read_text())
+    assert sorted(shown) == sorted(drawn)

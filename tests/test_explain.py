@@ -1,4 +1,5 @@
 import math
+from xml.etree import ElementTree
 
 import pytest
 
@@ -27,9 +28,14 @@ def test_every_method_is_explained(name, capsys):
     assert "backward passes" in shown
 
 
-def test_the_picture_is_written(tmp_path, capsys):
+def test_the_picture_shows_gradient_reference_and_direction_at_seven_angles(tmp_path, capsys):
     assert main(["explain", "mega2", "--picture", str(tmp_path / "mega2.svg")]) == 0
-    assert "<svg" in (tmp_path / "mega2.svg").read_text()
+    drawn = ElementTree.parse(tmp_path / "mega2.svg")
+    arrows = drawn.findall("{*}polygon")
+    assert len(arrows) == 7 * 3
+    turned_by = [float(a.get("transform").split("rotate(")[1].rstrip(")")) for a in arrows]
+    assert turned_by[1::3] == [0, -30, -60, -90, -120, -150, -180]  # y points down
+    assert set(turned_by[2::3]) == {0}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_the_picture_is_written(tmp_path, capsys):
         (["agme"], "`METHOD` must be one of agem"),
         (["er", "--picture", "x.svg"], "`--picture` needs a method with references, er has none"),
         (["agem", "--picture", "no/where/x.svg"], "`--picture` cannot be written"),
-        (["agem", "--picture", "x.what"], "`--picture` cannot be written"),
+        (["agem", "--picture", "x.png"], "`--picture` must end in .svg, found 'x.png'"),
     ],
 )
 def test_a_mistake_is_one_sentence(arguments, sentence, capsys, tmp_path, monkeypatch):
