@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Generator, Tensor, cat, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
 
@@ -10,6 +11,8 @@ from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.vectors import ravel, unravel
 
 MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
 class Norms:
@@ -24,12 +27,25 @@ class Norms:
         return batch_norm(x, mean, var, weight, bias, self.training, MOMENTUM, EPSILON)
 
 
-def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: int) -> Model:
+def resnet18(
+    width: int,
+    head_bias: bool,
+    shape: tuple[int, int, int],
+    outputs: int,
+    precision: str = "float32",
+    layout: str = "channels_first",
+) -> Model:
     """Four stages of two basic blocks with width, 2, 4 and 8 times as many filters.
 
     The first convolution is 3 x 3 with stride 1 and there is no max-pooling, as everyone has it on
     CIFAR. `width` 20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
+
+    precision: of the convolutions and what flows between them; parameters, running statistics, the
+    last layer and gradients are float32 in any case.  layout: of the images in memory.
     """
+    known = ((precision, "precision", PRECISIONS), (layout, "layout", LAYOUTS))
+    for found, name, names in known:
+        require(found in names, f"model.{name}", f"one of {', '.join(names)}", found)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
     require(min(shape[1:]) >= 32, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
     convolutions: list[tuple[int, int, int]] = [(width, shape[0], 3)]
@@ -48,6 +64,12 @@ def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: 
     norm_shapes = [(c,) for c in channels for _ in range(2)]
     head = [(outputs, pooled)] + [(outputs,)] * head_bias
     shapes = [*kernels, *norm_shapes, *head]
+    lower = precision != "float32"
+
+    def placed(images: Tensor) -> Tensor:
+        """Images or kernels as the convolutions take them."""
+        images = images.to(PRECISIONS[precision]) if lower else images
+        return images.contiguous(memory_format=LAYOUTS[layout])
 
     def start(source: Generator) -> Tensor:
         weights = [kaiming_uniform(k, k[1] * k[2] * k[3], source) for k in kernels]
@@ -56,17 +78,17 @@ def resnet18(width: int, head_bias: bool, shape: tuple[int, int, int], outputs: 
 
     def apply(params: Tensor, statistics: Tensor, x: Tensor, training: bool) -> Output:
         parts = unravel(params, shapes)
-        kernel = iter(parts[: len(kernels)])
+        kernel = iter([placed(part) for part in parts[: len(kernels)]])
         affine = parts[len(kernels) : len(kernels) + len(norm_shapes)]
         statistics = statistics.clone()  # theirs to move
         norm = Norms(affine, unravel(statistics, norm_shapes), training)
-        h = relu(norm(conv2d(x, next(kernel), padding=1)))
+        h = relu(norm(conv2d(placed(x), next(kernel), padding=1)))
         for stride, shortcut in blocks:
             inner = relu(norm(conv2d(h, next(kernel), stride=stride, padding=1)))
             inner = norm(conv2d(inner, next(kernel), padding=1))
             h = norm(conv2d(h, next(kernel), stride=stride)) if shortcut else h
             h = relu(inner + h)
-        features = avg_pool2d(h, 4).flatten(1)
+        features = avg_pool2d(h, 4).flatten(1).to(params.dtype)
         return Output(linear(features, *parts[len(shapes) - len(head) :]), features, statistics)
 
     statistics = cat([part for c in channels for part in (zeros(c), ones(c))])

@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from gradalign_cli.errors import UserError
 from gradalign_cli.models.resnet import resnet18
 
 
@@ -83,3 +85,36 @@ def test_the_reduced_network_of_the_papers_has_as_many_parameters_as_its_layers(
     assert len(model.init(torch.Generator())) == count == 1_109_240
     assert len(resnet18(64, True, (3, 32, 32), 10).init(torch.Generator())) == 11_173_962
     assert len(resnet18(20, False, (3, 32, 32), 100).init(torch.Generator())) == count - 100
+
+
+def value_and_gradient(dtype, **options):
+    model = resnet18(8, True, (3, 32, 32), 7, **options)
+    params = model.init(torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
+    x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
+    output = model.apply(params, model.statistics.to(dtype), x, True)
+    (gradient,) = torch.autograd.grad(output.logits.square().mean(), params)
+    assert all(part.dtype == dtype for part in (*output, gradient))
+    return output, gradient
+
+
+def test_the_layout_changes_nothing_but_rounding():
+    output, gradient = value_and_gradient(torch.float64)
+    other, turned = value_and_gradient(torch.float64, layout="channels_last")
+    torch.testing.assert_close(tuple(other), tuple(output), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(turned, gradient, rtol=1e-8, atol=1e-12)
+
+
+def test_bfloat16_stays_within_its_eight_bits_of_the_float32_network():
+    output, gradient = value_and_gradient(torch.float32)
+    rough, turned = value_and_gradient(torch.float32, precision="bfloat16")
+    assert not torch.equal(rough.logits, output.logits)
+    torch.testing.assert_close(rough.logits, output.logits, rtol=0, atol=0.03)
+    torch.testing.assert_close(rough.statistics, output.statistics, rtol=0.05, atol=0.01)
+    assert torch.cosine_similarity(turned, gradient, dim=0) > 0.9  # rounding of 20 layers adds up
+
+
+@pytest.mark.parametrize("options", [{"precision": "float8"}, {"layout": "NHWC"}])
+def test_an_unknown_precision_or_layout_is_named(options):
+    (name,) = options
+    with pytest.raises(UserError, match=f"`model.{name}` must be one of"):
+        resnet18(8, True, (3, 32, 32), 7, **options)
