@@ -1,11 +1,15 @@
 """Steps per second of gradalign beside a bare hand-written PyTorch loop doing the same work.
 
-    python scripts/bench_step.py [WORK ...] [--replicas N] [--rounds N] [--json FILE]
+    python scripts/bench_step.py [WORK ...] [--device DEVICE] [--replicas N] [--rounds N]
+                                 [--json FILE]
 
 All contestants run in this one process, in turn, round after round, after a warm-up; a row gives
 the median of its rounds and the spread between the slowest and the fastest. Data are random: a step
 costs the same on any pixels. The bare loop is what a researcher would write for one experiment: an
-nn.Module, tensors indexed by hand, no traces, no records, a memory of prepared float images.
+nn.Module, tensors indexed by hand, no traces, no records, a memory of prepared float images; for
+GEM it leaves the quadratic program out. On a GPU the same loop captured as a CUDA graph is the
+floor. Avalanche takes part where it is installed (the extra `bench`). The limit is what the
+device's fastest matrix product would make of the step's floating-point operations.
 """
 
 import argparse
@@ -14,24 +18,31 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import peers
 import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.utils.flop_counter import FlopCounterMode
 
 from gradalign_cli.allocator import keep_freed_memory
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.buffers.ring_per_class import ring_per_class
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import Draw
+from gradalign_cli.engines.captured import Capture, cuda_graph
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import Engine
+from gradalign_cli.engines.engine import CPU, Engine
+from gradalign_cli.engines.graph import graph
+from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.learner import Learner, Parts, make_step
 from gradalign_cli.methods.agem import agem
@@ -40,10 +51,13 @@ from gradalign_cli.methods.method import Method
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.runner import Replica, new_learner
+from gradalign_cli.runner import Replica, default, new_learner, put
 from gradalign_cli.trees import stack
 
 BATCH, MEMORY_BATCH, LR = 10, 256, 0.01
+
+
+Round = Callable[[], Any]
 
 
 class Work(NamedTuple):
@@ -100,30 +114,41 @@ def resnet_module() -> nn.Module:
     return nn.Sequential(*layers, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(into, 100))
 
 
-def works() -> dict[str, Callable[[], Work]]:
+def works(device: torch.device) -> dict[str, Callable[[], Work]]:
     """The pieces of work by name."""
 
+    def there(benchmark: Benchmark) -> Benchmark:
+        return benchmark._replace(x=put(benchmark.x, device), y=put(benchmark.y, device))
+
     def on_permutations(method: Method, tasks: int, width: int, past: int, steps: int) -> Work:
-        benchmark = permuted(random_dataset((1, 28, 28), 10, 61000), tasks)
-        gem_like = method.references == "per_task"
-        buffer = (
-            ring(256, "task", tasks, 10) if gem_like else ring_per_class(25, "class", tasks, 10)
-        )
+        benchmark = there(permuted(random_dataset((1, 28, 28), 10, 61000), tasks))
+        with default(device):
+            buffer = (
+                ring(256, "task", tasks, 10)
+                if method.references == "per_task"
+                else ring_per_class(25, "class", tasks, 10)
+            )
         network = mlp([width, width], "xavier", True, benchmark.shape, 10)
         parts = Parts(benchmark, network, method, buffer, sgd(0.0, 0.0), MEMORY_BATCH)
-        return Work(parts, past, steps, lambda: mlp_module(width))
+        return Work(parts, past, steps, lambda: mlp_module(width).to(device))
 
-    def on_split(steps: int) -> Work:
-        benchmark = split(random_dataset((3, 32, 32), 100, 51000), 5, "task")
-        buffer = ring_per_class(13, "class", 20, 5)
-        network = resnet18(20, True, benchmark.shape, 100)
+    def on_split(steps: int, **options: str) -> Work:
+        benchmark = there(split(random_dataset((3, 32, 32), 100, 51000), 5, "task"))
+        with default(device):
+            buffer = ring_per_class(13, "class", 20, 5)
+        network = resnet18(20, True, benchmark.shape, 100, **options)
         parts = Parts(benchmark, network, agem(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
-        return Work(parts, 10, steps, resnet_module)
+        return Work(parts, 10, steps, lambda: resnet_module().to(device))
 
+    fast = 1 if device == CPU else 20  # times as many steps a round
     return {
-        "agem_mlp": lambda: on_permutations(agem(), 17, 256, 10, 100),
-        "gem_mlp": lambda: on_permutations(gem(0.5, 1e-3, False), 20, 100, 10, 20),
-        "agem_resnet": lambda: on_split(2),
+        "agem_mlp": lambda: on_permutations(agem(), 17, 256, 10, 100 * fast),
+        "gem_mlp": lambda: on_permutations(gem(0.5, 1e-3, False), 20, 100, 10, 20 * fast),
+        "agem_resnet": lambda: on_split(2 * fast),
+        "agem_resnet_channels_last": lambda: on_split(2 * fast, layout="channels_last"),
+        "agem_resnet_bfloat16": lambda: on_split(
+            2 * fast, layout="channels_last", precision="bfloat16"
+        ),
     }
 
 
@@ -133,24 +158,24 @@ def filled(parts: Parts, learner: Learner, stream_rows: tuple[Tensor, ...], past
     row, task = memory.row.clone(), memory.task.clone()
     for t in range(past):
         slots = parts.buffer.slots[t]
-        row[slots], task[slots] = stream_rows[t][: len(slots)], t
+        row[slots], task[slots] = stream_rows[t][: len(slots)].to(row.device), t
     return learner._replace(memory=memory._replace(row=row, task=task))
 
 
-def product(work: Work, engine: Engine, count: int) -> Callable[[], None]:
+def product(work: Work, engine: Engine, count: int) -> Round:
     """A round of gradalign: `count` replicas, a measured step in ten."""
-    parts, past = work.parts, work.past
+    parts, past, device = work.parts, work.past, engine.device
     replicas = [Replica(s, LR, parts.method, parts.benchmark.stream(s)) for s in range(count)]
-    views = stack([r.stream.view for r in replicas])
-    learners = stack([filled(parts, new_learner(parts, r), r.stream.train, past) for r in replicas])
+    views = put(stack([r.stream.view for r in replicas]), device)
+    learners = stack(
+        [filled(parts, new_learner(parts, r, device), r.stream.train, past) for r in replicas]
+    )
     cycle = [make_step(parts, past, engine.gradient, s == 0) for s in range(10)]
     width = len(parts.buffer.slots.unique())
 
     def round_() -> None:
         nonlocal learners
-        rows = torch.stack(
-            [r.stream.train[past][: work.steps * BATCH].view(-1, BATCH) for r in replicas], 1
-        )
+        rows = torch.stack([own_rows(r.stream, work).view(-1, BATCH) for r in replicas], 1)
         draws = Draw(
             rows,
             torch.full_like(rows, past),
@@ -160,122 +185,202 @@ def product(work: Work, engine: Engine, count: int) -> Callable[[], None]:
             torch.rand(work.steps, count, 0),
             torch.full((work.steps, count), LR),
         )
-        learners, _ = engine.run(cycle, learners, draws, views)
+        with default(device):
+            learners, _ = engine.run(cycle, learners, put(draws, device), views)
 
     return round_
 
 
-def bare(work: Work) -> Callable[[], None]:
-    """A round of the bare loop: A-GEM, or GEM's gradients without its quadratic program."""
+def own_rows(stream: Stream, work: Work) -> Tensor:
+    """The rows of a round."""
+    return stream.train[work.past][: work.steps * BATCH]
+
+
+def prepared(work: Work, stream: Stream, rows: Tensor, task: int) -> Tensor:
+    """A task's examples as float images, as a loader would have made them."""
+    benchmark, pixels = work.parts.benchmark, stream.view.pixels
+    x = benchmark.x[rows.to(benchmark.x.device)].float() / 255
+    x = x[:, pixels[task].to(x.device)] if isinstance(pixels, Tensor) else x
+    return x.view(-1, *benchmark.shape) if work.parts.model.convolutional else x
+
+
+def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Round:
+    """A round of the bare loop: A-GEM, or GEM's gradients without its quadratic program.
+
+    capture: records the step once; where it does, the step has no branch.
+    """
     parts, past = work.parts, work.past
     benchmark, per_task = parts.benchmark, parts.method.references == "per_task"
     stream = benchmark.stream(0)
     net = work.network()
     weights = list(net.parameters())
-    pixels, visible = stream.view.pixels, stream.view.visible
-    order = stream.train[past]
-
-    def prepared(rows: Tensor, task: int) -> Tensor:
-        x = benchmark.x[rows].float() / 255
-        return (x[:, pixels[task]] if isinstance(pixels, Tensor) else x).view(-1, *benchmark.shape)
-
-    slots = parts.buffer.slots.shape[1]
-    memory_x = torch.cat([prepared(stream.train[t][:slots], t) for t in range(past)])
-    memory_y = torch.cat([benchmark.y[stream.train[t][:slots]] for t in range(past)])
-    memory_t = torch.arange(past).repeat_interleave(slots)
+    visible, slots = put(stream.view.visible, device), parts.buffer.slots.shape[1]
+    held = [stream.train[t][:slots] for t in range(past)]
+    memory_x = torch.cat([prepared(work, stream, held[t], t) for t in range(past)])
+    memory_y = benchmark.y[torch.cat(held).to(device)]
+    memory_t = torch.arange(past, device=device).repeat_interleave(slots)
     own_x, own_y = memory_x[:slots].clone(), memory_y[:slots].clone()
-    module_input = (lambda x: x) if parts.model.convolutional else (lambda x: x.flatten(1))
+    rows = own_rows(stream, work).to(device)
+    pixels = put(stream.view.pixels, device)
+    position = torch.zeros(1, dtype=torch.long, device=device)  # of the step, where it is captured
+    places = torch.arange(BATCH, device=device)
 
     def gradient(x: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
-        logits = net(module_input(x))
+        logits = net(x)
         if isinstance(visible, Tensor):
             logits = logits.masked_fill(~visible[task], -torch.inf)
-        parts_ = torch.autograd.grad(cross_entropy(logits, y), weights)
-        return torch.cat([part.flatten() for part in parts_])
+        found = torch.autograd.grad(cross_entropy(logits, y), weights)
+        return torch.cat([part.flatten() for part in found])
+
+    def take(chosen: Tensor, place: Tensor) -> None:
+        """A step on the rows chosen."""
+        x, y = benchmark.x[chosen].float() / 255, benchmark.y[chosen]
+        x = x[:, pixels[past]] if isinstance(pixels, Tensor) else x
+        x = x.view(-1, *benchmark.shape) if parts.model.convolutional else x
+        if per_task:
+            bounds = [(t, t * slots, (t + 1) * slots) for t in range(past)]
+            refs = torch.stack([gradient(memory_x[a:b], memory_y[a:b], t) for t, a, b in bounds])
+            g = gradient(x, y, past)
+            if capture or (refs @ g < 0).any():  # the quadratic program is left out, in its favour
+                g = g + 0.5 * refs.sum(0)
+        else:
+            random = torch.rand(len(memory_x), device=device).topk(MEMORY_BATCH).indices
+            r = gradient(memory_x[random], memory_y[random], memory_t[random])
+            g = gradient(x, y, past)
+            dot = g @ r
+            if capture or dot < 0:
+                g = g - dot.clamp_max(0) / (r @ r) * r
+        with torch.no_grad():
+            start = 0
+            for weight in weights:
+                end = start + weight.numel()
+                weight.sub_(LR * g[start:end].view_as(weight))
+                start = end
+            own_x[place], own_y[place] = x, y
+
+    def take_next() -> None:
+        own = position * BATCH + places
+        take(rows[own], own % slots)
+        position.add_(1)
+
+    replay = capture(take_next) if capture else None
 
     def round_() -> None:
+        position.zero_()
         for step in range(work.steps):
-            rows = order[step * BATCH : (step + 1) * BATCH]
-            x, y = prepared(rows, past), benchmark.y[rows]
-            if per_task:
-                refs = torch.stack(
-                    [
-                        gradient(memory_x[memory_t == t], memory_y[memory_t == t], t)
-                        for t in range(past)
-                    ]
-                )
-                g = gradient(x, y, past)
-                if (refs @ g < 0).any():  # the quadratic program is left out, in its favour
-                    g = g + 0.5 * refs.sum(0)
+            if replay:
+                replay()
             else:
-                chosen = torch.randperm(len(memory_x))[:MEMORY_BATCH]
-                r = gradient(memory_x[chosen], memory_y[chosen], memory_t[chosen])
-                g = gradient(x, y, past)
-                dot = g @ r
-                if dot < 0:
-                    g = g - dot / (r @ r) * r
-            with torch.no_grad():
-                start = 0
-                for weight in weights:
-                    end = start + weight.numel()
-                    weight.sub_(LR * g[start:end].view_as(weight))
-                    start = end
-            place = (step * BATCH + torch.arange(BATCH)) % slots
-            own_x[place], own_y[place] = x, y
+                take(rows[step * BATCH : (step + 1) * BATCH], (step * BATCH + places) % slots)
 
     return round_
 
 
-def measure(rounds: dict[str, Callable[[], None]], count: int) -> dict[str, list[float]]:
+def peer(work: Work) -> Round:
+    """A round of Avalanche."""
+    parts, past, stream = work.parts, work.past, work.parts.benchmark.stream(0)
+
+    def examples(rows: Tensor, task: int) -> tuple[Tensor, Tensor]:
+        return prepared(work, stream, rows, task), parts.benchmark.y[rows]
+
+    slots = parts.buffer.slots.shape[1]
+    held = [examples(stream.train[t][:slots], t) for t in range(past)]
+    memory_batch = None if parts.method.references == "per_task" else MEMORY_BATCH
+    own = examples(own_rows(stream, work), past)
+    return peers.avalanche(work.network(), held, own, BATCH, memory_batch, LR)
+
+
+def operations(round_: Round, work: Work) -> float:
+    """Floating-point operations of a step, of matrix products and convolutions alone."""
+    with FlopCounterMode(display=False) as counter:
+        round_()
+    return float(counter.get_total_flops()) / work.steps
+
+
+def peak(device: torch.device) -> float:
+    """Floating-point operations a second of the device's fastest matrix product."""
+    size = 2048 if device == CPU else 8192
+    a = torch.rand(size, size, device=device)
+    c = torch.empty_like(a)
+    (seconds,) = measure({"product": partial(torch.mm, a, a, out=c)}, 5, device).values()
+    return 2 * size**3 / min(seconds)
+
+
+def measure(rounds: dict[str, Round], count: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each contestant's rounds, taken in turn after one round of warm-up each."""
-    for run in rounds.values():
+
+    def finished(run: Round) -> None:
         run()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for run in rounds.values():
+        finished(run)
     seconds: dict[str, list[float]] = {name: [] for name in rounds}
     for _ in range(count):
         for name, run in rounds.items():
             begin = time.perf_counter()
-            run()
+            finished(run)
             seconds[name].append(time.perf_counter() - begin)
     return seconds
+
+
+def contestants(
+    work: Work, device: torch.device, replicas: int
+) -> tuple[dict[str, Round], dict[str, int]]:
+    """A round of each, and how many replicas it trains."""
+    rounds = {"bare loop": bare(work, device)}
+    if device.type == "cuda":
+        rounds["bare loop, captured"] = bare(work, device, cuda_graph)
+    if peers.INSTALLED and device == CPU and not work.parts.model.convolutional:
+        rounds["Avalanche"] = peer(work)
+    single = [eager(device)] + ([graph(device)] if device.type == "cuda" else [])
+    several = [streams(device)]
+    if not work.parts.model.convolutional:
+        several = [eager(device), streams(device), vmap(device)]
+    counts = dict.fromkeys(rounds, 1)
+    for engines, count in ((single, 1), (several, replicas)):
+        for engine in engines:
+            label = f"gradalign, {engine.name}" + (f", {count} replicas" if count > 1 else "")
+            rounds[label], counts[label] = product(work, engine, count), count
+    return rounds, counts
 
 
 def main() -> None:
     """Measure what is asked for, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(works())}")
+    names = list(works(CPU))
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(names)}")
+    parser.add_argument("--device", type=torch.device, default=CPU)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--replicas", type=int, default=10)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
+    device, threads = chosen.device, torch.get_num_threads()
     keep_freed_memory()
     torch.manual_seed(0)
-    table = Table(
-        title=f"steps per second, {torch.get_num_threads()} threads, {platform.machine()}"
-    )
+    hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
+    table = Table(title=f"steps per second, {hardware}, {platform.machine()}")
     for column in ("work", "contestant", "median", "slowest", "fastest", "of the bare loop"):
         table.add_column(column, justify="left" if column in ("work", "contestant") else "right")
     found: dict[str, dict[str, list[float]]] = {}
-    for name in chosen.works or works():
-        work = works()[name]()
-        rounds = {"bare loop": bare(work), "gradalign, eager": product(work, eager(), 1)}
-        counts = dict.fromkeys(rounds, 1)
-        if not work.parts.model.convolutional:
-            for engine in (eager(), vmap()):
-                label = f"gradalign, {engine.name}, {chosen.replicas} replicas"
-                rounds[label] = product(work, engine, chosen.replicas)
-                counts[label] = chosen.replicas
-        seconds = measure(rounds, chosen.rounds)
+    for name in chosen.works or names:
+        work = works(device)[name]()
+        rounds, counts = contestants(work, device, chosen.replicas)
+        seconds = measure(rounds, chosen.rounds, device)
         found[name] = {
             who: [counts[who] * work.steps / s for s in spent] for who, spent in seconds.items()
         }
         base = statistics.median(found[name]["bare loop"])
+        limit = peak(device) / operations(rounds["bare loop"], work)
+        found[name]["limit"] = [limit]
         for who, rates in found[name].items():
             middle = statistics.median(rates)
             cells = [f"{value:.1f}" for value in (middle, min(rates), max(rates))]
             table.add_row(name, who, *cells, f"{middle / base:.2f}")
     Console().print(table)
     if chosen.json:
-        about = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+        about = {"torch": torch.__version__, "hardware": hardware}
         chosen.json.write_text(json.dumps(about | {"steps_per_second": found}, indent=1) + "\n")
 
 
