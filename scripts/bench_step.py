@@ -114,26 +114,35 @@ def resnet_module() -> nn.Module:
     return nn.Sequential(*layers, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(into, 100))
 
 
+def there(benchmark: Benchmark, device: torch.device) -> Benchmark:
+    """The benchmark with its examples on the device."""
+    return benchmark._replace(x=put(benchmark.x, device), y=put(benchmark.y, device))
+
+
+def on_permutations(
+    device: torch.device,
+    method: Method,
+    past: int,
+    steps: int,
+    width: int,
+    slots: int = 256,
+    memory_batch: int = MEMORY_BATCH,
+) -> Work:
+    """An MLP on permutations of random images with `past` tasks over, `slots` memories for each."""
+    benchmark = there(permuted(random_dataset((1, 28, 28), 10, 61000), past + 1), device)
+    make = ring if method.references == "per_task" else ring_per_class
+    with default(device):
+        buffer = make(slots, "task", past + 1, benchmark.classes)
+    network = mlp([width, width], "xavier", True, benchmark.shape, 10)
+    parts = Parts(benchmark, network, method, buffer, sgd(0.0, 0.0), memory_batch)
+    return Work(parts, past, steps, lambda: mlp_module(width).to(device))
+
+
 def works(device: torch.device) -> dict[str, Callable[[], Work]]:
     """The pieces of work by name."""
 
-    def there(benchmark: Benchmark) -> Benchmark:
-        return benchmark._replace(x=put(benchmark.x, device), y=put(benchmark.y, device))
-
-    def on_permutations(method: Method, tasks: int, width: int, past: int, steps: int) -> Work:
-        benchmark = there(permuted(random_dataset((1, 28, 28), 10, 61000), tasks))
-        with default(device):
-            buffer = (
-                ring(256, "task", tasks, 10)
-                if method.references == "per_task"
-                else ring_per_class(25, "class", tasks, 10)
-            )
-        network = mlp([width, width], "xavier", True, benchmark.shape, 10)
-        parts = Parts(benchmark, network, method, buffer, sgd(0.0, 0.0), MEMORY_BATCH)
-        return Work(parts, past, steps, lambda: mlp_module(width).to(device))
-
     def on_split(steps: int, **options: str) -> Work:
-        benchmark = there(split(random_dataset((3, 32, 32), 100, 51000), 5, "task"))
+        benchmark = there(split(random_dataset((3, 32, 32), 100, 51000), 5, "task"), device)
         with default(device):
             buffer = ring_per_class(13, "class", 20, 5)
         network = resnet18(20, True, benchmark.shape, 100, **options)
@@ -142,8 +151,8 @@ def works(device: torch.device) -> dict[str, Callable[[], Work]]:
 
     fast = 1 if device == CPU else 20  # times as many steps a round
     return {
-        "agem_mlp": lambda: on_permutations(agem(), 17, 256, 10, 100 * fast),
-        "gem_mlp": lambda: on_permutations(gem(0.5, 1e-3, False), 20, 100, 10, 20 * fast),
+        "agem_mlp": lambda: on_permutations(device, agem(), 10, 100 * fast, 256),
+        "gem_mlp": lambda: on_permutations(device, gem(0.5, 1e-3, False), 10, 20 * fast, 100),
         "agem_resnet": lambda: on_split(2 * fast),
         "agem_resnet_channels_last": lambda: on_split(2 * fast, layout="channels_last"),
         "agem_resnet_bfloat16": lambda: on_split(
@@ -244,7 +253,11 @@ def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Ro
             if capture or (refs @ g < 0).any():  # the quadratic program is left out, in its favour
                 g = g + 0.5 * refs.sum(0)
         else:
-            random = torch.rand(len(memory_x), device=device).topk(MEMORY_BATCH).indices
+            random = (
+                torch.rand(len(memory_x), device=device)
+                .topk(parts.memory_batch or len(memory_x))
+                .indices
+            )
             r = gradient(memory_x[random], memory_y[random], memory_t[random])
             g = gradient(x, y, past)
             dot = g @ r
