@@ -9,7 +9,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, show
 from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, read
 from gradalign_cli.draws import Draw, Widths
-from gradalign_cli.methods.method import Gradients, Method, Trial, cross_entropy
+from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.trees import index, stack, take
@@ -160,10 +160,14 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
         )
 
-        def objective(params: Tensor) -> tuple[Tensor, Output]:
-            return method.objective(Trial(network, params, statistics, batch, memories), state)
+        def derivative(trial: Trial) -> Found:
+            def value(params: Tensor) -> tuple[Tensor, Output]:
+                return method.objective(trial._replace(params=params), learner.method)
 
-        g, (value, output) = gradient(objective)(params)
+            return gradient(value)(trial.params)
+
+        trial = Trial(network, params, statistics, batch, memories)
+        (g, (value, output)), state = method.derive(derivative, trial, state)
         direction = g
         if refers or method.references == "nothing":
             uniform = draw.align[: (len(refs) + 1) ** 2]

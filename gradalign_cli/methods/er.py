@@ -2,12 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import Method, Trial, batch_loss, keep_gradient
+from gradalign_cli.methods.method import Method, Trial, batch_loss, joined, keep_gradient
 from gradalign_cli.models.model import Output
-from gradalign_cli.trees import tree_map
 
 
 def er() -> Method:
@@ -18,7 +16,6 @@ def er() -> Method:
 
     def objective(trial: Trial, state: Any) -> tuple[Tensor, Output]:
         (memory,) = trial.memories
-        both = tree_map(lambda new, old: torch.cat([new, old]), trial.batch, memory)
-        return batch_loss(trial._replace(batch=both), state)
+        return batch_loss(trial._replace(batch=joined(trial.batch, memory)), state)
 
     return Method(keep_gradient, objective=objective, replays=1)

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gradalign_cli.benchmarks.benchmark import Absent, Examples, mask
 from gradalign_cli.models.model import Layer, Network, Output
+from gradalign_cli.trees import tree_map
 
 IGNORED = -100  # a label that counts for nothing
 OfOne = Callable[[Tensor, Examples], Tensor]  # a number [] of the logits [1, outputs] of an example
@@ -26,6 +27,8 @@ class Trial(NamedTuple):
 
 
 Objective = Callable[[Trial, Any], tuple[Tensor, Output]]
+Found = tuple[Tensor, tuple[Tensor, Output]]  # g [P], and the value [] and output it belongs to
+Derivative = Callable[[Trial], Found]
 
 
 class Gradients(NamedTuple):
@@ -97,6 +100,17 @@ def batch_loss(trial: Trial, state: Any) -> tuple[Tensor, Output]:
     return cross_entropy(output.logits, trial.batch), output
 
 
+def joined(*parts: Examples) -> Examples:
+    """All examples, one part after the other."""
+    found: Examples = tree_map(lambda *fields: torch.cat(fields), *parts)
+    return found
+
+
+def derive_once(derivative: Derivative, trial: Trial, state: Any) -> tuple[Found, Any]:
+    """The gradient where the network is."""
+    return derivative(trial), state
+
+
 def keep_params(state: Any, params: Tensor, *_: int) -> Tensor:
     """The parameters as they are."""
     return params
@@ -112,8 +126,11 @@ class Method(NamedTuple):
                 tasks (pooled, M = 1), of one of them drawn at random (one_task, M = 1), or of each
                 earlier task (per_task).
     objective:  (trial, state) -> (value [], the network's output on the batch, with the statistics
-                it leaves): what the gradient is taken of.
-    replays:    how many batches of the whole memory the objective reads, independently drawn.
+                it leaves): what gradients are taken of.
+    derive:     (derivative, trial, state) -> ((g [P], (value [], output)), state): how g is found;
+                `derivative(trial)` is the objective's gradient at any trial's parameters and
+                examples.
+    replays:    how many batches of the whole memory a trial holds, independently drawn.
     stores:     whether the memory keeps the logits an example had when it came.
     init:       (setting) -> state, a tuple of tensors of fixed shapes; numbers that may differ
                 between replicas live in it.
@@ -129,6 +146,7 @@ class Method(NamedTuple):
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
     references: Literal["nothing", "pooled", "one_task", "per_task"] = "nothing"
     objective: Objective = batch_loss
+    derive: Callable[[Derivative, Trial, Any], tuple[Found, Any]] = derive_once
     replays: int = 0
     stores: bool = False
     init: Callable[[Setting], Any] = lambda setting: ()

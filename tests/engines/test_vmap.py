@@ -14,6 +14,7 @@ from tests.runs import compare, make_parts, make_replicas, same, train
 NEEDS = {
     ("ewc", "decay"): {"online": True, "strength": 1.0},
     ("gem", "eps"): {"margin": 0.0},
+    ("mir", "step"): {"chosen": 2},
     ("gpm", "increase"): {"thresholds": [0.2]},
     ("sgp", "increase"): {"thresholds": [0.2]},
 }

@@ -39,6 +39,8 @@ CLAIMS = {
     "agem": (harmless, no_longer, orthogonal),
     "agem_layerwise": (harmless, no_longer, orthogonal),
     "aligned_mtl": (),
+    "c_flat": (untouched,),
+    "c_maml": (untouched,),
     "cagrad": (),
     "der": (untouched,),
     "derpp": (untouched,),
@@ -54,11 +56,15 @@ CLAIMS = {
     "independent": (untouched,),
     "joint": (untouched,),
     "logd": (harmless, no_longer, orthogonal),
+    "la_maml": (untouched,),
     "lwf": (untouched,),
     "mas": (untouched,),
     "mega1": (),
     "mega2": (of_one_length,),
+    "mer": (untouched,),
     "mgda": (harmless,),
+    "mir": (untouched,),
+    "nash_mtl": (),
     "ogd": (no_longer, orthogonal),
     "owm": (no_longer,),
     "pcgrad": (),
@@ -66,7 +72,11 @@ CLAIMS = {
     "sgp": (no_longer,),
     "si": (untouched,),
     "upgrad": (harmless,),
+    "vr_mcl": (untouched,),
 }
 
 # what a claim needs to hold exactly: GEM's default ridge gives a little way
 EXACTLY = {"gem": {"eps": 1e-9}}
+
+# whose gradient is taken at other parameters, whether or not anything is remembered
+ELSEWHERE = {"c_flat", "c_maml", "la_maml", "mer", "vr_mcl"}

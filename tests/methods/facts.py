@@ -2,16 +2,30 @@
 
 import torch
 
-from gradalign_cli.methods.method import Method, Setting
+from gradalign_cli.methods.method import Method, Setting, Trial
 from gradalign_cli.models.mlp import mlp
+from gradalign_cli.models.model import Output
 from gradalign_cli.trees import tree_map
+from tests.methods.small import network, some, some_params
 
 TASKS, OUTPUTS, EXAMPLES = 10, 10, 1000
 
 
-def passes(made):
-    """Backward passes a step beside the one on the batch."""
-    return {"nothing": "0", "pooled": "1", "one_task": "1", "per_task": "T"}[made.references]
+def passes(made, batch, memory):
+    """Backward passes a step beside the one on the batch, for batches of the given sizes."""
+    if made.references != "nothing":
+        return {"pooled": 1, "one_task": 1, "per_task": TASKS}[made.references]
+    taken = []
+
+    def derivative(trial):
+        output = Output(trial.batch.stored, trial.batch.x, trial.statistics)
+        taken.append(trial)
+        return trial.params, (trial.params[0], output)
+
+    params = some_params()
+    trial = Trial(network, params, params[:0], some(batch), (some(memory),) * made.replays)
+    made.derive(derivative, trial, made.init(Setting(params, TASKS, OUTPUTS, ())))
+    return len(taken) - 1
 
 
 def task_ids(made):

@@ -3,8 +3,10 @@
 import torch
 
 from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.methods.method import Trial
+from gradalign_cli.methods.method import Trial, cross_entropy
 from gradalign_cli.models.model import Output
+from gradalign_cli.trees import tree_map
+from gradalign_cli.vectors import autograd_gradient
 
 OUTPUTS = 4
 
@@ -34,3 +36,28 @@ def value_of(method, batch, memories, params, state):
     trial = Trial(network, params, torch.zeros(1), batch, memories)
     value, output = method.objective(trial, state)
     return value, int(output.statistics)
+
+
+def found_by(method, batch, memories, params, state, objective=None):
+    """What a method derives: g, and its state afterwards."""
+
+    def derivative(trial):
+        value = objective or method.objective
+        taken = autograd_gradient(lambda p: value(trial._replace(params=p), state))
+        return taken(trial.params)
+
+    trial = Trial(network, params, torch.zeros(1), batch, memories)
+    (g, _), after = method.derive(derivative, trial, state)
+    return g, after
+
+
+def gradient_on(examples, params):
+    """The gradient [P] of the mean cross-entropy."""
+    leaf = params.clone().requires_grad_()
+    logits = network(leaf, 0, examples).logits
+    return torch.autograd.grad(cross_entropy(logits, examples), leaf)[0]
+
+
+def one(examples, n):
+    """The nth example alone."""
+    return tree_map(lambda field: field[n : n + 1], examples)

@@ -53,8 +53,23 @@ def test_vmap_is_a_loop_for_a_combination_with_two_states(tiny):
     same(train(parts, replicas), train(parts, replicas, vmap()))
 
 
+@pytest.mark.parametrize(
+    ("names", "other"), [(("c_flat", "der"), "der"), (("gpm", "c_flat"), "gpm")]
+)
+def test_flat_descent_goes_with_any_loss_and_under_any_projection(names, other, tiny):
+    """Over a radius of almost nothing every gradient is flat."""
+    both = combine(*(method(n, **{"radius": 1e-6} if n == "c_flat" else {}) for n in names))
+    made = [make_parts(tiny, m, samples=20) for m in (both, method(other))]
+    found, expected = (train(p, make_replicas(p, lrs=(0.01,))).learners.params for p in made)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+
+
 def test_what_has_no_meaning_is_refused():
     with pytest.raises(UserError, match="`objective` must be a method that changes the loss"):
         combine(agem(), agem())
     with pytest.raises(UserError, match="`method` has a loss of its own"):
         combine(er(), method("der"))
+    with pytest.raises(UserError, match="`method` has a loss of its own"):
+        combine(method("mir"), method("der"))
+    with pytest.raises(UserError, match="both take gradients in a way of their own"):
+        combine(method("c_flat"), method("mir"))

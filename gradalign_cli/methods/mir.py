@@ -1,0 +1,64 @@
+"""MIR: replay what the coming step would forget most (Aljundi et al. 2019)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from gradalign_cli.benchmarks.benchmark import Examples, mask
+from gradalign_cli.errors import require
+from gradalign_cli.methods.method import (
+    IGNORED,
+    Derivative,
+    Found,
+    Method,
+    Setting,
+    Trial,
+    joined,
+    keep_gradient,
+)
+from gradalign_cli.trees import take, tree_map
+
+
+class MIRState(NamedTuple):
+    """step: [] of the step that is imagined."""
+
+    step: Tensor
+
+
+def losses(trial: Trial, params: Tensor, examples: Examples, there: Tensor) -> Tensor:
+    """The loss of each example [n]; 0 where none is there [n]."""
+    output = trial.network(params, trial.statistics, examples)
+    label = torch.where(there, examples.label, IGNORED)
+    return cross_entropy(mask(output.logits, examples.visible), label, reduction="none")
+
+
+def mir(chosen: int, step: float) -> Method:
+    """ER with those of the memory batch whose loss would grow most (arXiv 1908.04742, sec. 3.1).
+
+    A step on the batch alone is imagined, and the growth of the loss of every candidate seen;
+    `memory_batch` says how many candidates are read. chosen: how many of them are replayed.
+    step: the size of the imagined step; the paper takes the learning rate.
+    """
+    require(chosen > 0, "method.chosen", "positive", chosen)
+    require(step > 0, "method.step", "positive", step)
+
+    def init(setting: Setting) -> MIRState:
+        return MIRState(setting.params.new_tensor(step))
+
+    def derive(derivative: Derivative, trial: Trial, state: MIRState) -> tuple[Found, MIRState]:
+        (memory,) = trial.memories
+        assert isinstance(memory.weight, Tensor)
+        there = memory.weight > 0
+        here = trial.params.detach()
+        g, _ = derivative(trial)
+        with torch.no_grad():
+            before = losses(trial, here, memory, there)
+            growth = losses(trial, here - state.step * g, memory, there) - before
+        ranked = torch.where(there, growth, -torch.inf)
+        worst = ranked.topk(min(chosen, len(ranked))).indices
+        replayed = tree_map(lambda field: take(field, worst), memory)
+        return derivative(trial._replace(batch=joined(trial.batch, replayed))), state
+
+    return Method(keep_gradient, derive=derive, replays=1, init=init)
