@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -221,16 +222,17 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
 
     network, own = make_network(parts.model, training=False), torch.tensor([task])
 
-    def number(params: Tensor, of: OfOne, rows: Tensor) -> Tensor:
-        examples = show(parts.benchmark, view, rows, own)
+    def number(params: Tensor, of: OfOne, rows: Tensor, tasks: Tensor) -> Tensor:
+        examples = show(parts.benchmark, view, rows, tasks)
         return of(network(params, learner.statistics, examples).logits, examples)
 
-    def mean_gradient(of: OfOne, rows: Tensor) -> Tensor:
-        found: Tensor = torch.func.grad(number)(learner.params, of, rows)
+    def mean_gradient(of: OfOne, rows: Tensor, tasks: Tensor = own) -> Tensor:
+        found: Tensor = torch.func.grad(number)(learner.params, of, rows, tasks)
         return found
 
-    def sample_gradients(of: OfOne, rows: Tensor) -> Tensor:
-        found: Tensor = torch.func.vmap(lambda row: mean_gradient(of, row))(rows[:, None])
+    def sample_gradients(of: OfOne, rows: Tensor, tasks: Tensor = own) -> Tensor:
+        each = tasks.expand(len(rows))[:, None]
+        found: Tensor = torch.func.vmap(partial(mean_gradient, of))(rows[:, None], each)
         return found
 
     def inputs(rows: Tensor) -> tuple[Tensor, ...]:
@@ -242,7 +244,7 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
     used = learner.params.new_zeros(parts.benchmark.outputs)
     used[show(parts.benchmark, view, rows, own).label] = 1
     layers = parts.model.layers
-    return Probe(rows, sample_gradients, mean_gradient, inputs, layers, used)
+    return Probe(rows, task, sample_gradients, mean_gradient, inputs, layers, used)
 
 
 def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:

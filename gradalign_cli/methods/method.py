@@ -61,15 +61,17 @@ class Setting(NamedTuple):
 class Probe(NamedTuple):
     """What a method may ask of the network when a task has ended.
 
-    rows: [n] examples of the task in a random order;  sample_gradients: (of, rows) -> [n, P] the
-    gradient of a number of each example;  mean_gradient: (of, rows) -> [P] of a number of them all;
+    rows: [n] examples of the task in a random order;  task: its number;  sample_gradients: (of,
+    rows, tasks) -> [n, P] the gradient of a number of each example, as tasks [n] show it, or this
+    one where there are none;  mean_gradient: (of, rows) -> [P] of a number of them all;
     inputs: (rows) -> what each layer with a matrix multiplies [n, columns];  layers: of the flat
     vector;  used: [outputs] 1 for the logits that are right for some example. All leave the
     network's statistics alone.
     """
 
     rows: Tensor
-    sample_gradients: Callable[[OfOne, Tensor], Tensor]
+    task: int
+    sample_gradients: Callable[..., Tensor]
     mean_gradient: Callable[[OfOne, Tensor], Tensor]
     inputs: Callable[[Tensor], tuple[Tensor, ...]]
     layers: tuple[Layer, ...]

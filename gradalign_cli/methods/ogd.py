@@ -1,6 +1,7 @@
 """OGD: stay orthogonal to the gradients of old answers (Farajtabar et al. 2020, alg. 1)."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,6 +39,28 @@ def orthonormal(new: Tensor, basis: Tensor) -> Tensor:
     return found[:count]
 
 
+def off(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
+    """g less its part in the span of `state.basis`, and the state as it is."""
+    return gradients.g - (state.basis @ gradients.g) @ state.basis, state
+
+
+def of_label(logits: Tensor, examples: Examples) -> Tensor:
+    """The logit of the right class."""
+    return logits[0].gather(0, examples.label)[0]
+
+
+def of_average(logits: Tensor, examples: Examples) -> Tensor:
+    """The mean of the logits that the task may see."""
+    if not isinstance(examples.visible, Tensor):
+        return logits.mean()
+    return torch.where(examples.visible, logits, 0.0).sum() / examples.visible.sum()
+
+
+def of_logit(number: int) -> OfOne:
+    """A given logit."""
+    return lambda logits, examples: logits[0, number]
+
+
 def ogd(per_task: int, answer: str) -> Method:
     """g less its part in the span of the gradients of logits on examples of old tasks.
 
@@ -47,37 +70,29 @@ def ogd(per_task: int, answer: str) -> Method:
     require(per_task > 0, "method.per_task", "positive", per_task)
     require(answer in ANSWERS, "method.answer", f"one of {', '.join(ANSWERS)}", answer)
 
+    def new_gradients(probe: Probe) -> Tensor:
+        if answer != "all":
+            of = of_label if answer == "label" else of_average
+            return probe.sample_gradients(of, probe.rows[:per_task])
+        used = probe.used.nonzero()[:, 0].tolist()
+        rows = probe.rows[: max(per_task // len(used), 1)]
+        return torch.cat([probe.sample_gradients(of_logit(n), rows) for n in used])[:per_task]
+
+    return spanning(per_task, new_gradients)
+
+
+def spanning(per_task: int, new_gradients: Callable[[Probe], Tensor]) -> Method:
+    """The method that keeps off the span of vectors [<= per_task, P] of each ended task."""
+
     def init(setting: Setting) -> OGDState:
         size = setting.tasks * per_task, len(setting.params)
         return OGDState(setting.params.new_zeros(size), setting.params.new_zeros(()))
 
-    def align(gradients: Gradients, state: OGDState) -> tuple[Tensor, OGDState]:
-        basis = state.basis
-        return gradients.g - (basis @ gradients.g) @ basis, state
-
-    def of_label(logits: Tensor, examples: Examples) -> Tensor:
-        return logits[0].gather(0, examples.label)[0]
-
-    def of_average(logits: Tensor, examples: Examples) -> Tensor:
-        if not isinstance(examples.visible, Tensor):
-            return logits.mean()
-        return torch.where(examples.visible, logits, 0.0).sum() / examples.visible.sum()
-
-    def of_logit(number: int) -> OfOne:
-        return lambda logits, examples: logits[0, number]
-
     def end_task(state: OGDState, params: Tensor, probe: Probe) -> OGDState:
-        if answer == "all":
-            used = probe.used.nonzero()[:, 0].tolist()
-            rows = probe.rows[: max(per_task // len(used), 1)]
-            new = torch.cat([probe.sample_gradients(of_logit(n), rows) for n in used])
-        else:
-            of = of_label if answer == "label" else of_average
-            new = probe.sample_gradients(of, probe.rows[:per_task])
-        found = orthonormal(new[:per_task], state.basis)
+        found = orthonormal(new_gradients(probe), state.basis)
         start = int(state.tasks) * per_task
         basis = state.basis.clone()
         basis[start : start + len(found)] = found
         return OGDState(basis, state.tasks + 1)
 
-    return Method(align, init=init, end_task=end_task)
+    return Method(off, init=init, end_task=end_task)

@@ -16,8 +16,10 @@ NEEDS = {
     ("gem", "eps"): {"margin": 0.0},
     ("mir", "step"): {"chosen": 2},
     ("gpm", "increase"): {"thresholds": [0.2]},
+    ("rwalk", "damping"): {"interval": 1},
     ("sgp", "increase"): {"thresholds": [0.2]},
 }
+VALUES = {("adam_nscl", "factor"): (2.0, 1e4)}
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)
@@ -33,7 +35,7 @@ def test_no_buffer_disturbs_the_batching(name, buffer, tiny):
 )
 def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tiny):
     changed = NEEDS.get((name, number), {})
-    values = (0.25, 0.75)
+    values = VALUES.get((name, number), (0.25, 0.75))
     methods = [method(name, **changed, **{number: value}) for value in values]
     parts = make_parts(tiny, methods[0])
     together = make_replicas(parts, seeds=(0, 0), lrs=(0.2, 0.2), methods=methods)

@@ -36,6 +36,7 @@ def orthogonal(method, gradients, state, direction):
 
 
 CLAIMS = {
+    "adam_nscl": (),
     "agem": (harmless, no_longer, orthogonal),
     "agem_layerwise": (harmless, no_longer, orthogonal),
     "aligned_mtl": (),
@@ -66,8 +67,11 @@ CLAIMS = {
     "mir": (untouched,),
     "nash_mtl": (),
     "ogd": (no_longer, orthogonal),
+    "ogd_plus": (no_longer, orthogonal),
     "owm": (no_longer,),
+    "pca_ogd": (no_longer, orthogonal),
     "pcgrad": (),
+    "rwalk": (untouched,),
     "s_gem": (harmless, no_longer, orthogonal),
     "sgp": (no_longer,),
     "si": (untouched,),
@@ -78,5 +82,5 @@ CLAIMS = {
 # what a claim needs to hold exactly: GEM's default ridge gives a little way
 EXACTLY = {"gem": {"eps": 1e-9}}
 
-# whose gradient is taken at other parameters, whether or not anything is remembered
-ELSEWHERE = {"c_flat", "c_maml", "la_maml", "mer", "vr_mcl"}
+# whose step is not that of plain SGD, whether or not anything is remembered
+UNLIKE_SGD = {"adam_nscl", "c_flat", "c_maml", "la_maml", "mer", "vr_mcl"}

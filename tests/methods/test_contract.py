@@ -19,7 +19,7 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.runner import Replica, end_task, new_learner
 from gradalign_cli.trees import stack, tree_map
 from tests.methods.catalogue import METHODS, method
-from tests.methods.claims import CLAIMS, ELSEWHERE, EXACTLY
+from tests.methods.claims import CLAIMS, EXACTLY, UNLIKE_SGD
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
 from tests.test_learner import learner_after
@@ -84,8 +84,8 @@ def test_the_direction_is_finite_and_formed_like_the_gradient(trained, dtype):
 @pytest.mark.parametrize("past", [0, 2])
 def test_where_nothing_was_seen_it_fine_tunes(trained, past):
     name, parts, replica, _ = trained
-    if name in ELSEWHERE:
-        pytest.skip("takes its gradient elsewhere, whatever is remembered")
+    if name in UNLIKE_SGD:
+        pytest.skip("its step is another, whatever is remembered")
     parts = parts._replace(buffer=parts.buffer._replace(insert=unchanged))
     plain = make_step(parts._replace(method=finetune()), past, eager().gradient, False)
     start = new_learner(parts, replica)

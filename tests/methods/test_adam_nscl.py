@@ -1,0 +1,65 @@
+import pytest
+import torch
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.methods.adam_nscl import adam_nscl, null_projector
+from gradalign_cli.runner import make_probe, new_learner
+from tests.methods.given import given, setting
+from tests.runs import make_parts, make_replicas
+
+
+def test_before_the_first_task_has_ended_it_is_adam():
+    method = adam_nscl(10.0, 5, True)
+    params = torch.randn(7, generator=torch.Generator().manual_seed(0))
+    own, state = params.clone().requires_grad_(), method.init(setting(params, 2))
+    adam = torch.optim.Adam([own], lr=0.01)
+    for seed in range(5):
+        g = torch.randn(7, generator=torch.Generator().manual_seed(seed))
+        own.grad = g
+        adam.step()
+        direction, state = method.align(given(g, g[:0].view(0, 7)), state)
+        params = params - 0.01 * direction
+        torch.testing.assert_close(params, own.detach())
+
+
+def test_the_projector_keeps_the_directions_of_the_smallest_eigenvalues():
+    Q = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)).double())[0]
+    covariance = Q @ torch.diag(torch.tensor([1.0, 3.0, 4.0, 6.0, 90.0]).double()) @ Q.T
+    torch.testing.assert_close(null_projector(covariance, 4.5), Q[:, :3] @ Q[:, :3].T)
+    torch.testing.assert_close(null_projector(covariance, 1.0), Q[:, :1] @ Q[:, :1].T)
+
+
+def test_an_exact_null_space_is_kept_whole():
+    Q = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))[0]
+    covariance = Q @ torch.diag(torch.tensor([0.0, 0.0, 0.0, 6.0, 90.0])) @ Q.T
+    expected = Q[:, :3] @ Q[:, :3].T
+    torch.testing.assert_close(null_projector(covariance, 10.0), expected, rtol=0, atol=1e-5)
+
+
+def test_a_step_leaves_old_answers_as_they_are(tiny):
+    """Fewer inputs than columns leave a null space, in which the whole step stays."""
+    parts = make_parts(tiny, adam_nscl(10.0, 4, True))
+    replica = make_replicas(parts)[0]
+    learner, rows = new_learner(parts, replica), replica.stream.train[0]
+    probe = make_probe(parts, learner, replica.stream.view, rows, 0)
+    state = parts.method.end_task(learner.method, learner.params, probe)
+    g = torch.randn(len(learner.params), generator=torch.Generator().manual_seed(0))
+    gradients = given(g, g[None])._replace(layers=parts.model.layers)
+    step, _ = parts.method.align(gradients, state)
+
+    def answers(params):
+        x = (parts.benchmark.x[rows[:4]] / 255).view(4, *parts.benchmark.shape)
+        return parts.model.apply(params, params[:0], x, False).logits
+
+    free, _ = parts.method.align(gradients, learner.method)
+    change, usual = (
+        answers(learner.params - 0.01 * d) - answers(learner.params) for d in (step, free)
+    )
+    assert step.norm() > 0.1 * free.norm()
+    assert change.norm() < 1e-3 * usual.norm()
+
+
+@pytest.mark.parametrize(("factor", "samples", "name"), [(0.5, 5, "factor"), (2.0, 0, "samples")])
+def test_numbers_out_of_their_domain_are_named(factor, samples, name):
+    with pytest.raises(UserError, match=f"`method.{name}` must be"):
+        adam_nscl(factor, samples, True)
