@@ -48,12 +48,12 @@ def adam_nscl(factor: float, samples: int, project_head: bool) -> Method:
     def init(setting: Setting) -> NullSpaces:
         params = setting.params
         widths = projected_widths(setting, project_head)
-        moments, steps = params.new_zeros(2, len(params)), params.new_zeros(())
+        first, second = params.new_zeros(2, len(params))
         eye = partial(torch.eye, dtype=params.dtype, device=params.device)
         return NullSpaces(
-            none,
-            none,
-            steps,
+            first,
+            second,
+            params.new_zeros(()),
             tuple(params.new_zeros(d, d) for d in widths),
             tuple(map(eye, widths)),
         )
