@@ -19,12 +19,6 @@ from gradalign_cli.models.model import Layer
 from gradalign_cli.picture import panels
 
 ANGLES, DRAWN = range(0, 181, 15), range(0, 181, 30)
-COST = {
-    "nothing": "none on memory",
-    "pooled": "one on memory",
-    "one_task": "one on memory",
-    "per_task": "one for each earlier task",
-}
 
 
 def load(conf: Path, name: str) -> tuple[DictConfig, Method]:
@@ -72,7 +66,7 @@ def show(conf: Path, name: str, picture: str | None) -> None:
     row = facts(conf).get(name)
     if row:  # a method of the user's own may not be in the table
         console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
-    console.print(f"backward passes beside the one on the batch: {COST[method.references]}")
+        console.print(f"backward passes beside the one on the batch: {row['passes']}")
     console.print(f"batches of memory in its loss: {method.replays}")
     if picture and not picture.endswith(".svg"):
         raise UserError(f"`--picture` must end in .svg, found {picture!r}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradalign_cli.cli import CONF
+from gradalign_cli.tables.ranks import ranks
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import Table, load, names
 from gradalign_cli.tables.verdict import comparisons, rows
@@ -60,7 +61,9 @@ def page(folder: Path) -> str:
         made = [row for cell in table.cells for row in rows(cell, found.get(cell.name), False)]
         standing = score(made) if found else "not run"
         overview.append(f"| {table.title} | {standing} |")
-        parts.append(markdown(table, made, comparisons(found, "ACC"), level=2))
+        parts.append(
+            markdown(table, made, comparisons(found, "ACC"), ranks(table, found, "ACC"), level=2)
+        )
         if found:
             parts.append("Of: " + "; ".join(machines(found)) + ".\n")
     return "\n".join([HEAD, *overview, "", *parts])

@@ -41,7 +41,7 @@ def test_the_picture_shows_gradient_reference_and_direction_at_seven_angles(tmp_
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["agme"], "`METHOD` must be one of agem"),
+        (["agme"], "`METHOD` must be one of adam_nscl, agem,"),
         (["er", "--picture", "x.svg"], "`--picture` needs a method with references, er has none"),
         (["agem", "--picture", "no/where/x.svg"], "`--picture` cannot be written"),
         (["agem", "--picture", "x.png"], "`--picture` must end in .svg, found 'x.png'"),

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from rich.console import Console
 
 from gradalign_cli.errors import UserError, require
+from gradalign_cli.tables.ranks import ranks
 from gradalign_cli.tables.results import QUICK, Result, cell_key, gather, merged
 from gradalign_cli.tables.table import Cell, Table, load
 from gradalign_cli.tables.verdict import comparisons, rows
@@ -155,7 +156,7 @@ def show(
     ]
     compared = comparisons(results, "ACC")
     as_data = {name: result._asdict() for name, result in results.items()}
-    write(table, made, compared, as_data, folder)
+    write(table, made, compared, ranks(table, results, "ACC"), as_data, folder)
     console.print(grid(table, made))
     console.print(score(made) + (" (a quick run is not judged)" if request.quick else ""))
     console.print(f"written to {folder}", soft_wrap=True)

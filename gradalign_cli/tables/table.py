@@ -27,12 +27,14 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """differences: what we know to be otherwise than in the paper."""
+    """differences: what we know to be otherwise than in the paper;  ranked: whether cells are named
+    `BENCHMARK, METHOD`, so that methods can be ranked over benchmarks."""
 
     name: str
     title: str
     source: str
     differences: tuple[str, ...]
+    ranked: bool
     cells: tuple[Cell, ...]
 
 
@@ -78,4 +80,5 @@ def parse(name: str, found: dict[str, Any]) -> Table:
             )
         )
     differences = tuple(found.get("differences", []))
-    return Table(name, found["title"], found["source"], differences, tuple(cells))
+    ranked = bool(found.get("ranked", False))
+    return Table(name, found["title"], found["source"], differences, ranked, tuple(cells))

@@ -10,6 +10,7 @@ from typing import Any
 from rich.table import Table as Grid
 
 from gradalign_cli.record import write_atomically
+from gradalign_cli.tables.ranks import Ranks, picture, sentence
 from gradalign_cli.tables.table import Table
 from gradalign_cli.tables.verdict import Comparison, Row
 
@@ -54,9 +55,13 @@ def grid(table: Table, rows: Sequence[Row]) -> Grid:
 
 
 def markdown(
-    table: Table, rows: Sequence[Row], compared: Sequence[Comparison], level: int = 1
+    table: Table,
+    rows: Sequence[Row],
+    compared: Sequence[Comparison],
+    ranked: Ranks | None,
+    level: int = 1,
 ) -> str:
-    """With the table's source, what is known to differ, and paired comparisons."""
+    """With the table's source, what is known to differ, paired comparisons and average ranks."""
     lines = [f"{'#' * level} {table.title}", "", f"Published: {table.source}."]
     lines[-1] += " In percent; ours with a 95% t-interval over seeds."
     lines += ["", f"{score(rows)}.", "", "| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|"]
@@ -69,6 +74,8 @@ def markdown(
         for c in compared:
             difference = percent(c.difference, sign=True)
             lines.append(f"| {c.first} | {c.second} | {c.seeds} | {difference} | {c.p:.2g} |")
+    if ranked:
+        lines += ["", sentence(ranked)]
     return "\n".join(lines) + "\n"
 
 
@@ -102,18 +109,23 @@ def write(
     table: Table,
     rows: Sequence[Row],
     compared: Sequence[Comparison],
+    ranked: Ranks | None,
     results: dict[str, Any],
     folder: Path,
 ) -> None:
-    """table.md, table.csv, table.tex and table.json, which also holds each cell's seeds."""
+    """table.md, table.csv, table.tex and table.json, which also holds each cell's seeds; ranks.svg
+    where there are ranks."""
     found = {
         "table": table.name,
         "rows": [row._asdict() for row in rows],
         "comparisons": [c._asdict() for c in compared],
+        "ranks": ranked._asdict() if ranked else None,
         "results": results,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "table.md", markdown(table, rows, compared))
+    write_atomically(folder / "table.md", markdown(table, rows, compared, ranked))
     write_atomically(folder / "table.csv", comma_separated(rows))
     write_atomically(folder / "table.tex", latex(table, rows))
     write_atomically(folder / "table.json", json.dumps(found, indent=1) + "\n")
+    if ranked:
+        write_atomically(folder / "ranks.svg", picture(ranked))

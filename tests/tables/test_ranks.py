@@ -1,0 +1,67 @@
+import re
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+from scipy.stats import friedmanchisquare
+
+from gradalign_cli.tables.ranks import Ranks, groups, picture, ranks, sentence
+from gradalign_cli.tables.results import Result
+from gradalign_cli.tables.table import Table
+
+TABLE = Table("t", "T", "nobody", (), True, ())
+
+
+def results(table):
+    """Cells of accuracies by benchmark and method; two seeds each, around the mean."""
+    return {
+        f"B, {b}, {m}": Result({0: {"ACC": a - 0.01}, 1: {"ACC": a + 0.01}}, 1.0, {})
+        for b, row in enumerate(table)
+        for m, a in row.items()
+    }
+
+
+def test_ranks_are_averaged_over_benchmarks_and_ties_share():
+    table = [{"x": 0.9, "y": 0.8, "z": 0.7}] * 4 + [{"x": 0.5, "y": 0.5, "z": 0.6}]
+    found = ranks(TABLE, results(table), "ACC")
+    assert found.mean == pytest.approx({"x": (4 + 2.5) / 5, "y": (8 + 2.5) / 5, "z": (12 + 1) / 5})
+    assert list(found.mean) == ["x", "y", "z"]
+    columns = np.array([[row[m] for m in "xyz"] for row in table]).T
+    assert found.p == pytest.approx(friedmanchisquare(*columns).pvalue)
+
+
+def test_the_critical_difference_is_demsars():
+    """Demsar 2006, sec. 3.2.4: four classifiers on 14 data sets, CD 1.25."""
+    source = np.random.default_rng(0)
+    table = [dict(zip("abcd", source.random(4), strict=True)) for _ in range(14)]
+    assert ranks(TABLE, results(table), "ACC").critical == pytest.approx(1.25, abs=0.005)
+
+
+def test_only_methods_that_every_benchmark_has_are_ranked():
+    table = [{"x": 0.9, "y": 0.8, "z": 0.7, "w": 0.6}] * 4 + [{"x": 0.5, "y": 0.4, "z": 0.3}]
+    assert list(ranks(TABLE, results(table), "ACC").mean) == ["x", "y", "z"]
+
+
+def test_too_few_benchmarks_or_methods_are_not_ranked():
+    enough = results([{"x": 0.9, "y": 0.8, "z": 0.7}] * 5)
+    assert ranks(TABLE, enough, "ACC")
+    assert ranks(TABLE._replace(ranked=False), enough, "ACC") is None
+    assert ranks(TABLE, results([{"x": 0.9, "y": 0.8, "z": 0.7}] * 4), "ACC") is None
+    assert ranks(TABLE, results([{"x": 0.9, "y": 0.8}] * 9), "ACC") is None
+    assert ranks(TABLE, results([{"x": 0.9, "y": 0.8, "z": 0.7}] * 5), "F") is None
+
+
+def test_groups_are_the_widest_spans_within_the_critical_difference():
+    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, 10, 0.01, 1.2)
+    assert groups(found) == [(1.2, 1.9), (1.9, 3.0), (3.0, 3.9)]
+    assert groups(found._replace(critical=2.0)) == [(1.2, 3.0), (1.9, 3.9)]
+    assert groups(found._replace(critical=0.5)) == []
+
+
+def test_the_picture_has_every_method_and_a_bar_for_every_group():
+    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, 10, 0.01, 1.2)
+    svg = picture(found)
+    texts = [text.text for text in ElementTree.fromstring(svg).iter() if text.tag.endswith("text")]
+    assert {"a 1.20", "b 1.90", "c 3.00", "d 3.90", "critical difference 1.20"} <= set(texts)
+    assert len(re.findall('stroke-width="4"', svg)) == len(groups(found))
+    assert "a 1.20, b 1.90, c 3.00, d 3.90" in sentence(found)
