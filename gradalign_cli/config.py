@@ -137,6 +137,8 @@ def plan(config: DictConfig) -> Plan:
         positive(config, "batch_size"),
         positive(config, "alignment.every"),
         positive(config, "metrics.lca_batches", least=0),
+        positive(config, "metrics.continual_every", least=0),
+        positive(config, "metrics.continual_samples"),
     )
 
 

@@ -85,7 +85,8 @@ def chunks(
     first: int,
     size: int,
 ) -> Iterator[Draw]:
-    """The draws of one task for all replicas, `[steps, replicas, ...]`, at most `size` steps each.
+    """The draws of one task for all replicas, `[steps, replicas, ...]`, in chunks that end after
+    every `size` steps and where a pass ends.
 
     The first `first` steps come one by one, so that the runner can look at the network between
     them. A last batch that is not full comes as a chunk of its own.
@@ -102,7 +103,7 @@ def chunks(
         start = 0
         while start < rows.shape[1]:
             left = rows.shape[1] - start
-            steps = 1 if done < first or left < batch else min(size, left // batch)
+            steps = 1 if done < first or left < batch else min(size - done % size, left // batch)
             width = min(batch, left)
             stop = start + steps * width
             uniforms = [

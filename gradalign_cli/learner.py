@@ -166,7 +166,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
 
             return gradient(value)(trial.params)
 
-        trial = Trial(network, params, statistics, batch, memories)
+        trial = Trial(network, params, statistics, batch, memories, model.layers)
         (g, (value, output)), state = method.derive(derivative, trial, state)
         direction = g
         if refers or method.references == "nothing":

@@ -46,6 +46,29 @@ def metrics(
     return {name: float(value) for name, value in found.items()}
 
 
+def continual_metrics(A: Array, task: Array) -> dict[str, float]:
+    """What accuracies [S, T] between the steps add; row s was taken while `task[s]` was learned.
+
+    min_ACC: mean over all tasks but the last of their lowest accuracy once they are over; WC_ACC:
+    the last task's final accuracy / T + (1 - 1 / T) min_ACC (De Lange et al. 2023, arXiv
+    2205.13452, eq. 2 and 3). stability_gap: how far an earlier task drops while a task is learned,
+    below both where it was before and where it is after; mean over all such pairs.
+    """
+    T = A.shape[1]
+    if T == 1:
+        return {}
+    last = [int(np.flatnonzero(task == k)[-1]) for k in range(T)]
+    lowest = np.mean([A[task > i, i].min() for i in range(T - 1)])
+    gaps = [
+        max(0.0, min(A[last[k - 1], i], A[last[k], i]) - A[task == k, i].min())
+        for k in range(1, T)
+        for i in range(k)
+    ]
+    worst = A[-1, -1] / T + (1 - 1 / T) * lowest
+    found = {"min_ACC": lowest, "WC_ACC": worst, "stability_gap": np.mean(gaps)}
+    return {name: float(value) for name, value in found.items()}
+
+
 def summary(replicas: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int | None]]:
     """Mean, standard deviation and 95% t-interval of each metric over replicas."""
     from scipy.stats import t as student

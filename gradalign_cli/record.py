@@ -93,6 +93,16 @@ class Record:
         text = matrix_text(torch.stack(self.rows, 1).numpy(), self.replicas)
         write_atomically(self.folder / "accuracy.partial.csv", text)
 
+    def between(self, accuracy: np.ndarray, moments: np.ndarray) -> None:
+        """Write `continual.csv`: accuracy [R, S, T] at moments [S, 2] of task and step."""
+        tasks = ",".join(f"task_{t + 1}" for t in range(accuracy.shape[2]))
+        lines = [f"replica,task,step,{tasks}"] + [
+            f"{replica},{task + 1},{step}," + ",".join(cell(value) for value in row)
+            for replica, rows in enumerate(accuracy)
+            for (task, step), row in zip(moments, rows, strict=True)
+        ]
+        write_atomically(self.folder / "continual.csv", "\n".join(lines) + "\n")
+
     def finish(self, accuracy: np.ndarray, results: dict[str, Any], record: dict[str, Any]) -> None:
         """Write the files whose presence says that the run is finished."""
         forgetting, every = np.stack([forgetting_matrix(R) for R in accuracy]), range(len(accuracy))

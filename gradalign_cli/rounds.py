@@ -60,12 +60,16 @@ def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
     """The outcome of all rounds; `order` names the replicas in the order in which they trained."""
     place = np.argsort(order)
     first, learners = outcomes[0], [outcome.learners for outcome in outcomes]
-    learning = None
-    if first.learning is not None:
-        learning = np.concatenate([o.learning for o in outcomes if o.learning is not None])[place]
+
+    def together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        there = [part for part in parts if part is not None]
+        return np.concatenate(there)[place] if there else None
+
     return Outcome(
         np.concatenate([outcome.accuracy for outcome in outcomes])[place],
-        learning,
+        together([outcome.learning for outcome in outcomes]),
+        together([outcome.continual for outcome in outcomes]),
+        first.moments,
         sum(outcome.training_seconds for outcome in outcomes),
         sum(outcome.evaluation_seconds for outcome in outcomes),
         sum(outcome.steps for outcome in outcomes),

@@ -36,13 +36,16 @@ class Plan(NamedTuple):
     """How long to train and what to look at on the way.
 
     passes: over each task;  batch: examples a step;  every: the angles are measured every so many
-    steps;  lca_batches: the current task is tested after each of so many first batches.
+    steps;  lca_batches: the current task is tested after each of so many first batches;  continual:
+    the tasks so far are tested every so many steps, on so many samples of each, 0: they are not.
     """
 
     passes: int
     batch: int
     every: int
     lca_batches: int
+    continual: int = 0
+    samples: int = 0
 
 
 class Observer(Protocol):
@@ -56,11 +59,15 @@ class Observer(Protocol):
 
 
 class Outcome(NamedTuple):
-    """accuracy: [R, T + 1, T];  learning: [R, T, lca_batches + 1] or None;  seconds, steps, and
-    backward passes of all replicas together;  learners: [R, ...] as they ended."""
+    """accuracy: [R, T + 1, T];  learning: [R, T, lca_batches + 1] or None;  continual: [R, S, T]
+    accuracy on samples, NaN on tasks to come, or None;  moments: [S, 2] task and step of its rows;
+    seconds, steps, and backward passes of all replicas together;  learners: [R, ...] as they
+    ended."""
 
     accuracy: np.ndarray
     learning: np.ndarray | None
+    continual: np.ndarray | None
+    moments: np.ndarray
     training_seconds: float
     evaluation_seconds: float
     steps: int
@@ -77,13 +84,22 @@ def run(
     learners: Learner = stack([new_learner(parts, replica, device) for replica in replicas])
     started, testing, steps, backward = time.perf_counter(), 0.0, 0, 0
 
-    def test(tasks: Sequence[int]) -> Tensor:
+    def test(tasks: Sequence[int], samples: int | None = None) -> Tensor:
         nonlocal testing
         begin = time.perf_counter()
-        found = accuracy(parts, replicas, engine, learners, views, tasks)
+        found = accuracy(parts, replicas, engine, learners, views, tasks, samples)
         testing += time.perf_counter() - begin
         return found
 
+    def glance(task: int, step: int) -> None:
+        """Test the tasks so far on a few samples."""
+        row = torch.full_like(rows[0], torch.nan)
+        row[:, : task + 1] = test(range(task + 1), plan.samples)
+        glances.append(row)
+        moments.append((task, step))
+
+    glances: list[Tensor] = []
+    moments: list[tuple[int, int]] = []
     everything = range(parts.benchmark.tasks)
     rows, learning = [test(everything)], []
     observer.tested(0, rows[0])
@@ -92,6 +108,7 @@ def run(
         cycle = [measured] + [plain] * (plan.every - 1)
         orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
         chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
+        chunk = plan.continual or chunk
         learned, done, widths = [rows[-1][:, task]], 0, uniforms(parts, task)
         lrs = [replica.lr for replica in replicas]
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
@@ -101,8 +118,12 @@ def run(
             stop_if_diverged(trace.loss, task, done)
             observer.steps(task, done, trace, torch.arange(len(trace.loss)) % plan.every == 0)
             done += len(trace.loss)
+            if plan.continual and done % plan.continual == 0:
+                glance(task, done)
             if done <= plan.lca_batches:
                 learned.append(test([task])[:, 0])
+        if plan.continual and moments[-1:] != [(task, done)]:
+            glance(task, done)
         learned += [learned[-1]] * (plan.lca_batches + 1 - len(learned))
         learning.append(torch.stack(learned, 1))
         learners = end_task(parts, replicas, learners, task)
@@ -114,6 +135,8 @@ def run(
     return Outcome(
         torch.stack(rows, 1).double().numpy(),
         torch.stack(learning, 1).double().numpy() if plan.lca_batches else None,
+        torch.stack(glances, 1).double().numpy() if plan.continual else None,
+        np.array(moments),
         total - testing,
         testing,
         steps,
@@ -173,14 +196,18 @@ def accuracy(
     learners: Learner,
     views: View,
     tasks: Sequence[int],
+    samples: int | None = None,
 ) -> Tensor:
-    """Accuracy [R, tasks] on the whole test set of each task, as a fraction of its examples."""
+    """Accuracy [R, tasks] on the test set of each task, as a fraction of its examples.
+
+    samples: of a test set that are looked at, evenly spread; all of them when None.
+    """
 
     network = make_network(parts.model, training=False)
 
     def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
         examples = show(parts.benchmark, view, rows, task)
-        params = parts.method.tested(learner.method, learner.params, t)
+        params = parts.method.tested(learner.method, learner.params, t, parts.model.layers)
         logits = network(params, learner.statistics, examples).logits
         guess = mask(logits, examples.visible).argmax(1)
         return (guess == examples.label).sum()
@@ -189,7 +216,10 @@ def accuracy(
     with torch.no_grad(), default(engine.device):
         for t in tasks:
             task = torch.full((len(replicas), 1), t)
-            rows = put(torch.stack([replica.stream.test[t] for replica in replicas]), engine.device)
+            rows = torch.stack([replica.stream.test[t] for replica in replicas])
+            if samples and samples < rows.shape[1]:
+                rows = rows[:, torch.linspace(0, rows.shape[1] - 1, samples).long()]
+            rows = put(rows, engine.device)
             counts = [
                 engine.each(right, learners, views, part, task)
                 for part in rows.split(TEST_BATCH, 1)
@@ -207,11 +237,13 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
         rows = rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
         rows = rows.to(device)
         with default(device):
-            probe = make_probe(parts, learner, view, rows, task)
-            state = replica.method.end_task(learner.method, learner.params, probe)
-            selection = select(parts, learner, view, rows, task)
+            own, params = replica.method, learner.params
+            answering = own.tested(learner.method, params, task, parts.model.layers)
+            shown = learner._replace(params=answering)  # the network as the task is tested
+            state = own.end_task(learner.method, params, make_probe(parts, shown, view, rows, task))
+            selection = select(parts, shown, view, rows, task)
             memory = parts.buffer.finish(learner.memory, task, selection)
-            params = replica.method.restart(state, learner.params)
+            params = own.restart(state, params)
         after.append(learner._replace(params=params, method=state, memory=memory))
     learners_after: Learner = stack(after)
     return learners_after

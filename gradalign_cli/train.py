@@ -19,7 +19,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Parts, Trace
 from gradalign_cli.methods.combine import Both
 from gradalign_cli.methods.gem import GEMState
-from gradalign_cli.metrics import metrics, summary
+from gradalign_cli.metrics import continual_metrics, metrics, summary
 from gradalign_cli.record import Record, machine, write_atomically
 from gradalign_cli.rounds import join, replicas_at_once, rounds
 from gradalign_cli.runner import Outcome, Plan, Replica, run
@@ -96,6 +96,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     state = state.alignment if isinstance(state, Both) else state
     if isinstance(state, GEMState):
         description["unsolved"] = state.unsolved.tolist()
+    if outcome.continual is not None:
+        record.between(outcome.continual, outcome.moments)
     record.finish(outcome.accuracy, results, description)
     console.print(matrix_table("accuracy on task 1, 2, ... in percent", outcome.accuracy))
     console.print(metrics_table(results["summary"]))
@@ -143,6 +145,8 @@ def judge(config: DictConfig, outcome: Outcome, numbers: list[dict[str, float]])
     for r, R in enumerate(outcome.accuracy):
         learning = None if outcome.learning is None else outcome.learning[r]
         found.append(metrics(R, learning, config.metrics.convention))
+        if outcome.continual is not None:
+            found[-1] |= continual_metrics(outcome.continual[r], outcome.moments[:, 0])
     return {
         "convention": config.metrics.convention,
         "replicas": [own | each for own, each in zip(numbers, found, strict=True)],

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gradalign_cli.metrics import forgetting_matrix, metrics, summary
+from gradalign_cli.metrics import continual_metrics, forgetting_matrix, metrics, summary
 
 # after:          none, task 1, task 2, task 3
 R = np.array([[0.1, 0.2, 0.3], [0.9, 0.4, 0.3], [0.7, 0.8, 0.5], [0.8, 0.5, 0.9]])
@@ -51,3 +51,31 @@ def test_summary_is_students_interval_over_replicas():
     assert found["std"] == pytest.approx(0.1)
     assert found["ci95_high"] - 0.9 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
     assert summary([{"ACC": 0.8}])["ACC"]["ci95_low"] is None
+
+
+def test_metrics_between_the_steps_computed_by_hand():
+    nan = np.nan
+    task = np.array([0, 0, 1, 1, 1, 2, 2, 2])
+    A = np.array(
+        [
+            [0.5, nan, nan],
+            [0.9, nan, nan],
+            [0.4, 0.3, nan],
+            [0.6, 0.7, nan],
+            [0.8, 0.8, nan],
+            [0.7, 0.5, 0.4],
+            [0.9, 0.6, 0.6],
+            [0.7, 0.7, 0.9],
+        ]
+    )
+    found = continual_metrics(A, task)
+    lowest = (0.4 + 0.5) / 2  # of task 1 once it is over, and of task 2
+    assert found["min_ACC"] == pytest.approx(lowest)
+    assert found["WC_ACC"] == pytest.approx(0.9 / 3 + 2 / 3 * lowest)
+    # task 1 falls to 0.4 and comes back to 0.8, then ends no lower than it was on the way; task 2
+    # falls to 0.5 and comes back to 0.7
+    assert found["stability_gap"] == pytest.approx((0.4 + 0.0 + 0.2) / 3)
+
+
+def test_with_one_task_nothing_can_be_lost_between_the_steps():
+    assert continual_metrics(np.array([[0.5], [0.9]]), np.array([0, 0])) == {}

@@ -18,7 +18,7 @@ from gradalign_cli.methods.method import (
     keep_gradient,
     keep_params,
 )
-from gradalign_cli.models.model import Output
+from gradalign_cli.models.model import Layer, Output
 
 
 class Both(NamedTuple):
@@ -73,6 +73,12 @@ def combine(alignment: Method, objective: Method) -> Method:
             objective.end_task(state.objective, params, probe),
         )
 
+    def restart(state: Both, params: Tensor) -> Tensor:
+        return alignment.restart(state.alignment, params)
+
+    def tested(state: Both, params: Tensor, task: int, layers: tuple[Layer, ...]) -> Tensor:
+        return alignment.tested(state.alignment, params, task, layers)
+
     return alignment._replace(
         align=align,
         objective=value,
@@ -82,4 +88,6 @@ def combine(alignment: Method, objective: Method) -> Method:
         init=init,
         after=after,
         end_task=end_task,
+        restart=restart,
+        tested=tested,
     )

@@ -1,6 +1,6 @@
 """Independent: a network for each task, which no other task disturbs or helps (GEM, sec. 5)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ def independent(inherit: bool) -> Method:
     def restart(state: Networks, params: Tensor) -> Tensor:
         return params if inherit else state.first
 
-    def tested(state: Networks, params: Tensor, task: int) -> Tensor:
+    def tested(state: Networks, params: Tensor, task: int, layers: Any) -> Tensor:
         return torch.where(state.ended[task], state.learned[task], params)
 
     return Method(keep_gradient, init=init, end_task=end_task, restart=restart, tested=tested)

@@ -17,13 +17,15 @@ OfOne = Callable[[Tensor, Examples], Tensor]  # a number [] of the logits [1, ou
 
 class Trial(NamedTuple):
     """What an objective is taken of: a network at params [P] and statistics [S], a batch, and as
-    many independent batches of the whole memory as the method asks for."""
+    many independent batches of the whole memory as the method asks for; layers: the parts of
+    params, in order."""
 
     network: Network
     params: Tensor
     statistics: Tensor
     batch: Examples
     memories: tuple[Examples, ...]
+    layers: tuple[Layer, ...] = ()
 
 
 Objective = Callable[[Trial, Any], tuple[Tensor, Output]]
@@ -113,7 +115,7 @@ def derive_once(derivative: Derivative, trial: Trial, state: Any) -> tuple[Found
     return derivative(trial), state
 
 
-def keep_params(state: Any, params: Tensor, *_: int) -> Tensor:
+def keep_params(state: Any, params: Tensor, *_: Any) -> Tensor:
     """The parameters as they are."""
     return params
 
@@ -139,8 +141,8 @@ class Method(NamedTuple):
     after:      (state, g, params before, params after) -> state, in every step.
     end_task:   (state, params, probe) -> state.
     restart:    (state, params) -> the parameters that the next task starts from.
-    tested:     (state, params, task) -> the parameters that a task, given as a number, is tested
-                with.
+    tested:     (state, params, task, layers) -> the parameters that a task, given as a number, is
+                tested with.
     mixed:      whether the examples of all tasks are shuffled into one stream.
     random:     whether `align` needs random numbers.
     """
@@ -155,7 +157,7 @@ class Method(NamedTuple):
     after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, before, after: state
     end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
     restart: Callable[[Any, Tensor], Tensor] = keep_params
-    tested: Callable[[Any, Tensor, int], Tensor] = keep_params
+    tested: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
     mixed: bool = False
     random: bool = False
 

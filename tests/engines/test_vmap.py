@@ -18,8 +18,10 @@ NEEDS = {
     ("gpm", "increase"): {"thresholds": [0.2]},
     ("rwalk", "damping"): {"interval": 1},
     ("sgp", "increase"): {"thresholds": [0.2]},
+    ("trgp", "increase"): {"thresholds": [0.2]},
+    ("trgp", "trust"): {"step": 0.1, "thresholds": [0.6]},
 }
-VALUES = {("adam_nscl", "factor"): (2.0, 1e4)}
+VALUES = {("adam_nscl", "factor"): (2.0, 1e4), ("trgp", "trust"): (0.0, 1.0)}
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)

@@ -75,6 +75,7 @@ CLAIMS = {
     "s_gem": (harmless, no_longer, orthogonal),
     "sgp": (no_longer,),
     "si": (untouched,),
+    "trgp": (no_longer, orthogonal),
     "upgrad": (harmless,),
     "vr_mcl": (untouched,),
 }

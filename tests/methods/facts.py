@@ -4,7 +4,7 @@ import torch
 
 from gradalign_cli.methods.method import Method, Setting, Trial
 from gradalign_cli.models.mlp import mlp
-from gradalign_cli.models.model import Output
+from gradalign_cli.models.model import Layer, Output
 from gradalign_cli.trees import tree_map
 from tests.methods.small import network, some, some_params
 
@@ -23,8 +23,10 @@ def passes(made, batch, memory):
         return trial.params, (trial.params[0], output)
 
     params = some_params()
-    trial = Trial(network, params, params[:0], some(batch), (some(memory),) * made.replays)
-    made.derive(derivative, trial, made.init(Setting(params, TASKS, OUTPUTS, ())))
+    layers = (Layer(len(params), 3, False),)
+    memories = (some(memory),) * made.replays
+    trial = Trial(network, params, params[:0], some(batch), memories, layers)
+    made.derive(derivative, trial, made.init(Setting(params, TASKS, OUTPUTS, layers)))
     return len(taken) - 1
 
 

@@ -1,0 +1,190 @@
+"""TRGP: GPM that reuses the old tasks a new one resembles (Lin et al. 2022)."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from gradalign_cli.errors import require
+from gradalign_cli.methods.method import (
+    Derivative,
+    Found,
+    Gradients,
+    Method,
+    Probe,
+    Setting,
+    Trial,
+    guarded_ratio,
+)
+from gradalign_cli.methods.subspace import (
+    Rule,
+    append,
+    columns_to_add,
+    in_matrices,
+    matrix,
+    nothing_held,
+    project,
+    representations,
+)
+from gradalign_cli.models.model import Layer
+from gradalign_cli.trees import tree_map
+
+Layers = tuple[Layer, ...]
+
+
+class Trust(NamedTuple):
+    """Of one task in one layer: spaces [K, d, d], orthonormal columns S_k of the tasks it trusts,
+    zero where it trusts none;  scales: [K, d, d] the Q_k that it learns for them."""
+
+    spaces: Tensor
+    scales: Tensor
+
+
+class TRGPState(NamedTuple):
+    """Of each projected layer: bases [d, d] of all old inputs;  spaces [T, d, d] of each old task;
+    learned: what each ended task trusted [T, K, d, d];  now: what the present one does. fresh: []
+    1 until the task's first step;  tasks: [] that ended;  step: [] of the scales;  trust: []
+    the share asked for."""
+
+    bases: tuple[Tensor, ...]
+    spaces: tuple[Tensor, ...]
+    learned: tuple[Trust, ...]
+    now: tuple[Trust, ...]
+    fresh: Tensor
+    tasks: Tensor
+    step: Tensor
+    trust: Tensor
+
+
+def shift(W: Tensor, trust: Trust) -> Tensor:
+    """W [r, d] -> W + sum_k W S_k (Q_k - I) S_k': the weights that a task computes with (eq. 4)."""
+    S, Q = trust
+    eye = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
+    return W + (W @ S @ (Q - eye) @ S.mT).sum(0)
+
+
+def unshift(G: Tensor, trust: Trust) -> Tensor:
+    """The gradient of W, from that of `shift(W)`."""
+    S, Q = trust
+    return shift(G, Trust(S, Q.mT))
+
+
+def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
+    """The gradient [K, d, d] of the scales, from that of `shift(W)`."""
+    return (W @ S).mT @ (G @ S)
+
+
+def trusted(G: Tensor, spaces: Tensor, most: int, threshold: Tensor) -> Tensor:
+    """The spaces [K, d, d] of the tasks that hold most of G, where that is more than `threshold` of
+    its length; zero for the rest (def. 2)."""
+    shares = guarded_ratio((G @ spaces).flatten(1).norm(dim=1), G.norm())
+    best = shares.topk(min(most, len(shares)))
+    found = spaces[best.indices] * (best.values > threshold)[:, None, None]
+    return pad(found, (0, 0, 0, 0, 0, most - len(found)))
+
+
+def trgp(
+    thresholds: list[float],
+    increase: float,
+    samples: int,
+    rank_rule: str,
+    project_head: bool,
+    tasks: int,
+    trust: float,
+    step: float,
+) -> Method:
+    """GPM, with old weights scaled anew for each task within the spaces of `tasks` old ones.
+
+    A task computes with `shift` of the weights and is tested with what it has learned for them;
+    the weights themselves keep off all old inputs. tasks, trust: how many old tasks a layer trusts
+    at most, and the share of its first gradient that their inputs must hold (the paper's 0.5).
+    step: the step size of the scales. The other arguments are those of `Rule` and `gpm`.
+    """
+    rule = Rule(thresholds, increase, rank_rule)
+    rule.check()
+    require(samples > 0, "method.samples", "positive", samples)
+    require(tasks > 0, "method.tasks", "positive", tasks)
+    require(0 <= trust <= 1, "method.trust", "in [0, 1]", trust)
+    require(step >= 0, "method.step", "non-negative", step)
+
+    def nobody(M: Tensor, *lead: int) -> Trust:
+        size = (*lead, tasks, *M.shape)
+        eye = torch.eye(len(M), dtype=M.dtype, device=M.device)
+        return Trust(M.new_zeros(size), eye.expand(size).clone())
+
+    def init(setting: Setting) -> TRGPState:
+        bases = nothing_held(setting, rule, project_head).bases
+        number = setting.params.new_tensor
+        return TRGPState(
+            bases,
+            tuple(M.new_zeros(setting.tasks, *M.shape) for M in bases),
+            tuple(nobody(M, setting.tasks) for M in bases),
+            tuple(nobody(M) for M in bases),
+            number(1.0),
+            number(0.0),
+            number(step),
+            number(trust),
+        )
+
+    def shifted(params: Tensor, layers: Layers, of: Sequence[Trust]) -> Tensor:
+        return in_matrices(params, layers, [partial(shift, trust=own) for own in of])
+
+    def matrices(vector: Tensor, layers: Layers) -> list[Tensor]:
+        parts = vector.split([layer.size for layer in layers])
+        both = zip(parts, layers, strict=True)
+        return [matrix(part, layer) for part, layer in both if layer.rows]
+
+    def derive(derivative: Derivative, trial: Trial, state: TRGPState) -> tuple[Found, TRGPState]:
+        layers = trial.layers
+        g, rest = derivative(trial._replace(params=shifted(trial.params, layers, state.now)))
+        now: list[Trust] = []
+        back: list[Callable[[Tensor], Tensor]] = []
+        both = zip(matrices(trial.params, layers), matrices(g, layers), strict=True)
+        for (W, G), (S, Q), spaces in zip(both, state.now, state.spaces, strict=False):
+            S = torch.where(state.fresh > 0, trusted(G, spaces, len(S), state.trust), S)
+            now.append(Trust(S, Q - state.step * scales_gradient(W, G, S)))
+            back.append(partial(unshift, trust=Trust(S, Q)))
+        after = state._replace(now=tuple(now), fresh=torch.zeros_like(state.fresh))
+        return (in_matrices(g, layers, back), rest), after
+
+    def align(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:
+        whole = [torch.ones_like(M[0]) for M in state.bases]
+        return project(gradients.g, gradients.layers, state.bases, whole), state
+
+    def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
+        task, found = probe.task, representations(probe.inputs(probe.rows[:samples]), probe.layers)
+        drop = rule.rank_rule == "paper" and task == 0
+        bases, spaces = [], []
+        for number, (M, old) in enumerate(zip(state.bases, state.spaces, strict=True)):
+            R, threshold = found[number], rule.threshold(number, task)
+            new, _ = columns_to_add(M, R, threshold, drop)
+            bases.append(append(M, torch.ones_like(M[0]), new, torch.ones_like(new[0]))[0])
+            own, _ = columns_to_add(torch.zeros_like(M), R, threshold, drop)
+            old = old.clone()
+            old[task, :, : own.shape[1]] = own
+            spaces.append(old)
+        learned: tuple[Trust, ...] = tree_map(torch.clone, state.learned)
+        for kept, own_trust in zip(learned, state.now, strict=True):
+            kept.spaces[task], kept.scales[task] = own_trust
+        return TRGPState(
+            tuple(bases),
+            tuple(spaces),
+            learned,
+            tuple(map(nobody, bases)),
+            torch.ones_like(state.fresh),
+            state.tasks + 1,
+            state.step,
+            state.trust,
+        )
+
+    def tested(state: TRGPState, params: Tensor, task: int, layers: Layers) -> Tensor:
+        present = state.tasks == task
+        own: tuple[Trust, ...] = tree_map(
+            lambda now, kept: torch.where(present, now, kept[task]), state.now, state.learned
+        )
+        return shifted(params, layers, own)
+
+    return Method(align, derive=derive, init=init, end_task=end_task, tested=tested)
