@@ -16,7 +16,7 @@ from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
-from gradalign_cli.methods.method import Method, OfOne, Probe, Setting
+from gradalign_cli.methods.method import Method, OfOne, Probe, Setting, cross_entropy
 from gradalign_cli.trees import index, stack, tree_map
 
 TEST_BATCH = 2000
@@ -240,9 +240,10 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
             own, params = replica.method, learner.params
             answering = own.tested(learner.method, params, task, parts.model.layers)
             shown = learner._replace(params=answering)  # the network as the task is tested
-            state = own.end_task(learner.method, params, make_probe(parts, shown, view, rows, task))
             selection = select(parts, shown, view, rows, task)
             memory = parts.buffer.finish(learner.memory, task, selection)
+            probe = make_probe(parts, shown._replace(memory=memory), view, rows, task)
+            state = own.end_task(learner.method, params, probe)
             params = own.restart(state, params)
         after.append(learner._replace(params=params, method=state, memory=memory))
     learners_after: Learner = stack(after)
@@ -273,10 +274,22 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
         x = show(parts.benchmark, view, rows, own).x
         return parts.model.inputs(learner.params, learner.statistics, x)
 
+    def memory_gradient(params: Tensor, slots: Tensor) -> Tensor:
+        row, task = learner.memory.row[slots], learner.memory.task[slots]
+        examples = show(parts.benchmark, view, row, task)
+
+        def loss(params: Tensor) -> Tensor:
+            return cross_entropy(network(params, learner.statistics, examples).logits, examples)
+
+        found: Tensor = torch.func.grad(loss)(params)
+        return found
+
+    held = (learner.memory.row >= 0).nonzero()[:, 0]
     used = learner.params.new_zeros(parts.benchmark.outputs)
     used[show(parts.benchmark, view, rows, own).label] = 1
     layers = parts.model.layers
-    return Probe(rows, task, sample_gradients, mean_gradient, inputs, layers, used)
+    asked = sample_gradients, mean_gradient, inputs
+    return Probe(rows, task, *asked, layers, used, held, memory_gradient)
 
 
 def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:

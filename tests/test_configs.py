@@ -63,7 +63,7 @@ def test_there_are_as_many_files_as_we_think():
         "benchmark": 7,
         "buffer": 8,
         "experiment": 15,
-        "method": 42,
+        "method": 43,
         "model": 3,
         "optimizer": 1,
     }

@@ -67,8 +67,9 @@ class Probe(NamedTuple):
     rows, tasks) -> [n, P] the gradient of a number of each example, as tasks [n] show it, or this
     one where there are none;  mean_gradient: (of, rows) -> [P] of a number of them all;
     inputs: (rows) -> what each layer with a matrix multiplies [n, columns];  layers: of the flat
-    vector;  used: [outputs] 1 for the logits that are right for some example. All leave the
-    network's statistics alone.
+    vector;  used: [outputs] 1 for the logits that are right for some example;  held: [n] slots of
+    the memory that hold an example;  memory_gradient: (params, slots) -> [P] of the mean
+    cross-entropy on some of them. All leave the network's statistics alone.
     """
 
     rows: Tensor
@@ -78,6 +79,8 @@ class Probe(NamedTuple):
     inputs: Callable[[Tensor], tuple[Tensor, ...]]
     layers: tuple[Layer, ...]
     used: Tensor
+    held: Tensor
+    memory_gradient: Callable[[Tensor, Tensor], Tensor]
 
 
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:

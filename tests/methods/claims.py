@@ -50,6 +50,7 @@ CLAIMS = {
     "er_ace": (untouched,),
     "ewc": (untouched,),
     "finetune": (untouched,),
+    "gdumb": (no_longer,),
     "gem": (harmless,),
     "gpm": (no_longer, orthogonal),
     "gradvac": (),
@@ -84,4 +85,4 @@ CLAIMS = {
 EXACTLY = {"gem": {"eps": 1e-9}}
 
 # whose step is not that of plain SGD, whether or not anything is remembered
-UNLIKE_SGD = {"adam_nscl", "c_flat", "c_maml", "la_maml", "mer", "vr_mcl"}
+UNLIKE_SGD = {"adam_nscl", "c_flat", "c_maml", "gdumb", "la_maml", "mer", "vr_mcl"}

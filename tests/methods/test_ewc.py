@@ -18,7 +18,15 @@ def quadratic_probe(gradients):
     """A task whose examples have the given gradients [n, P], wherever the network is."""
     rows = torch.arange(len(gradients))
     return Probe(
-        rows, 0, lambda of, r: gradients[r], lambda of, r: gradients[r].mean(0), None, (), rows
+        rows,
+        0,
+        lambda of, r: gradients[r],
+        lambda of, r: gradients[r].mean(0),
+        None,
+        (),
+        rows,
+        rows,
+        None,
     )
 
 
