@@ -114,14 +114,26 @@ def in_matrices(
 
 
 def project(
-    g: Tensor, layers: Sequence[Layer], bases: Sequence[Tensor], importance: Sequence[Tensor]
+    g: Tensor,
+    layers: Sequence[Layer],
+    bases: Sequence[Tensor],
+    importance: Sequence[Tensor],
+    tasks: Tensor,
 ) -> Tensor:
-    """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M."""
+    """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M.
+
+    What has no matrix, a BatchNorm's scales and shifts, stays once a task has ended.
+    """
 
     def off(M: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
         return lambda G: G - ((G @ M) * weight) @ M.T
 
-    return in_matrices(g, layers, map(off, bases, importance))
+    found = in_matrices(g, layers, map(off, bases, importance))
+    if all(layer.rows for layer in layers):
+        return found
+    sizes = [layer.size for layer in layers]
+    parts = zip(found.split(sizes), layers, strict=True)
+    return torch.cat([part if layer.rows else part * (tasks == 0) for part, layer in parts])
 
 
 def rank_needed(values: Tensor, before: float, total: float, threshold: float) -> int:
@@ -171,7 +183,8 @@ def subspace_method(rule: Rule, samples: int, project_head: bool, grow: Grow) ->
         return nothing_held(setting, rule, project_head)
 
     def align(gradients: Gradients, state: Subspaces) -> tuple[Tensor, Subspaces]:
-        return project(gradients.g, gradients.layers, state.bases, state.importance), state
+        held = state.bases, state.importance, state.tasks
+        return project(gradients.g, gradients.layers, *held), state
 
     def end_task(state: Subspaces, params: Tensor, probe: Probe) -> Subspaces:
         task = int(state.tasks)

@@ -152,7 +152,7 @@ def trgp(
 
     def align(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:
         whole = [torch.ones_like(M[0]) for M in state.bases]
-        return project(gradients.g, gradients.layers, state.bases, whole), state
+        return project(gradients.g, gradients.layers, state.bases, whole, state.tasks), state
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
         task, found = probe.task, representations(probe.inputs(probe.rows[:samples]), probe.layers)

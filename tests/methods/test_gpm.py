@@ -4,6 +4,7 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.gpm import gpm
+from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.runner import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
@@ -71,3 +72,25 @@ def test_wrong_values_are_refused(tiny):
     parts = parts_of(tiny, gpm([0.9, 0.9], 0.0, 5, "strict", True))
     with pytest.raises(UserError, match=r"`method.thresholds` must hold 1 or 3 numbers"):
         new_learner(parts, make_replicas(parts)[0])
+
+
+@pytest.mark.parametrize("normed", [False, True])
+def test_old_answers_of_a_convolutional_network_stay_to_the_last_layer(normed, tiny):
+    """The patches of eight images of 4 x 4 do not span the 18 or 24 columns of these layers."""
+    parts = make_parts(tiny, gpm([1.0], 0.0, 2, "strict", False), samples=2)
+    blocks = [Block(6, 2, 0, (1, 1, 0)), Block(8, 2, 0, (1, 1, 0))]
+    shape, outputs = parts.benchmark.shape, parts.benchmark.outputs
+    parts = parts._replace(model=convnet(blocks, [12], normed, 1.0, shape, outputs))
+    replica = make_replicas(parts)[0]
+    learner = learner_after(parts, replica, 1)
+    x = (parts.benchmark.x[replica.stream.train[0]] / 255).view(-1, *shape)
+
+    def hidden(params):
+        return parts.model.apply(params, params[:0], x, False).features
+
+    *_, (_, _, _, after, _) = steps_of_task(parts, replica, learner, 1, batch=2)
+    torch.testing.assert_close(hidden(after.params), hidden(learner.params), rtol=1e-4, atol=1e-4)
+    free = parts._replace(method=finetune())
+    start = learner._replace(method=())
+    *_, (_, _, _, after, _) = steps_of_task(free, replica, start, 1, batch=2)
+    assert (hidden(after.params) - hidden(learner.params)).abs().max() > 1e-3

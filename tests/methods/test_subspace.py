@@ -64,11 +64,16 @@ def test_a_basis_cannot_grow_beyond_its_space():
     torch.testing.assert_close(M @ M.T, torch.eye(4).double())
 
 
-def test_projected_gradients_are_orthogonal_to_the_basis_and_other_layers_are_left_alone():
+def test_projected_gradients_are_orthogonal_to_the_basis_and_what_has_no_matrix_stays():
     layers = (Layer(12, 3, False), Layer(5, 0, False), Layer(8, 2, False))
     M = torch.linalg.qr(torch.randn(4, 2, dtype=torch.float64))[0]
     M = torch.cat([M, torch.zeros(4, 2).double()], 1)
     g = torch.randn(25, dtype=torch.float64)
-    found = project(g, layers, (M,), (torch.tensor([1.0, 1.0, 0.0, 0.0]).double(),))
+    found = project(
+        g, layers, (M,), (torch.tensor([1.0, 1.0, 0.0, 0.0]).double(),), torch.tensor(1)
+    )
     assert (found[:12].view(3, 4) @ M).abs().max() < 1e-12
-    assert torch.equal(found[12:], g[12:])
+    assert (found[12:17] == 0).all()  # scales and shifts rest once a task has ended
+    assert torch.equal(found[17:], g[17:])
+    first = project(g, layers, (0 * M,), (torch.zeros(4).double(),), torch.tensor(0))
+    assert torch.equal(first, g)

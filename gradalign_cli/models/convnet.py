@@ -1,0 +1,120 @@
+"""Plain convolutional networks without biases: GPM's AlexNet and LeNet (Saha et al. 2021)."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+from torch.nn.functional import (
+    batch_norm,
+    conv2d,
+    linear,
+    local_response_norm,
+    max_pool2d,
+    relu,
+    unfold,
+)
+
+from gradalign_cli.errors import require
+from gradalign_cli.models.model import Layer, Model, Output
+from gradalign_cli.vectors import ravel, unravel
+
+
+class Block(NamedTuple):
+    """A convolution of `filters` with square kernels, then a maximum over `pool` pixels (size,
+    stride, padding)."""
+
+    filters: int
+    kernel: int
+    padding: int
+    pool: tuple[int, int, int]
+
+
+def columns(x: Tensor, block: Block) -> Tensor:
+    """What a block's kernels [filters, d] multiply: the patches [n * places, d] of images."""
+    patches = unfold(x, block.kernel, padding=block.padding)
+    return patches.transpose(1, 2).flatten(0, 1)
+
+
+def convnet(
+    blocks: Sequence[Block],
+    widths: Sequence[int],
+    normed: bool,
+    gain: float,
+    shape: tuple[int, int, int],
+    outputs: int,
+) -> Model:
+    """Blocks, then hidden layers of the given widths, then the logits.
+
+    normed: BatchNorm after every layer but the last, by the batch's own statistics in training and
+    in testing, so that it keeps none; otherwise local response normalisation after convolutions.
+    gain: weights are uniform within gain / sqrt(inputs).
+    """
+    channels, height, width = shape
+    kernels, plane = [], [height, width]
+    for block in blocks:
+        kernels.append((block.filters, channels, block.kernel, block.kernel))
+        size, stride, edge = block.pool
+        inner = [side + 2 * block.padding - block.kernel + 1 for side in plane]
+        plane = [(side + 2 * edge - size) // stride + 1 for side in inner]
+        require(min(plane) > 0, "model", "an MLP for images this small", shape)
+        channels = block.filters
+    sizes = [channels * plane[0] * plane[1], *widths, outputs]
+    matrices = [*kernels, *zip(sizes[1:], sizes, strict=False)]
+    norms = [(matrix[0],) for matrix in matrices[:-1] for _ in range(2)] if normed else []
+    shapes = [*matrices, *norms]
+
+    def start(source: Generator) -> Tensor:
+        drawn = [
+            (2 * torch.rand(s, generator=source) - 1) * gain / math.sqrt(math.prod(s[1:]))
+            for s in matrices
+        ]
+        affine = [torch.full(s, float(k % 2 == 0)) for k, s in enumerate(norms)]
+        return ravel([*drawn, *affine])
+
+    def forward(params: Tensor, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What each layer is given, and the logits."""
+        parts = unravel(params, shapes)
+        affine = iter(parts[len(matrices) :])
+        given, h = [], x
+        for weight, block in zip(parts, blocks, strict=False):
+            given.append(h)
+            h = conv2d(h, weight, padding=block.padding)
+            h = relu(batch_norm(h, None, None, next(affine), next(affine), True) if normed else h)
+            h = h if normed else local_response_norm(h, 4, 0.001 / 9, 0.75, 1)
+            h = max_pool2d(h, *block.pool)
+        h = h.flatten(1)
+        for weight in parts[len(blocks) : len(matrices) - 1]:
+            given.append(h)
+            h = linear(h, weight)
+            h = relu(batch_norm(h, None, None, next(affine), next(affine), True) if normed else h)
+        given.append(h)
+        return given, linear(h, parts[len(matrices) - 1])
+
+    def apply(params: Tensor, statistics: Tensor, x: Tensor, training: bool) -> Output:
+        given, logits = forward(params, x)
+        return Output(logits, given[-1], statistics)
+
+    def inputs(params: Tensor, statistics: Tensor, x: Tensor) -> tuple[Tensor, ...]:
+        given, _ = forward(params, x)
+        patches = [columns(h, block) for h, block in zip(given, blocks, strict=False)]
+        return *patches, *given[len(blocks) :]
+
+    layers = [Layer(math.prod(s), s[0], False) for s in matrices]
+    layers += [Layer(math.prod(s), 0, False) for s in norms]
+    return Model(start, torch.zeros(0), apply, True, tuple(layers), inputs)
+
+
+def alexnet(shape: tuple[int, int, int], outputs: int) -> Model:
+    """GPM's AlexNet for 32 x 32 images, without its dropout."""
+    halved = (2, 2, 0)
+    blocks = [Block(64, 4, 0, halved), Block(128, 3, 0, halved), Block(256, 2, 0, halved)]
+    return convnet(blocks, [2048, 2048], True, 1.0, shape, outputs)
+
+
+def lenet(shape: tuple[int, int, int], outputs: int) -> Model:
+    """GPM's LeNet, with He's uniform start (gain sqrt 6)."""
+    pool = (3, 2, 1)
+    blocks = [Block(20, 5, 2, pool), Block(50, 5, 2, pool)]
+    return convnet(blocks, [800, 500], False, math.sqrt(6), shape, outputs)

@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import conv2d
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.methods.subspace import matrix
+from gradalign_cli.models.convnet import Block, alexnet, columns, convnet, lenet
+
+SMALL = [Block(4, 3, 1, (2, 2, 0)), Block(6, 2, 0, (3, 2, 1))]
+
+
+def some(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def loaded(network, params):
+    """A network of PyTorch's layers with the weights of a flat vector: matrices, then norms."""
+    matrices = [m.weight for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    norms = [m for m in network.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    tensors = [*matrices, *(t for m in norms for t in (m.weight, m.bias))]
+    for part, tensor in zip(params.split([t.numel() for t in tensors]), tensors, strict=True):
+        tensor.data = part.view_as(tensor)
+    return network
+
+
+def norm(kind, width):
+    return kind(width, track_running_stats=False)
+
+
+def test_alexnet_is_the_one_of_pytorchs_layers():
+    parts = []
+    for into, out, kernel in ((3, 64, 4), (64, 128, 3), (128, 256, 2)):
+        parts += [nn.Conv2d(into, out, kernel, bias=False), norm(nn.BatchNorm2d, out)]
+        parts += [nn.ReLU(), nn.MaxPool2d(2)]
+    parts.append(nn.Flatten())
+    for into, out in ((1024, 2048), (2048, 2048)):
+        parts += [nn.Linear(into, out, bias=False), norm(nn.BatchNorm1d, out), nn.ReLU()]
+    parts.append(nn.Linear(2048, 10, bias=False))
+    model, x = alexnet((3, 32, 32), 10), some(3, 3, 32, 32)
+    params = model.init(torch.Generator().manual_seed(0)).double()
+    for training in (True, False):
+        found = model.apply(params, params[:0], x, training).logits
+        torch.testing.assert_close(found, loaded(nn.Sequential(*parts), params)(x))
+
+
+def test_lenet_is_the_one_of_pytorchs_layers():
+    parts = []
+    for into, out in ((3, 20), (20, 50)):
+        parts += [nn.Conv2d(into, out, 5, padding=2, bias=False), nn.ReLU()]
+        parts += [nn.LocalResponseNorm(4, 0.001 / 9, 0.75, 1), nn.MaxPool2d(3, 2, 1)]
+    parts += [nn.Flatten(), nn.Linear(3200, 800, bias=False), nn.ReLU()]
+    parts += [nn.Linear(800, 500, bias=False), nn.ReLU(), nn.Linear(500, 5, bias=False)]
+    model, x = lenet((3, 32, 32), 5), some(3, 3, 32, 32)
+    params = model.init(torch.Generator().manual_seed(0)).double()
+    found = model.apply(params, params[:0], x, True).logits
+    torch.testing.assert_close(found, loaded(nn.Sequential(*parts), params)(x))
+
+
+def test_weights_start_uniform_within_the_bound_and_norms_as_the_identity():
+    for normed, gain in ((True, 1.0), (False, math.sqrt(6))):
+        model = convnet(SMALL, [7], normed, gain, (2, 9, 9), 3)
+        params = model.init(torch.Generator().manual_seed(0))
+        parts = params.split([layer.size for layer in model.layers])
+        for part, layer in zip(parts, model.layers, strict=True):
+            if layer.rows:
+                bound = gain / math.sqrt(layer.size // layer.rows)
+                assert 0.8 * bound < part.abs().max() <= bound
+        if normed:
+            ones, zeros = parts[-6::2], parts[-5::2]
+            assert all((part == 1).all() for part in ones)
+            assert all((part == 0).all() for part in zeros)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 2])
+def test_a_convolution_is_its_kernels_times_its_columns(padding):
+    block, x, kernel = Block(4, 3, padding, (1, 1, 0)), some(2, 3, 6, 5), some(4, 3, 3, 3)
+    out = conv2d(x, kernel, padding=padding)
+    found = columns(x, block) @ kernel.flatten(1).T
+    torch.testing.assert_close(found, out.permute(0, 2, 3, 1).flatten(0, 2))
+
+
+@pytest.mark.parametrize("normed", [True, False])
+def test_the_gradient_of_a_layer_lies_in_the_span_of_its_inputs(normed):
+    """What GPM rests on, for kernels as for matrices: sum of outer products with the inputs."""
+    model = convnet(SMALL, [7], normed, 1.0, (2, 9, 9), 3)
+    params = model.init(torch.Generator().manual_seed(0)).double()
+    x = some(2, 2, 9, 9)
+    inputs = model.inputs(params, params[:0], x)
+    leaf = params.clone().requires_grad_()
+    (g,) = torch.autograd.grad(model.apply(leaf, leaf[:0], x, True).logits.square().sum(), leaf)
+    matrices = [layer for layer in model.layers if layer.rows]
+    parts = g.split([layer.size for layer in model.layers])
+    assert len(inputs) == len(matrices)
+    for part, layer, X in zip(parts, matrices, inputs, strict=False):
+        G = matrix(part, layer)
+        assert X.shape[1] == G.shape[1]
+        span = torch.linalg.pinv(X) @ X
+        torch.testing.assert_close(G @ span, G)
+
+
+def test_an_image_that_would_vanish_is_refused():
+    with pytest.raises(UserError, match="`model` must be an MLP for images this small"):
+        alexnet((1, 8, 8), 10)
