@@ -7,12 +7,14 @@ import pytest
 import torch
 
 from gradalign_cli.engines.vmap import vmap
+from gradalign_cli.trees import index
 from tests.methods.catalogue import BUFFERS, METHODS, factory, method, numbers
 from tests.runs import compare, make_parts, make_replicas, same, train
 
 # what an argument needs to have an effect
 NEEDS = {
     ("ewc", "decay"): {"online": True, "strength": 1.0},
+    ("gdumb", "least_step"): {"step": 1.0},
     ("gem", "eps"): {"margin": 0.0},
     ("mir", "step"): {"chosen": 2},
     ("gpm", "increase"): {"thresholds": [0.2]},
@@ -46,7 +48,17 @@ def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tin
     for r, own in enumerate(methods):
         alone = train(parts._replace(method=own), make_replicas(parts, lrs=(0.2,), methods=[own]))
         compare(alone.learners.params[0], batched.learners.params[r], 1e-4)
-    assert not torch.allclose(batched.learners.params[0], batched.learners.params[1], atol=1e-5)
+    answering = [
+        own.tested(state, params, 0, parts.model.layers)
+        for own, params, state in zip(methods, *unstacked(batched.learners), strict=True)
+    ]
+    assert not torch.allclose(*answering, atol=1e-5)
+
+
+def unstacked(learners):
+    """The parameters and method states of the replicas."""
+    count = range(len(learners.params))
+    return [learners.params[r] for r in count], [index(learners.method, r) for r in count]
 
 
 def test_replicas_may_differ_in_the_step_size(tiny):

@@ -8,6 +8,7 @@ from gradalign_cli.buffers.balanced_reservoir import balanced_reservoir
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.gdumb import gdumb
 from gradalign_cli.runner import new_learner
+from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.test_learner import learner_after
 
@@ -40,7 +41,7 @@ def test_the_step_falls_as_half_a_cosine(tiny):
     """With a gradient that is the same everywhere, the way is the sum of the steps."""
     method = gdumb(4, 2, 0.3, 0.1)
     params = torch.zeros(3)
-    state = method.init(type("Setting", (), {"params": params}))
+    state = method.init(setting(params, 2))
 
     class Probe:
         held, task = torch.arange(4), 0
@@ -62,5 +63,5 @@ def test_it_learns_all_tasks_that_are_in_memory(tiny):
 
 
 def test_wrong_values_are_refused():
-    with pytest.raises(UserError, match=r"`method.least_lr` must be in \[0, method.lr\]"):
+    with pytest.raises(UserError, match=r"`method.least_step` must be in \[0, method.step\]"):
         gdumb(1, 1, 0.1, 0.2)
