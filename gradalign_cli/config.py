@@ -25,7 +25,7 @@ from gradalign_cli.metrics import CONVENTIONS
 from gradalign_cli.runner import Plan, Replica, default, put, reference_passes
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
-FEW_EXAMPLES, LONG_RUN = 64, 5000  # examples a step; steps of all replicas
+FEW_EXAMPLES, LONG_RUN, LONG_TASK = 64, 5000, 2000  # examples a step; steps of all replicas; steps
 CORES = torch.get_num_threads()  # before any run of this process changed it
 SMALL_STEP = 5e7  # floating-point operations
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -202,22 +202,29 @@ def pays_on_cpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[str, 
     A thread that takes a whole replica divides the work better than threads that meet in every
     operation. Where operations are too small for that, batching replicas saves dispatch, if a step
     sees few examples, and costs a second of start-up; gradients of each earlier task are batched
-    already.
+    already. A recording costs some tenths of a second a task.
     """
+    steps = steps_a_task(replicas[0], plan)
+    alone = "graph" if steps >= LONG_TASK and not made.model.convolutional else "eager"
     if len(replicas) == 1:
-        return "eager", "one replica"
+        return alone, f"one replica, {steps} steps a task"
     if made.model.convolutional:
         return "eager", "the convolutions of one replica keep all threads busy"
     if torch.get_num_threads() > 1 and not small(made, plan):
         return "streams", f"{len(replicas)} replicas, a thread for each at a time"
     examples = examples_a_step(made, plan)
-    steps = sum(len(rows) for rows in replicas[0].stream.train) * plan.passes // plan.batch
+    whole = steps * made.benchmark.tasks
     enough = 5 if examples <= FEW_EXAMPLES else 10
     if made.method.references == "per_task":
-        return "eager", "the gradients of all tasks are batched already"
-    if len(replicas) < enough or steps * len(replicas) < LONG_RUN:
-        return "eager", f"{len(replicas)} replicas of {steps} steps on a CPU"
+        return alone, "the gradients of all tasks are batched already"
+    if len(replicas) < enough or whole * len(replicas) < LONG_RUN:
+        return alone, f"{len(replicas)} replicas of {whole} steps on a CPU"
     return "vmap", f"{len(replicas)} replicas of an MLP, {examples} examples a step"
+
+
+def steps_a_task(replica: Replica, plan: Plan) -> int:
+    """Steps in the longest task."""
+    return max(-(-len(rows) // plan.batch) for rows in replica.stream.train) * plan.passes
 
 
 def examples_a_step(made: Parts, plan: Plan) -> int:

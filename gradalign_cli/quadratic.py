@@ -1,5 +1,6 @@
 """A small convex quadratic program with lower bounds, solved without branches on tensors."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,31 +24,11 @@ def lower_bounded_qp(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> Solution
     cannot cycle (Murty 1974). The residual is the largest of the violations of v >= low, of a
     non-negative multiplier, and of complementary slackness, after at most `pivots` exchanges.
     """
-    return Solution(*_Pivoting.apply(P, q, low, pivots))
+    return Solution(*operation(P, q, low, pivots))
 
 
-class _Pivoting(torch.autograd.Function):
-    """One opaque operation, so that under vmap too the pivots can end when all are solved."""
-
-    @staticmethod
-    def forward(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
-        return _pivoting(P, q, low, pivots)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
-        ctx.mark_non_differentiable(*output)
-
-    @staticmethod
-    def vmap(info: Any, in_dims: Any, *arguments: Any) -> tuple[Any, Any]:
-        *tensors, pivots = arguments
-        batched = [
-            tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-            for tensor, dim in zip(tensors, in_dims, strict=False)
-        ]
-        return _Pivoting.apply(*batched, pivots), (0, 0)
-
-
-def _pivoting(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
+def pivoting(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
+    """The minimiser and its residual; see `lower_bounded_qp`."""
     size = q.shape[-1]
     eye = torch.eye(size, dtype=P.dtype, device=P.device)
     places = torch.arange(size, device=P.device)
@@ -86,3 +67,20 @@ def _pivoting(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, T
     multiplier = times(v) + q
     gap = torch.minimum(v - low, multiplier / scale)
     return v, torch.maximum((low - v).amax(-1), gap.abs().amax(-1))
+
+
+# one operation, so that under vmap and in a recorded step too the pivots end once all are solved
+operation = torch.library.custom_op("gradalign::pivoting", mutates_args=())(pivoting)
+
+
+@operation.register_vmap
+def batched(
+    info: Any, in_dims: Sequence[int | None], *arguments: Any
+) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
+    """All programs of a batch at once."""
+    *tensors, pivots = arguments
+    moved = [
+        tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+        for tensor, dim in zip(tensors, in_dims, strict=False)
+    ]
+    return operation(*moved, pivots), (0, 0)

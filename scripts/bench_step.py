@@ -38,6 +38,7 @@ from gradalign_cli.buffers.ring import ring
 from gradalign_cli.buffers.ring_per_class import ring_per_class
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import Draw
+from gradalign_cli.engines import recorded
 from gradalign_cli.engines.captured import Capture, cuda_graph
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import CPU, Engine
@@ -179,7 +180,8 @@ def product(work: Work, engine: Engine, count: int) -> Round:
     learners = stack(
         [filled(parts, new_learner(parts, r, device), r.stream.train, past) for r in replicas]
     )
-    cycle = [make_step(parts, past, engine.gradient, s == 0) for s in range(10)]
+    measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
+    cycle = [measured] + [plain] * 9
     width = len(parts.buffer.slots.unique())
 
     def round_() -> None:
@@ -347,7 +349,7 @@ def contestants(
         rounds["bare loop, captured"] = bare(work, device, cuda_graph)
     if peers.INSTALLED and device == CPU and not work.parts.model.convolutional:
         rounds["Avalanche"] = peer(work)
-    single = [eager(device)] + ([graph(device)] if device.type == "cuda" else [])
+    single = [eager(device), graph(device)]
     several = [streams(device)]
     if not work.parts.model.convolutional:
         several = [eager(device), streams(device), vmap(device)]
@@ -371,6 +373,7 @@ def main() -> None:
     chosen = parser.parse_args()
     device, threads = chosen.device, torch.get_num_threads()
     keep_freed_memory()
+    recorded.WORTH = 1  # recordings are made in the warm-up
     torch.manual_seed(0)
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
     table = Table(title=f"steps per second, {hardware}, {platform.machine()}")

@@ -40,6 +40,11 @@ def batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
     return torch.func.vmap(step)(learners, draws, views)
 
 
+def as_it_is(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """A step that takes all replicas of itself."""
+    return step(learners, draws, views)
+
+
 def in_turn(carry: Carry) -> Run:
     """Carry learners through the steps of a chunk, one after the other."""
 

@@ -13,6 +13,7 @@ from gradalign_cli.engines.captured import captured
 from gradalign_cli.engines.carry import side_by_side
 from gradalign_cli.engines.eager import apart, gathered, through
 from gradalign_cli.engines.engine import CPU, Engine, one_by_one
+from gradalign_cli.engines.recorded import by_recordings
 from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import index
 from gradalign_cli.vectors import autograd_gradient
@@ -41,4 +42,4 @@ def streams(device: torch.device = CPU) -> Engine:
         jobs = [pool.submit(function, *(index(tree, r) for tree in trees)) for r in replicas]
         return torch.stack([job.result() for job in jobs])
 
-    return Engine("streams", device, autograd_gradient, run, each)
+    return Engine("streams", device, autograd_gradient, by_recordings(run), each)

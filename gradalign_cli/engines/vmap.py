@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import batched, in_turn
+from gradalign_cli.engines.carry import as_it_is, batched, in_turn
 from gradalign_cli.engines.engine import CPU, Engine, one_by_one
+from gradalign_cli.engines.recorded import by_recordings
 from gradalign_cli.vectors import functional_gradient
 
 
@@ -19,7 +20,9 @@ def all_together(function: Callable[..., Tensor], *trees: Any) -> Tensor:
 
 
 def vmap(device: torch.device = CPU) -> Engine:
-    """The engine that trades many small operations for a few large ones; captured on a GPU."""
+    """The engine that trades many small operations for a few large ones; captured on a GPU,
+    recorded on a CPU."""
     if device.type == "cuda":
         return Engine("vmap", device, functional_gradient, captured(batched), all_together)
-    return Engine("vmap", device, functional_gradient, in_turn(batched), one_by_one)
+    run = by_recordings(in_turn(as_it_is), torch.func.vmap)
+    return Engine("vmap", device, functional_gradient, run, one_by_one)

@@ -7,9 +7,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from gradalign_cli.engines.captured import captured
 from gradalign_cli.engines.carry import batched, one_after_other
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.errors import UserError
+from gradalign_cli.quadratic import pivoting
 from gradalign_cli.runner import Plan
 from tests.methods.catalogue import BUFFERS, METHODS, factory, method
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
@@ -48,6 +47,16 @@ def test_no_step_looks_at_a_tensor(name, tiny, monkeypatch):
         assert torch.isfinite(last[3].params).all()
 
 
+def test_the_pivots_of_quadratic_programs_look_at_no_tensor(monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    source = torch.Generator().manual_seed(0)
+    G = torch.randn(5, 8, dtype=torch.float64, generator=source)
+    with Unseen():
+        v, residual = pivoting(G @ G.T, G.sum(1), G.new_zeros(5), 30)
+    assert residual < 1e-9
+    assert (v > 0).any()
+
+
 @pytest.mark.parametrize("name", BUFFERS)
 def test_no_buffer_looks_at_a_tensor(name, tiny):
     parts = make_parts(tiny, method("er"), samples=20, buffer=factory("buffer", name))
@@ -71,11 +80,6 @@ def test_a_replayed_recording_is_a_loop(name, carry, loop, tiny, monkeypatch):
     plan = Plan(2, 5, 3, 2)  # two passes, a last batch of its own size, tests after the first steps
     engine = loop._replace(run=captured(carry, replayed))
     same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
-
-
-def test_a_cpu_has_no_graphs():
-    with pytest.raises(UserError, match="`engine` must be eager, vmap or streams"):
-        graph(torch.device("cpu"))
 
 
 @needs_gpu
