@@ -45,7 +45,7 @@ def build(group: str, chosen: DictConfig, **given: Any) -> Any:
     entries = OmegaConf.to_container(chosen, resolve=True)
     assert isinstance(entries, dict)
     arguments = {str(name): value for name, value in entries.items()} | given
-    for label in ("_target_", "name"):
+    for label in ("_target_", "name", "defaults"):  # the last is Hydra's, in a yaml read as it lies
         arguments.pop(label, None)
     declared = declared_types(function)
     for name in arguments.keys() - declared.keys():

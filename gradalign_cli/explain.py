@@ -61,8 +61,10 @@ def show(conf: Path, name: str, picture: str | None) -> None:
     )
     rule = str(inspect.getdoc(function))
     console.print(f"\n{rule}", highlight=False, markup=False, soft_wrap=True)
-    settings = {str(k): v for k, v in chosen.items() if k not in ("name", "_target_")}
+    settings = {str(k): v for k, v in chosen.items() if k not in ("name", "_target_", "defaults")}
     console.print("\nsettings: " + (", ".join(f"{k}={v}" for k, v in settings.items()) or "none"))
+    for brought in chosen.get("defaults", []):
+        console.print(f"buffer unless another is chosen: {', '.join(brought.values())}")
     row = facts(conf).get(name)
     if row:  # a method of the user's own may not be in the table
         console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")

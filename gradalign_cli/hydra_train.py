@@ -39,7 +39,7 @@ def opened(arguments: list[str]) -> list[str]:
     # which hyper-parameters may vary depends on the method, so the config cannot list them all
     arguments = ["++" + a if a.startswith("replicas.") else a for a in arguments]
     # an objective is chosen among the methods
-    return ["+method@" + a if a.startswith("objective=") else a for a in arguments]
+    return ["method@" + a if a.startswith("objective=") else a for a in arguments]
 
 
 def main(arguments: list[str]) -> int:

@@ -12,6 +12,7 @@ from gradalign_cli.cli import CONF
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
 from gradalign_cli.runner import run
+from tests.methods.catalogue import METHODS
 from tests.methods.claims import CLAIMS
 from tests.methods.given import setting
 from tests.runs import Silent
@@ -63,7 +64,7 @@ def test_there_are_as_many_files_as_we_think():
         "benchmark": 7,
         "buffer": 8,
         "experiment": 15,
-        "method": 43,
+        "method": 44,
         "model": 5,
         "optimizer": 1,
     }
@@ -128,11 +129,43 @@ def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override
 
 
 def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
-    config = composed("method=gem", "+method@objective=der", "++replicas.alpha=[0.1,0.9]")
+    config = composed("method=gem", "method@objective=der", "++replicas.alpha=[0.1,0.9]")
     _, replicas, _, _ = prepared(config)
     states = [replica.method.init(setting(torch.zeros(3), 2)) for replica in replicas]
     assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
     assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
+
+
+BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
+    ["agem_r", "c_maml", "der", "derpp", "er", "er_ace", "la_maml", "mer", "mir", "vr_mcl"],
+    "reservoir",
+)
+
+
+def buffer_of(*overrides):
+    """The buffer of a command line, by name."""
+    return composed(*overrides).buffer["_target_"].rpartition(".")[2]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_brings_the_buffer_of_its_paper_and_an_override_wins(name):
+    assert buffer_of(f"method={name}") == BROUGHT.get(name, "ring")
+    assert buffer_of(f"method={name}", "buffer=herding") == "herding"
+    assert buffer_of("buffer=ring", f"method={name}") == "ring"
+    assert buffer_of("+experiment=agem_permuted_mnist", f"method={name}") == "ring_per_class"
+    assert buffer_of(f"method={name}", "+experiment=agem_permuted_mnist") == "ring_per_class"
+    assert buffer_of("+experiment=agem_permuted_mnist", f"method={name}", "buffer=ring") == "ring"
+    # an experiment that names no buffer leaves it to the method
+    assert buffer_of("+experiment=rotated_mnist", f"method={name}") == BROUGHT.get(name, "ring")
+
+
+def test_an_objective_brings_its_buffer_where_the_method_has_none():
+    assert buffer_of("method=agem", "method@objective=der") == "reservoir"
+    assert buffer_of("method=agem", "method@objective=ewc") == "ring"
+    assert buffer_of("method=gdumb", "method@objective=der") == "balanced_reservoir"
+    assert buffer_of("method=agem", "method@objective=der", "buffer=uniform") == "uniform"
+    given = ("+experiment=agem_permuted_mnist", "method@objective=der")
+    assert buffer_of(*given) == buffer_of(*reversed(given)) == "ring_per_class"
 
 
 def test_replicas_are_every_combination_of_the_listed_values():

@@ -28,6 +28,13 @@ def test_every_method_is_explained(name, capsys):
     assert "backward passes" in shown
 
 
+def test_a_buffer_that_a_method_brings_is_named(capsys):
+    assert main(["explain", "der"]) == 0
+    assert "buffer unless another is chosen: reservoir" in capsys.readouterr().out
+    assert main(["explain", "gem"]) == 0
+    assert "buffer" not in capsys.readouterr().out
+
+
 def test_the_picture_shows_gradient_reference_and_direction_at_seven_angles(tmp_path, capsys):
     assert main(["explain", "mega2", "--picture", str(tmp_path / "mega2.svg")]) == 0
     drawn = ElementTree.parse(tmp_path / "mega2.svg")

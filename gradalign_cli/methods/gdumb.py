@@ -25,8 +25,8 @@ def gdumb(passes: int, batch: int, step: float, least_step: float) -> Method:
     `passes` with batches of `batch` and a step size that falls from step to least_step as
     half a cosine; tests are its answers. A balance to compare others with: it needs no stream.
 
-    The paper's sampler is greedy and balanced: `buffer=balanced_reservoir`. Its augmentation by
-    cutmix is left out.
+    The paper's sampler is greedy and balanced, and the yaml brings a balanced reservoir. Its
+    augmentation by cutmix is left out.
     """
     require(passes > 0, "method.passes", "positive", passes)
     require(batch > 0, "method.batch", "positive", batch)

@@ -36,9 +36,9 @@ def experiment(
 ) -> str:
     """An experiment file: the config that was tuned, its numbers, and the tasks not used for it."""
     defaults = [
-        {f"override /{group}" if "@" not in group else f"/{group}": name}
+        {f"override /{group}": name}
         for group, name in groups.items()
-        if group.partition("@")[0] in config and not group.startswith("hydra")
+        if group.rpartition("@")[2] in config and not group.startswith("hydra")
     ]
     kept = {name: value for name, value in config.items() if name not in ("replicas", "data_dir")}
     kept["benchmark"] = kept["benchmark"] | {"first_tasks": None, "skip_tasks": TASKS}

@@ -38,6 +38,7 @@ def orthogonal(method, gradients, state, direction):
 CLAIMS = {
     "adam_nscl": (),
     "agem": (harmless, no_longer, orthogonal),
+    "agem_r": (harmless, no_longer, orthogonal),
     "agem_layerwise": (harmless, no_longer, orthogonal),
     "aligned_mtl": (),
     "c_flat": (untouched,),
