@@ -18,7 +18,7 @@ from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.learner import Parts, reading_sizes
+from gradalign_cli.learner import Parts, look_size, reading_sizes
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
 from gradalign_cli.metrics import CONVENTIONS
@@ -232,7 +232,8 @@ def examples_a_step(made: Parts, plan: Plan) -> int:
     past = made.benchmark.tasks - 1
     reference, replay = reading_sizes(made, past)
     passes = reference_passes(made.method, past)
-    return plan.batch + passes * reference + made.method.replays * replay
+    looks = plan.batch + look_size(made, past) if made.buffer.looks else 0
+    return plan.batch + passes * reference + made.method.replays * replay + looks
 
 
 def threads(asked: int | None, made: Parts, plan: Plan) -> int:

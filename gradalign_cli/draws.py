@@ -11,27 +11,31 @@ from gradalign_cli.benchmarks.benchmark import Stream
 
 
 class Widths(NamedTuple):
-    """How many uniform numbers a step needs: for the reference, the replays and the method."""
+    """How many uniform numbers a step needs: for the reference, the replays, the method, the
+    buffer's look at the memory, and for each example that is offered to it."""
 
     reference: int
     replay: tuple[int, int]
     align: int
+    look: int = 0
+    insert: int = 1
 
 
 class Draw(NamedTuple):
     """What is random or scheduled about one step.
 
-    rows, task: [batch] the examples to train on and the task of each;  insert: [batch],
-    reference: [slots], replay: [replays, slots] and align: [n] uniform numbers for the buffer, the
-    readings of the memory and the method;  lr: [] the step size.
+    rows, task: [batch] the examples to train on and the task of each;  reference: [slots],
+    replay: [replays, slots], align: [n], look: [slots] and insert: [batch, U] uniform numbers for
+    the readings of the memory, the method and the buffer;  lr: [] the step size.
     """
 
     rows: Tensor
     task: Tensor
-    insert: Tensor
     reference: Tensor
     replay: Tensor
     align: Tensor
+    look: Tensor
+    insert: Tensor
     lr: Tensor
 
 
@@ -91,10 +95,7 @@ def chunks(
     The first `first` steps come one by one, so that the runner can look at the network between
     them. A last batch that is not full comes as a chunk of its own.
     """
-    sources = [
-        [generator(seed, purpose, task) for purpose in ("insert", *Widths._fields)]
-        for seed in seeds
-    ]
+    sources = [[generator(seed, purpose, task) for purpose in Widths._fields] for seed in seeds]
     lr = torch.tensor(lrs)
     done = 0
     for parts in zip(*orders, strict=True):
@@ -106,16 +107,15 @@ def chunks(
             steps = 1 if done < first or left < batch else min(size - done % size, left // batch)
             width = min(batch, left)
             stop = start + steps * width
+            shapes = [(widths.reference,), widths.replay, (widths.align,), (widths.look,)]
             uniforms = [
                 torch.stack([torch.rand(steps, *shape, generator=g[k]) for g in sources], 1)
-                for k, shape in enumerate(
-                    [(width,), (widths.reference,), widths.replay, (widths.align,)]
-                )
+                for k, shape in enumerate([*shapes, (width, widths.insert)])
             ]
             cut = [
                 t[:, start:stop].view(len(seeds), steps, width).transpose(0, 1)
                 for t in (rows, owner)
             ]
-            insert, read, again, align = uniforms
-            yield Draw(cut[0], cut[1], insert, read, again, align, lr.expand(steps, -1))
+            reference, replay, align, look, insert = uniforms
+            yield Draw(cut[0], cut[1], reference, replay, align, look, insert, lr.expand(steps, -1))
             start, done = stop, done + steps

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, show
-from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, read
+from gradalign_cli.benchmarks.benchmark import Absent, Benchmark, Examples, View, show
+from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Seen, read
+from gradalign_cli.buffers.of_each import gradients_of_each, losses_of_each
 from gradalign_cli.draws import Draw, Widths
-from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy
+from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy, joined
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.trees import index, stack, take
@@ -82,6 +83,11 @@ def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
     return min(per_reference, limit) if past else 0, min(replay, limit)
 
 
+def look_size(parts: Parts, past: int) -> int:
+    """How many stored examples the buffer looks at in a step while `past` tasks are over."""
+    return min(parts.buffer.looks, len(parts.buffer.slots[: past + 1].unique()))
+
+
 def uniforms(parts: Parts, past: int) -> Widths:
     """The random numbers that a step needs while `past` tasks are over."""
     reference, replay = reading_sizes(parts, past)
@@ -92,6 +98,8 @@ def uniforms(parts: Parts, past: int) -> Widths:
         (parts.benchmark.tasks + 1) ** 2
         if parts.method.random or parts.method.references == "one_task"
         else 0,
+        slots if parts.buffer.looks else 0,
+        parts.buffer.uniforms,
     )
 
 
@@ -108,6 +116,8 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     held = buffer.slots[:past] if per_task else buffer.slots[:past].unique()[None]
     owner = torch.arange(past, device=buffer.slots.device)[:, None]
     anywhere = buffer.slots[: past + 1].unique()[None]
+    measures = {"losses": losses_of_each, "gradients": gradients_of_each}
+    looks = look_size(parts, past)
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         output = network(params, statistics, examples)
@@ -147,6 +157,19 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         slot, *reading = index(read(memory, anywhere, allowed, replay_size, uniform), 0)
         return show(benchmark, view, *reading)._replace(stored=take(memory.stored, slot))
 
+    def told(after: Learner, batch: Examples, draw: Draw, view: View) -> Seen | Absent:
+        """What the buffer wants to know of the network that the step leaves."""
+        if buffer.wants == "nothing":
+            return ()
+        memory, count = after.memory, len(draw.rows)
+        allowed = take(memory.row, anywhere) >= 0
+        slot, *reading = index(read(memory, anywhere, allowed, looks, draw.look), 0)
+        batch = batch._replace(weight=torch.ones_like(draw.insert[:, 0]))
+        both = joined(batch, show(benchmark, view, *reading))
+        still = make_network(model, training=False)  # an example's answer is its own
+        found = measures[buffer.wants](still, after.params, after.statistics, both)
+        return Seen(found[:count], found[count:], slot, reading[-1])
+
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         params, statistics, state = learner.params, learner.statistics, learner.method
         if refers:
@@ -154,7 +177,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         else:
             refs, ref_losses, seen = params.new_zeros(0, len(params)), params[:0], params[:0] > 0
         # an objective that replays puts batch and memory together, where weights differ
-        weight = torch.ones_like(draw.insert) if method.replays else ()
+        weight = torch.ones_like(draw.insert[:, 0]) if method.replays else ()
         batch = show(benchmark, view, draw.rows, draw.task, weight)
         memories = tuple(
             replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
@@ -178,9 +201,10 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         position = take(view.position, take(benchmark.y, draw.rows))
         kept = output.logits[: len(position)]
         stored = kept if method.stores else kept[:, :0]
-        arrivals = Arrivals(draw.rows, draw.task, position, draw.insert, stored)
-        memory = buffer.insert(learner.memory, arrivals)
-        after = Learner(moved, output.statistics, optimizer_state, state, memory)
+        after = Learner(moved, output.statistics, optimizer_state, state, learner.memory)
+        known = told(after, batch, draw, view)
+        arrivals = Arrivals(draw.rows, draw.task, position, draw.insert, stored, known)
+        after = after._replace(memory=buffer.insert(learner.memory, arrivals))
         return after, trace(value, g, refs, ref_losses, seen, direction, (params, moved))
 
     def trace(

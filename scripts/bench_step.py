@@ -190,10 +190,11 @@ def product(work: Work, engine: Engine, count: int) -> Round:
         draws = Draw(
             rows,
             torch.full_like(rows, past),
-            torch.rand(rows.shape),
             torch.rand(work.steps, count, width),
             torch.rand(work.steps, count, parts.method.replays, width),
             torch.rand(work.steps, count, 0),
+            torch.rand(work.steps, count, 0),
+            torch.rand(*rows.shape, 1),
             torch.full((work.steps, count), LR),
         )
         with default(device):

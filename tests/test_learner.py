@@ -5,10 +5,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.buffers.buffer import Memory, read
+from gradalign_cli.buffers.gss_greedy import gss_greedy
+from gradalign_cli.buffers.loss_aware import loss_aware
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.learner import make_step
+from gradalign_cli.learner import make_step, uniforms
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
@@ -114,7 +116,7 @@ def test_experience_replay_is_the_mean_over_new_and_remembered_examples(tiny):
 
 def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
     rows = torch.arange(100, 110)
-    memory = Memory(rows, *torch.zeros(2, 10).long(), torch.zeros(10, 0), torch.zeros(0))
+    memory = Memory(rows, *torch.zeros(2, 10).long(), torch.zeros(10, 0), *torch.zeros(2, 0))
     allowed = torch.arange(10)[None] < 8
     uniform = torch.rand(4000, 10, generator=torch.Generator().manual_seed(0))
     slots = torch.arange(10)[None]
@@ -128,8 +130,76 @@ def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
 
 def test_where_less_is_held_than_asked_for_the_rest_has_no_weight():
     row = torch.tensor([7, -1, 9, -1])
-    memory = Memory(row, *torch.zeros(2, 4).long(), torch.zeros(4, 0), torch.zeros(0))
+    memory = Memory(row, *torch.zeros(2, 4).long(), torch.zeros(4, 0), *torch.zeros(2, 0))
     found = read(memory, torch.arange(4)[None], (row >= 0)[None], 3, torch.rand(4))
     assert found.weight.sum() == 2
     assert set(found.row[found.weight == 1].tolist()) == {7, 9}
     assert found.row[found.weight == 0].tolist() == [found.row[0, 0]]
+
+
+def watched(make, number):
+    """A buffer whose arrivals are written down, beside the memory they came to."""
+    offered = []
+
+    def factory(*size):
+        buffer = make(*size, number)
+
+        def insert(memory, arrivals):
+            offered.append((memory, arrivals))
+            return buffer.insert(memory, arrivals)
+
+        return buffer._replace(insert=insert)
+
+    return factory, offered
+
+
+@pytest.mark.parametrize("method", [finetune(), er()], ids=["finetune", "er"])
+@pytest.mark.parametrize("make", [gss_greedy, loss_aware])
+def test_a_buffer_sees_arrivals_and_stored_examples_as_the_step_leaves_the_network(
+    make, method, tiny
+):
+    factory, offered = watched(make, 7)
+    parts = make_parts(tiny, method, buffer=factory)
+    replica = make_replicas(parts)[0]
+    learner, rooms = new_learner(parts, replica), set()
+    for task in range(2):
+        steps = steps_of_task(parts, replica, learner, task)
+        for _, draw, view, learner, _ in steps:
+            memory, (*_, seen) = offered[-1]
+            there = seen.weight > 0
+            slots = seen.slot[there]
+            rooms.add(int(there.sum()))
+            assert (memory.row[slots] >= 0).all()  # an empty slot is never read
+            assert len(slots.unique()) == min(7, int((memory.row >= 0).sum()))
+            row = torch.cat([draw.rows, memory.row[slots]])
+            tasks = torch.cat([draw.task, memory.task[slots]])
+            gradients, losses = one_by_one(parts, view, learner.params, row, tasks)
+            expected = gradients if make is gss_greedy else losses
+            found = torch.cat([seen.arrivals, seen.stored[there]])
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+            assert not seen.stored[~there].any()
+    assert rooms == {0, 5, 7}
+
+
+def one_by_one(parts, view, params, rows, tasks):
+    """The gradient [n, P] and loss [n] of each example, by plain autograd."""
+    gradients, losses = [], []
+    for row, task in zip(rows.split(1), tasks.split(1), strict=True):
+        leaf = params.clone().requires_grad_()
+        x = (parts.benchmark.x[row] / 255).view(-1, *parts.benchmark.shape)
+        logits = parts.model.apply(leaf, leaf[:0], x, True).logits
+        seen = logits.masked_fill(~view.visible[task], -torch.inf)
+        loss = cross_entropy(seen, parts.benchmark.y[row])
+        gradients.append(torch.autograd.grad(loss, leaf)[0])
+        losses.append(loss.detach())
+    return torch.stack(gradients), torch.stack(losses)
+
+
+def test_where_no_buffer_asks_nothing_is_shown_and_nothing_more_is_drawn(tiny):
+    factory, offered = watched(lambda *size: reservoir(*size[:-1]), None)
+    parts = make_parts(tiny, finetune(), buffer=factory)
+    learner_after(parts, make_replicas(parts)[0], 1)
+    assert {arrivals.seen for _, arrivals in offered} == {()}
+    assert (uniforms(parts, 1).look, uniforms(parts, 1).insert) == (0, 1)
+    asking = parts._replace(buffer=gss_greedy(18, "total", 3, 2, 4))
+    assert (uniforms(asking, 1).look, uniforms(asking, 1).insert) == (18, 2)

@@ -12,6 +12,7 @@ from gradalign_cli.buffers.buffer import (
     total_capacity,
     unchanged,
 )
+from gradalign_cli.trees import index
 
 ARRIVED, FULL = 0, 1  # rows of the counters: how many came; 1 once a group has been the largest
 
@@ -42,7 +43,7 @@ def balanced_reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buf
         counts = torch.stack([counts[ARRIVED] + mine, counts[FULL] | largest])
 
         def drawn(number: Tensor) -> Tensor:
-            return (arrival.uniform.double() * number).long()
+            return (arrival.uniform[0].double() * number).long()
 
         own_full = (counts[FULL] * mine).sum() > 0
         arrived, own = (counts[ARRIVED] * mine).sum(), (kept * mine).sum()
@@ -56,17 +57,17 @@ def balanced_reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buf
             ),
         )
         here = (slots.to(slot.device) == slot) & (room | ~own_full | (chance < own))
-        return Memory(
-            torch.where(here, arrival.row, memory.row),
-            torch.where(here, arrival.task, memory.task),
-            torch.where(here, arrival.position, memory.position),
-            torch.where(here[:, None], arrival.stored, memory.stored),
-            counts,
+        return memory._replace(
+            row=torch.where(here, arrival.row, memory.row),
+            task=torch.where(here, arrival.task, memory.task),
+            position=torch.where(here, arrival.position, memory.position),
+            stored=torch.where(here[:, None], arrival.stored, memory.stored),
+            counts=counts,
         )
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         for number in range(len(arrivals.row)):
-            memory = insert_one(memory, Arrivals(*(field[number] for field in arrivals)))
+            memory = insert_one(memory, index(arrivals, number))
         return memory
 
     return Buffer(lambda: empty(total, 2, groups), insert, unchanged, slots.expand(tasks, -1))

@@ -1,11 +1,12 @@
 """What a memory buffer is, and how slots are written and read."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import require
 from gradalign_cli.trees import take
 
@@ -15,7 +16,8 @@ class Memory(NamedTuple):
 
     row, task, position: [capacity] of each slot, row -1 where it is empty;
     stored: [capacity, K] logits kept with each example, K = 0 where the method keeps none;
-    counts: the policy's own counters, such as how many examples of each group have arrived.
+    counts: the policy's own counters, such as how many examples of each group have arrived;
+    score: [capacity] a number the policy keeps with each example, [0] where it keeps none.
     """
 
     row: Tensor
@@ -23,17 +25,32 @@ class Memory(NamedTuple):
     position: Tensor
     stored: Tensor
     counts: Tensor
+    score: Tensor
+
+
+class Seen(NamedTuple):
+    """What a buffer wants to know of the network as the step leaves it: a loss or a gradient of
+    each arrival, [batch] or [batch, P], and of a few stored examples, [n] or [n, P].
+
+    slot, weight: [n] where those are stored, and 1, or 0 for what only fills a place.
+    """
+
+    arrivals: Tensor
+    stored: Tensor
+    slot: Tensor
+    weight: Tensor
 
 
 class Arrivals(NamedTuple):
-    """A batch offered to the buffer: [batch] rows, their tasks, class positions, uniforms, and
-    logits [batch, K] to be kept with them."""
+    """A batch offered to the buffer: [batch] rows, their tasks, class positions, uniforms [batch,
+    U], logits [batch, K] to be kept with them, and what the buffer wants to know, if anything."""
 
     row: Tensor
     task: Tensor
     position: Tensor
     uniform: Tensor
     stored: Tensor
+    seen: Seen | Absent = ()
 
 
 class Selection(NamedTuple):
@@ -51,7 +68,9 @@ class Buffer(NamedTuple):
 
     insert: what happens to the memory in every step;  finish: what happens after a task, given
     (memory, task, selection);  slots: [T, K] the slots that can hold examples of each task;
-    wants_features: whether `finish` needs the network's features of the task's examples.
+    wants_features: whether `finish` needs the network's features of the task's examples;
+    wants: what `insert` needs to know of each arrival and of `looks` stored examples, drawn anew in
+    every step;  uniforms: how many random numbers it needs for each arrival.
     """
 
     init: Callable[[], Memory]
@@ -59,13 +78,16 @@ class Buffer(NamedTuple):
     finish: Callable[[Memory, int, Selection], Memory]
     slots: Tensor
     wants_features: bool = False
+    wants: Literal["nothing", "losses", "gradients"] = "nothing"
+    looks: int = 0
+    uniforms: int = 1
 
 
-def empty(capacity: int, *counters: int) -> Memory:
-    """A memory of empty slots, with counters of the given shape at zero."""
+def empty(capacity: int, *counters: int, scored: bool = False) -> Memory:
+    """A memory of empty slots, with counters of the given shape, and scores if any, at zero."""
     none = torch.full((capacity,), -1)
-    counts = torch.zeros(counters, dtype=torch.long)
-    return Memory(none, none.clone(), none.clone(), torch.zeros(capacity, 0), counts)
+    counts, score = torch.zeros(counters, dtype=torch.long), torch.zeros(capacity * scored)
+    return Memory(none, none.clone(), none.clone(), torch.zeros(capacity, 0), counts, score)
 
 
 def unchanged(memory: Memory, *_: object) -> Memory:
@@ -104,13 +126,32 @@ def write(
         spare = torch.cat([field, field[:1]])  # one slot more, for what is not kept
         return spare.scatter(0, index, value)[:capacity]
 
-    return Memory(
-        put(memory.row, arrivals.row),
-        put(memory.task, arrivals.task),
-        put(memory.position, arrivals.position),
-        put(memory.stored, arrivals.stored) if arrivals.stored.shape[1] else memory.stored,
-        counts,
+    return memory._replace(
+        row=put(memory.row, arrivals.row),
+        task=put(memory.task, arrivals.task),
+        position=put(memory.position, arrivals.position),
+        stored=put(memory.stored, arrivals.stored) if arrivals.stored.shape[1] else memory.stored,
+        counts=counts,
     )
+
+
+def place(memory: Memory, source: Tensor, arrivals: Arrivals) -> Memory:
+    """Put into each slot the arrival that `source` [capacity] names, -1 for none."""
+    new = source >= 0
+    number = source.clamp_min(0)
+    return memory._replace(
+        row=torch.where(new, take(arrivals.row, number), memory.row),
+        task=torch.where(new, take(arrivals.task, number), memory.task),
+        position=torch.where(new, take(arrivals.position, number), memory.position),
+        stored=torch.where(new[:, None], take(arrivals.stored, number), memory.stored),
+    )
+
+
+def draw_slot(weight: Tensor, uniform: Tensor) -> Tensor:
+    """The slot [] that a number [] from [0, 1) draws, each with a chance in proportion to its
+    weight [capacity]; no slot, `capacity`, where all weights are 0."""
+    reach = weight.double().cumsum(0)
+    return (reach <= uniform * reach[-1]).sum()
 
 
 def fill(memory: Memory, slots: Tensor, selection: Selection, chosen: Tensor, task: int) -> Memory:

@@ -19,7 +19,7 @@ def reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         number = memory.counts + torch.arange(len(arrivals.row), device=arrivals.row.device)
-        drawn = (arrivals.uniform.double() * (number + 1)).long()
+        drawn = (arrivals.uniform[:, 0].double() * (number + 1)).long()
         slot = torch.where(number < total, number, drawn)
         # of two for one slot the later one stays, row and task alike
         overwritten = (slot[:, None] == slot).triu(1).any(1)

@@ -94,6 +94,14 @@ def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     return total / weight.sum().clamp_min(1)
 
 
+def cross_entropy_of_each(logits: Tensor, examples: Examples) -> Tensor:
+    """Cross-entropy [n] of logits [n, outputs]; 0 where the weight is 0."""
+    label, weight = examples.label, examples.weight
+    if isinstance(weight, Tensor):
+        label = torch.where(weight > 0, label, IGNORED)
+    return functional.cross_entropy(mask(logits, examples.visible), label, reduction="none")
+
+
 def average(each: Tensor, weight: Tensor | Absent) -> Tensor:
     """The mean [] of a number of each example [n] over the examples of weight 1."""
     if not isinstance(weight, Tensor):

@@ -4,17 +4,16 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from gradalign_cli.benchmarks.benchmark import Examples, mask
+from gradalign_cli.benchmarks.benchmark import Examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    IGNORED,
     Derivative,
     Found,
     Method,
     Setting,
     Trial,
+    cross_entropy_of_each,
     joined,
     keep_gradient,
 )
@@ -27,11 +26,10 @@ class MIRState(NamedTuple):
     step: Tensor
 
 
-def losses(trial: Trial, params: Tensor, examples: Examples, there: Tensor) -> Tensor:
-    """The loss of each example [n]; 0 where none is there [n]."""
+def losses(trial: Trial, params: Tensor, examples: Examples) -> Tensor:
+    """The loss of each example [n]; 0 where none is there."""
     output = trial.network(params, trial.statistics, examples)
-    label = torch.where(there, examples.label, IGNORED)
-    return cross_entropy(mask(output.logits, examples.visible), label, reduction="none")
+    return cross_entropy_of_each(output.logits, examples)
 
 
 def mir(chosen: int, step: float) -> Method:
@@ -54,8 +52,8 @@ def mir(chosen: int, step: float) -> Method:
         here = trial.params.detach()
         g, _ = derivative(trial)
         with torch.no_grad():
-            before = losses(trial, here, memory, there)
-            growth = losses(trial, here - state.step * g, memory, there) - before
+            before = losses(trial, here, memory)
+            growth = losses(trial, here - state.step * g, memory) - before
         ranked = torch.where(there, growth, -torch.inf)
         worst = ranked.topk(min(chosen, len(ranked))).indices
         replayed = tree_map(lambda field: take(field, worst), memory)

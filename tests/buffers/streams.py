@@ -2,7 +2,8 @@
 
 import torch
 
-from gradalign_cli.buffers.buffer import Arrivals, Selection
+from gradalign_cli.buffers.buffer import Arrivals, Seen, Selection, read
+from gradalign_cli.trees import index
 
 NONE = torch.zeros(1000, 0)
 
@@ -13,7 +14,7 @@ def feed(buffer, memory, rows, task, position, seed, batch=10):
     for start in range(0, len(rows), batch):
         part = slice(start, start + batch)
         count = len(rows[part])
-        uniform = torch.rand(count, generator=source)
+        uniform = torch.rand(count, buffer.uniforms, generator=source)
         owner = torch.full((count,), task)
         memory = buffer.insert(
             memory, Arrivals(rows[part], owner, position[part], uniform, NONE[:count])
@@ -35,7 +36,7 @@ def feed_many(buffer, rows, position, runs, batch=10, task=0):
         return memory
 
     return torch.func.vmap(one)(
-        torch.rand(runs, len(rows), generator=torch.Generator().manual_seed(0))
+        torch.rand(runs, len(rows), buffer.uniforms, generator=torch.Generator().manual_seed(0))
     )
 
 
@@ -43,3 +44,51 @@ def ended(rows, position, features=None):
     """A selection of an ended task."""
     nothing = torch.zeros(len(rows), 0)
     return Selection(rows, position, nothing if features is None else features, nothing)
+
+
+def full_memory(buffer, score, position=None):
+    """A full memory of one task with the given scores, in double precision."""
+    score = torch.tensor(score, dtype=torch.float64)
+    nothing = torch.zeros(len(score), dtype=torch.long)
+    position = nothing if position is None else torch.tensor(position)
+    rows = torch.arange(len(score))
+    return buffer.init()._replace(row=rows, task=nothing, position=position, score=score)
+
+
+def offer(buffer, memory, own, stored, runs, position=None):
+    """The memories of many runs [runs, ...] after one batch of rows 100, 101, ... of the first
+    task, of which the buffer sees `own` [batch, ...], beside what it sees of the first slots."""
+    count = len(own)
+    seen = Seen(own, stored, torch.arange(len(stored)), torch.ones(len(stored)))
+    nothing = torch.zeros(count, dtype=torch.long)
+    position = nothing if position is None else torch.tensor(position)
+
+    def one(uniform):
+        rows = torch.arange(100, 100 + count)
+        return buffer.insert(memory, Arrivals(rows, nothing, position, uniform, NONE[:count], seen))
+
+    source = torch.Generator().manual_seed(0)
+    return torch.func.vmap(one)(torch.rand(runs, count, buffer.uniforms, generator=source))
+
+
+def feed_known(buffer, known, position, seed, batch=5):
+    """The memory after a stream of rows 0, 1, ... of which the buffer sees `known` [n, ...]."""
+    source, memory = torch.Generator().manual_seed(seed), buffer.init()
+    slots = torch.arange(len(memory.row))[None]
+    for rows in torch.arange(len(known)).split(batch):
+        keys = torch.rand(len(memory.row), generator=source)
+        reading = read(memory, slots, memory.row[None] >= 0, buffer.looks, keys)
+        slot, row, _, weight = index(reading, 0)
+        uniform = torch.rand(len(rows), buffer.uniforms, generator=source)
+        seen = Seen(known[rows], known[row], slot, weight)
+        nothing = torch.zeros_like(rows)
+        arrivals = Arrivals(rows, nothing, position[rows], uniform, NONE[: len(rows)], seen)
+        memory = buffer.insert(memory, arrivals)
+    return memory
+
+
+def agrees(found, expected, runs):
+    """Assert that shares of many runs are those that are expected, within 4.5 deviations."""
+    expected = torch.as_tensor(expected, dtype=torch.float64)
+    deviation = (expected * (1 - expected) / runs).sqrt()
+    assert ((found - expected).abs() <= 4.5 * deviation + 1e-12).all()

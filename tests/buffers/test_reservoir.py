@@ -28,7 +28,7 @@ def test_the_first_examples_all_fit():
 def test_the_size_of_the_batches_does_not_matter():
     buffer = reservoir(5, "total", tasks=1, classes=1)
     rows, position = torch.arange(40), torch.zeros(40).long()
-    uniform = torch.rand(40, generator=torch.Generator().manual_seed(3))
+    uniform = torch.rand(40, 1, generator=torch.Generator().manual_seed(3))
     found = []
     for batch in (1, 7, 40):
         source = iter(uniform.split(batch))

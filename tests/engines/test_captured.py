@@ -10,7 +10,7 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.quadratic import pivoting
 from gradalign_cli.runner import Plan
-from tests.methods.catalogue import BUFFERS, METHODS, factory, method
+from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
 
 LOOKS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.default")
@@ -59,7 +59,7 @@ def test_the_pivots_of_quadratic_programs_look_at_no_tensor(monkeypatch):
 
 @pytest.mark.parametrize("name", BUFFERS)
 def test_no_buffer_looks_at_a_tensor(name, tiny):
-    parts = make_parts(tiny, method("er"), samples=20, buffer=factory("buffer", name))
+    parts = make_parts(tiny, method("er"), samples=20, buffer=buffer_factory(name))
     (replica,) = make_replicas(parts)
     learner = torch.utils._pytree.tree_map(lambda t: t[0], train(parts, [replica]).learners)
     steps = steps_of_task(parts, replica, learner, 1)

@@ -8,7 +8,7 @@ import torch
 
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.trees import index
-from tests.methods.catalogue import BUFFERS, METHODS, factory, method, numbers
+from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, numbers
 from tests.runs import compare, make_parts, make_replicas, same, train
 
 # what an argument needs to have an effect
@@ -29,7 +29,7 @@ VALUES = {("adam_nscl", "factor"): (2.0, 1e4), ("trgp", "trust"): (0.0, 1.0)}
 @pytest.mark.parametrize("buffer", BUFFERS)
 @pytest.mark.parametrize("name", ["gem", "derpp"])
 def test_no_buffer_disturbs_the_batching(name, buffer, tiny):
-    parts = make_parts(tiny, method(name), samples=20, buffer=factory("buffer", buffer))
+    parts = make_parts(tiny, method(name), samples=20, buffer=buffer_factory(buffer))
     replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.01,))
     same(train(parts, replicas), train(parts, replicas, vmap()))
 

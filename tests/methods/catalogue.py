@@ -1,5 +1,7 @@
 """Every shipped method and buffer, built from its yaml."""
 
+from functools import partial
+
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
@@ -19,6 +21,13 @@ def method(name, **changed):
 def factory(group, name):
     """The function a yaml names."""
     return get_method(OmegaConf.load(CONF / group / f"{name}.yaml")["_target_"])
+
+
+def buffer_factory(name):
+    """The function of a buffer, with the numbers of its yaml beside capacity and per."""
+    chosen = OmegaConf.load(CONF / "buffer" / f"{name}.yaml")
+    left = ("_target_", "capacity", "per")
+    return partial(factory("buffer", name), **{k: v for k, v in chosen.items() if k not in left})
 
 
 def numbers(name):

@@ -1,0 +1,65 @@
+"""GSS-Greedy: examples whose gradients point apart (Aljundi et al. 2019, arXiv 1903.08671,
+alg. 2)."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from gradalign_cli.buffers.buffer import (
+    Arrivals,
+    Buffer,
+    Memory,
+    Seen,
+    draw_slot,
+    empty,
+    place,
+    total_capacity,
+    unchanged,
+)
+from gradalign_cli.errors import require
+
+
+def likeness(seen: Seen) -> Tensor:
+    """1 + the largest cosine [batch] of each arrival's gradient to one of the stored examples; 1
+    where none is stored."""
+    cosines = normalize(seen.arrivals, dim=1) @ normalize(seen.stored, dim=1).T
+    largest = torch.where(seen.weight > 0, cosines, -torch.inf).amax(1)
+    return torch.where((seen.weight > 0).any(), 1 + largest, 1.0).clamp_min(0)
+
+
+def gss_greedy(capacity: int, per: str, tasks: int, classes: int, compared: int) -> Buffer:
+    """While there is room, everything is kept, with its likeness as score. Then an example whose
+    cosines are all negative meets a stored one, drawn by score, and takes its slot with probability
+    C / (C + c), of the stored score C and its own c.
+
+    compared: how many stored examples are drawn to compare the arrivals of a step with; the paper
+    draws them anew for each arrival. Costs a gradient of each arrival and each of these.
+    """
+    total = total_capacity(capacity, per, tasks, classes)
+    require(compared > 0, "buffer.compared", "positive", compared)
+    slots = torch.arange(total)
+
+    def insert(memory: Memory, arrivals: Arrivals) -> Memory:
+        assert isinstance(arrivals.seen, Seen)
+        own, held = likeness(arrivals.seen), (memory.row >= 0).sum()
+        score, source = memory.score, torch.full_like(memory.row, -1)
+        here = slots.to(score.device)
+        for number, (which, whether) in enumerate(arrivals.uniform.double().unbind()):
+            rival = here == draw_slot(score, which)
+            theirs = (score * rival).sum()
+            wins = (own[number] < 1) & (whether * (theirs + own[number]) < theirs)
+            room = held + number < total
+            taken = torch.where(room, here == held + number, rival & wins)
+            score = torch.where(taken, own[number], score)
+            source = torch.where(taken, number, source)
+        return place(memory, source, arrivals)._replace(score=score)
+
+    return Buffer(
+        lambda: empty(total, 0, scored=True),
+        insert,
+        unchanged,
+        slots.expand(tasks, -1),
+        wants="gradients",
+        looks=compared,
+        uniforms=2,
+    )
