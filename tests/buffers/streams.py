@@ -92,3 +92,20 @@ def agrees(found, expected, runs):
     expected = torch.as_tensor(expected, dtype=torch.float64)
     deviation = (expected * (1 - expected) / runs).sqrt()
     assert ((found - expected).abs() <= 4.5 * deviation + 1e-12).all()
+
+
+def in_batches(buffer, known, position, beside):
+    """The memories after a stream that came in batches of 1, of 7 and at once, of which the buffer
+    saw `known` [n, ...], and `beside` [1, ...] of what is stored."""
+    uniform = torch.rand(len(known), buffer.uniforms, generator=torch.Generator().manual_seed(3))
+    found = []
+    for batch in (1, 7, len(known)):
+        memory = buffer.init()
+        memory = memory._replace(score=memory.score.to(known.dtype))
+        for rows in torch.arange(len(known)).split(batch):
+            seen = Seen(known[rows], beside, torch.zeros(1).long(), torch.ones(1))
+            nothing = torch.zeros_like(rows)
+            given = rows, nothing, position[rows], uniform[rows], NONE[: len(rows)]
+            memory = buffer.insert(memory, Arrivals(*given, seen))
+        found.append(memory)
+    return found

@@ -6,7 +6,7 @@ from gradalign_cli.buffers.buffer import Seen
 from gradalign_cli.buffers.gss_greedy import gss_greedy, likeness
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.errors import UserError
-from tests.buffers.streams import agrees, feed_known, full_memory, offer
+from tests.buffers.streams import agrees, feed_known, full_memory, in_batches, offer
 
 RUNS = 20000
 EAST = torch.tensor([[1.0, 0.0]]).double()
@@ -62,6 +62,17 @@ def test_while_there_is_room_everything_is_kept_with_its_likeness():
     memory = feed_known(buffer, known, torch.zeros(7).long(), seed=0, batch=3)
     assert memory.row.tolist() == [0, 1, 2, 3, 4, 5, 6, -1, -1]
     assert memory.score.tolist() == [1, 1, 1, 2, 2, 2, 2, 0, 0]
+
+
+def test_the_size_of_the_batches_does_not_matter():
+    """Where the arrivals are compared with the same stored examples."""
+    buffer = gss_greedy(5, "total", tasks=1, classes=1, compared=1)
+    known = torch.cat([towards(-0.02 * n) for n in range(40)])
+    one, seven, all_at_once = in_batches(buffer, known, torch.zeros(40).long(), EAST)
+    assert one.row.max() > 5
+    for other in (seven, all_at_once):
+        assert torch.equal(other.row, one.row)
+        assert torch.equal(other.score, one.score)
 
 
 def test_a_few_others_are_kept_among_many_near_duplicates():

@@ -4,7 +4,7 @@ import torch
 from gradalign_cli.buffers.buffer import Seen
 from gradalign_cli.buffers.loss_aware import expendable, loss_aware, refresh
 from gradalign_cli.errors import UserError
-from tests.buffers.streams import agrees, feed_known, full_memory, offer
+from tests.buffers.streams import agrees, feed_known, full_memory, in_batches, offer
 
 RUNS = 20000
 
@@ -58,6 +58,17 @@ def test_classes_are_balanced_where_the_stream_is_not():
     share = torch.stack([torch.bincount(own, minlength=3) for own in found]).double().mean(0)
     assert share[0] < 9
     assert share[1:].min() > 1.5
+
+
+def test_the_size_of_the_batches_does_not_matter():
+    """Where no loss but that of the first slot is brought up to date."""
+    buffer = loss_aware(5, "total", tasks=1, classes=3, refreshed=1)
+    known = torch.full((60,), 0.7).double()
+    one, *others = in_batches(buffer, known, torch.arange(60) % 3 // 2, known[:1])
+    assert one.row.max() > 5
+    for other in others:
+        assert torch.equal(other.row, one.row)
+        assert torch.equal(other.position, one.position)
 
 
 def test_what_is_learned_well_gives_way_to_what_is_not():
