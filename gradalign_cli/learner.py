@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Absent, Benchmark, Examples, View, show
 from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Seen, read
-from gradalign_cli.buffers.of_each import gradients_of_each, losses_of_each
+from gradalign_cli.buffers.measures import cosines, losses
 from gradalign_cli.draws import Draw, Widths
-from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy, joined
+from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.trees import index, stack, take
@@ -116,7 +116,6 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     held = buffer.slots[:past] if per_task else buffer.slots[:past].unique()[None]
     owner = torch.arange(past, device=buffer.slots.device)[:, None]
     anywhere = buffer.slots[: past + 1].unique()[None]
-    measures = {"losses": losses_of_each, "gradients": gradients_of_each}
     looks = look_size(parts, past)
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
@@ -161,14 +160,15 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         """What the buffer wants to know of the network that the step leaves."""
         if buffer.wants == "nothing":
             return ()
-        memory, count = after.memory, len(draw.rows)
+        memory = after.memory
         allowed = take(memory.row, anywhere) >= 0
         slot, *reading = index(read(memory, anywhere, allowed, looks, draw.look), 0)
-        batch = batch._replace(weight=torch.ones_like(draw.insert[:, 0]))
-        both = joined(batch, show(benchmark, view, *reading))
+        stored = show(benchmark, view, *reading)
+        arrived = batch._replace(weight=torch.ones_like(draw.insert[:, 0]))
         still = make_network(model, training=False)  # an example's answer is its own
-        found = measures[buffer.wants](still, after.params, after.statistics, both)
-        return Seen(found[:count], found[count:], slot, reading[-1])
+        measure = losses if buffer.wants == "losses" else cosines
+        own, theirs = measure(still, after.params, after.statistics, arrived, stored)
+        return Seen(own, theirs, slot, reading[-1])
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         params, statistics, state = learner.params, learner.statistics, learner.method

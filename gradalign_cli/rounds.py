@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from gradalign_cli.buffers.measures import FEW
 from gradalign_cli.errors import require
 from gradalign_cli.learner import Parts
 from gradalign_cli.runner import Outcome, Replica, new_learner, reference_passes
@@ -44,6 +45,8 @@ def replicas_at_once(
     kept = [*leaves(new_learner(parts, replica, device)), *leaves(replica.stream.view)]
     held = sum(leaf.numel() * leaf.element_size() for leaf in kept)
     gradients = 2 * (1 + reference_passes(parts.method, parts.benchmark.tasks - 1))
+    if parts.buffer.wants == "cosines":
+        gradients += FEW + parts.buffer.looks
     size = 3 * held + gradients * 4 * sum(layer.size for layer in parts.model.layers)
     free = budget * 2**30 if budget else SHARE * free_bytes(device)
     return max(1, math.floor(free / size))

@@ -1,11 +1,14 @@
 """Replicas that cannot train together give what they give alone."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from gradalign_cli import train as training
+from gradalign_cli.buffers.gss_greedy import gss_greedy
 from gradalign_cli.display import Display
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
@@ -90,3 +93,12 @@ def test_a_budget_holds_replicas_in_proportion_and_at_least_one(tiny):
     assert replicas_at_once(parts, replica, 1e-9, CPU) == 1
     with pytest.raises(UserError, match="`memory_budget` must be positive or null, found 0"):
         replicas_at_once(parts, replica, 0, CPU)
+
+
+def test_gradients_that_a_buffer_asks_for_take_room(tiny):
+    found = []
+    for compared in (1, 64):
+        buffer = partial(gss_greedy, compared=compared)
+        parts = make_parts(tiny, method("finetune"), buffer=buffer)
+        found.append(replicas_at_once(parts, make_replicas(parts)[0], 1e-2, CPU))
+    assert found[0] > 1.5 * found[1]

@@ -29,14 +29,15 @@ class Memory(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What a buffer wants to know of the network as the step leaves it: a loss or a gradient of
-    each arrival, [batch] or [batch, P], and of a few stored examples, [n] or [n, P].
+    """What a buffer wants to know of the network as the step leaves it.
 
-    slot, weight: [n] where those are stored, and 1, or 0 for what only fills a place.
+    arrivals: the loss of each [batch], or the cosines [batch, n] of its gradient to those of a few
+    stored examples;  stored: the losses [n] of these, absent with cosines;  slot, weight: [n] where
+    they are stored, and 1, or 0 for what only fills a place.
     """
 
     arrivals: Tensor
-    stored: Tensor
+    stored: Tensor | Absent
     slot: Tensor
     weight: Tensor
 
@@ -69,8 +70,9 @@ class Buffer(NamedTuple):
     insert: what happens to the memory in every step;  finish: what happens after a task, given
     (memory, task, selection);  slots: [T, K] the slots that can hold examples of each task;
     wants_features: whether `finish` needs the network's features of the task's examples;
-    wants: what `insert` needs to know of each arrival and of `looks` stored examples, drawn anew in
-    every step;  uniforms: how many random numbers it needs for each arrival.
+    wants: what `insert` needs to know of each arrival and `looks` stored examples, drawn anew in
+    every step: losses, or cosines of their gradients;  uniforms: how many random numbers it needs
+    for each arrival.
     """
 
     init: Callable[[], Memory]
@@ -78,7 +80,7 @@ class Buffer(NamedTuple):
     finish: Callable[[Memory, int, Selection], Memory]
     slots: Tensor
     wants_features: bool = False
-    wants: Literal["nothing", "losses", "gradients"] = "nothing"
+    wants: Literal["nothing", "losses", "cosines"] = "nothing"
     looks: int = 0
     uniforms: int = 1
 

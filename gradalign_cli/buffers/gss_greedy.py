@@ -3,7 +3,6 @@ alg. 2)."""
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from gradalign_cli.buffers.buffer import (
     Arrivals,
@@ -20,10 +19,9 @@ from gradalign_cli.errors import require
 
 
 def likeness(seen: Seen) -> Tensor:
-    """1 + the largest cosine [batch] of each arrival's gradient to one of the stored examples; 1
+    """1 + the largest cosine [batch] of each arrival's gradient to that of a stored example; 1
     where none is stored."""
-    cosines = normalize(seen.arrivals, dim=1) @ normalize(seen.stored, dim=1).T
-    largest = torch.where(seen.weight > 0, cosines, -torch.inf).amax(1)
+    largest = torch.where(seen.weight > 0, seen.arrivals, -torch.inf).amax(1)
     return torch.where((seen.weight > 0).any(), 1 + largest, 1.0).clamp_min(0)
 
 
@@ -33,7 +31,7 @@ def gss_greedy(capacity: int, per: str, tasks: int, classes: int, compared: int)
     C / (C + c), of the stored score C and its own c.
 
     compared: how many stored examples are drawn to compare the arrivals of a step with; the paper
-    draws them anew for each arrival. Costs a gradient of each arrival and each of these.
+    draws them anew for each arrival. Costs the gradients of all of these, one by one.
     """
     total = total_capacity(capacity, per, tasks, classes)
     require(compared > 0, "buffer.compared", "positive", compared)
@@ -59,7 +57,7 @@ def gss_greedy(capacity: int, per: str, tasks: int, classes: int, compared: int)
         insert,
         unchanged,
         slots.expand(tasks, -1),
-        wants="gradients",
+        wants="cosines",
         looks=compared,
         uniforms=2,
     )

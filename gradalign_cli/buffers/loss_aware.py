@@ -1,5 +1,5 @@
 """Loss-aware balanced reservoir: what is well learned of a frequent class goes first (LARS with
-BRS, Buzzega et al. 2020, arXiv 2010.05595, sec. 3)."""
+BRS, Buzzega et al. 2020, arXiv 2010.05595)."""
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ def expendable(count: Tensor, loss: Tensor) -> Tensor:
 
 def refresh(loss: Tensor, seen: Seen) -> Tensor:
     """The losses [capacity], with those of the stored examples that were looked at."""
+    assert isinstance(seen.stored, Tensor)
     spare = torch.cat([loss, loss[:1]])  # one slot more, for what only fills a place
     slot = torch.where(seen.weight > 0, seen.slot, len(loss))
     return spare.scatter(0, slot, seen.stored)[: len(loss)]

@@ -1,6 +1,7 @@
 """Streams of numbered examples for the buffers."""
 
 import torch
+from torch.nn.functional import cosine_similarity
 
 from gradalign_cli.buffers.buffer import Arrivals, Seen, Selection, read
 from gradalign_cli.trees import index
@@ -58,8 +59,8 @@ def full_memory(buffer, score, position=None):
 def offer(buffer, memory, own, stored, runs, position=None):
     """The memories of many runs [runs, ...] after one batch of rows 100, 101, ... of the first
     task, of which the buffer sees `own` [batch, ...], beside what it sees of the first slots."""
-    count = len(own)
-    seen = Seen(own, stored, torch.arange(len(stored)), torch.ones(len(stored)))
+    count, looks = len(own), len(stored) if own.ndim == 1 else own.shape[1]
+    seen = Seen(own, stored, torch.arange(looks), torch.ones(looks))
     nothing = torch.zeros(count, dtype=torch.long)
     position = nothing if position is None else torch.tensor(position)
 
@@ -72,7 +73,7 @@ def offer(buffer, memory, own, stored, runs, position=None):
 
 
 def feed_known(buffer, known, position, seed, batch=5):
-    """The memory after a stream of rows 0, 1, ... of which the buffer sees `known` [n, ...]."""
+    """The memory after a stream of rows whose losses [n] or gradients [n, P] are known."""
     source, memory = torch.Generator().manual_seed(seed), buffer.init()
     slots = torch.arange(len(memory.row))[None]
     for rows in torch.arange(len(known)).split(batch):
@@ -80,7 +81,10 @@ def feed_known(buffer, known, position, seed, batch=5):
         reading = read(memory, slots, memory.row[None] >= 0, buffer.looks, keys)
         slot, row, _, weight = index(reading, 0)
         uniform = torch.rand(len(rows), buffer.uniforms, generator=source)
-        seen = Seen(known[rows], known[row], slot, weight)
+        if known.ndim == 1:
+            seen = Seen(known[rows], known[row], slot, weight)
+        else:
+            seen = Seen(cosine_similarity(known[rows, None], known[row], -1), (), slot, weight)
         nothing = torch.zeros_like(rows)
         arrivals = Arrivals(rows, nothing, position[rows], uniform, NONE[: len(rows)], seen)
         memory = buffer.insert(memory, arrivals)

@@ -9,19 +9,18 @@ from gradalign_cli.errors import UserError
 from tests.buffers.streams import agrees, feed_known, full_memory, in_batches, offer
 
 RUNS = 20000
-EAST = torch.tensor([[1.0, 0.0]]).double()
 
 
-def towards(cosine):
-    """A gradient [1, 2] of any length whose cosine to east is given."""
-    return 3 * torch.tensor([[cosine, (1 - cosine**2) ** 0.5]]).double()
+def cosines(*rows):
+    """Of arrivals to stored examples."""
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 def test_a_slot_is_drawn_by_its_score_and_taken_by_the_ratio_of_scores():
     buffer = gss_greedy(4, "total", tasks=1, classes=1, compared=1)
     score = torch.tensor([0.2, 0.8, 1.0, 0.0]).double()
     memory = full_memory(buffer, score.tolist())
-    after = offer(buffer, memory, towards(-0.6), EAST, RUNS)
+    after = offer(buffer, memory, cosines([-0.6]), (), RUNS)
     new = after.row == 100
     agrees(new.double().mean(0), score / score.sum() * score / (score + 0.4), RUNS)
     expected = torch.where(new, 0.4, score)
@@ -31,34 +30,29 @@ def test_a_slot_is_drawn_by_its_score_and_taken_by_the_ratio_of_scores():
 def test_of_equal_scores_every_example_is_lost_at_one_rate():
     buffer = gss_greedy(5, "total", tasks=1, classes=1, compared=1)
     memory = full_memory(buffer, [0.5] * 5)
-    after = offer(buffer, memory, towards(-0.5).repeat(12, 1), EAST, RUNS)
+    after = offer(buffer, memory, cosines([-0.5]).repeat(12, 1), (), RUNS)
     agrees((after.row < 100).double().mean(0), [(1 - 1 / 10) ** 12] * 5, RUNS)
 
 
 def test_what_agrees_with_a_stored_example_does_not_enter_a_full_memory():
     buffer = gss_greedy(3, "total", tasks=1, classes=1, compared=2)
-    stored = torch.cat([EAST, -EAST])
     memory = full_memory(buffer, [2.0, 2.0, 2.0])
-    for cosine in (0.01, 1.0, -0.01):
-        assert (offer(buffer, memory, towards(cosine), stored, 100).row < 100).all()
+    for own in ([0.01, -0.01], [-1.0, 1.0], [0.0, -0.5]):
+        assert (offer(buffer, memory, cosines(own), (), 100).row < 100).all()
+    assert (offer(buffer, memory, cosines([-0.01, -0.5]), (), 100).row == 100).any()
 
 
 def test_likeness_is_one_and_the_largest_cosine_to_what_is_stored():
-    own, slot = torch.cat([EAST, towards(-0.6)]), torch.zeros(2).long()
-    stored = torch.cat([towards(-0.5), towards(0.9)])
-    seen = Seen(own, stored, slot, torch.ones(2))
-    expected = [1.9, 1 + max(0.3 + 0.8 * 0.75**0.5, -0.54 + 0.8 * 0.19**0.5)]
-    assert likeness(seen).tolist() == pytest.approx(expected)
-    # what only fills a place does not count, and a gradient of 0 is like nothing
-    alone = seen._replace(weight=torch.tensor([1.0, 0.0]))
-    assert likeness(alone).tolist() == pytest.approx([0.5, 1.3 + 0.8 * 0.75**0.5])
+    seen = Seen(cosines([-0.5, 0.9], [0.3, -0.6]), (), torch.zeros(2).long(), torch.ones(2))
+    assert likeness(seen).tolist() == pytest.approx([1.9, 1.3])
+    # what only fills a place does not count
+    assert likeness(seen._replace(weight=torch.tensor([1.0, 0.0]))).tolist() == [0.5, 1.3]
     assert likeness(seen._replace(weight=torch.zeros(2))).tolist() == [1.0, 1.0]
-    assert likeness(seen._replace(arrivals=0 * own)).tolist() == [1.0, 1.0]
 
 
 def test_while_there_is_room_everything_is_kept_with_its_likeness():
     buffer = gss_greedy(9, "total", tasks=1, classes=1, compared=4)
-    known = EAST.repeat(7, 1)
+    known = torch.ones(7, 2)
     memory = feed_known(buffer, known, torch.zeros(7).long(), seed=0, batch=3)
     assert memory.row.tolist() == [0, 1, 2, 3, 4, 5, 6, -1, -1]
     assert memory.score.tolist() == [1, 1, 1, 2, 2, 2, 2, 0, 0]
@@ -67,8 +61,8 @@ def test_while_there_is_room_everything_is_kept_with_its_likeness():
 def test_the_size_of_the_batches_does_not_matter():
     """Where the arrivals are compared with the same stored examples."""
     buffer = gss_greedy(5, "total", tasks=1, classes=1, compared=1)
-    known = torch.cat([towards(-0.02 * n) for n in range(40)])
-    one, seven, all_at_once = in_batches(buffer, known, torch.zeros(40).long(), EAST)
+    known = cosines(*([-0.02 * n] for n in range(40)))
+    one, seven, all_at_once = in_batches(buffer, known, torch.zeros(40).long(), ())
     assert one.row.max() > 5
     for other in (seven, all_at_once):
         assert torch.equal(other.row, one.row)
