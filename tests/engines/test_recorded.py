@@ -10,7 +10,7 @@ from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.models.convnet import lenet
 from gradalign_cli.runner import Plan
-from tests.methods.catalogue import BUFFERS, METHODS, factory, method
+from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 
 PLAN = Plan(2, 5, 3, 2)  # two passes, a last batch of its own size, tests after the first steps
@@ -43,7 +43,7 @@ def test_a_recording_of_every_method_is_bit_for_bit_its_step(name, tiny):
 
 @pytest.mark.parametrize("name", BUFFERS)
 def test_a_recording_writes_every_buffer_as_its_step_does(name, tiny):
-    parts = make_parts(tiny, method("derpp"), samples=15, buffer=factory("buffer", name))
+    parts = make_parts(tiny, method("derpp"), samples=15, buffer=buffer_factory(name))
     replicas = make_replicas(parts, lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=SHORT)
     same(loop, train(parts, replicas, graph(), plan=SHORT), tolerance=0)
