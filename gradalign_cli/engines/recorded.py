@@ -12,6 +12,7 @@ from torch.fx import GraphModule
 from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.draws import Draw
 from gradalign_cli.engines.engine import Run
+from gradalign_cli.engines.products import by_onednn, slow_products
 from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import leaves, tree_map
 
@@ -41,7 +42,10 @@ def record(step: Step, *given: Any) -> Step:
     with RECORDING:
         operations = make_fx(on_tensors)(*leaves(given))
     form = tuple(found)
-    repeat = without_aliases(operations).forward
+    operations = without_aliases(operations)
+    if slow_products():
+        operations = by_onednn(operations, *leaves(given))
+    repeat = operations.forward
 
     def replay(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         with torch.no_grad():
