@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+import warnings
 from collections.abc import Callable
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -11,7 +12,7 @@ import torch
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from gradalign_cli.data import load
+from gradalign_cli.data import data_folder, load, present
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.engines.graph import graph
@@ -142,6 +143,38 @@ def plan(config: DictConfig) -> Plan:
     )
 
 
+def with_present_datasets(config: DictConfig) -> DictConfig:
+    """The config with those of the benchmark's `datasets` that are on this machine, so that what a
+    run records is what it was; a warning names the others."""
+    if "datasets" not in config.benchmark:
+        return config
+    named, folder = config.benchmark.datasets, data_folder(config.data_dir)
+    require(OmegaConf.is_list(named), "benchmark.datasets", "a list of names", named)
+    found = present(named, config.data_dir)
+    advice = f"in {folder}; `gradalign data status` says how to get them"
+    if len(found) < 2:
+        raise UserError(
+            f"`benchmark.datasets` needs two of {', '.join(named)} or more, found "
+            f"{' and '.join(found) or 'none'} {advice}"
+        )
+    missing = [name for name in named if name not in found]
+    if missing:
+        warnings.warn(
+            f"going on with {len(found)} tasks: {', '.join(missing)} not found {advice}",
+            stacklevel=1,
+        )
+    kept = OmegaConf.merge(config, {"benchmark": {"datasets": found}})
+    assert isinstance(kept, DictConfig)
+    return kept
+
+
+def datasets(config: DictConfig) -> dict[str, Any]:
+    """The benchmark's `dataset`, or all of its `datasets`, by that name."""
+    if "datasets" in config.benchmark:
+        return {"datasets": [load(name, config.data_dir) for name in config.benchmark.datasets]}
+    return {"dataset": load(config.benchmark.dataset, config.data_dir)}
+
+
 def parts(
     config: DictConfig, device: torch.device
 ) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
@@ -158,8 +191,7 @@ def parts(
         extra = {name: float(value) for name, value in own.items() if name not in ("seed", "lr")}
         methods.append(build_method(config, extra))
     optimizer = build("optimizer", config.optimizer)
-    dataset = load(config.benchmark.dataset, config.data_dir)
-    benchmark = build("benchmark", config.benchmark, dataset=dataset)
+    benchmark = build("benchmark", config.benchmark, **datasets(config))
     model = build("model", config.model, shape=benchmark.shape, outputs=benchmark.outputs)
     with default(device):
         buffer = build("buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes)
@@ -169,7 +201,9 @@ def parts(
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
         for own, method in zip(numbers, methods, strict=True)
     ]
-    there = {name: put(getattr(benchmark, name), device) for name in ("x", "y", "offset")}
+    there = {
+        name: put(getattr(benchmark, name), device) for name in ("x", "y", "offset", "standard")
+    }
     benchmark = benchmark._replace(**there)
     return Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch), replicas, numbers
 

@@ -44,6 +44,7 @@ class Listeners:
 def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     """Carry out the run a config describes; returns what `metrics.json` holds."""
     begin = time.perf_counter()
+    config = configuration.with_present_datasets(config)
     device = configuration.device(config.device)
     plan = configuration.plan(config)
     parts, replicas, numbers = configuration.parts(config, device)

@@ -61,9 +61,9 @@ def prepared(config):
 def test_there_are_as_many_files_as_we_think():
     """A folder that is not found would make the next test pass on nothing."""
     assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
-        "benchmark": 7,
+        "benchmark": 8,
         "buffer": 10,
-        "experiment": 15,
+        "experiment": 16,
         "method": 44,
         "model": 5,
         "optimizer": 1,
@@ -75,7 +75,7 @@ def test_there_are_as_many_files_as_we_think():
 @pytest.mark.parametrize(("group", "name"), FILES)
 def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     chosen = f"+experiment={name}" if group == "experiment" else f"{group}={name}"
-    large = any(part in name for part in ("net", "cifar"))
+    large = any(part in name for part in ("net", "cifar", "five"))
     overrides = [chosen, "metrics.lca_batches=0"]
     if group == "model" and large:
         overrides += ["benchmark=split_cifar10"]

@@ -38,12 +38,13 @@ class Stream(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """A dataset and the rule that makes a stream of tasks from a seed.
+    """Examples and the rule that makes a stream of tasks from a seed.
 
     x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
     scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that
     the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario:
-    task, class or domain (incremental);  stream: the tasks drawn from a seed.
+    task, class or domain (incremental);  stream: the tasks drawn from a seed;  standard: [T, 2,
+    channels] the mean and deviation that each task's channels are brought to 0 and 1 by, or absent.
     """
 
     x: Tensor
@@ -56,6 +57,7 @@ class Benchmark(NamedTuple):
     classes: int
     scenario: str
     stream: Callable[[int], Stream]
+    standard: Tensor | Absent = ()
 
 
 class Examples(NamedTuple):
@@ -84,12 +86,16 @@ def show(
         x = x - benchmark.offset
     if benchmark.scale != 1:
         x = x / benchmark.scale
+    x = x.view(*row.shape, *benchmark.shape)
+    if isinstance(benchmark.standard, Tensor):
+        mean, deviation = take(benchmark.standard, task)[..., None, None].unbind(-4)
+        x = (x - mean) / deviation
     visible = view.visible
     if isinstance(visible, Tensor):
         visible = take(visible, task).expand(*row.shape, -1)
     label = take(view.label, take(benchmark.y, row))
     stored = x.new_zeros(*row.shape, 0)
-    return Examples(x.view(*row.shape, *benchmark.shape), label, visible, weight, stored)
+    return Examples(x, label, visible, weight, stored)
 
 
 def mask(logits: Tensor, visible: Tensor | Absent) -> Tensor:

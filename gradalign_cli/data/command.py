@@ -15,7 +15,7 @@ def show_status(data_dir: str | None) -> None:
         if row.found:
             table.add_row(row.name, str(row.train), str(row.test), str(row.classes), row.where)
         else:
-            table.add_row(row.name, "", "", "", row.where or "not found")
+            table.add_row(row.name, "", "", "", row.where)
     Console().print(table)
 
 

@@ -40,7 +40,9 @@ KNOWN = {
     "fashion_mnist": Known((28, 28), 60000, 10000, 10),
     "cifar10": Known((32, 32, 3), 50000, 10000, 10),
     "cifar100": Known((32, 32, 3), 50000, 10000, 100),
+    "svhn": Known((32, 32, 3), 73257, 26032, 10),
 }
+NAMES = (*KNOWN, "notmnist")  # of which several splits are in use
 
 Arrays = dict[str, np.ndarray]
 

@@ -4,13 +4,13 @@ import gzip
 import os
 import struct
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradalign_cli.data.dataset import KNOWN, Arrays, Dataset, checked, read_npz
+from gradalign_cli.data.dataset import KEYS, NAMES, Arrays, Dataset, checked, read_npz
 from gradalign_cli.errors import DataError
 
 PACKAGED = Path(__file__).with_name("digits.npz")
@@ -21,11 +21,12 @@ TORCHVISION = {
     "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw"),
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
     "cifar100": ("CIFAR100", "cifar-100-python"),
+    "svhn": ("SVHN", "train_32x32.mat"),
 }
 
 
 class Status(NamedTuple):
-    """A row of `gradalign data status`; `where` says what is wrong if it is damaged."""
+    """A row of `gradalign data status`; `where` says what is wrong or to be done if not found."""
 
     name: str
     found: bool
@@ -72,9 +73,13 @@ def through_torchvision(name: str, root: Path, download: bool) -> Arrays:
     reader = getattr(torchvision.datasets, TORCHVISION[name][0])
     found: Arrays = {}
     for part in ("train", "test"):
-        images: Any = reader(str(root), train=part == "train", download=download)
-        found[f"x_{part}"] = np.asarray(images.data)
-        found[f"y_{part}"] = np.asarray(images.targets)
+        if name == "svhn":  # torchvision has its own words for it
+            images: Any = reader(str(root), split=part, download=download)
+            x, y = images.data.transpose(0, 2, 3, 1), images.labels
+        else:
+            images = reader(str(root), train=part == "train", download=download)
+            x, y = images.data, images.targets
+        found[f"x_{part}"], found[f"y_{part}"] = np.asarray(x), np.asarray(y)
     return found
 
 
@@ -87,7 +92,7 @@ def place(name: str, folder: Path) -> tuple[Path, Callable[[], Arrays]] | None:
         return PACKAGED, lambda: read_npz(PACKAGED)
     if name in TORCHVISION:
         layout = folder / TORCHVISION[name][1]
-        if layout.is_dir():
+        if layout.exists():
             return layout, lambda: read_layout(name, folder, layout)
     if name == "fashion_mnist" and DEBIAN.is_dir():
         return DEBIAN, lambda: read_debian(DEBIAN)
@@ -129,14 +134,22 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
     if found is not None:
         return checked(name, found[1](), str(found[0]))
     if name not in TORCHVISION:
+        if name in NAMES:
+            raise DataError(f"{name} was not found in {folder}; {advice(name)}")
         raise DataError(
-            f"`benchmark.dataset` must be one of {', '.join(KNOWN)} or the name of an .npz file in "
+            f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
             f"{folder}, found {name!r}"
         )
     arrays = download(name, folder)
     dataset = checked(name, arrays, f"torchvision's download of {name}")
     keep(folder / f"{name}.npz", arrays)
     return dataset
+
+
+def present(names: Sequence[str], data_dir: str | None = None) -> list[str]:
+    """Those of the datasets that lie on this machine."""
+    folder = data_folder(data_dir)
+    return [name for name in names if place(name, folder) is not None]
 
 
 def keep(path: Path, arrays: Arrays) -> None:
@@ -166,15 +179,22 @@ def prepare(name: str, data_dir: str | None = None) -> Path:
     return path
 
 
+def advice(name: str) -> str:
+    """How a dataset that was not found can be had."""
+    if name in TORCHVISION:
+        return f"`gradalign data prepare {name}` downloads it"
+    return f"put {name}.npz with {', '.join(KEYS)} into the data folder"
+
+
 def status(data_dir: str | None = None) -> list[Status]:
     """What is there of the known datasets and of the user's own, without downloading."""
     folder = data_folder(data_dir)
     own = sorted(path.stem for path in folder.glob("*.npz")) if folder.is_dir() else []
     rows = []
-    for name in [*KNOWN, *(name for name in own if name not in KNOWN)]:
+    for name in [*NAMES, *(name for name in own if name not in NAMES)]:
         found = place(name, folder)
         if found is None:
-            rows.append(Status(name, False, "", 0, 0, 0))
+            rows.append(Status(name, False, f"not found; {advice(name)}", 0, 0, 0))
             continue
         try:
             data = checked(name, found[1](), str(found[0]))

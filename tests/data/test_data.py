@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 
-from gradalign_cli.data import data_folder, load, prepare, status
+from gradalign_cli.data import data_folder, load, prepare, present, status
 from gradalign_cli.data.sources import DEBIAN, read_debian
 from gradalign_cli.data.superclasses import CIFAR100_SUPERCLASS, SUPERCLASSES
 from gradalign_cli.errors import DataError
@@ -135,6 +135,38 @@ def test_torchvisions_layout_is_found_and_named_when_it_is_not_whole(tmp_path):
     (row,) = [row for row in status(str(tmp_path)) if row.name == "mnist"]
     assert not row.found
     assert "is not whole" in row.where
+
+
+def test_svhn_is_read_in_torchvisions_words_for_it(tmp_path, monkeypatch):
+    import torchvision
+
+    source = np.random.default_rng(0)
+
+    class SVHN:
+        def __init__(self, root, split, download):
+            count = {"train": 73257, "test": 26032}[split]
+            assert (root, download) == (str(tmp_path), False)
+            self.data = np.zeros((count, 3, 32, 32), np.uint8)
+            self.data[:9] = source.integers(0, 256, (9, 3, 32, 32))
+            self.labels = np.arange(count) % 10
+            kept[split] = self.data[:9]
+
+    kept = {}
+    monkeypatch.setattr(torchvision.datasets, "SVHN", SVHN)
+    assert present(["svhn"], str(tmp_path)) == []
+    (tmp_path / "train_32x32.mat").touch()
+    assert present(["svhn"], str(tmp_path)) == ["svhn"]
+    svhn = load("svhn", str(tmp_path))
+    assert np.array_equal(svhn.x[:9], kept["train"])
+    assert np.array_equal(svhn.x[svhn.n_train : svhn.n_train + 9], kept["test"])
+
+
+def test_what_is_not_there_is_listed_with_how_to_get_it(tmp_path):
+    told = {row.name: row.where for row in status(str(tmp_path)) if not row.found}
+    assert told["svhn"] == "not found; `gradalign data prepare svhn` downloads it"
+    assert told["notmnist"].startswith("not found; put notmnist.npz with x_train, y_train")
+    with pytest.raises(DataError, match=r"notmnist was not found in .*; put notmnist\.npz with"):
+        load("notmnist", str(tmp_path))
 
 
 @pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
