@@ -12,6 +12,8 @@ import torch
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
+from gradalign_cli.benchmarks.benchmark import Benchmark
+from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.data import data_folder, load, present
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine
@@ -21,7 +23,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.learner import Parts, look_size, reading_sizes
 from gradalign_cli.methods.combine import combine
-from gradalign_cli.methods.method import Method
+from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.metrics import CONVENTIONS
 from gradalign_cli.runner import Plan, Replica, default, put, reference_passes
 
@@ -29,6 +31,7 @@ ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
 FEW_EXAMPLES, LONG_RUN, LONG_TASK = 64, 5000, 2000  # examples a step; steps of all replicas; steps
 CORES = torch.get_num_threads()  # before any run of this process changed it
 SMALL_STEP = 5e7  # floating-point operations
+UNTOLD = {"at ends": "where tasks end", "of each": "the task of each example"}
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -175,6 +178,23 @@ def datasets(config: DictConfig) -> dict[str, Any]:
     return {"dataset": load(config.benchmark.dataset, config.data_dir)}
 
 
+def refuse_what_is_not_told(
+    config: DictConfig, benchmark: Benchmark, method: Method, buffer: Buffer
+) -> None:
+    """Raise UserError where a part needs boundaries and the stream has none."""
+    if benchmark.boundaries != "none":
+        return
+    chosen = "`method` or `objective`" if "objective" in config else "`method`"
+    needs = ((chosen, task_ids(method), "er"), ("`buffer`", buffer.task_ids, "reservoir"))
+    for field, needed, other in needs:
+        if needed != "no":
+            raise UserError(
+                f"{field} must be told {UNTOLD[needed]}, and this `stream` does not tell: choose "
+                f"one that needs no task ids, such as {other}"
+            )
+    require(config.passes == 1, "passes", "1 for a `stream` without boundaries", config.passes)
+
+
 def parts(
     config: DictConfig, device: torch.device
 ) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
@@ -192,9 +212,12 @@ def parts(
         methods.append(build_method(config, extra))
     optimizer = build("optimizer", config.optimizer)
     benchmark = build("benchmark", config.benchmark, **datasets(config))
+    if "stream" in config:
+        benchmark = build("stream", config.stream, benchmark=benchmark)
     model = build("model", config.model, shape=benchmark.shape, outputs=benchmark.outputs)
     with default(device):
         buffer = build("buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes)
+    refuse_what_is_not_told(config, benchmark, methods[0], buffer)
     memory_batch = None if config.memory_batch is None else positive(config, "memory_batch")
     streams = {seed: benchmark.stream(seed) for seed in {int(own["seed"]) for own in numbers}}
     replicas = [

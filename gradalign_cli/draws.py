@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Stream
+from gradalign_cli.benchmarks.benchmark import Stream, part, union
 
 
 class Widths(NamedTuple):
@@ -48,22 +48,23 @@ def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
 def passes(
     stream: Stream, seed: int, task: int, count: int, mixed: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """The order in which a task's examples come: for each pass, rows `[n]` and their tasks `[n]`.
+    """The order in which a part's examples come: for each pass, rows `[n]` and their tasks `[n]`.
 
     mixed: the examples of all tasks are shuffled together and dealt out in as many parts as
     there are tasks; part `task` is returned.
     """
     if not mixed:
+        rows, owner = part(stream, task)
+        if stream.ordered:
+            return [(rows, owner)] * count
         source = generator(seed, "order", task)
-        rows = stream.train[task]
-        orders = [rows[torch.randperm(len(rows), generator=source)] for _ in range(count)]
-        return [(order, torch.full_like(order, task)) for order in orders]
-    rows = torch.cat(stream.train)
-    owner = torch.cat([torch.full_like(rows, t) for t, rows in enumerate(stream.train)])
+        orders = [torch.randperm(len(rows), generator=source) for _ in range(count)]
+        return [(rows[order], owner[order]) for order in orders]
+    rows, owner = union(stream)
     source = generator(seed, "mixed order")
     whole = torch.cat([torch.randperm(len(rows), generator=source) for _ in range(count)])
-    part = whole.tensor_split(len(stream.train))[task]
-    return [(rows[part], owner[part])]
+    dealt = whole.tensor_split(len(stream.train))[task]
+    return [(rows[dealt], owner[dealt])]
 
 
 def fingerprint(streams: list[Stream], seeds: list[int], count: int, mixed: bool) -> str:

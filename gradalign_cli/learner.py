@@ -69,6 +69,12 @@ def make_network(model: Model, training: bool) -> Network:
     return network
 
 
+def met(parts: Parts, past: int) -> int:
+    """Of how many tasks the memory may hold examples while `past` tasks are over."""
+    sharp = parts.benchmark.boundaries == "sharp"
+    return past + 1 if sharp else parts.benchmark.tasks
+
+
 def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
     """How many examples a reference gradient and a replay read while `past` tasks are over."""
     slots = parts.buffer.slots
@@ -78,14 +84,14 @@ def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
         "one_task": slots.shape[1],
         "per_task": slots.shape[1],
     }[parts.method.references]
-    replay = len(slots[: past + 1].unique()) if parts.method.replays else 0
+    replay = len(slots[: met(parts, past)].unique()) if parts.method.replays else 0
     limit = parts.memory_batch or max(per_reference, replay)
     return min(per_reference, limit) if past else 0, min(replay, limit)
 
 
 def look_size(parts: Parts, past: int) -> int:
     """How many stored examples the buffer looks at in a step while `past` tasks are over."""
-    return min(parts.buffer.looks, len(parts.buffer.slots[: past + 1].unique()))
+    return min(parts.buffer.looks, len(parts.buffer.slots[: met(parts, past)].unique()))
 
 
 def uniforms(parts: Parts, past: int) -> Widths:
@@ -115,7 +121,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     per_task = method.references == "per_task"
     held = buffer.slots[:past] if per_task else buffer.slots[:past].unique()[None]
     owner = torch.arange(past, device=buffer.slots.device)[:, None]
-    anywhere = buffer.slots[: past + 1].unique()[None]
+    anywhere = buffer.slots[: met(parts, past)].unique()[None]
     looks = look_size(parts, past)
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Stream, View, mask, show
+from gradalign_cli.benchmarks.benchmark import Stream, View, mask, part, show
 from gradalign_cli.buffers.buffer import Selection
 from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import CPU, Engine
@@ -78,7 +78,8 @@ class Outcome(NamedTuple):
 def run(
     parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: Plan, observer: Observer
 ) -> Outcome:
-    """Train all replicas on their tasks in sequence and test them on every task after each."""
+    """Train all replicas on the parts of their streams in sequence, a part for each task, and test
+    them on every task after each."""
     seeds, device = [replica.seed for replica in replicas], engine.device
     views: View = put(stack([replica.stream.view for replica in replicas]), device)
     learners: Learner = stack([new_learner(parts, replica, device) for replica in replicas])
@@ -103,13 +104,15 @@ def run(
     everything = range(parts.benchmark.tasks)
     rows, learning = [test(everything)], []
     observer.tested(0, rows[0])
+    bounded = parts.benchmark.boundaries != "none"
     for task in everything:
-        measured, plain = (make_step(parts, task, engine.gradient, m) for m in (True, False))
+        past = task if bounded else parts.benchmark.tasks  # nothing in memory is left out
+        measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
         cycle = [measured] + [plain] * (plan.every - 1)
         orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
         chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
         chunk = plan.continual or chunk
-        learned, done, widths = [rows[-1][:, task]], 0, uniforms(parts, task)
+        learned, done, widths = [rows[-1][:, task]], 0, uniforms(parts, past)
         lrs = [replica.lr for replica in replicas]
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
             with default(device):
@@ -126,9 +129,10 @@ def run(
             glance(task, done)
         learned += [learned[-1]] * (plan.lca_batches + 1 - len(learned))
         learning.append(torch.stack(learned, 1))
-        learners = end_task(parts, replicas, learners, task)
+        if bounded:
+            learners = end_task(parts, replicas, learners, task)
         steps += done * len(replicas)
-        backward += done * len(replicas) * (1 + reference_passes(parts.method, task))
+        backward += done * len(replicas) * (1 + reference_passes(parts.method, past))
         rows.append(test(everything))
         observer.tested(task + 1, rows[-1])
     total = time.perf_counter() - started
@@ -233,7 +237,8 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
     device, after = learners.params.device, []
     for number, replica in enumerate(replicas):
         learner, view = index(learners, number), put(replica.stream.view, device)
-        rows = replica.stream.train[task]
+        rows, owner = part(replica.stream, task)
+        rows = rows[owner == task]  # of blurry parts, what came of the task itself
         rows = rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
         rows = rows.to(device)
         with default(device):

@@ -17,7 +17,7 @@ from tests.methods.claims import CLAIMS
 from tests.methods.given import setting
 from tests.runs import Silent
 
-GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer")
+GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer", "stream")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 HERE = CONF.parent
 
@@ -67,6 +67,7 @@ def test_there_are_as_many_files_as_we_think():
         "method": 44,
         "model": 5,
         "optimizer": 1,
+        "stream": 2,
     }
     tables = list((CONF / "table").glob("*.yaml"))  # tests/tables composes their cells
     assert len(list(CONF.rglob("*.yaml"))) == len(FILES) + len(tables) + 1
@@ -77,6 +78,8 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     chosen = f"+experiment={name}" if group == "experiment" else f"{group}={name}"
     large = any(part in name for part in ("net", "cifar", "five"))
     overrides = [chosen, "metrics.lca_batches=0"]
+    if group == "stream":
+        overrides += ["benchmark.scenario=class", "buffer=reservoir"]
     if group == "model" and large:
         overrides += ["benchmark=split_cifar10"]
     if large and group != "model":
@@ -105,7 +108,7 @@ def test_every_yaml_says_what_it_is():
 
 
 @pytest.mark.parametrize(
-    ("group", "code"), [("method", "methods"), ("buffer", "buffers"), ("optimizer", "optimizers")]
+    ("group", "code"), [(g, f"{g}s") for g in ("method", "buffer", "optimizer", "stream")]
 )
 def test_a_config_its_code_and_its_test_share_a_name(group, code):
     for name in [n for g, n in FILES if g == group]:

@@ -9,8 +9,9 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.cli import CONF
 from gradalign_cli.explain import draw
 from gradalign_cli.listing import facts
+from gradalign_cli.methods.method import task_ids
 from tests.methods.catalogue import METHODS, method
-from tests.methods.facts import TASKS, passes, size, task_ids
+from tests.methods.facts import TASKS, passes, size
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

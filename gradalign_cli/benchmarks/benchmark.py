@@ -1,7 +1,7 @@
 """What a benchmark is: a dataset held once on the device, and tasks that are rows of it."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,12 +29,16 @@ class View(NamedTuple):
 class Stream(NamedTuple):
     """One replica's tasks, all drawn from its seed before training.
 
-    train: T tensors of rows to train on;  test: T tensors of rows to be tested on.
+    train: T tensors of rows to train on, one part of the stream after the other;  test: T tensors
+    of rows to be tested on;  owner: T tensors, the task of each row of train, or absent where part
+    t holds task t;  ordered: whether a part's rows come as they stand, and are not shuffled.
     """
 
     train: tuple[Tensor, ...]
     test: tuple[Tensor, ...]
     view: View
+    owner: tuple[Tensor, ...] | Absent = ()
+    ordered: bool = False
 
 
 class Benchmark(NamedTuple):
@@ -44,7 +48,9 @@ class Benchmark(NamedTuple):
     scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that
     the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario:
     task, class or domain (incremental);  stream: the tasks drawn from a seed;  standard: [T, 2,
-    channels] the mean and deviation that each task's channels are brought to 0 and 1 by, or absent.
+    channels] the mean and deviation that each task's channels are brought to 0 and 1 by, or absent;
+    boundaries: sharp, where a task comes in its own part of the stream alone; blurry, where it
+    comes in others too; none, where nothing tells one part from the next.
     """
 
     x: Tensor
@@ -58,6 +64,7 @@ class Benchmark(NamedTuple):
     scenario: str
     stream: Callable[[int], Stream]
     standard: Tensor | Absent = ()
+    boundaries: Literal["sharp", "blurry", "none"] = "sharp"
 
 
 class Examples(NamedTuple):
@@ -73,6 +80,18 @@ class Examples(NamedTuple):
     visible: Tensor | Absent
     weight: Tensor | Absent
     stored: Tensor
+
+
+def part(stream: Stream, number: int) -> tuple[Tensor, Tensor]:
+    """The rows [n] of a part of the stream and the task [n] of each."""
+    rows = stream.train[number]
+    return rows, stream.owner[number] if stream.owner else torch.full_like(rows, number)
+
+
+def union(stream: Stream) -> tuple[Tensor, Tensor]:
+    """All rows [N] to train on, part after part, and the task [N] of each."""
+    parts = [part(stream, number) for number in range(len(stream.train))]
+    return torch.cat([rows for rows, _ in parts]), torch.cat([owner for _, owner in parts])
 
 
 def show(

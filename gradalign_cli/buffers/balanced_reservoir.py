@@ -70,4 +70,5 @@ def balanced_reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buf
             memory = insert_one(memory, index(arrivals, number))
         return memory
 
-    return Buffer(lambda: empty(total, 2, groups), insert, unchanged, slots.expand(tasks, -1))
+    all_slots = slots.expand(tasks, -1)
+    return Buffer(lambda: empty(total, 2, groups), insert, unchanged, all_slots, task_ids="of each")

@@ -74,4 +74,5 @@ def loss_aware(capacity: int, per: str, tasks: int, classes: int, refreshed: int
         wants="losses",
         looks=refreshed,
         uniforms=2,
+        task_ids="of each",
     )

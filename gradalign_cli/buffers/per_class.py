@@ -34,4 +34,11 @@ def chosen_per_class(choose: Choose, capacity: int, per: str, tasks: int, classe
         return memory
 
     slots = owned_slots(size.view(tasks, classes).sum(1))
-    return Buffer(lambda: empty(total, 0), unchanged, finish, slots, wants_features=True)
+    return Buffer(
+        lambda: empty(total, 0),
+        unchanged,
+        finish,
+        slots,
+        wants_features=True,
+        task_ids="at ends",
+    )

@@ -61,4 +61,6 @@ def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         return insert_newest(memory, arrivals, arrivals.task, size, first, smallest)
 
-    return Buffer(lambda: empty(total, tasks), insert, unchanged, owned_slots(size))
+    return Buffer(
+        lambda: empty(total, tasks), insert, unchanged, owned_slots(size), task_ids="of each"
+    )

@@ -22,4 +22,6 @@ def ring_per_class(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
         return insert_newest(memory, arrivals, group, size, first, smallest)
 
     slots = owned_slots(size.view(tasks, classes).sum(1))
-    return Buffer(lambda: empty(total, tasks * classes), insert, unchanged, slots)
+    return Buffer(
+        lambda: empty(total, tasks * classes), insert, unchanged, slots, task_ids="of each"
+    )

@@ -24,4 +24,5 @@ def uniform(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
         own = first[task] + torch.arange(int(size[task]), device=first.device)
         return fill(memory, own, selection, chosen, task)
 
-    return Buffer(lambda: empty(total, 0), unchanged, finish, owned_slots(size))
+    slots = owned_slots(size)
+    return Buffer(lambda: empty(total, 0), unchanged, finish, slots, task_ids="at ends")

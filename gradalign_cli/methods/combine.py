@@ -17,6 +17,7 @@ from gradalign_cli.methods.method import (
     derive_once,
     keep_gradient,
     keep_params,
+    keep_state,
 )
 from gradalign_cli.models.model import Layer, Output
 
@@ -79,6 +80,7 @@ def combine(alignment: Method, objective: Method) -> Method:
     def tested(state: Both, params: Tensor, task: int, layers: tuple[Layer, ...]) -> Tensor:
         return alignment.tested(state.alignment, params, task, layers)
 
+    endless = alignment.end_task is keep_state and objective.end_task is keep_state
     return alignment._replace(
         align=align,
         objective=value,
@@ -87,7 +89,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         stores=objective.stores,
         init=init,
         after=after,
-        end_task=end_task,
-        restart=restart,
+        end_task=keep_state if endless else end_task,
+        restart=keep_params if alignment.restart is keep_params else restart,
         tested=tested,
     )

@@ -131,6 +131,11 @@ def keep_params(state: Any, params: Tensor, *_: Any) -> Tensor:
     return params
 
 
+def keep_state(state: Any, *_: Any) -> Any:
+    """The state as it is."""
+    return state
+
+
 class Method(NamedTuple):
     """An answer to "the new gradient hurts the old tasks".
 
@@ -150,7 +155,7 @@ class Method(NamedTuple):
     init:       (setting) -> state, a tuple of tensors of fixed shapes; numbers that may differ
                 between replicas live in it.
     after:      (state, g, params before, params after) -> state, in every step.
-    end_task:   (state, params, probe) -> state.
+    end_task:   (state, params, probe) -> state; a method that has one must be told where tasks end.
     restart:    (state, params) -> the parameters that the next task starts from.
     tested:     (state, params, task, layers) -> the parameters that a task, given as a number, is
                 tested with.
@@ -165,12 +170,22 @@ class Method(NamedTuple):
     replays: int = 0
     stores: bool = False
     init: Callable[[Setting], Any] = lambda setting: ()
-    after: Callable[[Any, Tensor, Tensor, Tensor], Any] = lambda state, g, before, after: state
-    end_task: Callable[[Any, Tensor, Probe], Any] = lambda state, params, probe: state
+    after: Callable[[Any, Tensor, Tensor, Tensor], Any] = keep_state
+    end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
     restart: Callable[[Any, Tensor], Tensor] = keep_params
     tested: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
     mixed: bool = False
     random: bool = False
+
+
+def task_ids(method: Method) -> str:
+    """What training must be told of tasks: that "of each" example, where one ends ("at ends"), or
+    nothing ("no"). A pooled reference leaves out the current task where it is told, and is on the
+    whole memory where not."""
+    if method.references in ("one_task", "per_task"):
+        return "of each"
+    endless = method.end_task is keep_state and method.restart is keep_params
+    return "no" if endless else "at ends"
 
 
 def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:

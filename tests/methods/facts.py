@@ -2,7 +2,7 @@
 
 import torch
 
-from gradalign_cli.methods.method import Method, Setting, Trial
+from gradalign_cli.methods.method import Setting, Trial
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.model import Layer, Output
 from gradalign_cli.trees import tree_map
@@ -28,14 +28,6 @@ def passes(made, batch, memory):
     trial = Trial(network, params, params[:0], some(batch), memories, layers)
     made.derive(derivative, trial, made.init(Setting(params, TASKS, OUTPUTS, layers)))
     return len(taken) - 1
-
-
-def task_ids(made):
-    """What a method must be told about tasks while it trains."""
-    if made.references in ("one_task", "per_task"):
-        return "of each"
-    ends = made.end_task is not Method._field_defaults["end_task"]
-    return "at ends" if ends or made.references == "pooled" else "no"
 
 
 def size(made):

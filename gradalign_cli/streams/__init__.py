@@ -1,0 +1,1 @@
+"""Streams in which a benchmark's tasks do not come one after the other."""
