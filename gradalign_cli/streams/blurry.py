@@ -16,7 +16,7 @@ def blurry(benchmark: Benchmark, share: float) -> Benchmark:
     by one, to the parts of tasks t + 1, t + 2, ..., beginning again with task 1 and leaving out t;
     the rest comes in part t. So every example still comes once, and where tasks are equally large
     all parts keep their size and have exactly that share of others' examples: with M = 100 share
-    this is blurry-M of Rainbow Memory (arXiv 2103.17230, sec. 3). 0 is sharp; 1 - 1 / T, for T
+    this is blurry-M of Rainbow Memory (arXiv 2103.17230). 0 is sharp; 1 - 1 / T, for T
     tasks, makes all parts alike.
 
     Every example is shown as its own task shows it. An earlier task is one whose part is over. When
