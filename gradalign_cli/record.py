@@ -103,10 +103,19 @@ class Record:
         ]
         write_atomically(self.folder / "continual.csv", "\n".join(lines) + "\n")
 
-    def finish(self, accuracy: np.ndarray, results: dict[str, Any], record: dict[str, Any]) -> None:
-        """Write the files whose presence says that the run is finished."""
+    def finish(
+        self,
+        accuracy: np.ndarray,
+        own: np.ndarray | None,
+        results: dict[str, Any],
+        record: dict[str, Any],
+    ) -> None:
+        """Write the files whose presence says that the run is finished; accuracy and own as in
+        Outcome."""
         forgetting, every = np.stack([forgetting_matrix(R) for R in accuracy]), range(len(accuracy))
         write_atomically(self.folder / "forgetting.csv", matrix_text(forgetting, every))
+        if own is not None:
+            write_atomically(self.folder / "accuracy_task.csv", matrix_text(own, every))
         write_atomically(self.folder / "record.json", json.dumps(record, indent=1) + "\n")
         write_atomically(self.folder / "metrics.json", json.dumps(results, indent=1) + "\n")
         write_atomically(self.folder / "accuracy.csv", matrix_text(accuracy, every))

@@ -70,6 +70,7 @@ def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
 
     return Outcome(
         np.concatenate([outcome.accuracy for outcome in outcomes])[place],
+        together([outcome.own for outcome in outcomes]),
         together([outcome.learning for outcome in outcomes]),
         together([outcome.continual for outcome in outcomes]),
         first.moments,

@@ -17,7 +17,7 @@ from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
 from gradalign_cli.methods.method import Method, OfOne, Probe, Setting, cross_entropy
-from gradalign_cli.trees import index, stack, tree_map
+from gradalign_cli.trees import index, stack, take, tree_map
 
 TEST_BATCH = 2000
 CHUNK = 100  # steps between two looks at the traces
@@ -59,12 +59,14 @@ class Observer(Protocol):
 
 
 class Outcome(NamedTuple):
-    """accuracy: [R, T + 1, T];  learning: [R, T, lca_batches + 1] or None;  continual: [R, S, T]
+    """accuracy: [R, T + 1, T];  own: the same with each task's own logits alone, where a run is
+    class-incremental, or None;  learning: [R, T, lca_batches + 1] or None;  continual: [R, S, T]
     accuracy on samples, NaN on tasks to come, or None;  moments: [S, 2] task and step of its rows;
     seconds, steps, and backward passes of all replicas together;  learners: [R, ...] as they
     ended."""
 
     accuracy: np.ndarray
+    own: np.ndarray | None
     learning: np.ndarray | None
     continual: np.ndarray | None
     moments: np.ndarray
@@ -94,8 +96,8 @@ def run(
 
     def glance(task: int, step: int) -> None:
         """Test the tasks so far on a few samples."""
-        row = torch.full_like(rows[0], torch.nan)
-        row[:, : task + 1] = test(range(task + 1), plan.samples)
+        row = torch.full_like(rows[0][0], torch.nan)
+        row[:, : task + 1] = test(range(task + 1), plan.samples)[0]
         glances.append(row)
         moments.append((task, step))
 
@@ -103,7 +105,7 @@ def run(
     moments: list[tuple[int, int]] = []
     everything = range(parts.benchmark.tasks)
     rows, learning = [test(everything)], []
-    observer.tested(0, rows[0])
+    observer.tested(0, rows[0][0])
     bounded = parts.benchmark.boundaries != "none"
     for task in everything:
         past = task if bounded else parts.benchmark.tasks  # nothing in memory is left out
@@ -112,7 +114,7 @@ def run(
         orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
         chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
         chunk = plan.continual or chunk
-        learned, done, widths = [rows[-1][:, task]], 0, uniforms(parts, past)
+        learned, done, widths = [rows[-1][0, :, task]], 0, uniforms(parts, past)
         lrs = [replica.lr for replica in replicas]
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
             with default(device):
@@ -124,7 +126,7 @@ def run(
             if plan.continual and done % plan.continual == 0:
                 glance(task, done)
             if done <= plan.lca_batches:
-                learned.append(test([task])[:, 0])
+                learned.append(test([task])[0, :, 0])
         if plan.continual and moments[-1:] != [(task, done)]:
             glance(task, done)
         learned += [learned[-1]] * (plan.lca_batches + 1 - len(learned))
@@ -134,10 +136,12 @@ def run(
         steps += done * len(replicas)
         backward += done * len(replicas) * (1 + reference_passes(parts.method, past))
         rows.append(test(everything))
-        observer.tested(task + 1, rows[-1])
+        observer.tested(task + 1, rows[-1][0])
     total = time.perf_counter() - started
+    matrices = torch.stack(rows, 2).double().numpy()
     return Outcome(
-        torch.stack(rows, 1).double().numpy(),
+        matrices[0],
+        matrices[1] if len(matrices) > 1 else None,
         torch.stack(learning, 1).double().numpy() if plan.lca_batches else None,
         torch.stack(glances, 1).double().numpy() if plan.continual else None,
         np.array(moments),
@@ -202,7 +206,8 @@ def accuracy(
     tasks: Sequence[int],
     samples: int | None = None,
 ) -> Tensor:
-    """Accuracy [R, tasks] on the test set of each task, as a fraction of its examples.
+    """Accuracy [1 or 2, R, tasks] on the test set of each task, as a fraction of its examples: with
+    the logits that count in training, and with the task's own alone where a view tells them apart.
 
     samples: of a test set that are looked at, evenly spread; all of them when None.
     """
@@ -213,8 +218,11 @@ def accuracy(
         examples = show(parts.benchmark, view, rows, task)
         params = parts.method.tested(learner.method, learner.params, t, parts.model.layers)
         logits = network(params, learner.statistics, examples).logits
-        guess = mask(logits, examples.visible).argmax(1)
-        return (guess == examples.label).sum()
+        masks = [examples.visible]
+        if isinstance(view.own, Tensor):
+            masks.append(take(view.own, task))
+        guesses = torch.stack([mask(logits, visible).argmax(1) for visible in masks])
+        return (guesses == examples.label).sum(1)
 
     columns = []
     with torch.no_grad(), default(engine.device):
@@ -229,7 +237,7 @@ def accuracy(
                 for part in rows.split(TEST_BATCH, 1)
             ]
             columns.append(torch.stack(counts).sum(0) / rows.shape[1])
-    return torch.stack(columns, 1).to(CPU)
+    return torch.stack(columns, 1).movedim(2, 0).to(CPU)
 
 
 def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:

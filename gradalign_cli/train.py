@@ -99,7 +99,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         description["unsolved"] = state.unsolved.tolist()
     if outcome.continual is not None:
         record.between(outcome.continual, outcome.moments)
-    record.finish(outcome.accuracy, results, description)
+    record.finish(outcome.accuracy, outcome.own, results, description)
     console.print(matrix_table("accuracy on task 1, 2, ... in percent", outcome.accuracy))
     console.print(metrics_table(results["summary"]))
     console.print(f"{describe(description)}; written to {folder}", soft_wrap=True)
@@ -146,6 +146,9 @@ def judge(config: DictConfig, outcome: Outcome, numbers: list[dict[str, float]])
     for r, R in enumerate(outcome.accuracy):
         learning = None if outcome.learning is None else outcome.learning[r]
         found.append(metrics(R, learning, config.metrics.convention))
+        if outcome.own is not None:
+            own = metrics(outcome.own[r], None, config.metrics.convention)
+            found[-1] |= {f"{name}_task": value for name, value in own.items()}
         if outcome.continual is not None:
             found[-1] |= continual_metrics(outcome.continual[r], outcome.moments[:, 0])
     return {

@@ -18,12 +18,15 @@ class View(NamedTuple):
     visible:  [T, outputs] the logits a task may use, or absent when every task uses all.
     label:    [classes] the logit that stands for a class.
     position: [classes] a class's place among the classes of its task.
+    own:      [T, outputs] the logits of a task's classes, where a task is tested with them alone
+              too, or absent.
     """
 
     pixels: Tensor | Absent
     visible: Tensor | Absent
     label: Tensor
     position: Tensor
+    own: Tensor | Absent = ()
 
 
 class Stream(NamedTuple):

@@ -31,7 +31,8 @@ def split(
     """Deal the classes out to tasks, `classes_per_task` at a time.
 
     scenario: `task` (a task uses its own logits alone, so it needs task ids), `class` (all tasks
-    share all logits) or `domain` (every task uses the same `classes_per_task` logits).
+    share all logits; tests also count what a task's own logits alone get right) or `domain` (every
+    task uses the same `classes_per_task` logits).
     class_order: `fixed` is the dataset's; `drawn` shuffles per seed, keeping the classes of the
     first `skip_tasks` tasks in place, so that held-out tasks are the same for every seed (A-GEM).
     superclasses: one task a superclass (CIFAR-100 has 20 of five classes each). centred, standard:
@@ -87,10 +88,11 @@ def split(
             rows = subset(found.train[member[found.train]], samples_per_task, seed, number)
             train.append(rows)
             test.append(found.test[member[found.test]])
-        visible = torch.zeros(len(kept), classes, dtype=torch.bool)
-        visible.scatter_(1, groups[kept.start : kept.stop], True)
+        own = torch.zeros(len(kept), classes, dtype=torch.bool)
+        own.scatter_(1, groups[kept.start : kept.stop], True)
         label = position if scenario == "domain" else torch.arange(classes)
-        view = View((), visible if scenario == "task" else (), label, position)
+        visible, tested = (own if scenario == kind else () for kind in ("task", "class"))
+        view = View((), visible, label, position, tested)
         return Stream(tuple(train), tuple(test), view)
 
     outputs = classes_per_task if scenario == "domain" else classes
