@@ -54,6 +54,11 @@ class Record:
         self.replicas: Sequence[int] = ()
         self.broken, self.measured = 0.0, 0
         folder.mkdir(parents=True, exist_ok=True)
+        for name in (
+            "accuracy.csv",
+            "metrics.json",
+        ):  # of the run before
+            (folder / name).unlink(missing_ok=True)
         with (folder / "alignment.csv").open("w", newline="") as file:
             csv.writer(file).writerow(ALIGNMENT)
         self.finished = self.state()

@@ -71,3 +71,12 @@ def test_a_mistake_ends_in_one_sentence_and_code_2(override, sentence, tmp_path)
     assert sentence in ran.stderr
     assert ran.stderr.count("\n") == 1
     assert "Traceback" not in ran.stderr
+
+
+def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is(tmp_path):
+    arguments = ("train", "benchmark.samples_per_task=20", "hydra.run.dir=run")
+    assert gradalign(*arguments, cwd=tmp_path).returncode == 0
+    ran = gradalign(*arguments, "replicas.lr=1e20", "model.init=torch", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert not (tmp_path / "run/accuracy.csv").exists()
+    assert not (tmp_path / "run/metrics.json").exists()

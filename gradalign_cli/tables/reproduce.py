@@ -85,11 +85,14 @@ def missing(
     request: Request,
     folder: Path,
 ) -> list[Job]:
-    """The runs that are not there yet, each in a folder of its own."""
+    """The runs that are not there yet, each in a folder of its own; a run of an older version may
+    lack a number that the paper prints."""
     jobs = []
     for cell in cells:
         there = merged(found.get(keys[cell.name], []))
-        have = set() if there is None else set(there.seeds)
+        seeds_there = {} if there is None else there.seeds
+        wanted = set() if request.quick else cell.published.keys()
+        have = {seed for seed, own in seeds_there.items() if wanted <= own.keys()}
         seeds = tuple(seed for seed in range(request.seeds) if seed not in have)
         if seeds:
             place = f"{keys[cell.name]}_seeds_{'_'.join(map(str, seeds))}"

@@ -92,12 +92,12 @@ def gather(folders: Iterable[Path]) -> dict[str, list[Result]]:
 
 
 def merged(results: Sequence[Result]) -> Result | None:
-    """All seeds that several runs of one cell have; of a seed found twice the first counts."""
+    """All seeds that several runs of one cell have; of a number found twice the first counts."""
     if not results:
         return None
     seeds: dict[int, dict[str, float]] = {}
     for result in results:
-        seeds = result.seeds | seeds
+        seeds |= {seed: own | seeds.get(seed, {}) for seed, own in result.seeds.items()}
     first = results[0]
     seconds = sum(result.seconds for result in results)
     return first._replace(seeds=dict(sorted(seeds.items())), seconds=seconds)

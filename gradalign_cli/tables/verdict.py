@@ -30,10 +30,11 @@ class Row(NamedTuple):
 
 def rows(cell: Cell, result: Result | None, quick: bool) -> list[Row]:
     """A row for each number the paper prints in the cell."""
-    found = {} if result is None else summary(list(result.seeds.values()))
+    seeds = [] if result is None else list(result.seeds.values())
     made = []
     for metric, published in cell.published.items():
-        ours = found.get(metric, {})
+        there = [{metric: own[metric]} for own in seeds if metric in own]
+        ours = summary(there)[metric] if there else {}
         mean = ours.get("mean")
         difference = None if mean is None else mean - published
         made.append(
@@ -48,7 +49,7 @@ def rows(cell: Cell, result: Result | None, quick: bool) -> list[Row]:
                 int(ours.get("n") or 0),
                 difference,
                 verdict(cell, metric, difference, quick),
-                None if result is None else result.seconds,
+                None if result is None or mean is None else result.seconds,
             )
         )
     return made

@@ -9,12 +9,14 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
 from gradalign_cli.cli import CONF
 from gradalign_cli.errors import UserError
+from gradalign_cli.metrics import metrics
 from gradalign_cli.tables.reproduce import Request, check_extra, reproduce
 from gradalign_cli.tables.results import cell_key, composed, key
 from gradalign_cli.tables.table import load, names
@@ -95,6 +97,22 @@ def test_a_table_goes_on_past_a_failing_cell_and_runs_nothing_twice(conf, tmp_pa
     assert numbers(elsewhere)[1]["mean"] == first[1]["mean"]
 
 
+def test_a_run_that_lacks_a_published_number_is_not_run_and_runs_again(conf, tmp_path):
+    """As a run of an older version does, which did not count own logits."""
+    request, out = EVERYTHING._replace(cells="plain", seeds=1), tmp_path / "out"
+    ask(conf, request, out)
+    before = numbers(out)
+    (file,) = (out / "tiny" / "runs").glob("*/metrics.json")
+    told = json.loads(file.read_text())
+    del told["replicas"][0]["BWT"]
+    file.write_text(json.dumps(told))
+    _, said = ask(conf, request._replace(budget=0), out)
+    assert "1 still to run" in said
+    assert [row["mean"] for row in numbers(out)] == [before[0]["mean"], ""]
+    ask(conf, request, out)
+    assert numbers(out) == before
+
+
 def test_a_killed_table_goes_on_where_it_was(conf, tmp_path):
     request = EVERYTHING._replace(cells="A-GEM")
     script = (
@@ -149,6 +167,20 @@ def test_every_cell_that_can_be_run_composes_and_no_two_are_the_same(name):
         0 < abs(value) <= 1 or value == 0 for c in table.cells for value in c.published.values()
     )
     assert all(cell.reason for cell in runnable)
+
+
+@pytest.mark.parametrize("name", names(CONF))
+def test_every_cell_that_can_be_run_gives_the_numbers_it_publishes(name):
+    """One that did not would be run again and again."""
+    for cell in load(CONF, name).cells:
+        if cell.needs is None:
+            config, _ = composed(CONF, cell.overrides)
+            batches = config["metrics"]["lca_batches"]
+            learning = np.zeros((2, batches + 1)) if batches else None
+            given = metrics(np.zeros((3, 2)), learning).keys()
+            if config["benchmark"].get("scenario") == "class":
+                given |= {f"{metric}_task" for metric in given}
+            assert cell.published.keys() <= given
 
 
 def test_there_are_tables():

@@ -70,6 +70,22 @@ def test_the_first_run_of_a_seed_counts():
     assert found.seconds == 120.0
 
 
+def test_a_later_run_adds_the_numbers_that_an_earlier_one_lacks():
+    newer = Result({0: {"ACC": 0.2, "ACC_task": 0.9}}, 60.0, {})
+    assert merged([result(0.1), newer]).seeds == {0: {"ACC": 0.1, "ACC_task": 0.9}}
+
+
+def test_a_number_that_a_run_lacks_was_not_run():
+    both = CELL._replace(published={"ACC": 0.8, "ACC_task": 0.9}, tolerance={"ACC": 0.1})
+    there, lacking = rows(both, result(0.8, 0.82), False)
+    assert (there.verdict, there.n) == ("within", 2)
+    assert (lacking.verdict, lacking.n) == ("not judged: not run", 0)
+    assert lacking.mean is lacking.seconds is None
+    some = Result({0: {"ACC": 0.8}, 1: {"ACC": 0.8, "ACC_task": 0.7}}, 60.0, {})
+    whole, part = rows(both._replace(status="MEMORY"), some, False)
+    assert (whole.n, part.n, part.mean) == (2, 1, 0.7)
+
+
 def test_a_table_that_says_what_cannot_be_is_refused():
     def table(**cell):
         whole = {"title": "t", "source": "s", "status": "VERIFIED"}
