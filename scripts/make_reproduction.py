@@ -22,7 +22,8 @@ HEAD = """# Reproduction
 What the papers printed beside what gradalign gives, for every table that `gradalign reproduce`
 knows. Written by `scripts/make_reproduction.py` from docs/results; a cell says "not run" where
 nothing is kept. A verdict compares our mean with the print by the tolerance that the table's file
-in conf/table states, with its reason. Numbers known from memory alone are shown and not judged.
+in conf/table states, with its reason; where ours is off and we know why, that stands beside the
+verdict and changes nothing of it. Numbers known from memory alone are shown and not judged.
 """
 
 

@@ -9,12 +9,23 @@ from gradalign_cli.errors import UserError, require
 
 STATUSES = ("VERIFIED", "VERIFIED-2ND", "MEMORY")
 JUDGED = STATUSES[:2]  # a number from memory is shown and not judged
+FIELDS = (
+    "overrides",
+    "needs",
+    "published",
+    "status",
+    "tolerance",
+    "reason",
+    "minutes",
+    "explained",
+)
 
 
 class Cell(NamedTuple):
     """overrides: of `gradalign train`, empty where `needs` says what is missing to run it;
     published: metric -> value in fractions;  tolerance: metric -> the largest difference that
-    counts as reproduced, because of `reason`;  minutes: what one seed took on two CPU cores."""
+    counts as reproduced, because of `reason`;  minutes: what one seed took on two CPU cores;
+    explained: why ours is known to lie outside the tolerance, which changes no verdict."""
 
     name: str
     overrides: tuple[str, ...]
@@ -24,11 +35,12 @@ class Cell(NamedTuple):
     tolerance: dict[str, float]
     reason: str
     minutes: float | None
+    explained: str = ""
 
 
 class Table(NamedTuple):
-    """differences: what we know to be otherwise than in the paper;  ranked: whether cells are named
-    `BENCHMARK, METHOD`, so that methods can be ranked over benchmarks."""
+    """differences: what we know to be otherwise than in the paper;  ranked: whether methods are
+    ranked over the settings."""
 
     name: str
     title: str
@@ -36,6 +48,13 @@ class Table(NamedTuple):
     differences: tuple[str, ...]
     ranked: bool
     cells: tuple[Cell, ...]
+
+
+def setting(name: str) -> tuple[str, str]:
+    """The setting and the method of a cell: it is named `SETTING, METHOD`, or by its method alone
+    where a table has one setting."""
+    before, _, method = name.rpartition(", ")
+    return before, method
 
 
 def names(conf: Path) -> list[str]:
@@ -57,6 +76,8 @@ def parse(name: str, found: dict[str, Any]) -> Table:
     cells = []
     for label, own in found["cells"].items():
         field = f"{name}.cells.{label}"
+        for unknown in own.keys() - set(FIELDS):
+            raise UserError(f"`{field}.{unknown}` is not known; known are {', '.join(FIELDS)}")
         status = own.get("status", found["status"])
         require(status in STATUSES, f"{field}.status", f"one of {', '.join(STATUSES)}", status)
         tolerance = found.get("tolerance", {}) | own.get("tolerance", {})
@@ -77,6 +98,7 @@ def parse(name: str, found: dict[str, Any]) -> Table:
                 tolerance,
                 own.get("reason", found.get("reason", "")),
                 own.get("minutes"),
+                own.get("explained", ""),
             )
         )
     differences = tuple(found.get("differences", []))

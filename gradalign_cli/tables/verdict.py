@@ -7,13 +7,14 @@ import numpy as np
 
 from gradalign_cli.metrics import summary
 from gradalign_cli.tables.results import Result
-from gradalign_cli.tables.table import JUDGED, Cell
+from gradalign_cli.tables.table import JUDGED, Cell, setting
 
 Array = np.ndarray
 
 
 class Row(NamedTuple):
-    """One published number beside ours, in fractions; ours is None where nothing was run."""
+    """One published number beside ours, in fractions; ours is None where nothing was run, explained
+    is empty where ours is not above or below."""
 
     cell: str
     metric: str
@@ -26,6 +27,7 @@ class Row(NamedTuple):
     difference: float | None
     verdict: str
     seconds: float | None
+    explained: str
 
 
 def rows(cell: Cell, result: Result | None, quick: bool) -> list[Row]:
@@ -37,6 +39,7 @@ def rows(cell: Cell, result: Result | None, quick: bool) -> list[Row]:
         ours = summary(there)[metric] if there else {}
         mean = ours.get("mean")
         difference = None if mean is None else mean - published
+        judged = verdict(cell, metric, difference, quick)
         made.append(
             Row(
                 cell.name,
@@ -48,8 +51,9 @@ def rows(cell: Cell, result: Result | None, quick: bool) -> list[Row]:
                 ours.get("ci95_high"),
                 int(ours.get("n") or 0),
                 difference,
-                verdict(cell, metric, difference, quick),
+                judged,
                 None if result is None or mean is None else result.seconds,
+                cell.explained if judged in ("above", "below") else "",
             )
         )
     return made
@@ -91,9 +95,9 @@ class Comparison(NamedTuple):
 
 
 def comparisons(named: dict[str, Result], metric: str) -> list[Comparison]:
-    """All pairs of cells that share at least three seeds, compared on a metric.
+    """All pairs of cells of one setting that share at least three seeds, compared on a metric.
 
-    Cells of one table meet the same streams at one seed, so differences are paired.
+    Cells of one setting meet the same streams at one seed, so differences are paired.
     """
     from scipy.stats import ttest_rel
 
@@ -101,6 +105,8 @@ def comparisons(named: dict[str, Result], metric: str) -> list[Comparison]:
     labels = list(named)
     for i, first in enumerate(labels):
         for second in labels[i + 1 :]:
+            if setting(first)[0] != setting(second)[0]:
+                continue
             a, b = named[first].seeds, named[second].seeds
             shared = [s for s in a if s in b and metric in a[s] and metric in b[s]]
             if len(shared) < 3:

@@ -15,6 +15,10 @@ from gradalign_cli.tables.table import Table
 from gradalign_cli.tables.verdict import Comparison, Row
 
 HEADS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
+LATEX = str.maketrans(
+    {sign: "\\" + sign for sign in "&%_#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
 
 
 def percent(value: float | None, sign: bool = False) -> str:
@@ -33,15 +37,22 @@ def cells(row: Row, plus_minus: str = "±") -> list[str]:
     """A row as text, in the order of HEADS."""
     published = percent(row.published) + (" (memory)" if row.status == "MEMORY" else "")
     time = "-" if row.seconds is None else f"{row.seconds / 60:.1f} min"
+    verdict = f"{row.verdict}: {row.explained}" if row.explained else row.verdict
     shown = [row.cell, row.metric, published, ours(row, plus_minus), str(row.n)]
-    return [*shown, percent(row.difference, sign=True), row.verdict, time]
+    return [*shown, percent(row.difference, sign=True), verdict, time]
 
 
 def score(rows: Sequence[Row]) -> str:
-    """How many of the judged numbers are within their tolerance."""
+    """How many of the judged numbers are within their tolerance, and of how many others we know why
+    they are not."""
     judged = [row for row in rows if not row.verdict.startswith("not judged")]
     within = sum(row.verdict == "within" for row in judged)
-    return f"{within} of {len(judged)} judged numbers within tolerance, {len(rows)} published"
+    known = sum(bool(row.explained) for row in judged)
+    explained = f" ({known} of the others explained)" if known else ""
+    return (
+        f"{within} of {len(judged)} judged numbers within tolerance{explained}, "
+        f"{len(rows)} published"
+    )
 
 
 def grid(table: Table, rows: Sequence[Row]) -> Grid:
@@ -65,7 +76,7 @@ def markdown(
     lines = [f"{'#' * level} {table.title}", "", f"Published: {table.source}."]
     lines[-1] += " In percent; ours with a 95% t-interval over seeds."
     lines += ["", f"{score(rows)}.", "", "| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|"]
-    lines += ["| " + " | ".join(cells(row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(t.replace("|", r"\|") for t in cells(row)) + " |" for row in rows]
     if table.differences:
         lines += ["", "Known differences:", "", *(f"- {text}" for text in table.differences)]
     if compared:
@@ -91,14 +102,11 @@ def comma_separated(rows: Sequence[Row]) -> str:
 def latex(table: Table, rows: Sequence[Row]) -> str:
     """A table for the booktabs package."""
 
-    def safe(text: str) -> str:
-        for sign in "\\&%_#$":
-            text = text.replace(sign, r"\textbackslash{}" if sign == "\\" else "\\" + sign)
-        return text
-
     lines = [r"\begin{tabular}{llrrrrll}", r"\toprule", " & ".join(HEADS) + r" \\", r"\midrule"]
     lines += [
-        " & ".join(text if k == 3 else safe(text) for k, text in enumerate(cells(row, r"$\pm$")))
+        " & ".join(
+            text if k == 3 else text.translate(LATEX) for k, text in enumerate(cells(row, r"$\pm$"))
+        )
         + r" \\"
         for row in rows
     ]

@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.stats import t as student
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.results import Result, merged
-from gradalign_cli.tables.table import Cell, parse
+from gradalign_cli.tables.table import Cell, Table, parse
 from gradalign_cli.tables.verdict import comparisons, holm, rows
+from gradalign_cli.tables.writing import comma_separated, grid, latex, markdown, score
 
 CELL = Cell("GEM", ("method=gem",), None, {"ACC": 0.8}, "VERIFIED", {"ACC": 0.02}, "print", None)
 
@@ -64,6 +66,41 @@ def test_cells_are_compared_over_the_seeds_they_share():
     assert comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs say nothing
 
 
+def test_cells_are_compared_within_a_setting():
+    some = result(0.5, 0.6, 0.8)
+    named = {"B 1, x": some, "B 2, x": some, "B 1, y": result(0.4, 0.45, 0.6)}
+    (found,) = comparisons(named, "ACC")
+    assert (found.first, found.second) == ("B 1, x", "B 1, y")
+
+
+def test_an_explanation_stands_beside_a_number_that_is_off_and_changes_no_verdict():
+    cell = CELL._replace(explained="the authors' code | does_otherwise")
+    for accuracy in (0.7, 0.8, 0.9):
+        (row,), (plain,) = (rows(c, result(accuracy), False) for c in (cell, CELL))
+        assert row.verdict == plain.verdict
+        assert row.explained == (cell.explained if row.verdict in ("above", "below") else "")
+    made = rows(cell, result(0.7), False)
+    table = Table("t", "T", "nobody", (), False, (cell,))
+    assert (
+        score(made)
+        == "0 of 1 judged numbers within tolerance (1 of the others explained), 1 published"
+    )
+    assert r"| below: the authors' code \| does_otherwise |" in markdown(table, made, [], None)
+    assert r"below: the authors' code | does\_otherwise" in latex(table, made)
+    assert cell.explained in comma_separated(made)
+    console = Console(record=True, width=200)
+    console.print(grid(table, made))
+    assert cell.explained in console.export_text()
+    for other in (rows(cell, None, False), rows(cell, result(0.7), True)):
+        assert other[0].explained == ""
+
+
+def test_latex_reads_its_own_signs_as_text():
+    made = rows(CELL._replace(name=r"a_b & 5% {c} ~^\d"), result(0.8), False)
+    text = latex(Table("t", "T", "nobody", (), False, ()), made)
+    assert r"a\_b \& 5\% \{c\} \textasciitilde{}\textasciicircum{}\textbackslash{}d & ACC" in text
+
+
 def test_the_first_run_of_a_seed_counts():
     found = merged([result(0.1), result(0.2, 0.3)])
     assert {seed: own["ACC"] for seed, own in found.seeds.items()} == {0: 0.1, 1: 0.3}
@@ -98,3 +135,5 @@ def test_a_table_that_says_what_cannot_be_is_refused():
         table(overrides=[])
     with pytest.raises(UserError, match=r"`t.cells.A.status` must be one of VERIFIED"):
         table(overrides=[], status="HEARSAY")
+    with pytest.raises(UserError, match=r"`t.cells.A.explaned` is not known; known are overrides"):
+        table(overrides=[], explaned="why", tolerance={"ACC": 0.1})
