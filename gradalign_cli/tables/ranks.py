@@ -1,71 +1,86 @@
-"""Average ranks of the methods of a table over its benchmarks (Demsar 2006), and their picture."""
+"""Average ranks of the methods of a table over its settings (Demsar 2006), and their picture.
+
+Friedman's test and Nemenyi's take the settings as independent, which several memory sizes of one
+benchmark are only in part; the sentence names what was counted.
+"""
 
 import math
 from itertools import combinations
 from typing import NamedTuple
+from xml.sax.saxutils import escape
 
 import numpy as np
 
 from gradalign_cli.tables.results import Result
-from gradalign_cli.tables.table import Table
+from gradalign_cli.tables.table import Table, setting
 
 LEVEL = 0.05
-FEWEST = 5  # benchmarks that ranks are averaged over
+FEWEST = 5  # settings that ranks are averaged over
 LEFT, STEP, LINE = 150, 90, 22  # pixels: of the margin, of a rank, of a line of text
 
 
 class Ranks(NamedTuple):
-    """mean: of each method, best first, 1 for the best on every benchmark;  benchmarks: how many;
+    """mean: of each method, best first, 1 for the best in every setting;  settings: over which;
     p: of Friedman's test that all are equal;  critical: Nemenyi's difference at 5 %."""
 
     mean: dict[str, float]
-    benchmarks: int
+    settings: tuple[str, ...]
     p: float
     critical: float
 
 
 def scores(results: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
-    """Our mean of a metric by benchmark and method, for cells named `BENCHMARK, METHOD`."""
+    """Our mean of a metric by setting and method."""
     found: dict[str, dict[str, float]] = {}
     for cell, result in results.items():
-        benchmark, comma, method = cell.rpartition(", ")
+        where, method = setting(cell)
         values = [seed[metric] for seed in result.seeds.values() if metric in seed]
-        if comma and values:
-            found.setdefault(benchmark, {})[method] = sum(values) / len(values)
+        if values:
+            found.setdefault(where, {})[method] = sum(values) / len(values)
     return found
 
 
 def ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks | None:
-    """Ranks over the benchmarks with three methods or more, of the methods that all of them have;
-    None where these are fewer than three, the benchmarks fewer than five, or the table has none."""
-    from scipy.stats import friedmanchisquare, rankdata, studentized_range
+    """Ranks over the settings with three methods or more, of the methods that all of them have;
+    None where these are fewer than three, the settings fewer than five, or the table has none."""
+    from scipy.stats import friedmanchisquare, rankdata
 
     if not table.ranked:
         return None
-    by_benchmark = {b: row for b, row in scores(results, metric).items() if len(row) >= 3}
-    if len(by_benchmark) < FEWEST:
+    by_setting = {s: row for s, row in scores(results, metric).items() if len(row) >= 3}
+    if len(by_setting) < FEWEST:
         return None
-    rows = list(by_benchmark.values())
+    rows = list(by_setting.values())
     methods = [method for method in rows[0] if all(method in row for row in rows)]
     if len(methods) < 3:
         return None
     values = np.array([[row[method] for method in methods] for row in rows])
     mean = rankdata(-values, axis=1).mean(0)
-    n, k = values.shape
-    q = float(studentized_range.ppf(1 - LEVEL, k, math.inf)) / math.sqrt(2)
+    tied = (values == values[:, :1]).all()  # the statistic would be 0 / 0
     order = np.argsort(mean, kind="stable")
     return Ranks(
         {methods[i]: float(mean[i]) for i in order},
-        n,
-        float(friedmanchisquare(*values.T).pvalue),
-        q * math.sqrt(k * (k + 1) / (6 * n)),
+        tuple(by_setting),
+        1.0 if tied else float(friedmanchisquare(*values.T).pvalue),
+        critical_difference(len(methods), len(rows)),
     )
 
 
+def critical_difference(methods: int, settings: int) -> float:
+    """Nemenyi's: average ranks that differ by as much differ at 5 % (Demsar 2006, sec. 3.2.2)."""
+    from scipy.stats import studentized_range
+
+    q = float(studentized_range.ppf(1 - LEVEL, methods, math.inf)) / math.sqrt(2)
+    return q * math.sqrt(methods * (methods + 1) / (6 * settings))
+
+
 def groups(found: Ranks) -> list[tuple[float, float]]:
-    """The widest spans of ranks of two methods or more within the critical difference."""
+    """The widest spans of ranks of two methods or more that do not differ; where Friedman's test
+    finds no difference at all, pairs are not looked at and the span is over all."""
     values = list(found.mean.values())
-    near = [(a, b) for a, b in combinations(values, 2) if b - a <= found.critical]
+    if found.p >= LEVEL:
+        return [(values[0], values[-1])]
+    near = [(a, b) for a, b in combinations(values, 2) if b - a < found.critical]
     return [
         span
         for span in dict.fromkeys(near)
@@ -76,9 +91,14 @@ def groups(found: Ranks) -> list[tuple[float, float]]:
 def sentence(found: Ranks) -> str:
     """The ranks in words."""
     named = ", ".join(f"{method} {rank:.2f}" for method, rank in found.mean.items())
+    over = (
+        f"Average ranks over {len(found.settings)} settings ({', '.join(found.settings)}): {named}."
+    )
+    if found.p >= LEVEL:
+        return f"{over} They do not differ at 5 % (Friedman's p {found.p:.2g})."
     return (
-        f"Average ranks over {found.benchmarks} benchmarks: {named}. Ranks less than "
-        f"{found.critical:.2f} apart do not differ at 5 % (Nemenyi; Friedman's p {found.p:.2g})."
+        f"{over} Ranks less than {found.critical:.2f} apart do not differ at 5 % (Nemenyi; "
+        f"Friedman's p {found.p:.2g})."
     )
 
 
@@ -112,7 +132,9 @@ def picture(found: Ranks) -> str:
         f'<line x1="{a:g}" y1="{b:g}" x2="{c:g}" y2="{d:g}" stroke="#000" stroke-width="{w}"/>'
         for a, b, c, d, w in lines
     ]
-    drawn += [f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{t}</text>' for x, y, a, t in texts]
+    drawn += [
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts
+    ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
     head += 'font-family="sans-serif" font-size="12">'
     return "\n".join([head, '<rect width="100%" height="100%" fill="#fff"/>', *drawn, "</svg>", ""])

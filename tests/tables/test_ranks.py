@@ -5,10 +5,18 @@ import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare
 
-from gradalign_cli.tables.ranks import Ranks, groups, picture, ranks, sentence
+from gradalign_cli.tables.ranks import (
+    Ranks,
+    critical_difference,
+    groups,
+    picture,
+    ranks,
+    sentence,
+)
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import Table
 
+SETTINGS = ("A", "B")
 TABLE = Table("t", "T", "nobody", (), True, ())
 
 
@@ -37,6 +45,16 @@ def test_the_critical_difference_is_demsars():
     assert ranks(TABLE, results(table), "ACC").critical == pytest.approx(1.25, abs=0.005)
 
 
+def test_nemenyis_values_are_demsars():
+    """Demsar 2006, table 5a."""
+    printed = [1.960, 2.343, 2.569, 2.728, 2.850, 2.949, 3.031, 3.102, 3.164]
+    for methods, q in enumerate(printed, 2):
+        scale = (methods * (methods + 1) / (6 * 20)) ** 0.5
+        assert critical_difference(methods, 20) / scale == pytest.approx(
+            q, abs=0.001
+        )  # some are cut, not rounded
+
+
 def test_only_methods_that_every_benchmark_has_are_ranked():
     table = [{"x": 0.9, "y": 0.8, "z": 0.7, "w": 0.6}] * 4 + [{"x": 0.5, "y": 0.4, "z": 0.3}]
     assert list(ranks(TABLE, results(table), "ACC").mean) == ["x", "y", "z"]
@@ -52,16 +70,33 @@ def test_too_few_benchmarks_or_methods_are_not_ranked():
 
 
 def test_groups_are_the_widest_spans_within_the_critical_difference():
-    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, 10, 0.01, 1.2)
+    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, SETTINGS, 0.01, 1.2)
     assert groups(found) == [(1.2, 1.9), (1.9, 3.0), (3.0, 3.9)]
-    assert groups(found._replace(critical=2.0)) == [(1.2, 3.0), (1.9, 3.9)]
+    assert groups(found._replace(critical=2.1)) == [(1.2, 3.0), (1.9, 3.9)]
     assert groups(found._replace(critical=0.5)) == []
+    exact = Ranks({"a": 1.0, "b": 2.0, "c": 3.0}, SETTINGS, 0.01, 1.0)
+    assert groups(exact) == []  # ranks as far apart as the critical difference differ
+
+
+def test_where_friedman_finds_nothing_no_pair_is_told_apart():
+    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, SETTINGS, 0.06, 1.2)
+    assert groups(found) == [(1.2, 3.9)]
+    assert "They do not differ at 5 % (Friedman's p 0.06)" in sentence(found)
+    assert "Nemenyi" in sentence(found._replace(p=0.04))
+
+
+def test_methods_that_are_equal_everywhere_do_not_differ():
+    found = ranks(TABLE, results([{"x": 0.9, "y": 0.9, "z": 0.9}] * 5), "ACC")
+    assert found.mean == {"x": 2.0, "y": 2.0, "z": 2.0}
+    assert found.p == 1.0
+    assert groups(found) == [(2.0, 2.0)]
+    assert picture(found)
 
 
 def test_the_picture_has_every_method_and_a_bar_for_every_group():
-    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, 10, 0.01, 1.2)
+    found = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d & e": 3.9}, SETTINGS, 0.01, 1.2)
     svg = picture(found)
     texts = [text.text for text in ElementTree.fromstring(svg).iter() if text.tag.endswith("text")]
-    assert {"a 1.20", "b 1.90", "c 3.00", "d 3.90", "critical difference 1.20"} <= set(texts)
+    assert {"a 1.20", "b 1.90", "c 3.00", "d & e 3.90", "critical difference 1.20"} <= set(texts)
     assert len(re.findall('stroke-width="4"', svg)) == len(groups(found))
-    assert "a 1.20, b 1.90, c 3.00, d 3.90" in sentence(found)
+    assert "(A, B): a 1.20, b 1.90, c 3.00, d & e 3.90" in sentence(found)
