@@ -157,9 +157,12 @@ def show(
     made = [
         row for cell in table.cells for row in rows(cell, results.get(cell.name), request.quick)
     ]
-    compared = comparisons(results, "ACC")
     as_data = {name: result._asdict() for name, result in results.items()}
-    write(table, made, compared, ranks(table, results, "ACC"), as_data, folder)
+    if request.quick:
+        table = table._replace(title=f"{table.title}: a quick run, not the paper's setting")
+    compared = [] if request.quick else comparisons(results, "ACC")
+    ranked = None if request.quick else ranks(table, results, "ACC")
+    write(table, made, compared, ranked, as_data, folder)
     console.print(grid(table, made))
     console.print(score(made) + (" (a quick run is not judged)" if request.quick else ""))
     console.print(f"written to {folder}", soft_wrap=True)

@@ -145,7 +145,17 @@ def test_small_runs_are_marked_and_not_judged(conf, tmp_path):
     request = EVERYTHING._replace(cells="A-GEM", quick=True, seeds=1)
     _, said = ask(conf, request, tmp_path / "out")
     assert "a quick run is not judged" in said
-    assert "not judged: a quick run" in (tmp_path / "out/tiny-quick/table.md").read_text()
+    text = (tmp_path / "out/tiny-quick/table.md").read_text()
+    assert "# Digits: a quick run, not the paper's setting" in text
+    assert "not judged: a quick run" in text
+
+
+def test_small_runs_are_not_compared(conf, tmp_path):
+    request = EVERYTHING._replace(cells="[Ap]*", quick=True, seeds=3)
+    ask(conf, request, tmp_path / "out")
+    whole = json.loads((tmp_path / "out/tiny-quick/table.json").read_text())
+    assert len(whole["results"]) == 2
+    assert (whole["comparisons"], whole["ranks"]) == ([], None)
 
 
 def test_a_key_is_of_what_is_computed_and_not_of_where_or_which_seeds():
