@@ -5,10 +5,12 @@ computes. A run that is finished is not run again, one that was broken off is, s
 can be stopped at any moment and continued.
 """
 
+import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,7 +25,8 @@ from gradalign_cli.tables.table import Cell, Table, load
 from gradalign_cli.tables.verdict import comparisons, rows
 from gradalign_cli.tables.writing import grid, score, write
 
-COMMAND = (sys.executable, "-c", "import sys; from gradalign_cli.cli import main; sys.exit(main())")
+COMMAND = (sys.executable, "-m", "gradalign_cli.tables.leash", "train")
+STOPPED = 130  # the exit code of what was interrupted
 
 
 class Request(NamedTuple):
@@ -52,7 +55,8 @@ class Job(NamedTuple):
 
 
 def reproduce(conf: Path, name: str, request: Request, out: Path, console: Console) -> int:
-    """Run the missing cells of a table, show it and write it; 1 where a cell failed."""
+    """Run the missing cells of a table, show it and write it; 1 where a cell failed, 130 where the
+    user stopped it."""
     require(request.seeds > 0, "--seeds", "positive", request.seeds)
     require(request.at_once > 0, "--at-once", "positive", request.at_once)
     require(
@@ -69,7 +73,11 @@ def reproduce(conf: Path, name: str, request: Request, out: Path, console: Conso
     sources = (folder / "runs", *request.sources)
     jobs = missing(runnable, keys, gather(sources), request, folder)
     announce(table, jobs, len(runnable), request, console)
-    failed = carry_out(jobs, request, console)
+    try:
+        failed = carry_out(jobs, request, console)
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on with the runs that are missing")
+        return STOPPED
     found = gather(sources)
     results = {
         cell.name: merged(found[keys[cell.name]]) for cell in runnable if keys[cell.name] in found
@@ -116,8 +124,14 @@ def announce(
 
 
 def carry_out(jobs: Sequence[Job], request: Request, console: Console) -> bool:
-    """Run the jobs, `at_once` beside each other; whether one failed. The others go on."""
-    begin = time.monotonic()
+    """Run the jobs, `at_once` beside each other; whether one failed. The others go on.
+
+    The runs end with this process, see leash.py: one that went on would meet its successor in the
+    same folder.
+    """
+    begin, stopped = time.monotonic(), threading.Event()
+    leash, held = os.pipe()
+    environment = divided(os.environ, min(request.at_once, len(jobs)))
 
     def one(job: Job) -> bool:
         spent = (time.monotonic() - begin) / 60
@@ -126,18 +140,39 @@ def carry_out(jobs: Sequence[Job], request: Request, console: Console) -> bool:
             return True
         console.print(f"{job.cell.name}: running", soft_wrap=True)
         done = subprocess.run(
-            [*COMMAND, "train", *arguments(job, request)],
+            [*COMMAND, *arguments(job, request)],
+            stdin=leash,
+            env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode:
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
-            console.print(f"{job.cell.name}: failed: {last}", soft_wrap=True)
+        if done.returncode and not stopped.is_set():
+            console.print(f"{job.cell.name}: failed: {reason(done.stderr)}", soft_wrap=True)
         return done.returncode == 0
 
     with ThreadPoolExecutor(request.at_once) as pool:
-        return not all(list(pool.map(one, jobs)))
+        try:
+            return not all(list(pool.map(one, jobs)))
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
+        finally:
+            os.close(held)
+            os.close(leash)
+
+
+def reason(said: str) -> str:
+    """Our own sentence in what a run wrote to stderr, which a launcher adds to; else the last."""
+    lines = said.strip().splitlines() or ["no message"]
+    return ([line for line in lines if line.startswith("gradalign: ")] or lines)[-1]
+
+
+def divided(environment: Mapping[str, str], parts: int) -> dict[str, str]:
+    """The environment of runs beside each other, which divide the cores where nothing is said: more
+    threads than cores wait for each other."""
+    share = str(max(1, (os.cpu_count() or 1) // max(1, parts)))
+    return ({"OMP_NUM_THREADS": share} if parts > 1 else {}) | dict(environment)
 
 
 def arguments(job: Job, request: Request) -> list[str]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from rich.console import Console
 from gradalign_cli.cli import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.metrics import metrics
-from gradalign_cli.tables.reproduce import Request, check_extra, reproduce
+from gradalign_cli.tables.reproduce import Request, check_extra, divided, reason, reproduce
 from gradalign_cli.tables.results import cell_key, composed, key
 from gradalign_cli.tables.table import load, names
 
@@ -113,25 +114,93 @@ def test_a_run_that_lacks_a_published_number_is_not_run_and_runs_again(conf, tmp
     assert numbers(out) == before
 
 
-def test_a_killed_table_goes_on_where_it_was(conf, tmp_path):
-    request = EVERYTHING._replace(cells="A-GEM")
+def started(conf, cells, passes, tmp_path):
+    """A `gradalign reproduce` of longer cells, as a process and process group of its own."""
+    longer = TABLE | {"overrides": [*SMALL, f"passes={passes}"]}
+    OmegaConf.save(OmegaConf.create(longer), conf / "table" / "tiny.yaml")
     script = (
-        "from pathlib import Path; from rich.console import Console\n"
+        "import sys; from pathlib import Path; from rich.console import Console\n"
         "from gradalign_cli.tables.reproduce import Request, reproduce\n"
-        f"request = Request('A-GEM', 2, None, False, 1, (), ())\n"
-        f"reproduce(Path({str(conf)!r}), 'tiny', request, Path('killed').resolve(), Console())"
+        f"request = Request({cells!r}, 2, None, False, 1, (), ())\n"
+        f"out = Path({str(tmp_path / 'killed')!r})\n"
+        f"sys.exit(reproduce(Path({str(conf)!r}), 'tiny', request, out, Console()))"
     )
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path)
-    runs = tmp_path / "killed" / "tiny" / "runs"
+    return subprocess.Popen(
+        [sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition):
+    """Look again and again until it is so."""
     deadline = time.monotonic() + 60
-    while not list(runs.glob("*/accuracy.partial.csv")):
+    while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    ask(conf, request, tmp_path / "killed")
+    return found
+
+
+def children(pid):
+    """The processes that a process has started."""
+    told = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
+    pairs = [line.split() for line in told.stdout.splitlines()[1:]]
+    return [int(own) for own, parent in pairs if int(parent) == pid]
+
+
+def runs_on(pid):
+    """Whether a process is there and no zombie."""
+    told = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
+    return bool(told.stdout.strip()) and told.stdout.strip()[0] != "Z"
+
+
+def test_a_killed_table_loses_the_cell_in_progress_and_ends_the_same(conf, tmp_path):
+    """Killed in the second cell; the first one is not run again."""
+    out, request = tmp_path / "killed", EVERYTHING._replace(cells="[Ap]*")
+    process = started(conf, "[Ap]*", 30, tmp_path)
+    done = "killed/tiny/runs/*/accuracy.csv"
+    wait_for(lambda: list(tmp_path.glob(done)))
+    wait_for(lambda: list(tmp_path.glob("killed/tiny/runs/*/accuracy.partial.csv")))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    first = list(tmp_path.glob(done))
+    assert len(first) == 1
+    written = first[0].stat().st_mtime_ns
+    _, said = ask(conf, request, out)
+    assert "1 still to run" in said
+    assert first[0].stat().st_mtime_ns == written
     ask(conf, request, tmp_path / "whole")
-    assert numbers(tmp_path / "killed") == numbers(tmp_path / "whole")
+    assert numbers(out) == numbers(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_run_outlives_its_table(how, conf, tmp_path):
+    """Not even a killed one's: it would go on in the folder that its successor writes."""
+    process = started(conf, "A-GEM", 3000, tmp_path)
+    runs = wait_for(lambda: list(tmp_path.glob("killed/tiny/runs/*/accuracy.partial.csv")))
+    (run,) = children(process.pid)
+    process.send_signal(how)
+    said, _ = process.communicate()
+    wait_for(lambda: not runs_on(run))
+    assert not runs[0].with_name("accuracy.csv").exists()
+    if how == signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopped; the same command goes on with the runs that are missing" in said
+        assert "failed" not in said
+
+
+def test_a_failure_is_told_in_our_own_words_where_there_are_some():
+    assert (
+        reason("a\ngradalign: `x` must be y\nError executing job\n") == "gradalign: `x` must be y"
+    )
+    assert reason("Traceback\nKilled\n") == "Killed"
+    assert reason("") == "no message"
+
+
+def test_runs_beside_each_other_divide_the_cores_where_nothing_is_said(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert divided({"A": "b"}, 1) == {"A": "b"}
+    assert divided({"A": "b"}, 3) == {"A": "b", "OMP_NUM_THREADS": "2"}
+    assert divided({}, 20) == {"OMP_NUM_THREADS": "1"}
+    assert divided({"OMP_NUM_THREADS": "5"}, 2) == {"OMP_NUM_THREADS": "5"}
 
 
 def test_a_budget_that_is_spent_starts_nothing(conf, tmp_path):
