@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     table.add_argument("--out", default="outputs/tables", metavar="DIR")
     tuning = commands.add_parser("tune", help="choose numbers on the first three tasks alone")
     tuning.add_argument("name", metavar="NAME", help="of the experiment file to write")
-    tuning.add_argument("overrides", nargs="+", metavar="OVERRIDE", help="with lists to choose of")
+    tuning.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="with lists to choose of")
     data = commands.add_parser("data", help="the datasets on this machine")
     data.add_argument("--data-dir", help="the data folder (default: $GRADALIGN_DATA, or a cache)")
     actions = data.add_subparsers(dest="action", metavar="ACTION")

@@ -1,10 +1,11 @@
 """`gradalign tune`: choose a method's numbers as A-GEM does, on the first three tasks alone
 (Chaudhry et al. 2019, sec. 4.1), and write them as an experiment for the others."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -16,14 +17,14 @@ TASKS = 3
 FOLDER = Path("tuned")
 
 
-def best(found: list[dict[str, float]]) -> tuple[dict[str, float], dict[str, float]]:
-    """Of replicas' numbers and metrics, the numbers with the highest ACC as a mean over seeds, and
-    that mean for all of them by their text. The first of equals wins."""
+def best(
+    found: list[dict[str, float]], names: Sequence[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of replicas' numbers and metrics, the numbers of these names with the highest ACC as a mean
+    over seeds, and that mean for all of them by their text. The first of equals wins."""
     groups: dict[str, list[dict[str, float]]] = {}
-    metrics = {"ACC", "BWT", "FWT", "forgetting", "LA", "AAA"}
     for own in found:
-        numbers = {k: v for k, v in own.items() if k not in metrics and not k.startswith("LCA")}
-        numbers.pop("seed")
+        numbers = {name: own[name] for name in names}
         groups.setdefault(str(numbers), []).append(numbers | {"ACC": own["ACC"]})
     means = {text: sum(own["ACC"] for own in group) / len(group) for text, group in groups.items()}
     winner = max(means, key=lambda text: means[text])
@@ -49,6 +50,37 @@ def experiment(
     return f"{head}\n{OmegaConf.to_yaml(OmegaConf.create({'defaults': defaults} | kept))}"
 
 
+def first_tasks(config: dict[str, Any]) -> DictConfig:
+    """The config on its first three tasks alone: those that the experiment leaves out, whatever
+    order of classes it draws for the others."""
+    few = OmegaConf.create(config)
+    few.benchmark.first_tasks, few.benchmark.skip_tasks = TASKS, 0
+    if "class_order" in few.benchmark:
+        few.benchmark.class_order = "fixed"
+    few.metrics.lca_batches = 0
+    return few
+
+
+def check(config: dict[str, Any]) -> None:
+    """Raise UserError unless there is something to choose of, and tasks to choose it for."""
+    from gradalign_cli.config import build, hyperparameters
+    from gradalign_cli.data import load
+
+    whole = OmegaConf.create(config)
+    if "first_tasks" not in whole.benchmark or "skip_tasks" not in whole.benchmark:
+        raise UserError("`benchmark` must be one whose tasks can be divided (first_tasks)")
+    combinations = {str(own | {"seed": 0}) for own in hyperparameters(whole)}
+    if len(combinations) < 2:
+        raise UserError(
+            "`replicas` must list what to choose of, as in: gradalign tune mine "
+            "+experiment=split_mnist 'replicas.lr=[0.03,0.1]'"
+        )
+    whole.benchmark.first_tasks, whole.benchmark.skip_tasks = None, 0
+    dataset = load(whole.benchmark.dataset, whole.data_dir)
+    tasks = build("benchmark", whole.benchmark, dataset=dataset).tasks
+    require(tasks > TASKS, "benchmark", f"one of more than {TASKS} tasks", tasks)
+
+
 def tune(conf: Path, name: str, overrides: list[str]) -> None:
     """Train every combination of the listed `replicas` on the first tasks; keep the best.
 
@@ -60,14 +92,10 @@ def tune(conf: Path, name: str, overrides: list[str]) -> None:
     console = Console()
     require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
     config, groups = composed(conf, overrides)
-    if "first_tasks" not in config["benchmark"] or "skip_tasks" not in config["benchmark"]:
-        raise UserError("`benchmark` must be one whose tasks can be divided (first_tasks)")
-    few = OmegaConf.create(config)
-    few.benchmark.first_tasks, few.benchmark.skip_tasks = TASKS, 0
-    few.metrics.lca_batches = 0
+    check(config)
     keep_freed_memory()
-    results = train(few, FOLDER / "runs" / name, console)
-    chosen, means = best(results["replicas"])
+    results = train(first_tasks(config), FOLDER / "runs" / name, console)
+    chosen, means = best(results["replicas"], [n for n in config["replicas"] if n != "seed"])
     table = Grid(title=f"ACC over the first {TASKS} tasks, in percent", title_justify="left")
     table.add_column("numbers")
     table.add_column("ACC")

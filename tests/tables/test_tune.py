@@ -1,21 +1,27 @@
+import json
+
+import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 
+from gradalign_cli import config as configuration
 from gradalign_cli import runner
 from gradalign_cli.cli import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.results import composed
 from gradalign_cli.tables.tune import best, tune
+from tests.test_train import gradalign
 
 GIVEN = ["method=agem", "model.widths=[8]", "replicas.lr=[0.001,0.1]", "replicas.seed=[0,1]"]
 
 
 def test_the_best_mean_over_seeds_wins():
     def own(seed, lr, accuracy):
-        return {"seed": seed, "lr": lr, "ACC": accuracy, "BWT": 0.0, "LCA10": 0.1}
+        return {"seed": seed, "lr": lr, "ACC": accuracy, "min_ACC": seed / 7, "LCA10": 0.1}
 
     found = [own(0, 0.1, 0.9), own(1, 0.1, 0.1), own(0, 0.2, 0.6), own(1, 0.2, 0.5)]
-    chosen, means = best(found)
+    chosen, means = best(found, ["lr"])
     assert chosen == {"lr": 0.2}
     assert list(means.values()) == [0.5, 0.55]
 
@@ -46,12 +52,68 @@ def test_only_the_first_three_tasks_are_seen_and_only_the_others_left(tmp_path, 
     assert groups["method"] == "agem"
 
 
+@pytest.mark.parametrize("order", ["fixed", "drawn"])
+def test_whatever_the_other_tasks_hold_the_choice_is_the_same(order, tmp_path, monkeypatch):
+    """The first three tasks are those that the experiment leaves out, for every seed."""
+    monkeypatch.chdir(tmp_path)
+    given = [*GIVEN, f"benchmark.class_order={order}", "benchmark.scenario=class"]
+    tune(CONF, "clean", given)
+    load, kept = configuration.load, []
+    config, _ = composed(CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/tuned]"])
+    dataset = load("digits", None)
+    benchmark = config["benchmark"]
+    benchmark = configuration.build("benchmark", OmegaConf.create(benchmark), dataset=dataset)
+    for seed in (0, 1):
+        stream = benchmark.stream(seed)
+        kept += [set(dataset.y[torch.cat(stream.train + stream.test)].tolist())]
+    assert kept == [set(range(6, 10))] * 2  # what the experiment goes on with
+
+    def poisoned(name, folder):
+        other = np.isin(dataset.y, [6, 7, 8, 9])
+        return dataset._replace(x=np.where(other[:, None, None, None], 255 - dataset.x, dataset.x))
+
+    monkeypatch.setattr(configuration, "load", poisoned)
+    tune(CONF, "poisoned", given)
+    told = [
+        json.loads((tmp_path / f"tuned/runs/{name}/metrics.json").read_text())["replicas"]
+        for name in ("clean", "poisoned")
+    ]
+    assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ([], "`replicas` must list what to choose of, as in: gradalign tune mine"),
+        (["replicas.seed=[0,1]"], "`replicas` must list what to choose of"),
+        (["+experiment=nothing", "replicas.lr=[0.1,0.2]"], "Could not find 'experiment/nothing'"),
+        (
+            ["benchmark.classes_per_task=5", "replicas.lr=[0.1,0.2]"],
+            "`benchmark` must be one of more than 3 tasks, found 2",
+        ),
+    ],
+)
+def test_what_cannot_be_tuned_is_told_before_training(given, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=sentence):
+        tune(CONF, "mine", given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_anything_to_tune_the_command_says_what_to_type(tmp_path):
+    ran = gradalign("tune", "mine", cwd=tmp_path)
+    assert ran.returncode == 2
+    assert "'replicas.lr=[0.03,0.1]'" in ran.stderr
+    assert ran.stderr.count("\n") == 1
+
+
 def test_an_experiment_of_other_groups_leaves_nothing_of_the_defaults(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "gradalign_cli.train.train",
         lambda config, folder, console: {"replicas": [{"seed": 0, "lr": 0.5, "ACC": 1.0}]},
     )
+    monkeypatch.setattr("gradalign_cli.tables.tune.check", lambda config: None)  # needs no data
     given = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
     tune(CONF, "mine", given)
     search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
