@@ -20,6 +20,7 @@ from gradalign_cli.learner import Trace
 from gradalign_cli.metrics import forgetting_matrix
 
 NUMERICS = 1  # raised when a change moves results by more than rounding
+FINISHED = ("accuracy.csv", "accuracy_task.csv", "metrics.json")
 ALIGNMENT = ("replica", "task", "step", "loss", "ref_loss", "cosine", "violated", "norm_ratio")
 
 
@@ -54,10 +55,7 @@ class Record:
         self.replicas: Sequence[int] = ()
         self.broken, self.measured = 0.0, 0
         folder.mkdir(parents=True, exist_ok=True)
-        for name in (
-            "accuracy.csv",
-            "metrics.json",
-        ):  # of the run before
+        for name in FINISHED:  # of a run that was here before
             (folder / name).unlink(missing_ok=True)
         with (folder / "alignment.csv").open("w", newline="") as file:
             csv.writer(file).writerow(ALIGNMENT)
