@@ -67,6 +67,7 @@ CLAIMS = {
     "mer": (untouched,),
     "mgda": (harmless,),
     "mir": (untouched,),
+    "multimodal": (untouched,),
     "nash_mtl": (),
     "ogd": (no_longer, orthogonal),
     "ogd_plus": (no_longer, orthogonal),
