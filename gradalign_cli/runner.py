@@ -281,11 +281,14 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
         found: Tensor = torch.func.vmap(partial(mean_gradient, of))(rows[:, None], each)
         return found
 
-    def inputs(rows: Tensor) -> tuple[Tensor, ...]:
+    def inputs(rows: Tensor, tasks: Tensor = own) -> tuple[Tensor, ...]:
         if parts.model.inputs is None:
             raise UserError("`method` needs the inputs of every layer, which this `model` hides")
-        x = show(parts.benchmark, view, rows, own).x
+        x = show(parts.benchmark, view, rows, tasks).x
         return parts.model.inputs(learner.params, learner.statistics, x)
+
+    def memory_inputs(slots: Tensor) -> tuple[Tensor, ...]:
+        return inputs(learner.memory.row[slots], learner.memory.task[slots])
 
     def memory_gradient(params: Tensor, slots: Tensor) -> Tensor:
         row, task = learner.memory.row[slots], learner.memory.task[slots]
@@ -302,7 +305,7 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
     used[show(parts.benchmark, view, rows, own).label] = 1
     layers = parts.model.layers
     asked = sample_gradients, mean_gradient, inputs
-    return Probe(rows, task, *asked, layers, used, held, memory_gradient)
+    return Probe(rows, task, *asked, layers, used, held, memory_gradient, memory_inputs)
 
 
 def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:

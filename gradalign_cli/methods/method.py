@@ -69,7 +69,8 @@ class Probe(NamedTuple):
     inputs: (rows) -> what each layer with a matrix multiplies [n, columns];  layers: of the flat
     vector;  used: [outputs] 1 for the logits that are right for some example;  held: [n] slots of
     the memory that hold an example;  memory_gradient: (params, slots) -> [P] of the mean
-    cross-entropy on some of them. All leave the network's statistics alone.
+    cross-entropy on some of them;  memory_inputs: (slots) -> what each layer with a matrix
+    multiplies for them. All leave the network's statistics alone.
     """
 
     rows: Tensor
@@ -81,6 +82,7 @@ class Probe(NamedTuple):
     used: Tensor
     held: Tensor
     memory_gradient: Callable[[Tensor, Tensor], Tensor]
+    memory_inputs: Callable[[Tensor], tuple[Tensor, ...]]
 
 
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:

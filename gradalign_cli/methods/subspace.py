@@ -88,6 +88,13 @@ def flat(found: Tensor, layer: Layer) -> Tensor:
     return torch.cat([found[:, :-1].flatten(), found[:, -1]])
 
 
+def matrices(vector: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+    """The matrix of each layer that has one."""
+    parts = vector.split([layer.size for layer in layers])
+    both = zip(parts, layers, strict=True)
+    return [matrix(part, layer) for part, layer in both if layer.rows]
+
+
 def representation(inputs: Tensor, layer: Layer) -> Tensor:
     """Inputs [n, columns] of a layer as R [d, n], with a row of ones for a bias."""
     ones = inputs.new_ones(len(inputs), 1)
@@ -113,6 +120,11 @@ def in_matrices(
     return torch.cat(changed)
 
 
+def off(M: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
+    """G -> G - G M diag(weight) M'."""
+    return lambda G: G - ((G @ M) * weight) @ M.T
+
+
 def project(
     g: Tensor,
     layers: Sequence[Layer],
@@ -124,10 +136,6 @@ def project(
 
     What has no matrix, a BatchNorm's scales and shifts, stays once a task has ended.
     """
-
-    def off(M: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
-        return lambda G: G - ((G @ M) * weight) @ M.T
-
     found = in_matrices(g, layers, map(off, bases, importance))
     if all(layer.rows for layer in layers):
         return found

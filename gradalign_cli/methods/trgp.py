@@ -24,7 +24,7 @@ from gradalign_cli.methods.subspace import (
     append,
     columns_to_add,
     in_matrices,
-    matrix,
+    matrices,
     nothing_held,
     project,
     representations,
@@ -131,11 +131,6 @@ def trgp(
 
     def shifted(params: Tensor, layers: Layers, of: Sequence[Trust]) -> Tensor:
         return in_matrices(params, layers, [partial(shift, trust=own) for own in of])
-
-    def matrices(vector: Tensor, layers: Layers) -> list[Tensor]:
-        parts = vector.split([layer.size for layer in layers])
-        both = zip(parts, layers, strict=True)
-        return [matrix(part, layer) for part, layer in both if layer.rows]
 
     def derive(derivative: Derivative, trial: Trial, state: TRGPState) -> tuple[Found, TRGPState]:
         layers = trial.layers

@@ -14,6 +14,8 @@ from tests.runs import compare, make_parts, make_replicas, same, train
 # what an argument needs to have an effect
 NEEDS = {
     ("ewc", "decay"): {"online": True, "strength": 1.0},
+    ("fs_dgpm", "rate"): {"ascent": 1.0, "temperature": 1.0},
+    ("fs_dgpm", "increase"): {"thresholds": [0.2]},
     ("gdumb", "least_step"): {"step": 1.0},
     ("gem", "eps"): {"margin": 0.0},
     ("mir", "step"): {"chosen": 2},

@@ -51,6 +51,7 @@ CLAIMS = {
     "er_ace": (untouched,),
     "ewc": (untouched,),
     "finetune": (untouched,),
+    "fs_dgpm": (no_longer,),
     "gdumb": (no_longer,),
     "gem": (harmless,),
     "gpm": (no_longer, orthogonal),

@@ -27,6 +27,7 @@ def quadratic_probe(gradients):
         rows,
         rows,
         None,
+        None,
     )
 
 
