@@ -101,7 +101,7 @@ def test_a_climb_stays_within_the_span_of_old_inputs():
 
 def test_bases_hold_the_inputs_in_memory_through_their_own_tasks(tiny):
     """For permuted images the first layer's inputs are those of each task, not of the last."""
-    parts = make_parts(tiny, method("fs_dgpm", thresholds=[1.0]), kind="permuted", samples=20)
+    parts = make_parts(tiny, method("fs_dgpm", thresholds=[1.0]), kind="permuted", samples=4)
     replica = make_replicas(parts)[0]
     after = learner_after(parts, replica, 2)
     view, memory = replica.stream.view, after.memory
@@ -109,6 +109,7 @@ def test_bases_hold_the_inputs_in_memory_through_their_own_tasks(tiny):
     probe = make_probe(parts, after, view, replica.stream.train[1], 1)
     x = torch.cat([probe.memory_inputs(probe.held)[0], torch.ones(len(probe.held), 1)], 1)
     M = after.method.bases[0]
+    assert M.square().sum().round() == 8  # of 17
     torch.testing.assert_close(x @ M @ M.T, x, rtol=0, atol=1e-3)
     own = memory.row[probe.held]
     shown = (parts.benchmark.x[own] / 255).gather(1, view.pixels[memory.task[probe.held]])
