@@ -64,7 +64,7 @@ def test_there_are_as_many_files_as_we_think():
         "benchmark": 8,
         "buffer": 10,
         "experiment": 16,
-        "method": 46,
+        "method": 47,
         "model": 5,
         "optimizer": 1,
         "stream": 2,

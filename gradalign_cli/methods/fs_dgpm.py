@@ -59,7 +59,7 @@ def fs_dgpm(
     start: float,
 ) -> Method:
     """The gradient on batch and memory, found where the loss is higher within the bases, and kept
-    off each of their columns in proportion to its importance (arXiv 2110.04593, alg. 1).
+    off each of their columns in proportion to its importance (arXiv 2110.04593).
 
     The loss up there is descended in the importance too: that of a column falls where the batch's
     gradient along it agrees with the gradient on batch and memory, and rises where they conflict.

@@ -66,6 +66,11 @@ def shift(W: Tensor, trust: Trust) -> Tensor:
     return W + (W @ S @ (Q - eye) @ S.mT).sum(0)
 
 
+def shifted(params: Tensor, layers: Layers, of: Sequence[Trust]) -> Tensor:
+    """The parameters [P] that a task computes with, from its trust in each projected layer."""
+    return in_matrices(params, layers, [partial(shift, trust=own) for own in of])
+
+
 def unshift(G: Tensor, trust: Trust) -> Tensor:
     """The gradient of W, from that of `shift(W)`."""
     S, Q = trust
@@ -128,9 +133,6 @@ def trgp(
             number(step),
             number(trust),
         )
-
-    def shifted(params: Tensor, layers: Layers, of: Sequence[Trust]) -> Tensor:
-        return in_matrices(params, layers, [partial(shift, trust=own) for own in of])
 
     def derive(derivative: Derivative, trial: Trial, state: TRGPState) -> tuple[Found, TRGPState]:
         layers = trial.layers

@@ -13,6 +13,9 @@ from tests.runs import compare, make_parts, make_replicas, same, train
 
 # what an argument needs to have an effect
 NEEDS = {
+    ("cuber", "increase"): {"thresholds": [0.2]},
+    ("cuber", "trust"): {"step": 0.1, "thresholds": [0.6]},
+    ("cuber", "correlation"): {"trust": 0.0},
     ("ewc", "decay"): {"online": True, "strength": 1.0},
     ("fs_dgpm", "rate"): {"ascent": 1.0, "temperature": 1.0},
     ("fs_dgpm", "increase"): {"thresholds": [0.2]},
@@ -25,7 +28,12 @@ NEEDS = {
     ("trgp", "increase"): {"thresholds": [0.2]},
     ("trgp", "trust"): {"step": 0.1, "thresholds": [0.6]},
 }
-VALUES = {("adam_nscl", "factor"): (2.0, 1e4), ("trgp", "trust"): (0.0, 1.0)}
+VALUES = {
+    ("adam_nscl", "factor"): (2.0, 1e4),
+    ("cuber", "trust"): (0.0, 1.0),
+    ("cuber", "correlation"): (-1.0, 1.0),
+    ("trgp", "trust"): (0.0, 1.0),
+}
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)

@@ -44,6 +44,7 @@ CLAIMS = {
     "c_flat": (untouched,),
     "c_maml": (untouched,),
     "cagrad": (),
+    "cuber": (no_longer, orthogonal),
     "der": (untouched,),
     "derpp": (untouched,),
     "eps_soft_gem": (harmless,),
