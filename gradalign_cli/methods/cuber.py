@@ -68,17 +68,17 @@ def cuber(
     correlation: float,
 ) -> Method:
     """TRGP whose weights also move along the inputs of an old task, in a layer where the task's
-    first gradient and the old task's last one agree.
+    first gradient and the old task's last one agree (arXiv 2211.00789).
 
-    So a layer has three regimes for an old task (arXiv 2211.00789): one that holds little of the gradient
-    is left alone, one that holds much is trusted as in TRGP, and one whose gradient agrees too is
-    joined. correlation: the cosine from which they agree (the paper's eps_2; its value is not known
-    to us). The other arguments are TRGP's.
+    So a layer has three regimes for an old task: one whose inputs hold little of the gradient is
+    left alone, one whose hold much is trusted as in TRGP, and one whose gradient agrees too is
+    joined. correlation: the cosine above which they agree, the paper's eps_2, whose value we do not
+    know. The other arguments are TRGP's.
 
     Ours: a layer joins one old task, the one that agrees most, and still keeps off all that the
     others need; an old gradient is that of `samples` examples, compared within the old task's
-    space. The paper also pulls joined weights back towards where the task found them, which is left
-    out.
+    space. As we remember it the paper also pulls joined weights back to where the task found them;
+    that is left out.
     """
     rule = Rule(thresholds, increase, rank_rule)
     inner = trgp(thresholds, increase, samples, rank_rule, project_head, tasks, trust, step)
