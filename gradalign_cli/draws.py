@@ -9,13 +9,17 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Stream
 
+KEYS = 2**62  # that noise is drawn from
+
 
 class Widths(NamedTuple):
-    """How many uniform numbers a step needs: for the reference, the replays and the method."""
+    """How many uniform numbers a step needs, for the reference, the replays and the method;
+    noise: how many keys for the examples read from memory, None where the network has no noise."""
 
     reference: int
     replay: tuple[int, int]
     align: int
+    noise: int | None
 
 
 class Draw(NamedTuple):
@@ -23,7 +27,8 @@ class Draw(NamedTuple):
 
     rows, task: [batch] the examples to train on and the task of each;  insert: [batch],
     reference: [slots], replay: [replays, slots] and align: [n] uniform numbers for the buffer, the
-    readings of the memory and the method;  lr: [] the step size.
+    readings of the memory and the method;  noise: [batch + read] keys of the network's noise, or
+    [0];  lr: [] the step size.
     """
 
     rows: Tensor
@@ -32,6 +37,7 @@ class Draw(NamedTuple):
     reference: Tensor
     replay: Tensor
     align: Tensor
+    noise: Tensor
     lr: Tensor
 
 
@@ -117,5 +123,9 @@ def chunks(
                 for t in (rows, owner)
             ]
             insert, read, again, align = uniforms
-            yield Draw(cut[0], cut[1], insert, read, again, align, lr.expand(steps, -1))
+            keys = 0 if widths.noise is None else width + widths.noise
+            noise = torch.stack(
+                [torch.randint(KEYS, (steps, keys), generator=g[4]) for g in sources], 1
+            )
+            yield Draw(cut[0], cut[1], insert, read, again, align, noise, lr.expand(steps, -1))
             start, done = stop, done + steps

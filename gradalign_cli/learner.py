@@ -1,13 +1,14 @@
 """The step: one gradient on new data, gradients on memory, an alignment, an update. All pure."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Examples, View, show
-from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, read
+from gradalign_cli.benchmarks.benchmark import Absent, Benchmark, Examples, View, show
+from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Reading, read
 from gradalign_cli.draws import Draw, Widths
 from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
@@ -63,7 +64,7 @@ def make_network(model: Model, training: bool) -> Network:
     """The model as a function of examples."""
 
     def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
-        return model.apply(params, statistics, examples.x, training)
+        return model.apply(params, statistics, examples.x, training, examples.noise)
 
     return network
 
@@ -86,12 +87,15 @@ def uniforms(parts: Parts, past: int) -> Widths:
     """The random numbers that a step needs while `past` tasks are over."""
     reference, replay = reading_sizes(parts, past)
     slots = len(parts.buffer.slots.unique())
+    read = reference * (past if parts.method.references == "per_task" else 1)
+    read += replay * parts.method.replays
     return Widths(
         slots if reference else 0,
         (parts.method.replays, slots if replay else 0),
         (parts.benchmark.tasks + 1) ** 2
         if parts.method.random or parts.method.references == "one_task"
         else 0,
+        read if parts.model.noisy else None,
     )
 
 
@@ -108,10 +112,18 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     held = buffer.slots[:past] if per_task else buffer.slots[:past].unique()[None]
     owner = torch.arange(past, device=buffer.slots.device)[:, None]
     anywhere = buffer.slots[: past + 1].unique()[None]
+    references_read = reference_size * len(held)
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         output = network(params, statistics, examples)
         return cross_entropy(output.logits, examples), output.statistics
+
+    def keys(draw: Draw, first: int, *size: int) -> Tensor | Absent:
+        """The keys [*size] of a step's noise from number `first` on, where the network has noise;
+        whatever is read has keys of its own."""
+        if not model.noisy:
+            return ()
+        return draw.noise[first : first + math.prod(size)].view(size)
 
     def references(
         learner: Learner, draw: Draw, view: View
@@ -124,8 +136,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             mine = task == (draw.align[0] * past).long()
         allowed = (take(memory.row, held) >= 0) & mine
         _, row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
+        noise = keys(draw, len(draw.rows), *row.shape)
         # all examples read for a task are its own, and one map of pixels serves them all
-        examples = show(benchmark, view, row, owner if per_task else task, weight)
+        examples = show(benchmark, view, row, owner if per_task else task, weight, noise)
         if not model.convolutional and len(held) > 1:
             batched = torch.func.vmap(
                 torch.func.grad_and_value(loss, has_aux=True), (None, None, 0)
@@ -141,11 +154,13 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             values.append(value)
         return stack(gradients), stack(values), allowed.any(1), statistics
 
-    def replayed(memory: Memory, uniform: Tensor, view: View) -> Examples:
+    def replayed(memory: Memory, draw: Draw, number: int, view: View) -> Examples:
         """A batch of the whole memory."""
-        allowed = take(memory.row, anywhere) >= 0
-        slot, *reading = index(read(memory, anywhere, allowed, replay_size, uniform), 0)
-        return show(benchmark, view, *reading)._replace(stored=take(memory.stored, slot))
+        allowed, uniform = take(memory.row, anywhere) >= 0, draw.replay[number]
+        found: Reading = index(read(memory, anywhere, allowed, replay_size, uniform), 0)
+        noise = keys(draw, len(draw.rows) + references_read + number * replay_size, replay_size)
+        examples = show(benchmark, view, found.row, found.task, found.weight, noise)
+        return examples._replace(stored=take(memory.stored, found.slot))
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         params, statistics, state = learner.params, learner.statistics, learner.method
@@ -155,10 +170,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             refs, ref_losses, seen = params.new_zeros(0, len(params)), params[:0], params[:0] > 0
         # an objective that replays puts batch and memory together, where weights differ
         weight = torch.ones_like(draw.insert) if method.replays else ()
-        batch = show(benchmark, view, draw.rows, draw.task, weight)
-        memories = tuple(
-            replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
-        )
+        noise = keys(draw, 0, len(draw.rows))
+        batch = show(benchmark, view, draw.rows, draw.task, weight, noise)
+        memories = tuple(replayed(learner.memory, draw, k, view) for k in range(method.replays))
 
         def derivative(trial: Trial) -> Found:
             def value(params: Tensor) -> tuple[Tensor, Output]:

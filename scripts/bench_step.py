@@ -192,6 +192,7 @@ def product(work: Work, engine: Engine, count: int) -> Round:
             torch.rand(work.steps, count, width),
             torch.rand(work.steps, count, parts.method.replays, width),
             torch.rand(work.steps, count, 0),
+            torch.zeros(work.steps, count, 0, dtype=torch.long),
             torch.full((work.steps, count), LR),
         )
         with default(device):

@@ -63,7 +63,8 @@ class Examples(NamedTuple):
 
     x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
     that count, or absent;  weight: [n] 1, or 0 for what only fills a place, absent where all count;
-    stored: [n, K] the logits a memory keeps with an example, K = 0 where none.
+    stored: [n, K] the logits a memory keeps with an example, K = 0 where none;  noise: [n] a key of
+    the random numbers that an example meets in the network (noise.py), absent where it meets none.
     """
 
     x: Tensor
@@ -71,10 +72,16 @@ class Examples(NamedTuple):
     visible: Tensor | Absent
     weight: Tensor | Absent
     stored: Tensor
+    noise: Tensor | Absent = ()
 
 
 def show(
-    benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Tensor | Absent = ()
+    benchmark: Benchmark,
+    view: View,
+    row: Tensor,
+    task: Tensor,
+    weight: Tensor | Absent = (),
+    noise: Tensor | Absent = (),
 ) -> Examples:
     """The examples of rows [..., n] as tasks [..., n] (or [..., 1]) see them."""
     x = take(benchmark.x, row) / 255
@@ -89,7 +96,7 @@ def show(
         visible = take(visible, task).expand(*row.shape, -1)
     label = take(view.label, take(benchmark.y, row))
     stored = x.new_zeros(*row.shape, 0)
-    return Examples(x.view(*row.shape, *benchmark.shape), label, visible, weight, stored)
+    return Examples(x.view(*row.shape, *benchmark.shape), label, visible, weight, stored, noise)
 
 
 def mask(logits: Tensor, visible: Tensor | Absent) -> Tensor:
