@@ -169,7 +169,7 @@ def parts(
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
         for own, method in zip(numbers, methods, strict=True)
     ]
-    there = {name: put(getattr(benchmark, name), device) for name in ("x", "y", "offset")}
+    there = {name: put(getattr(benchmark, name), device) for name in ("x", "y", "offset", "scale")}
     benchmark = benchmark._replace(**there)
     return Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch), replicas, numbers
 

@@ -41,15 +41,15 @@ class Benchmark(NamedTuple):
     """A dataset and the rule that makes a stream of tasks from a seed.
 
     x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
-    scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that
-    the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario:
-    task, class or domain (incremental);  stream: the tasks drawn from a seed.
+    scaling to [0, 1], or absent;  scale: [pixels] divided by then, or absent;  shape: (channels,
+    height, width) that the network sees;  outputs: logits of the network;  tasks: T;  classes: of a
+    task;  scenario: task, class or domain (incremental);  stream: the tasks drawn from a seed.
     """
 
     x: Tensor
     y: Tensor
     offset: Tensor | Absent
-    scale: float
+    scale: Tensor | Absent
     shape: tuple[int, int, int]
     outputs: int
     tasks: int
@@ -89,7 +89,7 @@ def show(
         x = x.gather(-1, take(view.pixels, task).expand(*row.shape, -1))
     if isinstance(benchmark.offset, Tensor):
         x = x - benchmark.offset
-    if benchmark.scale != 1:
+    if isinstance(benchmark.scale, Tensor):
         x = x / benchmark.scale
     visible = view.visible
     if isinstance(visible, Tensor):
