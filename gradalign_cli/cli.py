@@ -9,7 +9,16 @@ from gradalign_cli import __version__
 
 HERE = Path(__file__).resolve().parent
 CONF = HERE / "conf" if (HERE / "conf").is_dir() else HERE.parent / "conf"
-GROUPS = ("methods", "buffers", "benchmarks", "models", "optimizers", "experiments", "tables")
+GROUPS = (
+    "methods",
+    "buffers",
+    "benchmarks",
+    "models",
+    "optimizers",
+    "schedules",
+    "experiments",
+    "tables",
+)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -69,13 +69,17 @@ def passes(
 
 
 def fingerprint(streams: list[Stream], seeds: list[int], count: int, mixed: bool) -> str:
-    """A hash of every example, order and view that the replicas will meet."""
+    """A hash of every example, order and view that replicas meet, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
     for stream, seed in zip(streams, seeds, strict=True):
         orders = [
             o for t in range(len(stream.train)) for o in passes(stream, seed, t, count, mixed)
         ]
-        for tensor in [t for pair in orders for t in pair] + [*stream.test, *stream.view]:
+        for tensor in [t for pair in orders for t in pair] + [
+            *stream.test,
+            *stream.held,
+            *stream.view,
+        ]:
             if isinstance(tensor, Tensor):
                 digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()

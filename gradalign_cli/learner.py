@@ -13,6 +13,7 @@ from gradalign_cli.draws import Draw, Widths
 from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
+from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.trees import index, stack, take
 from gradalign_cli.vectors import Gradient
 
@@ -47,7 +48,7 @@ class Trace(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a run is made of."""
+    """What a run is made of; schedule: None where steps are of one size and no pass is left out."""
 
     benchmark: Benchmark
     model: Model
@@ -55,6 +56,7 @@ class Parts(NamedTuple):
     buffer: Buffer
     optimizer: Optimizer
     memory_batch: int | None
+    schedule: Schedule | None = None
 
 
 Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
@@ -104,7 +106,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
 
     measure: whether the angles are measured too, which costs a few passes over the parameters.
     """
-    benchmark, model, method, buffer, optimizer, _ = parts
+    benchmark, model, method, buffer, optimizer = parts[:5]
     network = make_network(model, training=True)
     reference_size, replay_size = reading_sizes(parts, past)
     refers = reference_size > 0

@@ -16,7 +16,7 @@ from tests.methods.claims import CLAIMS
 from tests.methods.given import setting
 from tests.runs import Silent
 
-GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer")
+GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer", "schedule")
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 HERE = CONF.parent
 
@@ -66,6 +66,7 @@ def test_there_are_as_many_files_as_we_think():
         "method": 43,
         "model": 5,
         "optimizer": 1,
+        "schedule": 1,
     }
     tables = list((CONF / "table").glob("*.yaml"))  # tests/tables composes their cells
     assert len(list(CONF.rglob("*.yaml"))) == len(FILES) + len(tables) + 1
@@ -81,7 +82,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     if large and group != "model":
         overrides += ["model=mlp"]  # the networks have their own turn
     config = composed(*overrides)
-    config.benchmark.samples_per_task = 4
+    config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
     config.benchmark.first_tasks = 2
     config.batch_size, config.passes = 2, 1
     config.buffer.capacity, config.buffer.per = 40, "total"
@@ -104,7 +105,13 @@ def test_every_yaml_says_what_it_is():
 
 
 @pytest.mark.parametrize(
-    ("group", "code"), [("method", "methods"), ("buffer", "buffers"), ("optimizer", "optimizers")]
+    ("group", "code"),
+    [
+        ("method", "methods"),
+        ("buffer", "buffers"),
+        ("optimizer", "optimizers"),
+        ("schedule", "schedules"),
+    ],
 )
 def test_a_config_its_code_and_its_test_share_a_name(group, code):
     for name in [n for g, n in FILES if g == group]:
@@ -133,6 +140,28 @@ def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
     states = [replica.method.init(setting(torch.zeros(3), 2)) for replica in replicas]
     assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
     assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("schedule.held_out=1.5", r"`schedule.held_out` must be in \(0, 1\), found 1.5"),
+        (
+            "schedule.held_out=0.99",
+            "`schedule.held_out` leaves nothing of the 4 examples of task 1",
+        ),
+        ("schedule.patience=0", "`schedule.patience` must be positive, found 0"),
+        ("schedule.factor=1", "`schedule.factor` must be above 1, found 1"),
+        ("schedule.least=0", "`schedule.least` must be positive, found 0"),
+        ("metrics.continual_every=2", "`metrics.continual_every` must be 0 where a schedule"),
+        ("method=joint", "`schedule` needs tasks one after the other, which this `method` mixes"),
+    ],
+)
+def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_dataset):
+    config = composed("schedule=plateau", override)
+    config.benchmark.samples_per_task = 4
+    with pytest.raises(UserError, match=sentence):
+        prepared(config)
 
 
 def test_replicas_are_every_combination_of_the_listed_values():

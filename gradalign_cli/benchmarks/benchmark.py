@@ -29,12 +29,14 @@ class View(NamedTuple):
 class Stream(NamedTuple):
     """One replica's tasks, all drawn from its seed before training.
 
-    train: T tensors of rows to train on;  test: T tensors of rows to be tested on.
+    train: T tensors of rows to train on;  test: T tensors of rows to be tested on;  held: T tensors
+    of rows to train on that are held out, or none.
     """
 
     train: tuple[Tensor, ...]
     test: tuple[Tensor, ...]
     view: View
+    held: tuple[Tensor, ...] = ()
 
 
 class Benchmark(NamedTuple):

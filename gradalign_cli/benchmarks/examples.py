@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Absent
+from gradalign_cli.benchmarks.benchmark import Absent, Stream
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import generator
 from gradalign_cli.errors import UserError, require
@@ -66,6 +66,21 @@ def subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
             f"`benchmark.samples_per_task` is {size}, but task {task + 1} has {len(rows)} examples"
         )
     return rows[torch.randperm(len(rows), generator=generator(seed, "subset", task))[:size]]
+
+
+def hold_out(stream: Stream, share: float, seed: int) -> Stream:
+    """The stream with a share of each task's training rows, at least one, held out by the seed."""
+    train, held = [], []
+    for task, rows in enumerate(stream.train):
+        size = max(round(share * len(rows)), 1)
+        if size >= len(rows):
+            raise UserError(
+                f"`schedule.held_out` leaves nothing of the {len(rows)} examples of task {task + 1}"
+            )
+        drawn = rows[torch.randperm(len(rows), generator=generator(seed, "held out", task))]
+        held.append(drawn[:size])
+        train.append(drawn[size:])
+    return stream._replace(train=tuple(train), held=tuple(held))
 
 
 def task_range(tasks: int, first: int | None, skip: int) -> range:
