@@ -17,7 +17,7 @@ from torch.nn.functional import (
 )
 
 from gradalign_cli.benchmarks.benchmark import Absent
-from gradalign_cli.errors import require
+from gradalign_cli.errors import UserError, require
 from gradalign_cli.models.model import Layer, Model, Output
 from gradalign_cli.noise import drop, numbers
 from gradalign_cli.vectors import ravel, unravel
@@ -85,6 +85,11 @@ def convnet(
         params: Tensor, x: Tensor, noise: Tensor | Absent = ()
     ) -> tuple[list[Tensor], Tensor]:
         """What each layer is given, and the logits."""
+        if normed and len(x) == 1:
+            raise UserError(
+                "`model` normalises by the batch and was given one example: take a method that asks"
+                " for no gradient of one, and a `batch_size` that leaves none over"
+            )
         parts = unravel(params, shapes)
         affine = iter(parts[len(matrices) :])
         drawn = numbers(noise, sum(entries)) if isinstance(noise, Tensor) else None

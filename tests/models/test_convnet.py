@@ -143,6 +143,15 @@ def test_the_gradient_of_a_layer_lies_in_the_span_of_its_inputs(normed):
         torch.testing.assert_close(G @ span, G)
 
 
+def test_one_example_has_no_batch_to_be_normalised_by():
+    model, x = convnet(SMALL, [7], True, 1.0, (2, 9, 9), 3), some(1, 2, 9, 9)
+    params = model.init(torch.Generator().manual_seed(0)).double()
+    with pytest.raises(
+        UserError, match="`model` normalises by the batch and was given one example"
+    ):
+        model.apply(params, params[:0], x, True)
+
+
 def test_an_image_that_would_vanish_is_refused():
     with pytest.raises(UserError, match="`model` must be an MLP for images this small"):
         alexnet((1, 8, 8), 10, SHARES)
