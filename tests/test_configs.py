@@ -62,7 +62,7 @@ def test_there_are_as_many_files_as_we_think():
     assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
         "benchmark": 7,
         "buffer": 8,
-        "experiment": 15,
+        "experiment": 17,
         "method": 43,
         "model": 5,
         "optimizer": 1,
@@ -140,6 +140,18 @@ def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
     states = [replica.method.init(setting(torch.zeros(3), 2)) for replica in replicas]
     assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
     assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
+
+
+def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_size(any_dataset):
+    config = composed("+experiment=gpm_split_cifar100", "method=sgp", "model=mlp")
+    assert (config.replicas.lr, config.schedule.least) == (0.05, 5e-5)
+    config.benchmark.samples_per_task = 4
+    parts, (replica,), _, _ = prepared(config)
+    whole = parts.benchmark.stream(0)
+    for task, rows in enumerate(whole.train):
+        held, train = replica.stream.held[task], replica.stream.train[task]
+        assert torch.equal(torch.cat([held, train]).sort().values, rows.sort().values)
+        assert not torch.isin(held, replica.stream.test[task]).any()
 
 
 @pytest.mark.parametrize(
