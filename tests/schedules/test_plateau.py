@@ -116,8 +116,9 @@ def test_a_recorded_step_does_not_write_over_the_best_learner(tiny, monkeypatch)
     verdicts = [(0.1, False, True), (0.1, False, False), (0.1, True, False)]
     stopped, replicas = held_out(parts, make_replicas(parts), script(verdicts))
     engine = eager()._replace(run=captured(one_after_other, replayed))
-    found = train(stopped, replicas, engine, plan=Plan(9, 5, 1, 0))
-    compare(found.learners, train(parts, replicas, plan=Plan(1, 5, 1, 0)).learners, 1e-6)
+    # passes end with a full batch, which is a recorded one
+    found = train(stopped, replicas, engine, plan=Plan(9, 4, 1, 0))
+    compare(found.learners, train(parts, replicas, plan=Plan(1, 4, 1, 0)).learners, 1e-6)
 
 
 def test_where_no_pass_is_the_best_the_task_leaves_no_trace(tiny):
