@@ -16,6 +16,7 @@ GROUPS = (
     "streams",
     "models",
     "optimizers",
+    "schedules",
     "experiments",
     "tables",
 )

@@ -13,6 +13,7 @@ from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.benchmarks.benchmark import Benchmark
+from gradalign_cli.benchmarks.examples import hold_out
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.data import data_folder, load, present
 from gradalign_cli.engines.eager import eager
@@ -26,6 +27,7 @@ from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.metrics import CONVENTIONS
 from gradalign_cli.runner import Plan, Replica, default, put, reference_passes
+from gradalign_cli.schedules.schedule import Schedule
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
 FEW_EXAMPLES, LONG_RUN, LONG_TASK = 64, 5000, 2000  # examples a step; steps of all replicas; steps
@@ -219,16 +221,29 @@ def parts(
         buffer = build("buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes)
     refuse_what_is_not_told(config, benchmark, methods[0], buffer)
     memory_batch = None if config.memory_batch is None else positive(config, "memory_batch")
+    schedule: Schedule | None = None
+    if "schedule" in config:
+        schedule = build("schedule", config.schedule)
+        looks = config.metrics.continual_every
+        require(looks == 0, "metrics.continual_every", "0 where a schedule ends tasks", looks)
+        if methods[0].mixed or benchmark.boundaries != "sharp":
+            raise UserError(
+                "`schedule` needs tasks one after the other, which this `method` or `stream` mixes"
+            )
     streams = {seed: benchmark.stream(seed) for seed in {int(own["seed"]) for own in numbers}}
+    if schedule:
+        streams = {seed: hold_out(own, schedule.held_out, seed) for seed, own in streams.items()}
     replicas = [
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
         for own, method in zip(numbers, methods, strict=True)
     ]
     there = {
-        name: put(getattr(benchmark, name), device) for name in ("x", "y", "offset", "standard")
+        name: put(getattr(benchmark, name), device)
+        for name in ("x", "y", "offset", "scale", "standard")
     }
     benchmark = benchmark._replace(**there)
-    return Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch), replicas, numbers
+    made = Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch, schedule)
+    return made, replicas, numbers
 
 
 def choose_engine(
@@ -240,6 +255,7 @@ def choose_engine(
     if name != "auto":
         return ENGINES[name](device), "asked for"
     pays = pays_on_gpu if device.type == "cuda" else pays_on_cpu
+    replicas = replicas[:1] if made.schedule else replicas  # they train one after the other
     chosen, reason = pays(made, replicas, plan)
     return ENGINES[chosen](device), reason
 

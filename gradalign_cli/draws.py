@@ -9,16 +9,20 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Stream, part, union
 
+KEYS = 2**62  # that noise is drawn from
+
 
 class Widths(NamedTuple):
     """How many uniform numbers a step needs: for the reference, the replays, the method, the
-    buffer's look at the memory, and for each example that is offered to it."""
+    buffer's look at the memory, and for each example that is offered to it;  noise: how many keys
+    for the examples read from memory, None where the network has no noise."""
 
     reference: int
     replay: tuple[int, int]
     align: int
     look: int = 0
     insert: int = 1
+    noise: int | None = None
 
 
 class Draw(NamedTuple):
@@ -26,7 +30,8 @@ class Draw(NamedTuple):
 
     rows, task: [batch] the examples to train on and the task of each;  reference: [slots],
     replay: [replays, slots], align: [n], look: [slots] and insert: [batch, U] uniform numbers for
-    the readings of the memory, the method and the buffer;  lr: [] the step size.
+    the readings of the memory, the method and the buffer;  noise: [batch + read] keys of the
+    network's noise, or [0];  lr: [] the step size.
     """
 
     rows: Tensor
@@ -36,6 +41,7 @@ class Draw(NamedTuple):
     align: Tensor
     look: Tensor
     insert: Tensor
+    noise: Tensor
     lr: Tensor
 
 
@@ -68,14 +74,15 @@ def passes(
 
 
 def fingerprint(streams: list[Stream], seeds: list[int], count: int, mixed: bool) -> str:
-    """A hash of every example, order and view that the replicas will meet."""
+    """A hash of every example, order and view that replicas meet, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
     for stream, seed in zip(streams, seeds, strict=True):
         orders = [
             o for t in range(len(stream.train)) for o in passes(stream, seed, t, count, mixed)
         ]
         view = stream.view._replace(own=())  # tests look at it, training does not
-        for tensor in [t for pair in orders for t in pair] + [*stream.test, *view]:
+        looked_at = [*stream.test, *stream.held, *view]
+        for tensor in [t for pair in orders for t in pair] + looked_at:
             if isinstance(tensor, Tensor):
                 digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -118,6 +125,11 @@ def chunks(
                 t[:, start:stop].view(len(seeds), steps, width).transpose(0, 1)
                 for t in (rows, owner)
             ]
+            keys = 0 if widths.noise is None else width + widths.noise
+            noise = torch.stack(
+                [torch.randint(KEYS, (steps, keys), generator=g[-1]) for g in sources], 1
+            )
             reference, replay, align, look, insert = uniforms
-            yield Draw(cut[0], cut[1], reference, replay, align, look, insert, lr.expand(steps, -1))
+            read = reference, replay, align, look
+            yield Draw(cut[0], cut[1], *read, insert, noise, lr.expand(steps, -1))
             start, done = stop, done + steps

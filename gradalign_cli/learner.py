@@ -1,5 +1,6 @@
 """The step: one gradient on new data, gradients on memory, an alignment, an update. All pure."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,12 +8,13 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Absent, Benchmark, Examples, View, show
-from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Seen, read
+from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Reading, Seen, read
 from gradalign_cli.buffers.measures import cosines, losses
 from gradalign_cli.draws import Draw, Widths
 from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_entropy
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
+from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.trees import index, stack, take
 from gradalign_cli.vectors import Gradient
 
@@ -47,7 +49,7 @@ class Trace(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a run is made of."""
+    """What a run is made of; schedule: None where steps are of one size and no pass is left out."""
 
     benchmark: Benchmark
     model: Model
@@ -55,6 +57,7 @@ class Parts(NamedTuple):
     buffer: Buffer
     optimizer: Optimizer
     memory_batch: int | None
+    schedule: Schedule | None = None
 
 
 Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
@@ -64,7 +67,7 @@ def make_network(model: Model, training: bool) -> Network:
     """The model as a function of examples."""
 
     def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
-        return model.apply(params, statistics, examples.x, training)
+        return model.apply(params, statistics, examples.x, training, examples.noise)
 
     return network
 
@@ -98,6 +101,8 @@ def uniforms(parts: Parts, past: int) -> Widths:
     """The random numbers that a step needs while `past` tasks are over."""
     reference, replay = reading_sizes(parts, past)
     slots = len(parts.buffer.slots.unique())
+    read = reference * (past if parts.method.references == "per_task" else 1)
+    read += replay * parts.method.replays
     return Widths(
         slots if reference else 0,
         (parts.method.replays, slots if replay else 0),
@@ -106,6 +111,7 @@ def uniforms(parts: Parts, past: int) -> Widths:
         else 0,
         slots if parts.buffer.looks else 0,
         parts.buffer.uniforms,
+        read if parts.model.noisy else None,
     )
 
 
@@ -114,7 +120,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
 
     measure: whether the angles are measured too, which costs a few passes over the parameters.
     """
-    benchmark, model, method, buffer, optimizer, _ = parts
+    benchmark, model, method, buffer, optimizer = parts[:5]
     network = make_network(model, training=True)
     reference_size, replay_size = reading_sizes(parts, past)
     refers = reference_size > 0
@@ -123,10 +129,18 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     owner = torch.arange(past, device=buffer.slots.device)[:, None]
     anywhere = buffer.slots[: met(parts, past)].unique()[None]
     looks = look_size(parts, past)
+    references_read = reference_size * len(held)
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         output = network(params, statistics, examples)
         return cross_entropy(output.logits, examples), output.statistics
+
+    def keys(draw: Draw, first: int, *size: int) -> Tensor | Absent:
+        """The keys [*size] of a step's noise from number `first` on, where the network has noise;
+        whatever is read has keys of its own."""
+        if not model.noisy:
+            return ()
+        return draw.noise[first : first + math.prod(size)].view(size)
 
     def references(
         learner: Learner, draw: Draw, view: View
@@ -139,8 +153,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             mine = task == (draw.align[0] * past).long()
         allowed = (take(memory.row, held) >= 0) & mine
         _, row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
+        noise = keys(draw, len(draw.rows), *row.shape)
         # all examples read for a task are its own, and one map of pixels serves them all
-        examples = show(benchmark, view, row, owner if per_task else task, weight)
+        examples = show(benchmark, view, row, owner if per_task else task, weight, noise)
         if not model.convolutional and len(held) > 1:
             batched = torch.func.vmap(
                 torch.func.grad_and_value(loss, has_aux=True), (None, None, 0)
@@ -156,11 +171,13 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             values.append(value)
         return stack(gradients), stack(values), allowed.any(1), statistics
 
-    def replayed(memory: Memory, uniform: Tensor, view: View) -> Examples:
+    def replayed(memory: Memory, draw: Draw, number: int, view: View) -> Examples:
         """A batch of the whole memory."""
-        allowed = take(memory.row, anywhere) >= 0
-        slot, *reading = index(read(memory, anywhere, allowed, replay_size, uniform), 0)
-        return show(benchmark, view, *reading)._replace(stored=take(memory.stored, slot))
+        allowed, uniform = take(memory.row, anywhere) >= 0, draw.replay[number]
+        found: Reading = index(read(memory, anywhere, allowed, replay_size, uniform), 0)
+        noise = keys(draw, len(draw.rows) + references_read + number * replay_size, replay_size)
+        examples = show(benchmark, view, found.row, found.task, found.weight, noise)
+        return examples._replace(stored=take(memory.stored, found.slot))
 
     def told(after: Learner, batch: Examples, draw: Draw, view: View) -> Seen | Absent:
         """What the buffer wants to know of the network that the step leaves."""
@@ -184,10 +201,9 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             refs, ref_losses, seen = params.new_zeros(0, len(params)), params[:0], params[:0] > 0
         # an objective that replays puts batch and memory together, where weights differ
         weight = torch.ones_like(draw.insert[:, 0]) if method.replays else ()
-        batch = show(benchmark, view, draw.rows, draw.task, weight)
-        memories = tuple(
-            replayed(learner.memory, draw.replay[k], view) for k in range(method.replays)
-        )
+        noise = keys(draw, 0, len(draw.rows))
+        batch = show(benchmark, view, draw.rows, draw.task, weight, noise)
+        memories = tuple(replayed(learner.memory, draw, k, view) for k in range(method.replays))
 
         def derivative(trial: Trial) -> Found:
             def value(params: Tensor) -> tuple[Tensor, Output]:

@@ -36,12 +36,15 @@ def rounds(replicas: Sequence[Replica], at_once: int) -> list[list[int]]:
 def replicas_at_once(
     parts: Parts, replica: Replica, budget: float | None, device: torch.device
 ) -> int:
-    """How many replicas a memory budget in GiB holds, at least one; null: most of what is free.
+    """How many replicas a memory budget in GiB holds, at least one; null: most of what is free. One
+    where a schedule decides for each when a task is over.
 
     A replica is counted with three copies of what it keeps (before, after and recorded) and with
     the gradients of its step. An estimate: activations are left out.
     """
     require(budget is None or budget > 0, "memory_budget", "positive or null", budget)
+    if parts.schedule:
+        return 1
     kept = [*leaves(new_learner(parts, replica, device)), *leaves(replica.stream.view)]
     held = sum(leaf.numel() * leaf.element_size() for leaf in kept)
     gradients = 2 * (1 + reference_passes(parts.method, parts.benchmark.tasks - 1))

@@ -1,7 +1,7 @@
 """The main loop: tasks, chunks of steps, tests. It knows no benchmark, method or buffer by name."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -9,14 +9,16 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from gradalign_cli.benchmarks.benchmark import Stream, View, mask, part, show
+from gradalign_cli.benchmarks.benchmark import Absent, Examples, Stream, View, mask, part, show
 from gradalign_cli.buffers.buffer import Selection
 from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
 from gradalign_cli.methods.method import Method, OfOne, Probe, Setting, cross_entropy
+from gradalign_cli.schedules.schedule import begun, judged
 from gradalign_cli.trees import index, stack, take, tree_map
 
 TEST_BATCH = 2000
@@ -62,8 +64,8 @@ class Outcome(NamedTuple):
     """accuracy: [R, T + 1, T];  own: the same with each task's own logits alone, where a run is
     class-incremental, or None;  learning: [R, T, lca_batches + 1] or None;  continual: [R, S, T]
     accuracy on samples, NaN on tasks to come, or None;  moments: [S, 2] task and step of its rows;
-    seconds, steps, and backward passes of all replicas together;  learners: [R, ...] as they
-    ended."""
+    seconds, those of a schedule's looks among the evaluation, steps, and backward passes of all
+    replicas together;  learners: [R, ...] as they ended."""
 
     accuracy: np.ndarray
     own: np.ndarray | None
@@ -81,30 +83,34 @@ def run(
     parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: Plan, observer: Observer
 ) -> Outcome:
     """Train all replicas on the parts of their streams in sequence, a part for each task, and test
-    them on every task after each."""
+    them on every task after each.
+
+    Where there is a schedule there is one replica.
+    """
     seeds, device = [replica.seed for replica in replicas], engine.device
     views: View = put(stack([replica.stream.view for replica in replicas]), device)
     learners: Learner = stack([new_learner(parts, replica, device) for replica in replicas])
     started, testing, steps, backward = time.perf_counter(), 0.0, 0, 0
 
-    def test(tasks: Sequence[int], samples: int | None = None) -> Tensor:
+    def look(at: Callable[..., Any], *given: Any) -> Any:
+        """What the learners show as they are; it counts as testing."""
         nonlocal testing
         begin = time.perf_counter()
-        found = accuracy(parts, replicas, engine, learners, views, tasks, samples)
+        found = at(parts, replicas, engine, learners, views, *given)
         testing += time.perf_counter() - begin
         return found
 
     def glance(task: int, step: int) -> None:
         """Test the tasks so far on a few samples."""
         row = torch.full_like(rows[0][0], torch.nan)
-        row[:, : task + 1] = test(range(task + 1), plan.samples)[0]
+        row[:, : task + 1] = look(accuracy, range(task + 1), plan.samples)[0]
         glances.append(row)
         moments.append((task, step))
 
     glances: list[Tensor] = []
     moments: list[tuple[int, int]] = []
     everything = range(parts.benchmark.tasks)
-    rows, learning = [test(everything)], []
+    rows, learning = [look(accuracy, everything)], []
     observer.tested(0, rows[0][0])
     bounded = parts.benchmark.boundaries != "none"
     for task in everything:
@@ -112,11 +118,15 @@ def run(
         measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
         cycle = [measured] + [plain] * (plan.every - 1)
         orders = [passes(r.stream, r.seed, task, plan.passes, parts.method.mixed) for r in replicas]
-        chunk = plan.every if parts.model.convolutional else plan.every * -(-CHUNK // plan.every)
+        slow = parts.model.convolutional and device == CPU
+        chunk = plan.every if slow else plan.every * -(-CHUNK // plan.every)
         chunk = plan.continual or chunk
         learned, done, widths = [rows[-1][0, :, task]], 0, uniforms(parts, past)
-        lrs = [replica.lr for replica in replicas]
+        lrs, a_pass = [r.lr for r in replicas], -(-len(orders[0][0][0]) // plan.batch)
+        course = begun(parts.schedule, lrs[0], learners) if parts.schedule else None
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
+            if course:
+                draws = draws._replace(lr=torch.full_like(draws.lr, course.verdict.lr))
             with default(device):
                 learners, trace = engine.run(cycle, learners, put(draws, device), views)
             trace = put(trace, CPU)
@@ -126,7 +136,12 @@ def run(
             if plan.continual and done % plan.continual == 0:
                 glance(task, done)
             if done <= plan.lca_batches:
-                learned.append(test([task])[0, :, 0])
+                learned.append(look(accuracy, [task])[0, :, 0])
+            if course and done % a_pass == 0:
+                course = judged(course, look(held_out_loss, task), learners)
+                if course.verdict.over:
+                    break
+        learners = course.learner if course else learners
         if plan.continual and moments[-1:] != [(task, done)]:
             glance(task, done)
         learned += [learned[-1]] * (plan.lca_batches + 1 - len(learned))
@@ -135,7 +150,7 @@ def run(
             learners = end_task(parts, replicas, learners, task)
         steps += done * len(replicas)
         backward += done * len(replicas) * (1 + reference_passes(parts.method, past))
-        rows.append(test(everything))
+        rows.append(look(accuracy, everything))
         observer.tested(task + 1, rows[-1][0])
     total = time.perf_counter() - started
     matrices = torch.stack(rows, 2).double().numpy()
@@ -212,32 +227,68 @@ def accuracy(
     samples: of a test set that are looked at, evenly spread; all of them when None.
     """
 
-    network = make_network(parts.model, training=False)
-
-    def right(learner: Learner, view: View, rows: Tensor, task: Tensor) -> Tensor:
-        examples = show(parts.benchmark, view, rows, task)
-        params = parts.method.tested(learner.method, learner.params, t, parts.model.layers)
-        logits = network(params, learner.statistics, examples).logits
-        masks = [examples.visible]
-        if isinstance(view.own, Tensor):
-            masks.append(take(view.own, task))
+    def right(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
+        masks = [examples.visible, own] if isinstance(own, Tensor) else [examples.visible]
         guesses = torch.stack([mask(logits, visible).argmax(1) for visible in masks])
         return (guesses == examples.label).sum(1)
 
     columns = []
-    with torch.no_grad(), default(engine.device):
-        for t in tasks:
-            task = torch.full((len(replicas), 1), t)
-            rows = torch.stack([replica.stream.test[t] for replica in replicas])
-            if samples and samples < rows.shape[1]:
-                rows = rows[:, torch.linspace(0, rows.shape[1] - 1, samples).long()]
-            rows = put(rows, engine.device)
-            counts = [
-                engine.each(right, learners, views, part, task)
-                for part in rows.split(TEST_BATCH, 1)
-            ]
-            columns.append(torch.stack(counts).sum(0) / rows.shape[1])
+    for task in tasks:
+        rows = torch.stack([replica.stream.test[task] for replica in replicas])
+        if samples and samples < rows.shape[1]:
+            rows = rows[:, torch.linspace(0, rows.shape[1] - 1, samples).long()]
+        columns.append(mean_of_answers(parts, engine, learners, views, task, rows, right))
     return torch.stack(columns, 1).movedim(2, 0).to(CPU)
+
+
+def held_out_loss(
+    parts: Parts,
+    replicas: Sequence[Replica],
+    engine: Engine,
+    learners: Learner,
+    views: View,
+    task: int,
+) -> float:
+    """The mean cross-entropy of a single replica on what is held out of a task."""
+    rows = torch.stack([replica.stream.held[task] for replica in replicas])
+
+    def of(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
+        seen = mask(logits, examples.visible)
+        return functional.cross_entropy(seen, examples.label, reduction="sum")
+
+    return float(mean_of_answers(parts, engine, learners, views, task, rows, of))
+
+
+def mean_of_answers(
+    parts: Parts,
+    engine: Engine,
+    learners: Learner,
+    views: View,
+    task: int,
+    rows: Tensor,
+    of: Callable[[Tensor, Examples, Tensor | Absent], Tensor],
+) -> Tensor:
+    """The mean [R, ...] over rows [R, n] of a task of what the network answers, as it is tested.
+
+    of: (logits [n, outputs], examples, the task's own logits [n, outputs] or absent) -> the sum
+    [...] over examples of what is asked for.
+    """
+    network = make_network(parts.model, training=False)
+
+    def total(learner: Learner, view: View, rows: Tensor, number: Tensor) -> Tensor:
+        examples = show(parts.benchmark, view, rows, number)
+        params = parts.method.tested(learner.method, learner.params, task, parts.model.layers)
+        logits = network(params, learner.statistics, examples).logits
+        own = take(view.own, number) if isinstance(view.own, Tensor) else ()
+        return of(logits, examples, own)
+
+    with torch.no_grad(), default(engine.device):
+        number = torch.full((len(rows), 1), task)
+        totals = [
+            engine.each(total, learners, views, some, number)
+            for some in put(rows, engine.device).split(TEST_BATCH, 1)
+        ]
+        return torch.stack(totals).sum(0) / rows.shape[1]
 
 
 def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:

@@ -195,6 +195,7 @@ def product(work: Work, engine: Engine, count: int) -> Round:
             torch.rand(work.steps, count, 0),
             torch.rand(work.steps, count, 0),
             torch.rand(*rows.shape, 1),
+            torch.zeros(work.steps, count, 0, dtype=torch.long),
             torch.full((work.steps, count), LR),
         )
         with default(device):

@@ -10,10 +10,21 @@ from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import CPU
 from gradalign_cli.learner import Parts, make_step, uniforms
+from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.runner import Plan, Replica, default, run
 from gradalign_cli.trees import index
+
+
+def small(shape, outputs):
+    """A hidden layer of eight."""
+    return mlp([8], "torch", True, shape, outputs)
+
+
+def noisy(shape, outputs):
+    """A convolution and a hidden layer that lose a part of their outputs in training."""
+    return convnet([Block(3, 3, 1, (2, 2, 0))], [7], False, 1.0, shape, outputs, [0.25, 0.5])
 
 
 class Silent:
@@ -39,6 +50,7 @@ def make_parts(
     buffer=ring,
     memory_batch=6,
     device=CPU,
+    model=small,
 ):
     """Parts with `method`, on three tasks of two classes or three permutations."""
     if kind == "split":
@@ -49,7 +61,7 @@ def make_parts(
         held = buffer(18, "total", benchmark.tasks, benchmark.classes)
     return Parts(
         benchmark._replace(x=benchmark.x.to(device), y=benchmark.y.to(device)),
-        mlp([8], "torch", True, benchmark.shape, benchmark.outputs),
+        model(benchmark.shape, benchmark.outputs),
         method,
         held,
         sgd(0.0, 0.0),

@@ -17,7 +17,16 @@ from tests.methods.claims import CLAIMS
 from tests.methods.given import setting
 from tests.runs import Silent
 
-GROUPS = ("benchmark", "buffer", "experiment", "method", "model", "optimizer", "stream")
+GROUPS = (
+    "benchmark",
+    "buffer",
+    "experiment",
+    "method",
+    "model",
+    "optimizer",
+    "schedule",
+    "stream",
+)
 FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
 HERE = CONF.parent
 
@@ -63,10 +72,11 @@ def test_there_are_as_many_files_as_we_think():
     assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
         "benchmark": 8,
         "buffer": 10,
-        "experiment": 16,
+        "experiment": 18,
         "method": 47,
         "model": 5,
         "optimizer": 1,
+        "schedule": 1,
         "stream": 2,
     }
     tables = list((CONF / "table").glob("*.yaml"))  # tests/tables composes their cells
@@ -85,7 +95,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     if large and group != "model":
         overrides += ["model=mlp"]  # the networks have their own turn
     config = composed(*overrides)
-    config.benchmark.samples_per_task = 4
+    config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
     config.benchmark.first_tasks = 2
     config.batch_size, config.passes = 2, 1
     config.buffer.capacity, config.buffer.per = 40, "total"
@@ -108,7 +118,8 @@ def test_every_yaml_says_what_it_is():
 
 
 @pytest.mark.parametrize(
-    ("group", "code"), [(g, f"{g}s") for g in ("method", "buffer", "optimizer", "stream")]
+    ("group", "code"),
+    [(g, f"{g}s") for g in ("method", "buffer", "optimizer", "schedule", "stream")],
 )
 def test_a_config_its_code_and_its_test_share_a_name(group, code):
     for name in [n for g, n in FILES if g == group]:
@@ -169,6 +180,40 @@ def test_an_objective_brings_its_buffer_where_the_method_has_none():
     assert buffer_of("method=agem", "method@objective=der", "buffer=uniform") == "uniform"
     given = ("+experiment=agem_permuted_mnist", "method@objective=der")
     assert buffer_of(*given) == buffer_of(*reversed(given)) == "ring_per_class"
+
+
+def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_size(any_dataset):
+    config = composed("+experiment=gpm_split_cifar100", "method=sgp", "model=mlp")
+    assert (config.replicas.lr, config.schedule.least) == (0.05, 5e-5)
+    config.benchmark.samples_per_task = 4
+    parts, (replica,), _, _ = prepared(config)
+    whole = parts.benchmark.stream(0)
+    for task, rows in enumerate(whole.train):
+        held, train = replica.stream.held[task], replica.stream.train[task]
+        assert torch.equal(torch.cat([held, train]).sort().values, rows.sort().values)
+        assert not torch.isin(held, replica.stream.test[task]).any()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("schedule.held_out=1.5", r"`schedule.held_out` must be in \(0, 1\), found 1.5"),
+        (
+            "schedule.held_out=0.99",
+            "`schedule.held_out` leaves nothing of the 4 examples of task 1",
+        ),
+        ("schedule.patience=0", "`schedule.patience` must be positive, found 0"),
+        ("schedule.factor=1", "`schedule.factor` must be above 1, found 1"),
+        ("schedule.least=0", "`schedule.least` must be positive, found 0"),
+        ("metrics.continual_every=2", "`metrics.continual_every` must be 0 where a schedule"),
+        ("method=joint", "`schedule` needs tasks one after the other, which this `method` mixes"),
+    ],
+)
+def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_dataset):
+    config = composed("schedule=plateau", override)
+    config.benchmark.samples_per_task = 4
+    with pytest.raises(UserError, match=sentence):
+        prepared(config)
 
 
 def test_replicas_are_every_combination_of_the_listed_values():

@@ -13,7 +13,7 @@ def one_by_one(dataset, size, first):
     replicas = make_replicas(make_parts(dataset, agem()), seeds=(0, 1))
     orders = [passes(r.stream, r.seed, 1, 2, mixed=False) for r in replicas]
     found = []
-    for draws in chunks(orders, [0, 1], [0.1, 0.2], 1, 7, Widths(5, (2, 3), 4), first, size):
+    for draws in chunks(orders, [0, 1], [0.1, 0.2], 1, 7, Widths(5, (2, 3), 4, 2), first, size):
         found += [index(draws, s) for s in range(len(draws.rows))]
     return found
 

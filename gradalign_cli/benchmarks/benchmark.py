@@ -34,7 +34,8 @@ class Stream(NamedTuple):
 
     train: T tensors of rows to train on, one part of the stream after the other;  test: T tensors
     of rows to be tested on;  owner: T tensors, the task of each row of train, or absent where part
-    t holds task t;  ordered: whether a part's rows come as they stand, and are not shuffled.
+    t holds task t;  ordered: whether a part's rows come as they stand, and are not shuffled;  held:
+    T tensors of rows to train on that are held out, or none.
     """
 
     train: tuple[Tensor, ...]
@@ -42,24 +43,25 @@ class Stream(NamedTuple):
     view: View
     owner: tuple[Tensor, ...] | Absent = ()
     ordered: bool = False
+    held: tuple[Tensor, ...] = ()
 
 
 class Benchmark(NamedTuple):
     """Examples and the rule that makes a stream of tasks from a seed.
 
     x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
-    scaling to [0, 1], or absent;  scale: divided by then;  shape: (channels, height, width) that
-    the network sees;  outputs: logits of the network;  tasks: T;  classes: of a task;  scenario:
-    task, class or domain (incremental);  stream: the tasks drawn from a seed;  standard: [T, 2,
-    channels] the mean and deviation that each task's channels are brought to 0 and 1 by, or absent;
-    boundaries: sharp, where a task comes in its own part of the stream alone; blurry, where it
-    comes in others too; none, where nothing tells one part from the next.
+    scaling to [0, 1], or absent;  scale: [pixels] divided by then, or absent;  shape: (channels,
+    height, width) that the network sees;  outputs: logits of the network;  tasks: T;  classes: of a
+    task;  scenario: task, class or domain (incremental);  stream: the tasks drawn from a seed;
+    standard: [T, 2, channels] the mean and deviation that each task's channels are brought to 0 and
+    1 by, or absent;  boundaries: sharp, where a task comes in its own part of the stream alone;
+    blurry, where it comes in others too; none, where nothing tells one part from the next.
     """
 
     x: Tensor
     y: Tensor
     offset: Tensor | Absent
-    scale: float
+    scale: Tensor | Absent
     shape: tuple[int, int, int]
     outputs: int
     tasks: int
@@ -75,7 +77,8 @@ class Examples(NamedTuple):
 
     x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
     that count, or absent;  weight: [n] 1, or 0 for what only fills a place, absent where all count;
-    stored: [n, K] the logits a memory keeps with an example, K = 0 where none.
+    stored: [n, K] the logits a memory keeps with an example, K = 0 where none;  noise: [n] a key of
+    the random numbers that an example meets in the network (noise.py), absent where it meets none.
     """
 
     x: Tensor
@@ -83,6 +86,7 @@ class Examples(NamedTuple):
     visible: Tensor | Absent
     weight: Tensor | Absent
     stored: Tensor
+    noise: Tensor | Absent = ()
 
 
 def part(stream: Stream, number: int) -> tuple[Tensor, Tensor]:
@@ -98,7 +102,12 @@ def union(stream: Stream) -> tuple[Tensor, Tensor]:
 
 
 def show(
-    benchmark: Benchmark, view: View, row: Tensor, task: Tensor, weight: Tensor | Absent = ()
+    benchmark: Benchmark,
+    view: View,
+    row: Tensor,
+    task: Tensor,
+    weight: Tensor | Absent = (),
+    noise: Tensor | Absent = (),
 ) -> Examples:
     """The examples of rows [..., n] as tasks [..., n] (or [..., 1]) see them."""
     x = take(benchmark.x, row) / 255
@@ -106,7 +115,7 @@ def show(
         x = x.gather(-1, take(view.pixels, task).expand(*row.shape, -1))
     if isinstance(benchmark.offset, Tensor):
         x = x - benchmark.offset
-    if benchmark.scale != 1:
+    if isinstance(benchmark.scale, Tensor):
         x = x / benchmark.scale
     x = x.view(*row.shape, *benchmark.shape)
     if isinstance(benchmark.standard, Tensor):
@@ -117,7 +126,7 @@ def show(
         visible = take(visible, task).expand(*row.shape, -1)
     label = take(view.label, take(benchmark.y, row))
     stored = x.new_zeros(*row.shape, 0)
-    return Examples(x, label, visible, weight, stored)
+    return Examples(x, label, visible, weight, stored, noise)
 
 
 def mask(logits: Tensor, visible: Tensor | Absent) -> Tensor:

@@ -5,12 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Absent
+from gradalign_cli.benchmarks.benchmark import Absent, Stream
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import generator
 from gradalign_cli.errors import UserError, require
 
 SCENARIOS = ("task", "class", "domain")
+Standard = list[float] | list[list[float]] | None
 
 
 class Examples(NamedTuple):
@@ -32,20 +33,27 @@ def examples(dataset: Dataset) -> Examples:
 
 
 def normalisation(
-    found: Examples, centred: bool, standard: list[float] | None
-) -> tuple[Tensor | Absent, float]:
-    """What is subtracted from pixels in [0, 1], [pixels] or nothing, and what they are divided by.
+    found: Examples, channels: int, centred: bool, standard: Standard
+) -> tuple[Tensor | Absent, Tensor | Absent]:
+    """What is subtracted from pixels in [0, 1] and what they are divided by, [pixels] or absent.
 
-    centred: the mean training image, as A-GEM does; standard: [mean, deviation], as GPM does.
+    centred: the mean training image, as A-GEM does; standard: [mean, deviation], as GPM does, each
+    a number or a list of one for each channel.
     """
     require(not (centred and standard), "benchmark.standard", "null where centred", standard)
     if standard:
-        fits = len(standard) == 2 and all(isinstance(s, float | int) for s in standard)
-        require(fits and standard[1] > 0, "benchmark.standard", "[mean, deviation]", standard)
-        return torch.full((found.x.shape[1],), float(standard[0])), float(standard[1])
+        parts = [part if isinstance(part, list) else [part] * channels for part in standard]
+        numbers = [number for part in parts for number in part]
+        fits = [len(part) for part in parts] == [channels] * 2
+        fits = fits and all(isinstance(number, float | int) for number in numbers)
+        domain = f"[mean, deviation], each a number or a list of {channels}, one a channel"
+        require(fits and min(parts[1]) > 0, "benchmark.standard", domain, standard)
+        each = found.x.shape[1] // channels
+        offset, scale = (torch.tensor(p).float().repeat_interleave(each) for p in parts)
+        return offset, scale
     if centred:
-        return found.x[found.train].float().mean(0) / 255, 1.0
-    return (), 1.0
+        return found.x[found.train].float().mean(0) / 255, ()
+    return (), ()
 
 
 def subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
@@ -58,6 +66,21 @@ def subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
             f"`benchmark.samples_per_task` is {size}, but task {task + 1} has {len(rows)} examples"
         )
     return rows[torch.randperm(len(rows), generator=generator(seed, "subset", task))[:size]]
+
+
+def hold_out(stream: Stream, share: float, seed: int) -> Stream:
+    """The stream with a share of each task's training rows, at least one, held out by the seed."""
+    train, held = [], []
+    for task, rows in enumerate(stream.train):
+        size = max(round(share * len(rows)), 1)
+        if size >= len(rows):
+            raise UserError(
+                f"`schedule.held_out` leaves nothing of the {len(rows)} examples of task {task + 1}"
+            )
+        drawn = rows[torch.randperm(len(rows), generator=generator(seed, "held out", task))]
+        held.append(drawn[:size])
+        train.append(drawn[size:])
+    return stream._replace(train=tuple(train), held=tuple(held))
 
 
 def task_range(tasks: int, first: int | None, skip: int) -> range:

@@ -83,7 +83,7 @@ def five_datasets(
         x.flatten(1),
         y,
         (),
-        1.0,
+        (),
         (CHANNELS, SIDE, SIDE),
         len(label),
         len(kept),

@@ -3,7 +3,7 @@
 import torch
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
-from gradalign_cli.benchmarks.examples import examples, normalisation, subset, task_range
+from gradalign_cli.benchmarks.examples import Standard, examples, normalisation, subset, task_range
 from gradalign_cli.data import Dataset
 from gradalign_cli.draws import generator
 from gradalign_cli.errors import require
@@ -17,7 +17,7 @@ def permuted(
     skip_tasks: int = 0,
     first_tasks: int | None = None,
     centred: bool = False,
-    standard: list[float] | None = None,
+    standard: Standard = None,
 ) -> Benchmark:
     """`tasks` fixed random orders of the pixels (Goodfellow et al. 2014; GEM permutes task 1 too).
 
@@ -28,7 +28,7 @@ def permuted(
     kept = task_range(tasks, first_tasks, skip_tasks)
     found = examples(dataset)
     width = found.x.shape[1]
-    offset, scale = normalisation(found, centred, standard)
+    offset, scale = normalisation(found, dataset.x.shape[1], centred, standard)
 
     def stream(seed: int) -> Stream:
         pixels = torch.stack(

@@ -73,7 +73,7 @@ def rotated(
         torch.cat([found.x, blank], dim=1),
         found.y,
         (),
-        1.0,
+        (),
         (channels, height, width),
         dataset.classes,
         len(kept),

@@ -6,6 +6,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
 from gradalign_cli.benchmarks.examples import (
     SCENARIOS,
+    Standard,
     examples,
     normalisation,
     subset,
@@ -26,7 +27,7 @@ def split(
     skip_tasks: int = 0,
     first_tasks: int | None = None,
     centred: bool = False,
-    standard: list[float] | None = None,
+    standard: Standard = None,
 ) -> Benchmark:
     """Deal the classes out to tasks, `classes_per_task` at a time.
 
@@ -99,7 +100,7 @@ def split(
     return Benchmark(
         found.x,
         found.y,
-        *normalisation(found, centred, standard),
+        *normalisation(found, dataset.x.shape[1], centred, standard),
         dataset.x.shape[1:],
         outputs,
         len(kept),

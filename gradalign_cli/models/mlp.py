@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import linear, relu
 
+from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import require
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.vectors import ravel, unravel
@@ -55,7 +56,9 @@ def mlp(
             values.append(relu(out) if k + each < len(parts) else out)
         return values
 
-    def apply(params: Tensor, statistics: Tensor, x: Tensor, training: bool) -> Output:
+    def apply(
+        params: Tensor, statistics: Tensor, x: Tensor, training: bool, noise: Tensor | Absent = ()
+    ) -> Output:
         *_, features, logits = forward(params, x)
         return Output(logits, features, statistics)
 

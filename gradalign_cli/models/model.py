@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.benchmarks.benchmark import Absent, Examples
 
 
 class Output(NamedTuple):
@@ -32,19 +32,21 @@ Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P] and stat
 
 class Model(NamedTuple):
     """init: (generator) -> params [P];  statistics: [S] running statistics of BatchNorm at first;
-    apply: (params, statistics, x, training) -> Output, where training uses the batch's statistics
-    and returns updated running ones;  convolutional: whether batching over replicas would make
+    apply: (params, statistics, x, training, noise) -> Output, where training uses the batch's
+    statistics and returns updated running ones, and noise [n] are the keys of what is random about
+    each example, absent where nothing is;  convolutional: whether batching over replicas would make
     grouped convolutions of it;  layers: the parts of the flat vector, in order;  inputs: (params,
     statistics, x) -> what each layer with a matrix multiplies [n, columns], or None where the model
-    does not tell.
+    does not tell;  noisy: whether training needs noise.
     """
 
     init: Callable[[Generator], Tensor]
     statistics: Tensor
-    apply: Callable[[Tensor, Tensor, Tensor, bool], Output]
+    apply: Callable[[Tensor, Tensor, Tensor, bool, Tensor | Absent], Output]
     convolutional: bool
     layers: tuple[Layer, ...]
     inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
+    noisy: bool = False
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, cat, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
 
+from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import require
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.vectors import ravel, unravel
@@ -76,7 +77,9 @@ def resnet18(
         affine = [part for c in channels for part in (ones(c), zeros(c))]
         return ravel([*weights, *affine, *(kaiming_uniform(s, pooled, source) for s in head)])
 
-    def apply(params: Tensor, statistics: Tensor, x: Tensor, training: bool) -> Output:
+    def apply(
+        params: Tensor, statistics: Tensor, x: Tensor, training: bool, noise: Tensor | Absent = ()
+    ) -> Output:
         parts = unravel(params, shapes)
         kernel = iter([placed(part) for part in parts[: len(kernels)]])
         affine = parts[len(kernels) : len(kernels) + len(norm_shapes)]

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
 
 from gradalign_cli.benchmarks.benchmark import mask, show
 from gradalign_cli.benchmarks.split import split
+from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
 
 
@@ -44,6 +46,27 @@ def test_images_are_the_pixels_in_0_to_1_less_the_mean_where_centred(tiny):
         expected = torch.from_numpy(tiny.x)[rows].double() / 255 - mean
         found = seen(benchmark, benchmark.stream(0), rows, 0).x
         torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_pixels_can_be_standardised_channel_by_channel():
+    x = np.random.default_rng(0).integers(0, 256, (12, 2, 3, 3), dtype=np.uint8)
+    dataset = Dataset("two channels", x, np.arange(12) % 2, 8, 2, None)
+    benchmark = split(dataset, 1, "task", standard=[[0.2, 0.4], [0.5, 0.25]])
+    rows = benchmark.stream(0).train[0]
+    pixels = torch.from_numpy(x)[rows].double() / 255
+    expected = torch.stack([(pixels[:, 0] - 0.2) / 0.5, (pixels[:, 1] - 0.4) / 0.25], 1)
+    found = seen(benchmark, benchmark.stream(0), rows, 0).x
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "standard", [[0.1], [0.1, 0.0], [[0.1, 0.2], 1.0], [0.1, [1.0, 2.0]], ["a", 1.0]]
+)
+def test_a_standard_that_does_not_fit_the_channels_is_refused(standard, tiny):
+    with pytest.raises(
+        UserError, match=r"`benchmark.standard` must be \[mean, deviation\], each a"
+    ):
+        split(tiny, 2, "task", standard=standard)
 
 
 def test_a_drawn_order_depends_on_the_seed_alone_and_spares_the_held_out_tasks(tiny):

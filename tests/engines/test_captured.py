@@ -11,7 +11,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.quadratic import pivoting
 from gradalign_cli.runner import Plan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
-from tests.runs import make_parts, make_replicas, same, steps_of_task, train
+from tests.runs import make_parts, make_replicas, noisy, same, steps_of_task, train
 
 LOOKS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "is_nonzero", "equal.default")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -82,6 +82,31 @@ def test_a_replayed_recording_is_a_loop(name, carry, loop, tiny, monkeypatch):
     same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
 
 
+@pytest.mark.parametrize("name", ["agem", "derpp"])
+@pytest.mark.parametrize(
+    ("carry", "loop"), [(one_after_other, eager()), (batched, vmap())], ids=["graph", "vmap"]
+)
+def test_a_recording_meets_new_noise_in_every_step(name, carry, loop, tiny, monkeypatch):
+    monkeypatch.setattr("gradalign_cli.engines.captured.WORTH", 3)
+    parts = make_parts(tiny, method(name), samples=38, model=noisy)
+    replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
+    plan = Plan(2, 5, 3, 0)
+    engine = loop._replace(run=captured(carry, replayed))
+    same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
+
+
+def test_a_step_with_noise_looks_at_no_tensor(tiny, monkeypatch):
+    monkeypatch.setattr(torch.Tensor, "is_cpu", False)
+    parts = make_parts(tiny, method("derpp"), samples=20, model=noisy)
+    (replica,) = make_replicas(parts)
+    learner = torch.utils._pytree.tree_map(lambda t: t[0], train(parts, [replica]).learners)
+    steps = steps_of_task(parts, replica, learner, 2)
+    next(steps)
+    with Unseen():
+        *_, last = steps
+    assert torch.isfinite(last[3].params).all()
+
+
 @needs_gpu
 @pytest.mark.parametrize("engine", ["graph", "vmap", "streams"])
 @pytest.mark.parametrize("name", METHODS)
@@ -91,5 +116,17 @@ def test_on_a_gpu_every_engine_is_a_loop_on_the_cpu(name, engine, tiny):
     device = torch.device("cuda")
     parts = make_parts(tiny, method(name), samples=40)
     there = make_parts(tiny, method(name), samples=40, device=device)
+    replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
+    same(train(parts, replicas), train(there, replicas, ENGINES[engine](device)), 1e-3)
+
+
+@needs_gpu
+@pytest.mark.parametrize("engine", ["graph", "vmap", "streams"])
+def test_on_a_gpu_noise_is_that_of_the_cpu(engine, tiny):
+    from gradalign_cli.config import ENGINES
+
+    device = torch.device("cuda")
+    parts = make_parts(tiny, method("derpp"), samples=40, model=noisy)
+    there = make_parts(tiny, method("derpp"), samples=40, model=noisy, device=device)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     same(train(parts, replicas), train(there, replicas, ENGINES[engine](device)), 1e-3)

@@ -62,9 +62,9 @@ def test_convolutions_are_recorded_too(tiny):
     parts = make_parts(tiny, method("gem"), samples=15)
     network = lenet((1, 32, 32), parts.benchmark.outputs)
 
-    def apply(params, statistics, x, training):
+    def apply(params, statistics, x, training, noise):
         large = torch.nn.functional.interpolate(x, (32, 32))
-        return network.apply(params, statistics, large, training)
+        return network.apply(params, statistics, large, training, noise)
 
     parts = parts._replace(model=network._replace(apply=apply))
     replicas = make_replicas(parts, lrs=(0.01,))

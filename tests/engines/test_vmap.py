@@ -9,7 +9,7 @@ import torch
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.trees import index
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, numbers
-from tests.runs import compare, make_parts, make_replicas, same, train
+from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
 # what an argument needs to have an effect
 NEEDS = {
@@ -69,6 +69,16 @@ def unstacked(learners):
     """The parameters and method states of the replicas."""
     count = range(len(learners.params))
     return [learners.params[r] for r in count], [index(learners.method, r) for r in count]
+
+
+@pytest.mark.parametrize("name", ["agem", "gem", "derpp", "mer"])
+def test_each_replica_has_noise_of_its_own(name, tiny):
+    parts = make_parts(tiny, method(name), samples=20, model=noisy)
+    replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
+    batched = train(parts, replicas, vmap())
+    same(train(parts, replicas), batched)
+    still = parts._replace(model=parts.model._replace(noisy=False))
+    assert not torch.allclose(train(still, replicas).learners.params, batched.learners.params)
 
 
 def test_replicas_may_differ_in_the_step_size(tiny):

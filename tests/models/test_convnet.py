@@ -8,7 +8,9 @@ from torch.nn.functional import conv2d
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.subspace import matrix
 from gradalign_cli.models.convnet import Block, alexnet, columns, convnet, lenet
+from gradalign_cli.noise import numbers
 
+SHARES = [0.2, 0.2, 0.5, 0.5, 0.5]
 SMALL = [Block(4, 3, 1, (2, 2, 0)), Block(6, 2, 0, (3, 2, 1))]
 
 
@@ -30,20 +32,60 @@ def norm(kind, width):
     return kind(width, track_running_stats=False)
 
 
+class Lost(nn.Module):
+    """PyTorch's dropout, with what is lost of each example given by its numbers."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.share, self.drawn = share, None
+
+    def forward(self, x):
+        lost = self.drawn.view(x.shape) < round(65536 * self.share) - 32768
+        return x.masked_fill(lost, 0) / (1 - round(65536 * self.share) / 65536)
+
+
 def test_alexnet_is_the_one_of_pytorchs_layers():
     parts = []
-    for into, out, kernel in ((3, 64, 4), (64, 128, 3), (128, 256, 2)):
+    for into, out, kernel, share in ((3, 64, 4, 0.2), (64, 128, 3, 0.2), (128, 256, 2, 0.5)):
         parts += [nn.Conv2d(into, out, kernel, bias=False), norm(nn.BatchNorm2d, out)]
-        parts += [nn.ReLU(), nn.MaxPool2d(2)]
+        parts += [nn.ReLU(), Lost(share), nn.MaxPool2d(2)]
     parts.append(nn.Flatten())
     for into, out in ((1024, 2048), (2048, 2048)):
         parts += [nn.Linear(into, out, bias=False), norm(nn.BatchNorm1d, out), nn.ReLU()]
+        parts.append(Lost(0.5))
     parts.append(nn.Linear(2048, 10, bias=False))
-    model, x = alexnet((3, 32, 32), 10), some(3, 3, 32, 32)
+    model, x = alexnet((3, 32, 32), 10, SHARES), some(3, 3, 32, 32)
     params = model.init(torch.Generator().manual_seed(0)).double()
-    for training in (True, False):
-        found = model.apply(params, params[:0], x, training).logits
-        torch.testing.assert_close(found, loaded(nn.Sequential(*parts), params)(x))
+    dropping = loaded(nn.Sequential(*parts), params)
+    whole = nn.Sequential(*(part for part in parts if not isinstance(part, Lost)))
+
+    keys = torch.tensor([3, 1, 4])
+    entries = [64 * 29 * 29, 128 * 12 * 12, 256 * 5 * 5, 2048, 2048]
+    drawn = numbers(keys, sum(entries)).split(entries, 1)
+    for part, own in zip((p for p in parts if isinstance(p, Lost)), drawn, strict=True):
+        part.drawn = own
+    assert model.noisy
+    found = model.apply(params, params[:0], x, True, keys).logits
+    torch.testing.assert_close(found, dropping(x))
+    for training, noise in ((True, ()), (False, ()), (False, keys)):
+        found = model.apply(params, params[:0], x, training, noise).logits
+        torch.testing.assert_close(found, whole(x))
+
+
+def test_without_shares_a_network_has_no_noise():
+    for model in (alexnet((3, 32, 32), 2, []), alexnet((3, 32, 32), 2, [0.0] * 5)):
+        assert not model.noisy
+        params, x = model.init(torch.Generator().manual_seed(0)), some(3, 3, 32, 32).float()
+        found = [
+            model.apply(params, x[0, 0, 0, :0], x, True, n).logits for n in ((), x[:, 0, 0, 0])
+        ]
+        assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("shares", [[0.2], [0.2, 0.2, 0.5, 0.5, 1.0], [0.1] * 4 + ["a"]])
+def test_a_share_out_of_its_domain_is_refused(shares):
+    with pytest.raises(UserError, match=r"`model.dropout` must be a list of 5 numbers in \[0, 1\)"):
+        alexnet((3, 32, 32), 10, shares)
 
 
 def test_lenet_is_the_one_of_pytorchs_layers():
@@ -101,6 +143,15 @@ def test_the_gradient_of_a_layer_lies_in_the_span_of_its_inputs(normed):
         torch.testing.assert_close(G @ span, G)
 
 
+def test_one_example_has_no_batch_to_be_normalised_by():
+    model, x = convnet(SMALL, [7], True, 1.0, (2, 9, 9), 3), some(1, 2, 9, 9)
+    params = model.init(torch.Generator().manual_seed(0)).double()
+    with pytest.raises(
+        UserError, match="`model` normalises by the batch and was given one example"
+    ):
+        model.apply(params, params[:0], x, True)
+
+
 def test_an_image_that_would_vanish_is_refused():
     with pytest.raises(UserError, match="`model` must be an MLP for images this small"):
-        alexnet((1, 8, 8), 10)
+        alexnet((1, 8, 8), 10, SHARES)

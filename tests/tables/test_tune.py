@@ -31,9 +31,9 @@ def test_only_the_first_three_tasks_are_seen_and_only_the_others_left(tmp_path, 
     seen = set()
     show = runner.show
 
-    def watched(benchmark, view, row, task, weight=()):
+    def watched(benchmark, view, row, task, weight=(), noise=()):
         seen.update(benchmark.y[row].flatten().tolist())
-        return show(benchmark, view, row, task, weight)
+        return show(benchmark, view, row, task, weight, noise)
 
     monkeypatch.setattr(runner, "show", watched)
     monkeypatch.setattr("gradalign_cli.learner.show", watched)
