@@ -206,7 +206,8 @@ def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_si
         ("schedule.factor=1", "`schedule.factor` must be above 1, found 1"),
         ("schedule.least=0", "`schedule.least` must be positive, found 0"),
         ("metrics.continual_every=2", "`metrics.continual_every` must be 0 where a schedule"),
-        ("method=joint", "`schedule` needs tasks one after the other, which this `method` mixes"),
+        ("method=joint", "`schedule` needs tasks one after the other, which this `method` or"),
+        ("stream=blurry", "`schedule` needs tasks one after the other, which this `method` or"),
     ],
 )
 def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_dataset):

@@ -28,6 +28,7 @@ def recorded_at_once(monkeypatch):
 
     record = recorded.record
     monkeypatch.setattr(recorded, "WORTH", 2)
+    monkeypatch.setattr(recorded, "slow_products", lambda: False)  # test_products.py has these
     monkeypatch.setattr(recorded, "record", count)
     yield
     assert made
