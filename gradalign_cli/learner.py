@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Absent, Benchmark, Examples, View, show
+from gradalign_cli.benchmarks.benchmark import Absent, Benchmark, Examples, Read, View, show
 from gradalign_cli.buffers.buffer import Arrivals, Buffer, Memory, Reading, Seen, read
 from gradalign_cli.buffers.measures import cosines, losses
 from gradalign_cli.draws import Draw, Widths
@@ -115,6 +115,58 @@ def uniforms(parts: Parts, past: int) -> Widths:
     )
 
 
+def held_slots(parts: Parts, past: int) -> Tensor:
+    """The slots [M, K] that each reference reads from while `past` tasks are over."""
+    slots = parts.buffer.slots[:past]
+    return slots if parts.method.references == "per_task" else slots.unique()[None]
+
+
+def make_reading(parts: Parts, past: int) -> Callable[..., Read]:
+    """What references read while `past` tasks are over.
+
+    (memory, view, reference, align, noise) -> the examples [M, n] and which [M] there are any of;
+    reference, align, noise: as in a draw.
+    """
+    benchmark, method = parts.benchmark, parts.method
+    per_task, size = method.references == "per_task", reading_sizes(parts, past)[0]
+    held = held_slots(parts, past)
+    owner = torch.arange(past, device=held.device)[:, None]
+
+    def reading(
+        memory: Memory, view: View, reference: Tensor, align: Tensor, noise: Tensor | Absent
+    ) -> Read:
+        task = take(memory.task, held)
+        mine = task == owner if per_task else task < past
+        if method.references == "one_task":
+            mine = task == (align[0] * past).long()
+        allowed = (take(memory.row, held) >= 0) & mine
+        _, row, task, weight = read(memory, held, allowed, size, reference)
+        # all examples read for a task are its own, and one map of pixels serves them all
+        examples = show(benchmark, view, row, owner if per_task else task, weight, noise)
+        return examples, allowed.any(1)
+
+    return reading
+
+
+def reads_the_same(parts: Parts, past: int) -> bool:
+    """Whether the references of all steps read the same while `past` tasks are over: all that an
+    ended task has in a memory in which it stays."""
+    size, alone = reading_sizes(parts, past)[0], parts.benchmark.boundaries == "sharp"
+    whole = size > 0 and size == held_slots(parts, past).shape[1]
+    settled = parts.buffer.settled and alone and not parts.model.noisy
+    return whole and settled and parts.method.references != "one_task"
+
+
+def with_reading(parts: Parts, past: int, learners: Learner, views: View) -> View:
+    """The views [R, ...] with what all steps read while `past` tasks are over, where they read the
+    same."""
+    if not reads_the_same(parts, past):
+        return views._replace(reading=())
+    reading, nothing = make_reading(parts, past), learners.params[0, :0]
+    both = [(index(learners.memory, r), index(views, r)) for r in range(len(learners.params))]
+    return views._replace(reading=stack([reading(*own, nothing, nothing, ()) for own in both]))
+
+
 def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], measure: bool) -> Step:
     """The step while `past` tasks are over, with gradients taken by `gradient`.
 
@@ -124,9 +176,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     network = make_network(model, training=True)
     reference_size, replay_size = reading_sizes(parts, past)
     refers = reference_size > 0
-    per_task = method.references == "per_task"
-    held = buffer.slots[:past] if per_task else buffer.slots[:past].unique()[None]
-    owner = torch.arange(past, device=buffer.slots.device)[:, None]
+    held, reading = held_slots(parts, past), make_reading(parts, past)
     anywhere = buffer.slots[: met(parts, past)].unique()[None]
     looks = look_size(parts, past)
     references_read = reference_size * len(held)
@@ -146,22 +196,16 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
         learner: Learner, draw: Draw, view: View
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients [M, P] and losses [M] of earlier tasks, which of them are held, statistics."""
-        memory = learner.memory
-        task = take(memory.task, held)
-        mine = task == owner if per_task else task < past
-        if method.references == "one_task":
-            mine = task == (draw.align[0] * past).long()
-        allowed = (take(memory.row, held) >= 0) & mine
-        _, row, task, weight = read(memory, held, allowed, reference_size, draw.reference)
-        noise = keys(draw, len(draw.rows), *row.shape)
-        # all examples read for a task are its own, and one map of pixels serves them all
-        examples = show(benchmark, view, row, owner if per_task else task, weight, noise)
+        noise = keys(draw, len(draw.rows), len(held), reference_size)
+        examples, seen = view.reading or reading(
+            learner.memory, view, draw.reference, draw.align, noise
+        )
         if not model.convolutional and len(held) > 1:
             batched = torch.func.vmap(
                 torch.func.grad_and_value(loss, has_aux=True), (None, None, 0)
             )
             found, (losses, _) = batched(learner.params, learner.statistics, examples)
-            return found, losses, allowed.any(1), learner.statistics
+            return found, losses, seen, learner.statistics
         # one after the other, as the running statistics move
         gradients, values, statistics = [], [], learner.statistics
         for m in range(len(held)):
@@ -169,7 +213,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
             g, (value, statistics) = gradient(loss)(learner.params, statistics, one)
             gradients.append(g)
             values.append(value)
-        return stack(gradients), stack(values), allowed.any(1), statistics
+        return stack(gradients), stack(values), seen, statistics
 
     def replayed(memory: Memory, draw: Draw, number: int, view: View) -> Examples:
         """A batch of the whole memory."""

@@ -9,7 +9,7 @@ import torch
 
 from gradalign_cli.buffers.measures import FEW
 from gradalign_cli.errors import require
-from gradalign_cli.learner import Parts
+from gradalign_cli.learner import Parts, held_slots, reads_the_same
 from gradalign_cli.runner import Outcome, Replica, new_learner, reference_passes
 from gradalign_cli.trees import leaves, tree_map
 
@@ -47,7 +47,10 @@ def replicas_at_once(
         return 1
     kept = [*leaves(new_learner(parts, replica, device)), *leaves(replica.stream.view)]
     held = sum(leaf.numel() * leaf.element_size() for leaf in kept)
-    gradients = 2 * (1 + reference_passes(parts.method, parts.benchmark.tasks - 1))
+    last = parts.benchmark.tasks - 1
+    if reads_the_same(parts, last):
+        held += 4 * held_slots(parts, last).numel() * math.prod(parts.benchmark.shape)
+    gradients = 2 * (1 + reference_passes(parts.method, last))
     if parts.buffer.wants == "cosines":
         gradients += FEW + parts.buffer.looks
     size = 3 * held + gradients * 4 * sum(layer.size for layer in parts.model.layers)

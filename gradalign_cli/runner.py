@@ -16,7 +16,15 @@ from gradalign_cli.buffers.buffer import Selection
 from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import Learner, Parts, Trace, make_network, make_step, uniforms
+from gradalign_cli.learner import (
+    Learner,
+    Parts,
+    Trace,
+    make_network,
+    make_step,
+    uniforms,
+    with_reading,
+)
 from gradalign_cli.methods.method import Method, OfOne, Probe, Setting, cross_entropy
 from gradalign_cli.schedules.schedule import begun, judged
 from gradalign_cli.trees import index, stack, take, tree_map
@@ -123,6 +131,8 @@ def run(
         chunk = plan.continual or chunk
         learned, done, widths = [rows[-1][0, :, task]], 0, uniforms(parts, past)
         lrs, a_pass = [r.lr for r in replicas], -(-len(orders[0][0][0]) // plan.batch)
+        with default(device):
+            views = with_reading(parts, past, learners, views)
         course = begun(parts.schedule, lrs[0], learners) if parts.schedule else None
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
             if course:

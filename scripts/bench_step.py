@@ -45,7 +45,7 @@ from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.learner import Learner, Parts, make_step
+from gradalign_cli.learner import Learner, Parts, make_step, with_reading
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
@@ -180,6 +180,8 @@ def product(work: Work, engine: Engine, count: int) -> Round:
     learners = stack(
         [filled(parts, new_learner(parts, r, device), r.stream.train, past) for r in replicas]
     )
+    with default(device):
+        views = with_reading(parts, past, learners, views)
     measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
     cycle = [measured] + [plain] * 9
     width = len(parts.buffer.slots.unique())

@@ -20,6 +20,7 @@ class View(NamedTuple):
     position: [classes] a class's place among the classes of its task.
     own:      [T, outputs] the logits of a task's classes, where a task is tested with them alone
               too, or absent.
+    reading:  what the references of every step read, where that stays the same, or absent.
     """
 
     pixels: Tensor | Absent
@@ -27,6 +28,7 @@ class View(NamedTuple):
     label: Tensor
     position: Tensor
     own: Tensor | Absent = ()
+    reading: "Read | Absent" = ()
 
 
 class Stream(NamedTuple):
@@ -87,6 +89,9 @@ class Examples(NamedTuple):
     weight: Tensor | Absent
     stored: Tensor
     noise: Tensor | Absent = ()
+
+
+Read = tuple[Examples, Tensor]  # [M, n] of M references, and which [M] there are any of
 
 
 def part(stream: Stream, number: int) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,8 @@ class Buffer(NamedTuple):
     wants_features: whether `finish` needs the network's features of the task's examples;
     wants: what `insert` needs to know of each arrival and `looks` stored examples, drawn anew in
     every step: losses, or cosines of their gradients;  uniforms: how many random numbers it needs
-    for each arrival;  task_ids: what the policy must be told of tasks, in the words of
+    for each arrival;  settled: whether what an ended task has in memory stays as it is while others
+    come;  task_ids: what the policy must be told of tasks, in the words of
     `methods.method.task_ids`.
     """
 
@@ -84,6 +85,7 @@ class Buffer(NamedTuple):
     wants: Literal["nothing", "losses", "cosines"] = "nothing"
     looks: int = 0
     uniforms: int = 1
+    settled: bool = False
     task_ids: str = "no"
 
 

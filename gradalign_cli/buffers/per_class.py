@@ -40,5 +40,6 @@ def chosen_per_class(choose: Choose, capacity: int, per: str, tasks: int, classe
         finish,
         slots,
         wants_features=True,
+        settled=True,
         task_ids="at ends",
     )

@@ -62,5 +62,10 @@ def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
         return insert_newest(memory, arrivals, arrivals.task, size, first, smallest)
 
     return Buffer(
-        lambda: empty(total, tasks), insert, unchanged, owned_slots(size), task_ids="of each"
+        lambda: empty(total, tasks),
+        insert,
+        unchanged,
+        owned_slots(size),
+        settled=True,
+        task_ids="of each",
     )

@@ -23,5 +23,10 @@ def ring_per_class(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
 
     slots = owned_slots(size.view(tasks, classes).sum(1))
     return Buffer(
-        lambda: empty(total, tasks * classes), insert, unchanged, slots, task_ids="of each"
+        lambda: empty(total, tasks * classes),
+        insert,
+        unchanged,
+        slots,
+        settled=True,
+        task_ids="of each",
     )

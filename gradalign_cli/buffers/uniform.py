@@ -25,4 +25,6 @@ def uniform(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
         return fill(memory, own, selection, chosen, task)
 
     slots = owned_slots(size)
-    return Buffer(lambda: empty(total, 0), unchanged, finish, slots, task_ids="at ends")
+    return Buffer(
+        lambda: empty(total, 0), unchanged, finish, slots, settled=True, task_ids="at ends"
+    )
