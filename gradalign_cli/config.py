@@ -281,10 +281,11 @@ def pays_on_cpu(made: Parts, replicas: list[Replica], plan: Plan) -> tuple[str, 
     alone = "graph" if steps >= LONG_TASK and not made.model.convolutional else "eager"
     if len(replicas) == 1:
         return alone, f"one replica, {steps} steps a task"
-    if made.model.convolutional:
-        return "eager", "the convolutions of one replica keep all threads busy"
-    if torch.get_num_threads() > 1 and not small(made, plan):
+    large = made.model.convolutional or not small(made, plan)
+    if torch.get_num_threads() > 1 and large:
         return "streams", f"{len(replicas)} replicas, a thread for each at a time"
+    if made.model.convolutional:
+        return "eager", "batching would make grouped convolutions of them"
     examples = examples_a_step(made, plan)
     whole = steps * made.benchmark.tasks
     enough = 5 if examples <= FEW_EXAMPLES else 10

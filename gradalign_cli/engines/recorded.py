@@ -16,6 +16,7 @@ from gradalign_cli.engines.products import by_onednn, slow_products
 from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import leaves, tree_map
 
+aten = torch.ops.aten
 WORTH = 100  # steps of one kind from which a recording pays
 RECORDING = Lock()  # one thread at a time
 
@@ -42,10 +43,9 @@ def record(step: Step, *given: Any) -> Step:
     with RECORDING:
         operations = make_fx(on_tensors)(*leaves(given))
     form = tuple(found)
-    operations = without_aliases(operations)
     if slow_products():
         operations = by_onednn(operations, *leaves(given))
-    repeat = operations.forward
+    repeat = tidied(operations).forward
 
     def replay(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         with torch.no_grad():
@@ -56,11 +56,14 @@ def record(step: Step, *given: Any) -> Step:
     return replay
 
 
-def without_aliases(operations: GraphModule) -> GraphModule:
-    """The same operations, but for those that only name a tensor anew and those nobody uses."""
+def tidied(operations: GraphModule) -> GraphModule:
+    """The same operations, but for those that nobody uses, that only name a tensor anew, or that
+    turn back what was turned."""
     for node in operations.graph.nodes:
-        if node.target in (torch.ops.aten.alias.default, torch.ops.aten.detach.default):
+        if node.target in (aten.alias.default, aten.detach.default):
             node.replace_all_uses_with(node.args[0])
+        if node.target == aten.t.default and node.args[0].target == aten.t.default:
+            node.replace_all_uses_with(node.args[0].args[0])
     operations.graph.eliminate_dead_code()
     operations.recompile()
     return operations
