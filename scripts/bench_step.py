@@ -320,7 +320,7 @@ def peak(device: torch.device) -> float:
     """Floating-point operations a second of the device's fastest matrix product."""
     size = 2048 if device == CPU else 8192
     a = torch.rand(size, size, device=device)
-    products = {"torch": partial(torch.mm, a, a, out=torch.empty_like(a))}
+    products: dict[str, Round] = {"torch": partial(torch.mm, a, a, out=torch.empty_like(a))}
     if device == CPU and torch.backends.mkldnn.is_available():
         linear = torch.ops.mkldnn._linear_pointwise
         products["oneDNN"] = partial(linear, a, a, None, "none", [], "")
