@@ -204,8 +204,8 @@ def guarded_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
 def mean_over(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean over rows [n] of `function(rows) [n, P]`, taken for a few rows at a time.
 
-    Nothing is kept of a few but their sum: small blocks among large freed ones would keep those from
-    being used again (allocator.py).
+    Nothing is kept of a few but their sum: small blocks among large freed ones would keep those
+    from being used again (allocator.py).
     """
     first, *others = rows.split(64)
     total = function(first).sum(0)
