@@ -40,8 +40,7 @@ def record(step: Step, *given: Any) -> Step:
         found[:] = step(*like(given, tensors))
         return leaves(tuple(found))
 
-    with RECORDING:
-        operations = make_fx(on_tensors)(*leaves(given))
+    operations = make_fx(on_tensors)(*leaves(given))
     form = tuple(found)
     if slow_products():
         operations = by_onednn(operations, *leaves(given))
@@ -80,7 +79,9 @@ def recorded(step: Step) -> Step:
             taken[size] = taken.get(size, 0) + 1
             if taken[size] < WORTH:
                 return step(learner, draw, view)
-            recordings[size] = record(step, learner, draw, view)
+            with RECORDING:
+                if size not in recordings:  # no other thread has made it meanwhile
+                    recordings[size] = record(step, learner, draw, view)
         return recordings[size](learner, draw, view)
 
     return take

@@ -63,8 +63,7 @@ def first_tasks(config: dict[str, Any]) -> DictConfig:
 
 def check(config: dict[str, Any]) -> None:
     """Raise UserError unless there is something to choose of, and tasks to choose it for."""
-    from gradalign_cli.config import build, hyperparameters
-    from gradalign_cli.data import load
+    from gradalign_cli.config import build, datasets, hyperparameters, with_present_datasets
 
     whole = OmegaConf.create(config)
     if "first_tasks" not in whole.benchmark or "skip_tasks" not in whole.benchmark:
@@ -76,8 +75,8 @@ def check(config: dict[str, Any]) -> None:
             "+experiment=split_mnist 'replicas.lr=[0.03,0.1]'"
         )
     whole.benchmark.first_tasks, whole.benchmark.skip_tasks = None, 0
-    dataset = load(whole.benchmark.dataset, whole.data_dir)
-    tasks = build("benchmark", whole.benchmark, dataset=dataset).tasks
+    whole = with_present_datasets(whole)
+    tasks = build("benchmark", whole.benchmark, **datasets(whole)).tasks
     require(tasks > TASKS, "benchmark", f"one of more than {TASKS} tasks", tasks)
 
 

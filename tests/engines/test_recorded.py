@@ -1,5 +1,10 @@
 """A recorded step is the step: the same operations on the same numbers."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -30,7 +35,7 @@ def recorded_at_once(monkeypatch):
     monkeypatch.setattr(recorded, "WORTH", 2)
     monkeypatch.setattr(recorded, "slow_products", lambda: False)  # test_products.py has these
     monkeypatch.setattr(recorded, "record", count)
-    yield
+    yield made
     assert made
 
 
@@ -57,6 +62,28 @@ def test_recordings_of_several_replicas_are_a_loop_over_them(name, engine, tiny)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=PLAN)
     same(loop, train(parts, replicas, engine(), plan=PLAN), tolerance=1e-5)
+
+
+def test_threads_that_come_while_a_recording_is_made_share_it(recorded_at_once, monkeypatch):
+    together = threading.Barrier(2)
+
+    def slow(step, *given):
+        recorded_at_once.append(given)
+        time.sleep(0.2)  # the other thread comes meanwhile
+        return step
+
+    monkeypatch.setattr(recorded, "record", slow)
+    monkeypatch.setattr(recorded, "WORTH", 1)
+    take = recorded.recorded(lambda learner, draw, view: (learner, view))
+    draw = SimpleNamespace(rows=torch.zeros(2))
+
+    def come(_):
+        together.wait()
+        return take("learner", draw, "view")
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(come, range(2))) == [("learner", "view")] * 2
+    assert len(recorded_at_once) == 1
 
 
 def test_convolutions_are_recorded_too(tiny):

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from gradalign_cli import config as configuration
 from gradalign_cli import runner
 from gradalign_cli.cli import CONF
+from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.results import composed
 from gradalign_cli.tables.tune import best, tune
@@ -128,3 +129,18 @@ def test_a_name_that_is_no_name_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="`NAME` must be letters, digits and underscores"):
         tune(CONF, "../mine", GIVEN)
+
+
+def test_five_datasets_that_are_too_few_are_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["benchmark=five_datasets", f"data_dir={tmp_path}", "replicas.lr=[0.03,0.1]"]
+    with pytest.raises(UserError, match=r"`benchmark.datasets` needs two of"):
+        tune(CONF, "mine", given)
+    x, y = np.zeros((40, 1, 28, 28), np.uint8), np.arange(40) % 10
+    monkeypatch.setattr(configuration, "present", lambda names, folder: list(names[1:4:2]))
+    monkeypatch.setattr(configuration, "load", lambda name, _: Dataset(name, x, y, 20, 10, None))
+    with (
+        pytest.warns(UserWarning, match="going on with 2 tasks"),
+        pytest.raises(UserError, match="`benchmark` must be one of more than 3 tasks, found 2"),
+    ):
+        tune(CONF, "mine", given)
