@@ -26,7 +26,8 @@ from gradalign_cli.learner import Parts, look_size, reading_sizes
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.metrics import CONVENTIONS
-from gradalign_cli.runner import Plan, Replica, default, put, reference_passes
+from gradalign_cli.replica import Replica, default, put
+from gradalign_cli.runner import Plan, reference_passes
 from gradalign_cli.schedules.schedule import Schedule
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}

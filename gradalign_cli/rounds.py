@@ -10,7 +10,8 @@ import torch
 from gradalign_cli.buffers.measures import FEW
 from gradalign_cli.errors import require
 from gradalign_cli.learner import Parts, held_slots, reads_the_same
-from gradalign_cli.runner import Outcome, Replica, new_learner, reference_passes
+from gradalign_cli.replica import Replica, new_learner
+from gradalign_cli.runner import Outcome, reference_passes
 from gradalign_cli.trees import leaves, tree_map
 
 SHARE = 0.8  # of the free memory that a run may plan with

@@ -2,44 +2,25 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from gradalign_cli.benchmarks.benchmark import Absent, Examples, Stream, View, mask, part, show
-from gradalign_cli.buffers.buffer import Selection
-from gradalign_cli.draws import chunks, generator, passes
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import (
-    Learner,
-    Parts,
-    Trace,
-    make_network,
-    make_step,
-    uniforms,
-    with_reading,
-)
-from gradalign_cli.methods.method import Method, OfOne, Probe, Setting, cross_entropy
+from gradalign_cli.evaluation import accuracy, held_out_loss
+from gradalign_cli.learner import Learner, Parts, Trace, make_step, uniforms, with_reading
+from gradalign_cli.methods.method import Method
+from gradalign_cli.replica import Replica, default, new_learner, put
 from gradalign_cli.schedules.schedule import begun, judged
-from gradalign_cli.trees import index, stack, take, tree_map
+from gradalign_cli.task_end import end_task
+from gradalign_cli.trees import stack
 
-TEST_BATCH = 2000
 CHUNK = 100  # steps between two looks at the traces
-
-
-class Replica(NamedTuple):
-    """One of the runs trained together: its seed, step size, method and tasks."""
-
-    seed: int
-    lr: float
-    method: Method
-    stream: Stream
 
 
 class Plan(NamedTuple):
@@ -178,32 +159,6 @@ def run(
     )
 
 
-def put(tree: Any, device: torch.device) -> Any:
-    """A tree of tensors on a device."""
-    return tree_map(lambda tensor: tensor.to(device), tree)
-
-
-def default(device: torch.device) -> AbstractContextManager[Any]:
-    """Where tensors are made that name no device; on a CPU saying so would cost every operation."""
-    return nullcontext() if device == CPU else device
-
-
-def new_learner(parts: Parts, replica: Replica, device: torch.device = CPU) -> Learner:
-    """An untrained network, drawn from the replica's seed, with an empty memory."""
-    params = parts.model.init(generator(replica.seed, "network")).to(device)
-    setting = Setting(params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers)
-    with default(device):
-        memory = parts.buffer.init()
-        stored = params.new_zeros(len(memory.row), parts.benchmark.outputs * parts.method.stores)
-        return Learner(
-            params,
-            parts.model.statistics.to(device),
-            parts.optimizer.init(params),
-            replica.method.init(setting),
-            memory._replace(stored=stored),
-        )
-
-
 def reference_passes(method: Method, past: int) -> int:
     """Backward passes on memory in one step."""
     return {"nothing": 0, "pooled": min(past, 1), "one_task": min(past, 1), "per_task": past}[
@@ -220,167 +175,3 @@ def stop_if_diverged(loss: Tensor, task: int, first: int) -> None:
             f"the loss of replica {replica} became {float(loss[step, replica])} in task {task + 1},"
             f" step {first + step + 1}: try a smaller `replicas.lr`"
         )
-
-
-def accuracy(
-    parts: Parts,
-    replicas: Sequence[Replica],
-    engine: Engine,
-    learners: Learner,
-    views: View,
-    tasks: Sequence[int],
-    samples: int | None = None,
-) -> Tensor:
-    """Accuracy [1 or 2, R, tasks] on the test set of each task, as a fraction of its examples: with
-    the logits that count in training, and with the task's own alone where a view tells them apart.
-
-    samples: of a test set that are looked at, evenly spread; all of them when None.
-    """
-
-    def right(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
-        masks = [examples.visible, own] if isinstance(own, Tensor) else [examples.visible]
-        guesses = torch.stack([mask(logits, visible).argmax(1) for visible in masks])
-        return (guesses == examples.label).sum(1)
-
-    columns = []
-    for task in tasks:
-        rows = torch.stack([replica.stream.test[task] for replica in replicas])
-        if samples and samples < rows.shape[1]:
-            rows = rows[:, torch.linspace(0, rows.shape[1] - 1, samples).long()]
-        columns.append(mean_of_answers(parts, engine, learners, views, task, rows, right))
-    return torch.stack(columns, 1).movedim(2, 0).to(CPU)
-
-
-def held_out_loss(
-    parts: Parts,
-    replicas: Sequence[Replica],
-    engine: Engine,
-    learners: Learner,
-    views: View,
-    task: int,
-) -> float:
-    """The mean cross-entropy of a single replica on what is held out of a task."""
-    rows = torch.stack([replica.stream.held[task] for replica in replicas])
-
-    def of(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
-        seen = mask(logits, examples.visible)
-        return functional.cross_entropy(seen, examples.label, reduction="sum")
-
-    return float(mean_of_answers(parts, engine, learners, views, task, rows, of))
-
-
-def mean_of_answers(
-    parts: Parts,
-    engine: Engine,
-    learners: Learner,
-    views: View,
-    task: int,
-    rows: Tensor,
-    of: Callable[[Tensor, Examples, Tensor | Absent], Tensor],
-) -> Tensor:
-    """The mean [R, ...] over rows [R, n] of a task of what the network answers, as it is tested.
-
-    of: (logits [n, outputs], examples, the task's own logits [n, outputs] or absent) -> the sum
-    [...] over examples of what is asked for.
-    """
-    network = make_network(parts.model, training=False)
-
-    def total(learner: Learner, view: View, rows: Tensor, number: Tensor) -> Tensor:
-        examples = show(parts.benchmark, view, rows, number)
-        params = parts.method.tested(learner.method, learner.params, task, parts.model.layers)
-        logits = network(params, learner.statistics, examples).logits
-        own = take(view.own, number) if isinstance(view.own, Tensor) else ()
-        return of(logits, examples, own)
-
-    with torch.no_grad(), default(engine.device):
-        number = torch.full((len(rows), 1), task)
-        totals = [
-            engine.each(total, learners, views, some, number)
-            for some in put(rows, engine.device).split(TEST_BATCH, 1)
-        ]
-        return torch.stack(totals).sum(0) / rows.shape[1]
-
-
-def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:
-    """Let each replica's method and buffer look at the task that has just ended."""
-    device, after = learners.params.device, []
-    for number, replica in enumerate(replicas):
-        learner, view = index(learners, number), put(replica.stream.view, device)
-        rows, owner = part(replica.stream, task)
-        rows = rows[owner == task]  # of blurry parts, what came of the task itself
-        rows = rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
-        rows = rows.to(device)
-        with default(device):
-            own, params = replica.method, learner.params
-            answering = own.tested(learner.method, params, task, parts.model.layers)
-            shown = learner._replace(params=answering)  # the network as the task is tested
-            selection = select(parts, shown, view, rows, task)
-            memory = parts.buffer.finish(learner.memory, task, selection)
-            probe = make_probe(parts, shown._replace(memory=memory), view, rows, task)
-            state = own.end_task(learner.method, params, probe)
-            params = own.restart(state, params)
-        after.append(learner._replace(params=params, method=state, memory=memory))
-    learners_after: Learner = stack(after)
-    return learners_after
-
-
-def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Probe:
-    """What the replica's method may ask of its network about the ended task."""
-
-    network, own = make_network(parts.model, training=False), torch.tensor([task])
-
-    def number(params: Tensor, of: OfOne, rows: Tensor, tasks: Tensor) -> Tensor:
-        examples = show(parts.benchmark, view, rows, tasks)
-        return of(network(params, learner.statistics, examples).logits, examples)
-
-    def mean_gradient(of: OfOne, rows: Tensor, tasks: Tensor = own) -> Tensor:
-        found: Tensor = torch.func.grad(number)(learner.params, of, rows, tasks)
-        return found
-
-    def sample_gradients(of: OfOne, rows: Tensor, tasks: Tensor = own) -> Tensor:
-        each = tasks.expand(len(rows))[:, None]
-        found: Tensor = torch.func.vmap(partial(mean_gradient, of))(rows[:, None], each)
-        return found
-
-    def inputs(rows: Tensor, tasks: Tensor = own) -> tuple[Tensor, ...]:
-        if parts.model.inputs is None:
-            raise UserError("`method` needs the inputs of every layer, which this `model` hides")
-        x = show(parts.benchmark, view, rows, tasks).x
-        return parts.model.inputs(learner.params, learner.statistics, x)
-
-    def memory_inputs(slots: Tensor) -> tuple[Tensor, ...]:
-        return inputs(learner.memory.row[slots], learner.memory.task[slots])
-
-    def memory_gradient(params: Tensor, slots: Tensor) -> Tensor:
-        row, task = learner.memory.row[slots], learner.memory.task[slots]
-        examples = show(parts.benchmark, view, row, task)
-
-        def loss(params: Tensor) -> Tensor:
-            return cross_entropy(network(params, learner.statistics, examples).logits, examples)
-
-        found: Tensor = torch.func.grad(loss)(params)
-        return found
-
-    held = (learner.memory.row >= 0).nonzero()[:, 0]
-    used = learner.params.new_zeros(parts.benchmark.outputs)
-    used[show(parts.benchmark, view, rows, own).label] = 1
-    layers = parts.model.layers
-    asked = sample_gradients, mean_gradient, inputs
-    return Probe(rows, task, *asked, layers, used, held, memory_gradient, memory_inputs)
-
-
-def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Selection:
-    """The ended task's examples as its buffer sees them."""
-    position = view.position[parts.benchmark.y[rows]]
-    nothing = learner.params.new_zeros(len(rows), 0)
-    wants, stores = parts.buffer.wants_features, parts.method.stores
-    if not wants and not stores:
-        return Selection(rows, position, nothing, nothing)
-    network, own = make_network(parts.model, training=False), torch.tensor([task])
-    with torch.no_grad():
-        found = [
-            network(learner.params, learner.statistics, show(parts.benchmark, view, part, own))
-            for part in rows.split(TEST_BATCH)
-        ]
-    features, logits = (torch.cat([getattr(o, n) for o in found]) for n in ("features", "logits"))
-    return Selection(rows, position, features, logits if stores else nothing)

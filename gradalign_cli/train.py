@@ -21,8 +21,9 @@ from gradalign_cli.methods.combine import Both
 from gradalign_cli.methods.gem import GEMState
 from gradalign_cli.metrics import continual_metrics, metrics, summary
 from gradalign_cli.record import Record, machine, write_atomically
+from gradalign_cli.replica import Replica
 from gradalign_cli.rounds import join, replicas_at_once, rounds
-from gradalign_cli.runner import Outcome, Plan, Replica, run
+from gradalign_cli.runner import Outcome, Plan, run
 
 
 class Listeners:

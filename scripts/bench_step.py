@@ -52,7 +52,7 @@ from gradalign_cli.methods.method import Method
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.runner import Replica, default, new_learner, put
+from gradalign_cli.replica import Replica, default, new_learner, put
 from gradalign_cli.trees import stack
 
 BATCH, MEMORY_BATCH, LR = 10, 256, 0.01

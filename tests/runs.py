@@ -13,7 +13,8 @@ from gradalign_cli.learner import Parts, make_step, uniforms
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.runner import Plan, Replica, default, run
+from gradalign_cli.replica import Replica, default
+from gradalign_cli.runner import Plan, run
 from gradalign_cli.trees import index
 
 

@@ -16,7 +16,8 @@ from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
-from gradalign_cli.runner import end_task, new_learner
+from gradalign_cli.replica import new_learner
+from gradalign_cli.task_end import end_task
 from gradalign_cli.trees import index, stack
 from tests.runs import make_parts, make_replicas, steps_of_task
 

@@ -13,9 +13,9 @@ from gradalign_cli.cli import CONF
 from gradalign_cli.draws import fingerprint
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
+from gradalign_cli.evaluation import accuracy
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.metrics import metrics
-from gradalign_cli.runner import accuracy
 from gradalign_cli.tables.results import composed
 from gradalign_cli.train import train as train_config
 from gradalign_cli.trees import stack

@@ -3,7 +3,8 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.adam_nscl import adam_nscl, null_projector
-from gradalign_cli.runner import make_probe, new_learner
+from gradalign_cli.replica import new_learner
+from gradalign_cli.task_end import make_probe
 from tests.methods.given import given, setting
 from tests.runs import make_parts, make_replicas
 

@@ -16,7 +16,8 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.learner import Learner, Parts, make_step
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.runner import Replica, end_task, new_learner
+from gradalign_cli.replica import Replica, new_learner
+from gradalign_cli.task_end import end_task
 from gradalign_cli.trees import stack, tree_map
 from tests.methods.catalogue import METHODS, method
 from tests.methods.claims import CLAIMS, EXACTLY, UNLIKE_SGD

@@ -3,7 +3,7 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.methods.der import der
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.methods.given import setting
 from tests.methods.small import network, some, some_params, value_of
 from tests.runs import make_parts, make_replicas, steps_of_task

@@ -8,7 +8,8 @@ from gradalign_cli.methods.ewc import ewc
 from gradalign_cli.methods.method import Probe, Trial
 from gradalign_cli.methods.method import cross_entropy as mean_cross_entropy
 from gradalign_cli.models.model import Output
-from gradalign_cli.runner import end_task, make_probe, new_learner
+from gradalign_cli.replica import new_learner
+from gradalign_cli.task_end import end_task, make_probe
 from gradalign_cli.trees import index, stack
 from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task

@@ -1,7 +1,7 @@
 import torch
 
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task
 
 

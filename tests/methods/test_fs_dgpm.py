@@ -8,7 +8,7 @@ from gradalign_cli.methods.fs_dgpm import fs_dgpm, soft
 from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.methods.method import Trial, batch_loss, joined
 from gradalign_cli.models.model import Layer
-from gradalign_cli.runner import make_probe
+from gradalign_cli.task_end import make_probe
 from gradalign_cli.vectors import autograd_gradient
 from tests.methods.catalogue import method
 from tests.methods.given import given, setting

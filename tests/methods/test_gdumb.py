@@ -7,7 +7,7 @@ from gradalign_cli.benchmarks.benchmark import show
 from gradalign_cli.buffers.balanced_reservoir import balanced_reservoir
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.gdumb import gdumb
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.test_learner import learner_after

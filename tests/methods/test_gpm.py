@@ -6,7 +6,7 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.test_learner import learner_after
 

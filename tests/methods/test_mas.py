@@ -1,7 +1,8 @@
 import torch
 
 from gradalign_cli.methods.mas import mas
-from gradalign_cli.runner import make_probe, new_learner
+from gradalign_cli.replica import new_learner
+from gradalign_cli.task_end import make_probe
 from tests.runs import make_parts, make_replicas, steps_of_task
 from tests.test_learner import learner_after
 

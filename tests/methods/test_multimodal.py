@@ -7,7 +7,7 @@ from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.multimodal import multimodal, shuffled
 from gradalign_cli.models.model import Layer
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.test_learner import learner_after
 

@@ -4,7 +4,7 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.owm import Projectors, owm, shrunk
 from gradalign_cli.models.model import Layer
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas
 from tests.test_learner import learner_after

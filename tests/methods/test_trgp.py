@@ -3,7 +3,7 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.trgp import Trust, scales_gradient, shift, trusted, unshift
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.test_learner import learner_after

@@ -15,8 +15,9 @@ from gradalign_cli.engines.captured import captured
 from gradalign_cli.engines.carry import one_after_other
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
+from gradalign_cli.evaluation import held_out_loss
 from gradalign_cli.rounds import replicas_at_once
-from gradalign_cli.runner import Plan, held_out_loss
+from gradalign_cli.runner import Plan
 from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.schedules.schedule import Schedule, Verdict
 from gradalign_cli.tables.results import composed

@@ -12,7 +12,7 @@ from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.methods.method import Method, keep_gradient
-from gradalign_cli.runner import new_learner
+from gradalign_cli.replica import new_learner
 from gradalign_cli.streams.blurry import blurry
 from tests.methods.catalogue import METHODS, method
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train

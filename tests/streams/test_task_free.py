@@ -14,7 +14,8 @@ from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.methods.method import task_ids
-from gradalign_cli.runner import Plan, new_learner
+from gradalign_cli.replica import new_learner
+from gradalign_cli.runner import Plan
 from gradalign_cli.streams.task_free import task_free
 from gradalign_cli.trees import index
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method

@@ -6,7 +6,7 @@ import torch
 from omegaconf import OmegaConf
 
 from gradalign_cli import config as configuration
-from gradalign_cli import runner
+from gradalign_cli import evaluation
 from gradalign_cli.cli import CONF
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
@@ -30,14 +30,14 @@ def test_the_best_mean_over_seeds_wins():
 def test_only_the_first_three_tasks_are_seen_and_only_the_others_left(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = set()
-    show = runner.show
+    show = evaluation.show
 
     def watched(benchmark, view, row, task, weight=(), noise=()):
         seen.update(benchmark.y[row].flatten().tolist())
         return show(benchmark, view, row, task, weight, noise)
 
-    monkeypatch.setattr(runner, "show", watched)
-    monkeypatch.setattr("gradalign_cli.learner.show", watched)
+    for module in ("evaluation", "learner", "task_end"):
+        monkeypatch.setattr(f"gradalign_cli.{module}.show", watched)
     tune(CONF, "mine", GIVEN)
     assert seen == set(range(6))  # three tasks of two digits
     (folder,) = (tmp_path / "tuned" / "runs").iterdir()
