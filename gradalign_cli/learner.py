@@ -15,10 +15,11 @@ from gradalign_cli.methods.method import Found, Gradients, Method, Trial, cross_
 from gradalign_cli.models.model import Model, Network, Output
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.schedules.schedule import Schedule
-from gradalign_cli.trees import index, stack, take
+from gradalign_cli.trees import index, stack, take, tree_map
 from gradalign_cli.vectors import Gradient
 
 ROUNDING = 1e-4  # cosine that a float32 projection may leave
+SHOWN = 2**28  # bytes of images that a replica may keep for its references
 
 
 class Learner(NamedTuple):
@@ -127,44 +128,86 @@ def make_reading(parts: Parts, past: int) -> Callable[..., Read]:
     (memory, view, reference, align, noise) -> the examples [M, n] and which [M] there are any of;
     reference, align, noise: as in a draw.
     """
-    benchmark, method = parts.benchmark, parts.method
-    per_task, size = method.references == "per_task", reading_sizes(parts, past)[0]
-    held = held_slots(parts, past)
-    owner = torch.arange(past, device=held.device)[:, None]
+    benchmark, method, held = parts.benchmark, parts.method, held_slots(parts, past)
+    size, allowed_in = reading_sizes(parts, past)[0], make_allowed(parts, past)
+    everything = size == held.shape[1] and method.references != "one_task"
+    place = inverse(held, int(parts.buffer.slots.max()) + 1)
 
     def reading(
         memory: Memory, view: View, reference: Tensor, align: Tensor, noise: Tensor | Absent
     ) -> Read:
-        task = take(memory.task, held)
-        mine = task == owner if per_task else task < past
-        if method.references == "one_task":
-            mine = task == (align[0] * past).long()
-        allowed = (take(memory.row, held) >= 0) & mine
-        _, row, task, weight = read(memory, held, allowed, size, reference)
-        # all examples read for a task are its own, and one map of pixels serves them all
-        examples = show(benchmark, view, row, owner if per_task else task, weight, noise)
+        if view.shown and everything:
+            return view.shown
+        allowed = allowed_in(memory, align)
+        slot, row, task, weight = read(memory, held, allowed, size, reference)
+        if view.shown:
+            chosen = take(place, slot)
+            found = tree_map(lambda field: take(field.flatten(0, 1), chosen), view.shown[0])
+            examples = found._replace(weight=weight)
+        else:
+            examples = show(benchmark, view, row, shown_as(parts, past, task), weight, noise)
         return examples, allowed.any(1)
 
     return reading
 
 
-def reads_the_same(parts: Parts, past: int) -> bool:
-    """Whether the references of all steps read the same while `past` tasks are over: all that an
-    ended task has in a memory in which it stays."""
-    size, alone = reading_sizes(parts, past)[0], parts.benchmark.boundaries == "sharp"
-    whole = size > 0 and size == held_slots(parts, past).shape[1]
-    settled = parts.buffer.settled and alone and not parts.model.noisy
-    return whole and settled and parts.method.references != "one_task"
+def make_allowed(parts: Parts, past: int) -> Callable[[Memory, Tensor], Tensor]:
+    """Which of the held slots [M, K] references may read while `past` tasks are over: (memory,
+    align) -> [M, K]; align: as in a draw, empty for all that any draw allows."""
+    held, references = held_slots(parts, past), parts.method.references
+    owner = torch.arange(past, device=held.device)[:, None]
+
+    def allowed(memory: Memory, align: Tensor) -> Tensor:
+        task = take(memory.task, held)
+        mine = task == owner if references == "per_task" else task < past
+        if references == "one_task" and len(align):
+            mine = task == (align[0] * past).long()
+        return (take(memory.row, held) >= 0) & mine
+
+    return allowed
 
 
-def with_reading(parts: Parts, past: int, learners: Learner, views: View) -> View:
-    """The views [R, ...] with what all steps read while `past` tasks are over, where they read the
-    same."""
-    if not reads_the_same(parts, past):
-        return views._replace(reading=())
-    reading, nothing = make_reading(parts, past), learners.params[0, :0]
+def shown_as(parts: Parts, past: int, task: Tensor) -> Tensor:
+    """The tasks [M, n], or [M, 1] where one map of pixels serves all that a reference reads."""
+    alone = parts.method.references == "per_task"
+    return torch.arange(past, device=task.device)[:, None] if alone else task
+
+
+def inverse(places: Tensor, count: int) -> Tensor:
+    """[count] the position of each number in the flattened places, which are all different."""
+    found = torch.zeros(count, dtype=torch.long, device=places.device)
+    return found.scatter(0, places.flatten(), torch.arange(places.numel(), device=places.device))
+
+
+def shown_bytes(parts: Parts, past: int) -> int:
+    """Bytes of all the images that references may read while `past` tasks are over."""
+    return 4 * held_slots(parts, past).numel() * math.prod(parts.benchmark.shape)
+
+
+def shows_once(parts: Parts, past: int) -> bool:
+    """Whether what references may read is shown once for all steps while `past` tasks are over:
+    what ended tasks have in a memory in which it stays, unless it is too much to keep."""
+    stays = parts.buffer.settled and parts.benchmark.boundaries == "sharp"
+    read_at_all = reading_sizes(parts, past)[0] > 0 and not parts.model.noisy
+    return stays and read_at_all and shown_bytes(parts, past) <= SHOWN
+
+
+def with_shown(parts: Parts, past: int, learners: Learner, views: View) -> View:
+    """The views [R, ...] with all that references may read while `past` tasks are over, where it is
+    shown once."""
+    if not shows_once(parts, past):
+        return views._replace(shown=())
+    held, allowed_in = held_slots(parts, past), make_allowed(parts, past)
+    nothing = learners.params[0, :0]
+
+    def shown(memory: Memory, view: View) -> Read:
+        allowed = allowed_in(memory, nothing)
+        _, row, task, weight = read(memory, held, allowed, held.shape[1], nothing)
+        task = shown_as(parts, past, task)
+        return show(parts.benchmark, view, row, task, weight), allowed.any(1)
+
     both = [(index(learners.memory, r), index(views, r)) for r in range(len(learners.params))]
-    return views._replace(reading=stack([reading(*own, nothing, nothing, ()) for own in both]))
+    return views._replace(shown=stack([shown(*own) for own in both]))
 
 
 def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], measure: bool) -> Step:
@@ -197,9 +240,7 @@ def make_step(parts: Parts, past: int, gradient: Callable[[Any], Gradient], meas
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gradients [M, P] and losses [M] of earlier tasks, which of them are held, statistics."""
         noise = keys(draw, len(draw.rows), len(held), reference_size)
-        examples, seen = view.reading or reading(
-            learner.memory, view, draw.reference, draw.align, noise
-        )
+        examples, seen = reading(learner.memory, view, draw.reference, draw.align, noise)
         if not model.convolutional and len(held) > 1:
             batched = torch.func.vmap(
                 torch.func.grad_and_value(loss, has_aux=True), (None, None, 0)

@@ -9,7 +9,7 @@ import torch
 
 from gradalign_cli.buffers.measures import FEW
 from gradalign_cli.errors import require
-from gradalign_cli.learner import Parts, held_slots, reads_the_same
+from gradalign_cli.learner import Parts, shown_bytes, shows_once
 from gradalign_cli.replica import Replica, new_learner
 from gradalign_cli.runner import Outcome, reference_passes
 from gradalign_cli.trees import leaves, tree_map
@@ -40,8 +40,8 @@ def replicas_at_once(
     """How many replicas a memory budget in GiB holds, at least one; null: most of what is free. One
     where a schedule decides for each when a task is over.
 
-    A replica is counted with three copies of what it keeps (before, after and recorded) and with
-    the gradients of its step. An estimate: activations are left out.
+    A replica is counted with three copies of what it keeps (before, after and recorded), the images
+    that are shown once a task and the gradients of its step. An estimate: activations are left out.
     """
     require(budget is None or budget > 0, "memory_budget", "positive or null", budget)
     if parts.schedule:
@@ -49,12 +49,11 @@ def replicas_at_once(
     kept = [*leaves(new_learner(parts, replica, device)), *leaves(replica.stream.view)]
     held = sum(leaf.numel() * leaf.element_size() for leaf in kept)
     last = parts.benchmark.tasks - 1
-    if reads_the_same(parts, last):
-        held += 4 * held_slots(parts, last).numel() * math.prod(parts.benchmark.shape)
+    shown = shown_bytes(parts, last) if shows_once(parts, last) else 0
     gradients = 2 * (1 + reference_passes(parts.method, last))
     if parts.buffer.wants == "cosines":
         gradients += FEW + parts.buffer.looks
-    size = 3 * held + gradients * 4 * sum(layer.size for layer in parts.model.layers)
+    size = 3 * held + shown + gradients * 4 * sum(layer.size for layer in parts.model.layers)
     free = budget * 2**30 if budget else SHARE * free_bytes(device)
     return max(1, math.floor(free / size))
 

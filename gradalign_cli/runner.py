@@ -13,7 +13,7 @@ from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.evaluation import accuracy, held_out_loss
-from gradalign_cli.learner import Learner, Parts, Trace, make_step, uniforms, with_reading
+from gradalign_cli.learner import Learner, Parts, Trace, make_step, uniforms, with_shown
 from gradalign_cli.methods.method import Method
 from gradalign_cli.replica import Replica, default, new_learner, put
 from gradalign_cli.schedules.schedule import begun, judged
@@ -113,7 +113,7 @@ def run(
         learned, done, widths = [rows[-1][0, :, task]], 0, uniforms(parts, past)
         lrs, a_pass = [r.lr for r in replicas], -(-len(orders[0][0][0]) // plan.batch)
         with default(device):
-            views = with_reading(parts, past, learners, views)
+            views = with_shown(parts, past, learners, views)
         course = begun(parts.schedule, lrs[0], learners) if parts.schedule else None
         for draws in chunks(orders, seeds, lrs, task, plan.batch, widths, plan.lca_batches, chunk):
             if course:

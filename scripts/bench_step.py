@@ -45,7 +45,7 @@ from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.learner import Learner, Parts, make_step, with_reading
+from gradalign_cli.learner import Learner, Parts, make_step, with_shown
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
@@ -153,7 +153,7 @@ def works(device: torch.device) -> dict[str, Callable[[], Work]]:
     fast = 1 if device == CPU else 20  # times as many steps a round
     return {
         "agem_mlp": lambda: on_permutations(device, agem(), 10, 100 * fast, 256),
-        "gem_mlp": lambda: on_permutations(device, gem(0.5, 1e-3, False), 10, 20 * fast, 100),
+        "gem_mlp": lambda: on_permutations(device, gem(0.5, 1e-3, False), 19, 20 * fast, 100),
         "agem_resnet": lambda: on_split(2 * fast),
         "agem_resnet_channels_last": lambda: on_split(2 * fast, layout="channels_last"),
         "agem_resnet_bfloat16": lambda: on_split(
@@ -181,7 +181,7 @@ def product(work: Work, engine: Engine, count: int) -> Round:
         [filled(parts, new_learner(parts, r, device), r.stream.train, past) for r in replicas]
     )
     with default(device):
-        views = with_reading(parts, past, learners, views)
+        views = with_shown(parts, past, learners, views)
     measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
     cycle = [measured] + [plain] * 9
     width = len(parts.buffer.slots.unique())
@@ -295,18 +295,23 @@ def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Ro
     return round_
 
 
-def peer(work: Work) -> Round:
-    """A round of Avalanche."""
+def peer(work: Work, prepared_images: bool) -> Round:
+    """A round of Avalanche, on float images prepared beforehand, or on bytes as its own benchmarks
+    and every other contestant's tasks come."""
     parts, past, stream = work.parts, work.past, work.parts.benchmark.stream(0)
+    benchmark, pixels = parts.benchmark, stream.view.pixels
 
     def examples(rows: Tensor, task: int) -> tuple[Tensor, Tensor]:
-        return prepared(work, stream, rows, task), parts.benchmark.y[rows]
+        if prepared_images:
+            return prepared(work, stream, rows, task), benchmark.y[rows]
+        return benchmark.x[rows].view(-1, *benchmark.shape[1:]), benchmark.y[rows]
 
     slots = parts.buffer.slots.shape[1]
     held = [examples(stream.train[t][:slots], t) for t in range(past)]
     memory_batch = None if parts.method.references == "per_task" else MEMORY_BATCH
     own = examples(own_rows(stream, work), past)
-    return peers.avalanche(work.network(), held, own, BATCH, memory_batch, LR)
+    maps = pixels if isinstance(pixels, Tensor) and not prepared_images else None
+    return peers.avalanche(work.network(), held, own, maps, BATCH, memory_batch, LR)
 
 
 def operations(round_: Round, work: Work) -> float:
@@ -355,7 +360,8 @@ def contestants(
     if device.type == "cuda":
         rounds["bare loop, captured"] = bare(work, device, cuda_graph)
     if peers.INSTALLED and device == CPU and not work.parts.model.convolutional:
-        rounds["Avalanche"] = peer(work)
+        rounds["Avalanche"] = peer(work, prepared_images=False)
+        rounds["Avalanche, prepared images"] = peer(work, prepared_images=True)
     single = [eager(device), graph(device)]
     several = [streams(device)]
     if not work.parts.model.convolutional:

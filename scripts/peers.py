@@ -7,34 +7,53 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 INSTALLED = importlib.util.find_spec("avalanche") is not None
+
+
+class Bytes(Dataset[tuple[Tensor, int]]):
+    """Images of bytes [n, 28, 28], turned into floats one by one as Avalanche's MNIST does."""
+
+    def __init__(self, images: Tensor, labels: Tensor) -> None:
+        self.images, self.labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        return self.images[place].float().unsqueeze(0) / 255, int(self.labels[place])
 
 
 def avalanche(
     network: nn.Module,
     held: Sequence[tuple[Tensor, Tensor]],
     own: tuple[Tensor, Tensor],
+    pixels: Tensor | None,
     batch: int,
     memory_batch: int | None,
     lr: float,
 ) -> Callable[[], None]:
     """A round of Avalanche: A-GEM, or GEM where no memory batch is given.
 
-    held: the images and labels that earlier tasks have in memory;  own: those of a round. They are
-    prepared beforehand, and what Avalanche does to its memory when a task ends is left out, both in
-    its favour.
+    held: the images and labels that earlier tasks have in memory;  own: those of a round. pixels:
+    [T, D] the permutations where images are bytes that Avalanche turns into floats and permutes as
+    its own PermutedMNIST does; None where they are prepared beforehand, in its favour. What it does
+    to its memory when a task ends is left out, in its favour too.
     """
     from avalanche.benchmarks import benchmark_from_datasets
-    from avalanche.benchmarks.utils import as_classification_dataset
+    from avalanche.benchmarks.classic.cmnist import PixelsPermutation
+    from avalanche.benchmarks.utils import DefaultTransformGroups, as_classification_dataset
     from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, GEMPlugin
     from avalanche.training.supervised import Naive
 
     def dataset(examples: tuple[Tensor, Tensor], task: int) -> Any:
-        plain: Any = TensorDataset(*examples)
+        plain: Any = TensorDataset(*examples) if pixels is None else Bytes(*examples)
         plain.targets, plain.targets_task_labels = examples[1], [task] * len(examples[1])
-        return as_classification_dataset(plain)
+        if pixels is None:
+            return as_classification_dataset(plain)
+        permutation = DefaultTransformGroups((PixelsPermutation(pixels[task]), None))
+        return as_classification_dataset(plain, transform_groups=permutation)
 
     class AGEM(AGEMPlugin):  # type: ignore[misc]
         def after_training_exp(self, strategy: Any, **_: Any) -> None: ...
@@ -55,7 +74,7 @@ def avalanche(
         for t, examples in enumerate(held):
             plugin.update_memory(dataset(examples, t), t, slots)
     strategy = Naive(
-        model=network,
+        model=nn.Sequential(nn.Flatten(), network),
         optimizer=torch.optim.SGD(network.parameters(), lr=lr),
         criterion=cross_entropy,
         train_mb_size=batch,

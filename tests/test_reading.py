@@ -1,8 +1,9 @@
-"""What references read in every step of a task may be read once, where it stays the same."""
+"""What references may read in the steps of a task is shown once, where it stays the same."""
 
 import pytest
 
-from gradalign_cli.learner import make_reading, reads_the_same, with_reading
+from gradalign_cli import learner
+from gradalign_cli.learner import make_reading, shows_once, with_shown
 from gradalign_cli.runner import Plan
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.trees import index, stack
@@ -13,36 +14,45 @@ from tests.test_learner import learner_after
 
 @pytest.mark.parametrize("buffer", BUFFERS)
 @pytest.mark.parametrize("kind", ["split", "permuted"])
-def test_what_is_read_once_a_task_is_what_every_step_would_read(buffer, kind, tiny):
+@pytest.mark.parametrize("name", ["gem", "agem", "s_gem"])
+@pytest.mark.parametrize("memory_batch", [None, 5])
+def test_what_is_shown_once_a_task_is_what_every_step_would_show(
+    buffer, kind, name, memory_batch, tiny
+):
     parts = make_parts(
-        tiny, method("gem"), kind=kind, samples=20, buffer=buffer_factory(buffer), memory_batch=None
+        tiny,
+        method(name),
+        kind=kind,
+        samples=20,
+        buffer=buffer_factory(buffer),
+        memory_batch=memory_batch,
     )
     (replica,) = make_replicas(parts)
     view, start = replica.stream.view, learner_after(parts, replica, 2)
-    again = make_reading(parts, 2)
-    assert reads_the_same(parts, 2) == parts.buffer.settled
-    found = with_reading(parts, 2, stack([start]), stack([view])).reading
-    assert bool(found) == parts.buffer.settled
+    reading = make_reading(parts, 2)
+    with_all = index(with_shown(parts, 2, stack([start]), stack([view])), 0)
+    assert bool(with_all.shown) == shows_once(parts, 2) == parts.buffer.settled
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 2):
-        if found:
-            now = again(after.memory, view, draw.reference, draw.align, ())
-            compare(index(found, 0), now, 0)
+        drawn = draw.reference, draw.align, ()
+        compare(reading(after.memory, with_all, *drawn), reading(after.memory, view, *drawn), 0)
 
 
-@pytest.mark.parametrize("name", ["gem", "agem", "pcgrad"])
-def test_training_is_bit_for_bit_the_same(name, tiny, monkeypatch):
-    parts = make_parts(tiny, method(name), samples=38, memory_batch=None)
+@pytest.mark.parametrize("name", ["gem", "agem", "s_gem", "pcgrad"])
+@pytest.mark.parametrize("memory_batch", [None, 5])
+def test_training_is_bit_for_bit_the_same(name, memory_batch, tiny, monkeypatch):
+    parts = make_parts(tiny, method(name), samples=38, memory_batch=memory_batch)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     once = train(parts, replicas, plan=Plan(2, 5, 3, 2))
-    monkeypatch.setattr("gradalign_cli.learner.reads_the_same", lambda *_: False)
+    monkeypatch.setattr(learner, "shows_once", lambda *_: False)
     same(once, train(parts, replicas, plan=Plan(2, 5, 3, 2)), tolerance=0)
 
 
-def test_what_is_drawn_anew_or_may_change_is_read_in_every_step(tiny):
+def test_what_may_change_or_is_too_much_is_shown_in_every_step(tiny, monkeypatch):
     parts = make_parts(tiny, method("gem"), samples=20, memory_batch=None)
-    assert reads_the_same(parts, 2)
-    assert not reads_the_same(parts, 0)
-    assert not reads_the_same(parts._replace(memory_batch=3), 2)
-    assert not reads_the_same(parts._replace(method=method("s_gem")), 2)
+    assert shows_once(parts, 2)
+    assert shows_once(parts._replace(memory_batch=3), 2)
+    assert not shows_once(parts, 0)
     mixed = blurry(parts.benchmark, 0.1)
-    assert not reads_the_same(parts._replace(benchmark=mixed), 2)
+    assert not shows_once(parts._replace(benchmark=mixed), 2)
+    monkeypatch.setattr(learner, "SHOWN", learner.shown_bytes(parts, 2) - 1)
+    assert not shows_once(parts, 2)

@@ -20,7 +20,7 @@ class View(NamedTuple):
     position: [classes] a class's place among the classes of its task.
     own:      [T, outputs] the logits of a task's classes, where a task is tested with them alone
               too, or absent.
-    reading:  what the references of every step read, where that stays the same, or absent.
+    shown:    all that references may read, as it is shown, where that stays the same, or absent.
     """
 
     pixels: Tensor | Absent
@@ -28,7 +28,7 @@ class View(NamedTuple):
     label: Tensor
     position: Tensor
     own: Tensor | Absent = ()
-    reading: "Read | Absent" = ()
+    shown: "Read | Absent" = ()
 
 
 class Stream(NamedTuple):
