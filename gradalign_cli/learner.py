@@ -130,23 +130,25 @@ def make_reading(parts: Parts, past: int) -> Callable[..., Read]:
     """
     benchmark, method, held = parts.benchmark, parts.method, held_slots(parts, past)
     size, allowed_in = reading_sizes(parts, past)[0], make_allowed(parts, past)
-    everything = size == held.shape[1] and method.references != "one_task"
+    one_task = method.references == "one_task"
+    everything = size == held.shape[1] and not one_task
     place = inverse(held, int(parts.buffer.slots.max()) + 1)
 
     def reading(
         memory: Memory, view: View, reference: Tensor, align: Tensor, noise: Tensor | Absent
     ) -> Read:
-        if view.shown and everything:
-            return view.shown
-        allowed = allowed_in(memory, align)
+        examples, allowed = view.shown or ((), ())
+        if one_task or not view.shown:
+            allowed = allowed_in(memory, align)
+        if everything and view.shown:
+            return examples, allowed.any(1)
         slot, row, task, weight = read(memory, held, allowed, size, reference)
         if view.shown:
             chosen = take(place, slot)
-            found = tree_map(lambda field: take(field.flatten(0, 1), chosen), view.shown[0])
-            examples = found._replace(weight=weight)
-        else:
-            examples = show(benchmark, view, row, shown_as(parts, past, task), weight, noise)
-        return examples, allowed.any(1)
+            found = tree_map(lambda field: take(field.flatten(0, 1), chosen), examples)
+            return found._replace(weight=weight), allowed.any(1)
+        task = shown_as(parts, past, task)
+        return show(benchmark, view, row, task, weight, noise), allowed.any(1)
 
     return reading
 
@@ -203,8 +205,7 @@ def with_shown(parts: Parts, past: int, learners: Learner, views: View) -> View:
     def shown(memory: Memory, view: View) -> Read:
         allowed = allowed_in(memory, nothing)
         _, row, task, weight = read(memory, held, allowed, held.shape[1], nothing)
-        task = shown_as(parts, past, task)
-        return show(parts.benchmark, view, row, task, weight), allowed.any(1)
+        return show(parts.benchmark, view, row, shown_as(parts, past, task), weight), allowed
 
     both = [(index(learners.memory, r), index(views, r)) for r in range(len(learners.params))]
     return views._replace(shown=stack([shown(*own) for own in both]))

@@ -20,7 +20,8 @@ class View(NamedTuple):
     position: [classes] a class's place among the classes of its task.
     own:      [T, outputs] the logits of a task's classes, where a task is tested with them alone
               too, or absent.
-    shown:    all that references may read, as it is shown, where that stays the same, or absent.
+    shown:    all [M, K] that references may read, as it is shown, and which of it there is, where
+              that stays the same, or absent.
     """
 
     pixels: Tensor | Absent

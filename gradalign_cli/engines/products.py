@@ -49,6 +49,11 @@ def by_onednn(operations: GraphModule, *given: Tensor) -> GraphModule:
         new.meta = node.meta
         node.replace_all_uses_with(new)
         graph.erase_node(node)
+        if not batch and [user.target for user in new.users] == [aten.relu.default]:
+            (positive,) = new.users
+            new.update_arg(3, "relu")  # in the same pass
+            positive.replace_all_uses_with(new)
+            graph.erase_node(positive)
     operations.recompile()
     return operations
 

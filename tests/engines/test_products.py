@@ -15,7 +15,9 @@ def gradients(x, weight, bias):
     """A layer's answers and what backpropagation multiplies, transposed as it comes."""
     y = torch.addmm(bias, x, weight.t())
     several = torch.stack([x, 2 * x, x - 1])
-    return y, y.t() @ x, y @ weight, torch.bmm(several, weight.t().expand(3, -1, -1))
+    positive = torch.relu(torch.addmm(-bias, x, weight.t()))
+    batched = torch.bmm(several, weight.t().expand(3, -1, -1))
+    return y, torch.relu(y), positive, y.t() @ x, y @ weight, batched
 
 
 def products(function, *given):
@@ -41,6 +43,6 @@ def test_small_and_float64_products_stay_as_they_are():
     wide = [torch.ones(96, 130).double(), torch.ones(110, 130).double(), torch.ones(110).double()]
     for given in (small, wide):
         found, left = products(gradients, *given)
-        assert left == 4
+        assert left == 5
         for ours, theirs in zip(found, gradients(*given), strict=True):
             assert torch.equal(ours, theirs)
