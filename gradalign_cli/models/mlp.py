@@ -12,7 +12,7 @@ from gradalign_cli.errors import require
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.vectors import ravel, unravel
 
-INITS = ("xavier", "truncated_normal", "torch")
+INITS = ("xavier", "truncated_normal", "torch", "torch_weights")
 
 
 def initial(out: int, into: int, init: str, source: Generator) -> list[Tensor]:
@@ -24,7 +24,8 @@ def initial(out: int, into: int, init: str, source: Generator) -> list[Tensor]:
         weight = torch.empty(out, into)
         torch.nn.init.trunc_normal_(weight, std=0.1, a=-0.2, b=0.2, generator=source)
         return [weight, torch.full((out,), 0.1)]
-    return [kaiming_uniform((out, into), into, source), kaiming_uniform((out,), into, source)]
+    weight, bias = (kaiming_uniform(size, into, source) for size in ((out, into), (out,)))
+    return [weight, bias if init == "torch" else torch.zeros(out)]
 
 
 def mlp(
@@ -32,7 +33,8 @@ def mlp(
 ) -> Model:
     """Hidden layers of the given widths between the flattened image and the logits.
 
-    init: `xavier` (uniform, zero biases), `truncated_normal` or `torch` (PyTorch's default).
+    init: `xavier` (uniform, zero biases), `truncated_normal`, `torch` (PyTorch's default) or
+    `torch_weights` (its weights, with zero biases, as GEM's multimodal network).
     bias: whether layers have biases; GPM's networks have none.
     """
     require(

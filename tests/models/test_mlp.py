@@ -20,7 +20,13 @@ def test_the_network_is_the_one_of_pytorchs_layers():
 
 
 @pytest.mark.parametrize(
-    ("init", "variance"), [("xavier", 2 / 700), ("torch", 1 / 1200), ("truncated_normal", 0.00774)]
+    ("init", "variance"),
+    [
+        ("xavier", 2 / 700),
+        ("torch", 1 / 1200),
+        ("torch_weights", 1 / 1200),
+        ("truncated_normal", 0.00774),
+    ],
 )
 def test_first_weights_have_the_variance_of_their_rule(init, variance):
     params = mlp([300], init, True, (1, 20, 20), 3).init(torch.Generator().manual_seed(0))
@@ -28,7 +34,7 @@ def test_first_weights_have_the_variance_of_their_rule(init, variance):
     assert float(first.var()) == pytest.approx(variance, rel=0.02)
     assert abs(float(first.mean())) < 0.01 * variance**0.5
     bias = params[300 * 400 : 300 * 400 + 300]
-    assert (bias == {"xavier": 0.0, "truncated_normal": 0.1}.get(init, bias)).all()
+    assert (bias == {"xavier": 0.0, "torch_weights": 0.0, "truncated_normal": 0.1}.get(init, bias)).all()
 
 
 def test_widths_and_rules_out_of_range_are_refused():
