@@ -1,0 +1,35 @@
+"""Freed memory stays: what a step frees it takes again without a page fault, in every thread."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gradalign_cli.allocator import keep_freed_memory
+
+STEPS = """
+import resource, threading
+import torch
+from gradalign_cli.allocator import keep_freed_memory
+torch.set_num_threads(1)
+keep_freed_memory()
+def faults_of_a_step():
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    held = [torch.ones(5_000_000) for _ in range(5)]
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
+def steps():
+    print([faults_of_a_step() for _ in range(4)][-1])
+thread = threading.Thread(target=steps)
+thread.start(), thread.join()
+steps()
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts a thread's page faults")
+def test_a_step_finds_the_memory_that_the_last_one_freed():
+    if not keep_freed_memory():
+        pytest.skip("malloc is not glibc's")
+    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True)
+    faults = [int(line) for line in done.stdout.split()]
+    assert len(faults) == 2, done.stderr
+    assert all(count < 1000 for count in faults), faults
