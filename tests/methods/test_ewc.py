@@ -98,6 +98,17 @@ def test_the_online_form_fades_and_keeps_the_last_solution():
     torch.testing.assert_close(penalty_gradient(method, state, now), expected)
 
 
+def test_the_mean_form_weighs_all_tasks_alike_and_keeps_the_last_solution():
+    method = ewc(2.0, True, None, "sample", None)
+    *solutions, now = torch.randn(4, 5, generator=torch.Generator().manual_seed(1)).double()
+    gradients = torch.randn(3, 6, 5, generator=torch.Generator().manual_seed(2)).double()
+    state = method.init(setting(now, 3))
+    for task, (solution, found) in enumerate(zip(solutions, gradients, strict=True)):
+        state = method.end_task(state, solution, quadratic_probe(found)._replace(task=task))
+    expected = 2.0 * gradients.square().mean((0, 1)) * (now - solutions[-1])
+    torch.testing.assert_close(penalty_gradient(method, state, now), expected)
+
+
 def test_before_the_first_task_has_ended_nothing_is_held():
     method = ewc(100.0, False, 1.0, "sample", None)
     params = torch.ones(3).double()
@@ -110,7 +121,7 @@ def test_before_the_first_task_has_ended_nothing_is_held():
     ("change", "sentence"),
     [
         ((-1.0, False, 1.0, "sample", None), "`method.strength` must be non-negative, found -1"),
-        ((1.0, True, 1.5, "sample", None), r"`method.decay` must be in \[0, 1\], found 1.5"),
+        ((1.0, True, 1.5, "sample", None), r"`method.decay` must be in \[0, 1\] or null, found 1.5"),
         ((1.0, False, 1.0, "true", None), "`method.fisher` must be one of sample, batch"),
         ((1.0, False, 1.0, "sample", 0), "`method.fisher_samples` must be positive or null"),
     ],
