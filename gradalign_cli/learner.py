@@ -131,24 +131,25 @@ def make_reading(parts: Parts, past: int) -> Callable[..., Read]:
     benchmark, method, held = parts.benchmark, parts.method, held_slots(parts, past)
     size, allowed_in = reading_sizes(parts, past)[0], make_allowed(parts, past)
     one_task = method.references == "one_task"
-    everything = size == held.shape[1] and not one_task
     place = inverse(held, int(parts.buffer.slots.max()) + 1)
 
     def reading(
         memory: Memory, view: View, reference: Tensor, align: Tensor, noise: Tensor | Absent
     ) -> Read:
-        examples, allowed = view.shown or ((), ())
-        if one_task or not view.shown:
+        if not view.shown:
             allowed = allowed_in(memory, align)
-        if everything and view.shown:
+            _, row, task, weight = read(memory, held, allowed, size, reference)
+            task = shown_as(parts, past, task)
+            return show(benchmark, view, row, task, weight, noise), allowed.any(1)
+        examples, allowed = view.shown
+        if one_task:
+            allowed = allowed_in(memory, align)
+        elif size == held.shape[1]:
             return examples, allowed.any(1)
-        slot, row, task, weight = read(memory, held, allowed, size, reference)
-        if view.shown:
-            chosen = take(place, slot)
-            found = tree_map(lambda field: take(field.flatten(0, 1), chosen), examples)
-            return found._replace(weight=weight), allowed.any(1)
-        task = shown_as(parts, past, task)
-        return show(benchmark, view, row, task, weight, noise), allowed.any(1)
+        slot, _, _, weight = read(memory, held, allowed, size, reference)
+        chosen = take(place, slot)
+        found = tree_map(lambda field: take(field.flatten(0, 1), chosen), examples)
+        return found._replace(weight=weight), allowed.any(1)
 
     return reading
 

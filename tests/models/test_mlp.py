@@ -34,7 +34,8 @@ def test_first_weights_have_the_variance_of_their_rule(init, variance):
     assert float(first.var()) == pytest.approx(variance, rel=0.02)
     assert abs(float(first.mean())) < 0.01 * variance**0.5
     bias = params[300 * 400 : 300 * 400 + 300]
-    assert (bias == {"xavier": 0.0, "torch_weights": 0.0, "truncated_normal": 0.1}.get(init, bias)).all()
+    fixed = {"xavier": 0.0, "torch_weights": 0.0, "truncated_normal": 0.1}
+    assert (bias == fixed.get(init, bias)).all()
 
 
 def test_widths_and_rules_out_of_range_are_refused():
