@@ -296,8 +296,8 @@ def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Ro
 
 
 def peer(work: Work, prepared_images: bool) -> Round:
-    """A round of Avalanche, on float images prepared beforehand, or on bytes as its own benchmarks
-    and every other contestant's tasks come."""
+    """A round of Avalanche, on float images prepared beforehand, or on bytes, as its own benchmarks
+    come."""
     parts, past, stream = work.parts, work.past, work.parts.benchmark.stream(0)
     benchmark, pixels = parts.benchmark, stream.view.pixels
 
