@@ -22,10 +22,11 @@ from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.learner import Parts, look_size, reading_sizes
+from gradalign_cli.learner import Parts
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.metrics import CONVENTIONS
+from gradalign_cli.reading import look_size, reading_sizes
 from gradalign_cli.replica import Replica, default, put
 from gradalign_cli.runner import Plan, reference_passes
 from gradalign_cli.schedules.schedule import Schedule

@@ -9,7 +9,8 @@ import torch
 
 from gradalign_cli.buffers.measures import FEW
 from gradalign_cli.errors import require
-from gradalign_cli.learner import Parts, shown_bytes, shows_once
+from gradalign_cli.learner import Parts
+from gradalign_cli.reading import shown_bytes, shows_once
 from gradalign_cli.replica import Replica, new_learner
 from gradalign_cli.runner import Outcome, reference_passes
 from gradalign_cli.trees import leaves, tree_map

@@ -13,10 +13,12 @@ from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.evaluation import accuracy, held_out_loss
-from gradalign_cli.learner import Learner, Parts, Trace, make_step, uniforms, with_shown
+from gradalign_cli.learner import Learner, Parts, Trace
 from gradalign_cli.methods.method import Method
+from gradalign_cli.reading import with_shown
 from gradalign_cli.replica import Replica, default, new_learner, put
 from gradalign_cli.schedules.schedule import begun, judged
+from gradalign_cli.step import make_step, uniforms
 from gradalign_cli.task_end import end_task
 from gradalign_cli.trees import stack
 

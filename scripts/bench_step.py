@@ -45,14 +45,16 @@ from gradalign_cli.engines.engine import CPU, Engine
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.learner import Learner, Parts, make_step, with_shown
+from gradalign_cli.learner import Learner, Parts
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.optimizers.sgd import sgd
+from gradalign_cli.reading import with_shown
 from gradalign_cli.replica import Replica, default, new_learner, put
+from gradalign_cli.step import make_step
 from gradalign_cli.trees import stack
 
 BATCH, MEMORY_BATCH, LR = 10, 256, 0.01

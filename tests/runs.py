@@ -9,12 +9,13 @@ from gradalign_cli.data import Dataset
 from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import CPU
-from gradalign_cli.learner import Parts, make_step, uniforms
+from gradalign_cli.learner import Parts
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.replica import Replica, default
 from gradalign_cli.runner import Plan, run
+from gradalign_cli.step import make_step, uniforms
 from gradalign_cli.trees import index
 
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from gradalign_cli.draws import chunks, passes
-from gradalign_cli.learner import uniforms
 from gradalign_cli.models.model import Model
 from gradalign_cli.noise import LEVELS, drop, numbers
+from gradalign_cli.step import uniforms
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, noisy, steps_of_task, train
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from gradalign_cli import learner
-from gradalign_cli.learner import make_reading, shows_once, with_shown
+from gradalign_cli import reading
+from gradalign_cli.reading import make_reading, shows_once, with_shown
 from gradalign_cli.runner import Plan
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.trees import index, stack
 from tests.methods.catalogue import BUFFERS, buffer_factory, method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)
@@ -29,12 +29,12 @@ def test_what_is_shown_once_a_task_is_what_every_step_would_show(
     )
     (replica,) = make_replicas(parts)
     view, start = replica.stream.view, learner_after(parts, replica, 2)
-    reading = make_reading(parts, 2)
+    read = make_reading(parts, 2)
     with_all = index(with_shown(parts, 2, stack([start]), stack([view])), 0)
     assert bool(with_all.shown) == shows_once(parts, 2) == parts.buffer.settled
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 2):
         drawn = draw.reference, draw.align, ()
-        compare(reading(after.memory, with_all, *drawn), reading(after.memory, view, *drawn), 0)
+        compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
 
 
 @pytest.mark.parametrize("name", ["gem", "agem", "s_gem", "pcgrad"])
@@ -43,7 +43,7 @@ def test_training_is_bit_for_bit_the_same(name, memory_batch, tiny, monkeypatch)
     parts = make_parts(tiny, method(name), samples=38, memory_batch=memory_batch)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     once = train(parts, replicas, plan=Plan(2, 5, 3, 2))
-    monkeypatch.setattr(learner, "shows_once", lambda *_: False)
+    monkeypatch.setattr(reading, "shows_once", lambda *_: False)
     same(once, train(parts, replicas, plan=Plan(2, 5, 3, 2)), tolerance=0)
 
 
@@ -54,5 +54,5 @@ def test_what_may_change_or_is_too_much_is_shown_in_every_step(tiny, monkeypatch
     assert not shows_once(parts, 0)
     mixed = blurry(parts.benchmark, 0.1)
     assert not shows_once(parts._replace(benchmark=mixed), 2)
-    monkeypatch.setattr(learner, "SHOWN", learner.shown_bytes(parts, 2) - 1)
+    monkeypatch.setattr(reading, "SHOWN", reading.shown_bytes(parts, 2) - 1)
     assert not shows_once(parts, 2)

@@ -5,7 +5,7 @@ from gradalign_cli.methods.agem import agem, project
 from gradalign_cli.methods.agem_r import agem_r
 from tests.methods.given import align
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
-from tests.test_learner import learner_after, mean_gradient
+from tests.test_step import learner_after, mean_gradient
 
 
 def test_its_direction_is_agems():

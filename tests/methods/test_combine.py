@@ -4,14 +4,14 @@ import torch
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import make_step
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
+from gradalign_cli.step import make_step
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 @pytest.mark.parametrize("name", ["er", "der", "ewc", "si"])

@@ -14,16 +14,17 @@ from gradalign_cli.buffers.buffer import unchanged
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.learner import Learner, Parts, make_step
+from gradalign_cli.learner import Learner, Parts
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.replica import Replica, new_learner
+from gradalign_cli.step import make_step
 from gradalign_cli.task_end import end_task
 from gradalign_cli.trees import stack, tree_map
 from tests.methods.catalogue import METHODS, method
 from tests.methods.claims import CLAIMS, EXACTLY, UNLIKE_SGD
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 class Trained(NamedTuple):

@@ -8,7 +8,7 @@ from gradalign_cli.methods.method import cross_entropy
 from tests.methods.catalogue import method
 from tests.methods.test_trgp import random_trust
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 NONE = torch.tensor([False, False])
 

@@ -14,7 +14,7 @@ from tests.methods.catalogue import method
 from tests.methods.given import given, setting
 from tests.methods.small import OUTPUTS, gradient_on, network, some, some_params
 from tests.runs import make_parts, make_replicas, steps_of_task
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 LAYERS = (Layer(3 * OUTPUTS, 3, False),)
 ASCENT, RATE, TEMPERATURE = 0.7, 0.2, 2.0

@@ -10,7 +10,7 @@ from gradalign_cli.methods.gdumb import gdumb
 from gradalign_cli.replica import new_learner
 from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 def test_the_stream_teaches_nothing_but_fills_the_memory(tiny):

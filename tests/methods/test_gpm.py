@@ -8,7 +8,7 @@ from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 def parts_of(tiny, method, bias=False, **changed):

@@ -4,7 +4,7 @@ from gradalign_cli.methods.mas import mas
 from gradalign_cli.replica import new_learner
 from gradalign_cli.task_end import make_probe
 from tests.runs import make_parts, make_replicas, steps_of_task
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 def test_importance_is_the_mean_size_of_the_gradient_of_the_squared_answer(tiny):

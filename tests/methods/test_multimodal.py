@@ -9,7 +9,7 @@ from gradalign_cli.methods.multimodal import multimodal, shuffled
 from gradalign_cli.models.model import Layer
 from gradalign_cli.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 FIRST = 8 * 16 + 8  # entries of the first layer of `make_parts`
 

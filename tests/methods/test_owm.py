@@ -7,7 +7,7 @@ from gradalign_cli.models.model import Layer
 from gradalign_cli.replica import new_learner
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 def test_the_recursion_is_the_inverse_it_stands_for():

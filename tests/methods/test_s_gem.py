@@ -6,7 +6,7 @@ from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.s_gem import s_gem
 from tests.methods.given import align
 from tests.runs import make_parts, make_replicas, steps_of_task
-from tests.test_learner import learner_after, mean_gradient
+from tests.test_step import learner_after, mean_gradient
 
 
 def test_the_projection_is_agems():

@@ -4,7 +4,7 @@ from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.methods.sgp import scaled, sgp
 from tests.methods.test_gpm import parts_of
 from tests.runs import make_replicas
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 def test_importance_grows_with_the_singular_value_up_to_one():

@@ -6,7 +6,7 @@ from gradalign_cli.methods.trgp import Trust, scales_gradient, shift, trusted, u
 from gradalign_cli.replica import new_learner
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_learner import learner_after
+from tests.test_step import learner_after
 
 
 def random_trust(d=5, ranks=(2, 3), seed=0):

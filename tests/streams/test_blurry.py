@@ -16,7 +16,7 @@ from gradalign_cli.replica import new_learner
 from gradalign_cli.streams.blurry import blurry
 from tests.methods.catalogue import METHODS, method
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
-from tests.test_learner import follow, mean_gradient
+from tests.test_step import follow, mean_gradient
 
 
 def blurred(parts, share):

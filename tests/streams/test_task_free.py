@@ -9,19 +9,19 @@ from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError
-from gradalign_cli.learner import make_step, uniforms
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.methods.method import task_ids
 from gradalign_cli.replica import new_learner
 from gradalign_cli.runner import Plan
+from gradalign_cli.step import make_step, uniforms
 from gradalign_cli.streams.task_free import task_free
 from gradalign_cli.trees import index
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 from tests.test_configs import composed, prepared
-from tests.test_learner import follow, mean_gradient
+from tests.test_step import follow, mean_gradient
 from tests.test_train import gradalign
 
 NEEDS = {name: task_ids(method(name)) for name in METHODS}
@@ -145,7 +145,7 @@ def test_the_pooled_reference_is_the_gradient_on_the_whole_memory(tiny):
 
 
 def all_visible(replica):
-    """The same view, as the independent gradient of tests/test_learner.py wants it."""
+    """The same view, as the independent gradient of tests/test_step.py wants it."""
     return replica.stream.view._replace(visible=torch.ones(3, 6, dtype=torch.bool))
 
 

@@ -10,13 +10,13 @@ from gradalign_cli.buffers.loss_aware import loss_aware
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.learner import make_step, uniforms
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.replica import new_learner
+from gradalign_cli.step import make_step, uniforms
 from gradalign_cli.task_end import end_task
 from gradalign_cli.trees import index, stack
 from tests.runs import make_parts, make_replicas, steps_of_task
