@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Absent, Read, View, show
-from gradalign_cli.buffers.buffer import Memory, read
+from gradalign_cli.buffers.buffer import Memory, pick, read
 from gradalign_cli.learner import Learner, Parts
 from gradalign_cli.trees import index, stack, take, tree_map
 
@@ -54,7 +54,7 @@ def make_reading(parts: Parts, past: int) -> Callable[..., Read]:
     benchmark, method, held = parts.benchmark, parts.method, held_slots(parts, past)
     size, allowed_in = reading_sizes(parts, past)[0], make_allowed(parts, past)
     one_task = method.references == "one_task"
-    place = inverse(held, int(parts.buffer.slots.max()) + 1)
+    place = torch.arange(held.numel(), device=held.device).view_as(held)
 
     def reading(
         memory: Memory, view: View, reference: Tensor, align: Tensor, noise: Tensor | Absent
@@ -69,10 +69,10 @@ def make_reading(parts: Parts, past: int) -> Callable[..., Read]:
             allowed = allowed_in(memory, align)
         elif size == held.shape[1]:
             return examples, allowed.any(1)
-        slot, _, _, weight = read(memory, held, allowed, size, reference)
-        chosen = take(place, slot)
+        key = take(reference, held) if size < held.shape[1] else ()
+        chosen, there = pick(place, allowed, size, key)
         found = tree_map(lambda field: take(field.flatten(0, 1), chosen), examples)
-        return found._replace(weight=weight), allowed.any(1)
+        return found._replace(weight=there.float()), allowed.any(1)
 
     return reading
 
@@ -97,12 +97,6 @@ def shown_as(parts: Parts, past: int, task: Tensor) -> Tensor:
     """The tasks [M, n], or [M, 1] where one map of pixels serves all that a reference reads."""
     alone = parts.method.references == "per_task"
     return torch.arange(past, device=task.device)[:, None] if alone else task
-
-
-def inverse(places: Tensor, count: int) -> Tensor:
-    """[count] the position of each number in the flattened places, which are all different."""
-    found = torch.zeros(count, dtype=torch.long, device=places.device)
-    return found.scatter(0, places.flatten(), torch.arange(places.numel(), device=places.device))
 
 
 def shown_bytes(parts: Parts, past: int) -> int:

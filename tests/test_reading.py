@@ -3,6 +3,8 @@
 import pytest
 
 from gradalign_cli import reading
+from gradalign_cli.benchmarks.permuted import permuted
+from gradalign_cli.buffers.ring import ring
 from gradalign_cli.reading import make_reading, shows_once, with_shown
 from gradalign_cli.runner import Plan
 from gradalign_cli.streams.blurry import blurry
@@ -33,6 +35,24 @@ def test_what_is_shown_once_a_task_is_what_every_step_would_show(
     with_all = index(with_shown(parts, 2, stack([start]), stack([view])), 0)
     assert bool(with_all.shown) == shows_once(parts, 2) == parts.buffer.settled
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 2):
+        drawn = draw.reference, draw.align, ()
+        compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
+
+
+@pytest.mark.parametrize("name", ["gem", "agem", "s_gem"])
+@pytest.mark.parametrize("memory_batch", [None, 2])
+def test_a_slot_that_two_tasks_are_given_is_shown_as_its_owner_sees_it(name, memory_batch, tiny):
+    """Five tasks own 3, 3, 2, 2 and 2 slots: those with 2 are given their neighbour's first too."""
+    parts = make_parts(tiny, method(name), memory_batch=memory_batch)
+    parts = parts._replace(
+        benchmark=permuted(tiny, 5, samples_per_task=20), buffer=ring(12, "total", 5, 6)
+    )
+    assert len(parts.buffer.slots.unique()) < parts.buffer.slots.numel()
+    (replica,) = make_replicas(parts)
+    view, start = replica.stream.view, learner_after(parts, replica, 4)
+    read = make_reading(parts, 4)
+    with_all = index(with_shown(parts, 4, stack([start]), stack([view])), 0)
+    for _, draw, _, after, _ in steps_of_task(parts, replica, start, 4):
         drawn = draw.reference, draw.align, ()
         compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
 

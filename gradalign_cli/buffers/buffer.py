@@ -181,18 +181,28 @@ class Reading(NamedTuple):
     weight: Tensor
 
 
+def pick(values: Tensor, allowed: Tensor, size: int, key: Tensor | Absent) -> tuple[Tensor, Tensor]:
+    """Of each row of `values` [M, K] the `size` with the largest keys [M, K] where `allowed`, and
+    which [M, size] of them are; keys are needed only when `size < K`.
+
+    Where fewer are allowed, all of them are picked and the rest repeats one of them.
+    """
+    if isinstance(key, Tensor):
+        key, chosen = torch.where(allowed, key, -1.0).topk(size, dim=1)
+        values, allowed = values.gather(1, chosen), key >= 0
+        stand_in = values[:, :1]  # the largest key comes first
+    else:
+        stand_in = values.gather(1, allowed.long().argmax(1, keepdim=True))
+    return torch.where(allowed, values, stand_in), allowed
+
+
 def read(memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Tensor) -> Reading:
     """`size` examples without replacement of each row of `slots` `[M, K]` where `allowed`.
 
     uniform: [capacity] keys, needed only when `size < K`. Where fewer are allowed, all of them are
     read and the rest repeats one of them at weight 0.
     """
-    if size < slots.shape[1]:
-        key, chosen = torch.where(allowed, take(uniform, slots), -1.0).topk(size, dim=1)
-        slots, allowed = slots.gather(1, chosen), key >= 0
-        stand_in = slots[:, :1]  # the largest key comes first
-    else:
-        stand_in = slots.gather(1, allowed.long().argmax(1, keepdim=True))
-    slots = torch.where(allowed, slots, stand_in)
+    key = take(uniform, slots) if size < slots.shape[1] else ()
+    slots, allowed = pick(slots, allowed, size, key)
     row, task = take(memory.row, slots), take(memory.task, slots)
     return Reading(slots, row.clamp_min(0), task.clamp_min(0), allowed.float())

@@ -36,7 +36,7 @@ def test_only_the_first_three_tasks_are_seen_and_only_the_others_left(tmp_path, 
         seen.update(benchmark.y[row].flatten().tolist())
         return show(benchmark, view, row, task, weight, noise)
 
-    for module in ("evaluation", "learner", "task_end"):
+    for module in ("evaluation", "reading", "step", "task_end"):
         monkeypatch.setattr(f"gradalign_cli.{module}.show", watched)
     tune(CONF, "mine", GIVEN)
     assert seen == set(range(6))  # three tasks of two digits
