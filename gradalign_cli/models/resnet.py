@@ -13,7 +13,8 @@ from gradalign_cli.vectors import ravel, unravel
 
 MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
+LAYOUTS = ("channels_first", "channels_last")
+INITS = ("torch", "agem")
 
 
 class Norms:
@@ -35,6 +36,7 @@ def resnet18(
     outputs: int,
     precision: str = "float32",
     layout: str = "channels_first",
+    init: str = "torch",
 ) -> Model:
     """Four stages of two basic blocks with width, 2, 4 and 8 times as many filters.
 
@@ -42,9 +44,15 @@ def resnet18(
     CIFAR. `width` 20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
 
     precision: of the convolutions and what flows between them; parameters, running statistics, the
-    last layer and gradients are float32 in any case.  layout: of the images in memory.
+    last layer and gradients are float32 in any case.  layout: of the images in memory.  init:
+    kernels of C channels and S x S places are uniform within 1 / sqrt(S S C) as PyTorch has them,
+    or within 1 / sqrt(S C) as A-GEM's published code has them.
     """
-    known = ((precision, "precision", PRECISIONS), (layout, "layout", LAYOUTS))
+    known = (
+        (precision, "precision", PRECISIONS),
+        (layout, "layout", LAYOUTS),
+        (init, "init", INITS),
+    )
     for found, name, names in known:
         require(found in names, f"model.{name}", f"one of {', '.join(names)}", found)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
@@ -70,10 +78,15 @@ def resnet18(
     def placed(images: Tensor) -> Tensor:
         """Images or kernels as the convolutions take them."""
         images = images.to(PRECISIONS[precision]) if lower else images
-        return images.contiguous(memory_format=LAYOUTS[layout])
+        if layout == "channels_first":
+            return images.contiguous()
+        return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap knows no formats
 
     def start(source: Generator) -> Tensor:
-        weights = [kaiming_uniform(k, k[1] * k[2] * k[3], source) for k in kernels]
+        places = [k[2] * k[3] if init == "torch" else k[2] for k in kernels]
+        weights = [
+            kaiming_uniform(k, k[1] * n, source) for k, n in zip(kernels, places, strict=True)
+        ]
         affine = [part for c in channels for part in (ones(c), zeros(c))]
         return ravel([*weights, *affine, *(kaiming_uniform(s, pooled, source) for s in head)])
 

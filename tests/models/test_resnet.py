@@ -113,8 +113,40 @@ def test_bfloat16_stays_within_its_eight_bits_of_the_float32_network():
     assert torch.cosine_similarity(turned, gradient, dim=0) > 0.9  # rounding of 20 layers adds up
 
 
-@pytest.mark.parametrize("options", [{"precision": "float8"}, {"layout": "NHWC"}])
-def test_an_unknown_precision_or_layout_is_named(options):
+@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
+def test_gradients_of_examples_are_those_of_a_loop(layout):
+    """As Fisher information is made of them: by vmap, in testing."""
+    model = resnet18(4, True, (3, 32, 32), 5, layout=layout)
+    params = model.init(torch.Generator().manual_seed(0))
+    x = torch.rand(3, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    gradient = torch.func.grad(
+        lambda params, x: model.apply(params, model.statistics, x, False).logits.square().sum()
+    )
+    found = torch.func.vmap(gradient, in_dims=(None, 0))(params, x)
+    torch.testing.assert_close(found, torch.stack([gradient(params, one) for one in x]))
+
+
+def test_kernels_start_within_the_bound_of_their_inputs():
+    bound = {
+        "torch": {(3, 3): 27, (20, 3): 180, (20, 1): 20},
+        "agem": {(3, 3): 9, (20, 3): 60, (20, 1): 20},
+    }
+    for init, expected in bound.items():
+        params = resnet18(20, True, (3, 32, 32), 5, init=init).init(torch.Generator())
+        sizes = [(20, 3, 3)] + [(20, 20, 3)] * 4 + [(40, 20, 3), (40, 40, 3), (40, 20, 1)]
+        parts = params[: sum(o * i * k * k for o, i, k in sizes)].split(
+            [o * i * k * k for o, i, k in sizes]
+        )
+        for part, (_, into, side) in zip(parts, sizes, strict=True):
+            if (into, side) in expected:
+                most = expected[into, side] ** -0.5
+                assert 0.97 * most < part.abs().max() <= most
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "float8"}, {"layout": "NHWC"}, {"init": "xavier"}]
+)
+def test_an_unknown_precision_layout_or_init_is_named(options):
     (name,) = options
     with pytest.raises(UserError, match=f"`model.{name}` must be one of"):
         resnet18(8, True, (3, 32, 32), 7, **options)
