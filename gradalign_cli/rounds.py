@@ -13,7 +13,7 @@ from gradalign_cli.learner import Parts
 from gradalign_cli.reading import shown_bytes, shows_once
 from gradalign_cli.replica import Replica, new_learner
 from gradalign_cli.runner import Outcome, reference_passes
-from gradalign_cli.trees import leaves, tree_map
+from gradalign_cli.trees import evened, index, leaves, stack
 
 SHARE = 0.8  # of the free memory that a run may plan with
 
@@ -42,7 +42,8 @@ def replicas_at_once(
     where a schedule decides for each when a task is over.
 
     A replica is counted with three copies of what it keeps (before, after and recorded), the images
-    that are shown once a task and the gradients of its step. An estimate: activations are left out.
+    that are shown once a task and the gradients of its step. An estimate: activations and what a
+    method comes to keep are left out.
     """
     require(budget is None or budget > 0, "memory_budget", "positive or null", budget)
     if parts.schedule:
@@ -69,7 +70,8 @@ def free_bytes(device: torch.device) -> int:
 def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
     """The outcome of all rounds; `order` names the replicas in the order in which they trained."""
     place = np.argsort(order)
-    first, learners = outcomes[0], [outcome.learners for outcome in outcomes]
+    first = outcomes[0]
+    learners = [index(o.learners, r) for o in outcomes for r in range(len(o.accuracy))]
 
     def together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
         there = [part for part in parts if part is not None]
@@ -85,5 +87,5 @@ def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
         sum(outcome.evaluation_seconds for outcome in outcomes),
         sum(outcome.steps for outcome in outcomes),
         sum(outcome.backward_passes for outcome in outcomes),
-        tree_map(lambda *parts: torch.cat(parts)[torch.from_numpy(place)], *learners),
+        stack(evened([learners[number] for number in place])),
     )

@@ -14,7 +14,7 @@ from gradalign_cli.evaluation import TEST_BATCH
 from gradalign_cli.learner import Learner, Parts, make_network
 from gradalign_cli.methods.method import OfOne, Probe, cross_entropy
 from gradalign_cli.replica import Replica, default, put
-from gradalign_cli.trees import index, stack
+from gradalign_cli.trees import evened, index, stack
 
 
 def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:
@@ -36,7 +36,7 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
             state = own.end_task(learner.method, params, probe)
             params = own.restart(state, params)
         after.append(learner._replace(params=params, method=state, memory=memory))
-    learners_after: Learner = stack(after)
+    learners_after: Learner = stack(evened(after))
     return learners_after
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 def tree_map(function: Callable[..., Any], *trees: Any) -> Any:
@@ -21,6 +22,26 @@ def stack(trees: Sequence[Any]) -> Any:
     if len(trees) == 1:
         return tree_map(lambda tensor: tensor[None], trees[0])
     return tree_map(lambda *tensors: torch.stack(tensors), *trees)
+
+
+def evened(trees: Sequence[Any]) -> list[Any]:
+    """Equally built trees, with zeros behind where a tensor is smaller than that of another."""
+    shapes = [
+        tuple(map(max, zip(*(tensor.shape for tensor in tensors), strict=True)))
+        for tensors in zip(*map(leaves, trees), strict=True)
+    ]
+
+    def filled(tree: Any) -> Any:
+        left = iter(shapes)
+        return tree_map(lambda tensor: grown(tensor, next(left)), tree)
+
+    return [filled(tree) for tree in trees]
+
+
+def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    """The tensor with zeros behind it, up to a shape."""
+    missing = [large - small for large, small in zip(shape, tensor.shape, strict=True)]
+    return pad(tensor, [n for each in reversed(missing) for n in (0, each)])
 
 
 def leaves(tree: Any) -> list[Tensor]:

@@ -23,15 +23,17 @@ from gradalign_cli.methods.subspace import (
     columns_to_add,
     matrices,
     project,
+    replaced,
     representations,
 )
 from gradalign_cli.methods.trgp import Layers, TRGPState, shifted, trgp
+from gradalign_cli.trees import evened, stack
 
 
 class CUBERState(NamedTuple):
-    """trgp: the state of TRGP. Of each projected layer: gradients [T, rows, d] of each old task's
-    loss where it ended, within its space;  without [T, d, d] the basis that there would be, had a
-    task not been;  held [d, d] the basis that the present task keeps off. correlation: [] the
+    """trgp: the state of TRGP. Of each projected layer: gradients [T, rows, w] of each old task's
+    loss where it ended, within its space;  without [T, d, v] the basis that there would be, had a
+    task not been;  held [d, v] the basis that the present task keeps off. correlation: [] the
     cosine asked for."""
 
     trgp: TRGPState
@@ -45,8 +47,8 @@ def joined_by(
     G: Tensor, spaces: Tensor, gradients: Tensor, trust: Tensor, correlation: Tensor
 ) -> Tensor:
     """Which of the old tasks [T] gains most from a step along G [rows, d]; none where no space
-    [T, d, d] holds more than `trust` of G's length (the paper's sufficient projection) at a cosine
-    above `correlation` with the task's own gradient [T, rows, d] there (positive correlation)."""
+    [T, d, w] holds more than `trust` of G's length (the paper's sufficient projection) at a cosine
+    above `correlation` with the task's own gradient [T, rows, w] there (positive correlation)."""
     inside = G @ spaces
     lengths = inside.flatten(1).norm(dim=1)
     products = (inside * gradients).flatten(1).sum(1)
@@ -87,13 +89,11 @@ def cuber(
     def init(setting: Setting) -> CUBERState:
         own = inner.init(setting)
         weights = matrices(setting.params, setting.layers)
+        both = zip(weights, own.spaces, strict=False)
         return CUBERState(
             own,
-            tuple(
-                W.new_zeros(setting.tasks, *W.shape)
-                for W, _ in zip(weights, own.bases, strict=False)
-            ),
-            tuple(torch.zeros_like(spaces) for spaces in own.spaces),
+            tuple(W @ spaces for W, spaces in both),  # empty, as all spaces are
+            own.spaces,
             own.bases,
             setting.params.new_tensor(correlation),
         )
@@ -102,13 +102,13 @@ def cuber(
         own, layers = state.trgp, trial.layers
         computed = derivative(trial._replace(params=shifted(trial.params, layers, own.now)))
         left, held = [], []
-        kept = zip(own.spaces, state.gradients, state.without, own.bases, state.held, strict=True)
-        for G, (spaces, gradients, without, M, before) in zip(
+        kept = zip(own.spaces, state.gradients, state.without, state.held, strict=True)
+        for G, (spaces, gradients, without, before) in zip(
             matrices(computed[0], layers), kept, strict=False
         ):
             joined = joined_by(G, spaces, gradients, own.trust, state.correlation)[:, None, None]
-            others = torch.where(joined.any(), (joined * without).sum(0), M)
-            held.append(torch.where(own.fresh > 0, others, before))
+            first = (own.fresh > 0) & joined.any()
+            held.append(torch.where(first, (joined * without).sum(0), before))
             left.append(torch.where(joined, 0.0, spaces))  # what is joined is not scaled
         found, after = inner.derive(lambda _: computed, trial, own._replace(spaces=tuple(left)))
         after = after._replace(spaces=own.spaces)
@@ -124,19 +124,21 @@ def cuber(
         after = inner.end_task(state.trgp, params, probe)
         found = representations(probe.inputs(rows), probe.layers)
         last = matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
-        gradients, without = [], []
+        gradients, without, held = [], [], []
         for number, M in enumerate(state.trgp.bases):
-            threshold, all_others = rule.threshold(number, task), state.without[number].clone()
+            threshold, all_others = rule.threshold(number, task), [*state.without[number]]
             for old in range(task):
-                new, _ = columns_to_add(all_others[old], found[number], threshold, False)
-                ones = torch.ones_like(M[0]), torch.ones_like(new[0])
-                all_others[old] = append(all_others[old], ones[0], new, ones[1])[0]
+                others = all_others[old]
+                new, _ = columns_to_add(others, found[number], threshold, False)
+                ones = torch.ones_like(others[0]), torch.ones_like(new[0])
+                all_others[old] = append(others, ones[0], new, ones[1])[0]
             all_others[task] = M
-            without.append(all_others)
-            own = state.gradients[number].clone()
-            own[task] = last[number] @ after.spaces[number][task]
-            gradients.append(own)
-        return CUBERState(after, tuple(gradients), tuple(without), after.bases, state.correlation)
+            *all_others, kept = evened([*all_others, after.bases[number]])
+            without.append(stack(all_others))
+            held.append(kept)
+            own = last[number] @ after.spaces[number][task]
+            gradients.append(replaced(state.gradients[number], task, own))
+        return CUBERState(after, tuple(gradients), tuple(without), tuple(held), state.correlation)
 
     def tested(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:
         return inner.tested(state.trgp, params, task, layers)

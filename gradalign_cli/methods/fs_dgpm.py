@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
@@ -30,7 +29,7 @@ from gradalign_cli.methods.subspace import (
 
 
 class FSDGPMState(NamedTuple):
-    """Of each projected layer: bases [d, d] of the inputs in memory;  raw [d] whose sigmoid is the
+    """Of each projected layer: bases [d, w] of the inputs in memory;  raw [w] whose sigmoid is the
     importance of each column. tasks: [] that ended;  ascent, rate, temperature, start: []."""
 
     bases: tuple[Tensor, ...]
@@ -43,7 +42,7 @@ class FSDGPMState(NamedTuple):
 
 
 def soft(state: FSDGPMState) -> list[Tensor]:
-    """The importance [d] in (0, 1) of the columns of each basis."""
+    """The importance [w] in (0, 1) of the columns of each basis."""
     return [torch.sigmoid(state.temperature * raw) for raw in state.raw]
 
 
@@ -79,8 +78,7 @@ def fs_dgpm(
     def init(setting: Setting) -> FSDGPMState:
         empty = nothing_held(setting, rule, project_head)
         numbers = map(setting.params.new_tensor, (ascent, rate, temperature, start))
-        raw = tuple(torch.full_like(weight, start) for weight in empty.importance)
-        return FSDGPMState(empty.bases, raw, empty.tasks, *numbers)
+        return FSDGPMState(empty.bases, empty.importance, empty.tasks, *numbers)
 
     def derive(
         derivative: Derivative, trial: Trial, state: FSDGPMState
@@ -113,9 +111,8 @@ def fs_dgpm(
         found, bases = representations(shown, probe.layers), []
         for number, old in enumerate(state.bases):
             threshold = rule.threshold(number, probe.task)
-            new, _ = columns_to_add(torch.zeros_like(old), found[number], threshold, False)
-            bases.append(pad(new, (0, len(old) - new.shape[1])))
-        raw = tuple(state.start.expand_as(old).clone() for old in state.raw)
+            bases.append(columns_to_add(old[:, :0], found[number], threshold, False)[0])
+        raw = tuple(state.start.expand_as(M[0]).clone() for M in bases)
         return state._replace(bases=tuple(bases), raw=raw, tasks=state.tasks + 1)
 
     return Method(align, derive=derive, replays=1, init=init, end_task=end_task)

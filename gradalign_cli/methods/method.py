@@ -154,8 +154,9 @@ class Method(NamedTuple):
                 examples.
     replays:    how many batches of the whole memory a trial holds, independently drawn.
     stores:     whether the memory keeps the logits an example had when it came.
-    init:       (setting) -> state, a tuple of tensors of fixed shapes; numbers that may differ
-                between replicas live in it.
+    init:       (setting) -> state, a tuple of tensors; numbers that may differ between replicas
+                live in it. Only `end_task` may change their shapes; where those of replicas trained
+                together then differ, zeros are put behind, which must mean nothing.
     after:      (state, g, params before, params after) -> state, in every step.
     end_task:   (state, params, probe) -> state; a method that has one must be told where tasks end.
     restart:    (state, params) -> the parameters that the next task starts from.

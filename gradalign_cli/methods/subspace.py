@@ -13,13 +13,15 @@ from torch import Tensor
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
 from gradalign_cli.models.model import Layer
+from gradalign_cli.trees import evened, stack
 
 RANK_RULES = ("strict", "paper")
 
 
 class Subspaces(NamedTuple):
-    """For each layer with a matrix: bases [d, d], orthonormal columns, zero where none is yet;
-    importance [d] in [0, 1] of each column;  tasks: [] that ended."""
+    """For each layer with a matrix: bases [d, w], orthonormal columns, as many as there are, with
+    zeros behind where another replica holds more;  importance [w] in [0, 1] of each column;
+    tasks: [] that ended."""
 
     bases: tuple[Tensor, ...]
     importance: tuple[Tensor, ...]
@@ -70,7 +72,7 @@ def nothing_held(setting: Setting, rule: Rule, project_head: bool) -> Subspaces:
     widths = projected_widths(setting, project_head)
     one_or_each("method.thresholds", rule.thresholds, len(widths))
     zeros = setting.params.new_zeros
-    return Subspaces(tuple(zeros(d, d) for d in widths), tuple(zeros(d) for d in widths), zeros(()))
+    return Subspaces(tuple(zeros(d, 0) for d in widths), tuple(zeros(0) for d in widths), zeros(()))
 
 
 def matrix(part: Tensor, layer: Layer) -> Tensor:
@@ -151,7 +153,7 @@ def rank_needed(values: Tensor, before: float, total: float, threshold: float) -
 
 
 def columns_to_add(M: Tensor, R: Tensor, threshold: float, drop: bool) -> tuple[Tensor, Tensor]:
-    """New orthonormal columns [d, r] for a basis M [d, d] from R [d, n], and all singular values of
+    """New orthonormal columns [d, r] for a basis M [d, w] from R [d, n], and all singular values of
     what R adds [r].
 
     As many as hold `threshold` of R's energy together with M; drop: one fewer.
@@ -162,17 +164,27 @@ def columns_to_add(M: Tensor, R: Tensor, threshold: float, drop: bool) -> tuple[
     total = float(R.double().square().sum())
     before = total - float(values.square().sum())
     rank = max(rank_needed(values, before, total, threshold) - drop, 0)
-    free = len(M) - int(M.square().sum().round())
-    rank = min(rank, free)
+    rank = min(rank, len(M) - held(M))
     return U[:, :rank].to(M.dtype), values[:rank].to(M.dtype)
 
 
+def held(M: Tensor) -> int:
+    """How many columns of a basis [d, w] are not zero."""
+    return int(M.square().sum().round())
+
+
 def append(M: Tensor, weight: Tensor, new: Tensor, new_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The basis [d, d] and its importance [d] with columns put behind those that are there."""
-    start, count = int(M.square().sum().round()), new.shape[1]
-    M, weight = M.clone(), weight.clone()
-    M[:, start : start + count], weight[start : start + count] = new, new_weight
-    return M, weight
+    """The basis [d, w] and its importance [w] with columns put behind those that are there."""
+    there = held(M)
+    return torch.cat([M[:, :there], new], 1), torch.cat([weight[:there], new_weight])
+
+
+def replaced(every: Tensor, task: int, own: Tensor) -> Tensor:
+    """Matrices [T, d, w] of tasks with another [d, v] for one of them, as wide as the widest."""
+    each = [*every]
+    each[task] = own
+    found: Tensor = stack(evened(each))
+    return found
 
 
 Grow = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]

@@ -27,25 +27,27 @@ from gradalign_cli.methods.subspace import (
     matrices,
     nothing_held,
     project,
+    replaced,
     representations,
 )
 from gradalign_cli.models.model import Layer
-from gradalign_cli.trees import tree_map
+from gradalign_cli.trees import evened, index, stack, tree_map
 
 Layers = tuple[Layer, ...]
 
 
 class Trust(NamedTuple):
-    """Of one task in one layer: spaces [K, d, d], orthonormal columns S_k of the tasks it trusts,
-    zero where it trusts none;  scales: [K, d, d] the Q_k that it learns for them."""
+    """Of one task in one layer: spaces [K, d, w], orthonormal columns S_k of the tasks it trusts,
+    zero where it trusts none;  scales: [K, w, w] the Q_k that it learns for them."""
 
     spaces: Tensor
     scales: Tensor
 
 
 class TRGPState(NamedTuple):
-    """Of each projected layer: bases [d, d] of all old inputs;  spaces [T, d, d] of each old task;
-    learned: what each ended task trusted [T, K, d, d];  now: what the present one does. fresh: []
+    """Of each projected layer: bases [d, v] of all old inputs;  spaces [T, d, w] of each old task,
+    w that of the widest;  learned: what each ended task trusted [T, K, d, w];  now: what the
+    present one does. fresh: []
     1 until the task's first step;  tasks: [] that ended;  step: [] of the scales;  trust: []
     the share asked for."""
 
@@ -62,7 +64,7 @@ class TRGPState(NamedTuple):
 def shift(W: Tensor, trust: Trust) -> Tensor:
     """W [r, d] -> W + sum_k W S_k (Q_k - I) S_k': the weights that a task computes with (eq. 4)."""
     S, Q = trust
-    eye = torch.eye(W.shape[1], dtype=W.dtype, device=W.device)
+    eye = torch.eye(Q.shape[-1], dtype=W.dtype, device=W.device)
     return W + (W @ S @ (Q - eye) @ S.mT).sum(0)
 
 
@@ -78,12 +80,12 @@ def unshift(G: Tensor, trust: Trust) -> Tensor:
 
 
 def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
-    """The gradient [K, d, d] of the scales, from that of `shift(W)`."""
+    """The gradient [K, w, w] of the scales, from that of `shift(W)`."""
     return (W @ S).mT @ (G @ S)
 
 
 def trusted(G: Tensor, spaces: Tensor, most: int, threshold: Tensor) -> Tensor:
-    """The spaces [K, d, d] of the tasks that hold most of G, where that is more than `threshold` of
+    """The spaces [K, d, w] of the tasks that hold most of G, where that is more than `threshold` of
     its length; zero for the rest (def. 2)."""
     shares = guarded_ratio((G @ spaces).flatten(1).norm(dim=1), G.norm())
     best = shares.topk(min(most, len(shares)))
@@ -115,19 +117,21 @@ def trgp(
     require(0 <= trust <= 1, "method.trust", "in [0, 1]", trust)
     require(step >= 0, "method.step", "non-negative", step)
 
-    def nobody(M: Tensor, *lead: int) -> Trust:
-        size = (*lead, tasks, *M.shape)
-        eye = torch.eye(len(M), dtype=M.dtype, device=M.device)
-        return Trust(M.new_zeros(size), eye.expand(size).clone())
+    def nobody(spaces: Tensor) -> Trust:
+        """Trust in no task, where spaces [T, d, w] can be trusted."""
+        d, w = spaces.shape[1:]
+        eye = torch.eye(w, dtype=spaces.dtype, device=spaces.device)
+        return Trust(spaces.new_zeros(tasks, d, w), eye.expand(tasks, w, w).clone())
 
     def init(setting: Setting) -> TRGPState:
         bases = nothing_held(setting, rule, project_head).bases
-        number = setting.params.new_tensor
+        spaces = tuple(M.expand(setting.tasks, *M.shape) for M in bases)
+        now, number = tuple(map(nobody, spaces)), setting.params.new_tensor
         return TRGPState(
             bases,
-            tuple(M.new_zeros(setting.tasks, *M.shape) for M in bases),
-            tuple(nobody(M, setting.tasks) for M in bases),
-            tuple(nobody(M) for M in bases),
+            spaces,
+            stack([now] * setting.tasks),
+            now,
             number(1.0),
             number(0.0),
             number(step),
@@ -159,18 +163,16 @@ def trgp(
             R, threshold = found[number], rule.threshold(number, task)
             new, _ = columns_to_add(M, R, threshold, drop)
             bases.append(append(M, torch.ones_like(M[0]), new, torch.ones_like(new[0]))[0])
-            own, _ = columns_to_add(torch.zeros_like(M), R, threshold, drop)
-            old = old.clone()
-            old[task, :, : own.shape[1]] = own
-            spaces.append(old)
-        learned: tuple[Trust, ...] = tree_map(torch.clone, state.learned)
-        for kept, own_trust in zip(learned, state.now, strict=True):
-            kept.spaces[task], kept.scales[task] = own_trust
+            own, _ = columns_to_add(M[:, :0], R, threshold, drop)
+            spaces.append(replaced(old, task, own))
+        now = tuple(map(nobody, spaces))
+        trusts: list[tuple[Trust, ...]] = [index(state.learned, t) for t in range(task)]
+        trusts += [state.now] + [now] * (len(spaces[0]) - task - 1)
         return TRGPState(
             tuple(bases),
             tuple(spaces),
-            learned,
-            tuple(map(nobody, bases)),
+            stack(evened(trusts)),
+            now,
             torch.ones_like(state.fresh),
             state.tasks + 1,
             state.step,

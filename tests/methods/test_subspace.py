@@ -44,22 +44,23 @@ def test_columns_hold_the_threshold_of_the_energy_and_one_fewer_does_not():
 
 
 def test_a_second_task_adds_only_what_the_first_does_not_hold():
-    M, weight = torch.zeros(10, 10).double(), torch.zeros(10).double()
+    M, weight = torch.zeros(10, 0).double(), torch.zeros(0).double()
     one, two = data(), data(seed=1)
-    M, weight = append(M, weight, columns_to_add(M, one, 0.9, False)[0], 1.0)
+    first, _ = columns_to_add(M, one, 0.9, False)
+    M, weight = append(M, weight, first, torch.ones_like(first[0]))
     new, _ = columns_to_add(M, two, 0.95, False)
     assert (M.T @ new).abs().max() < 1e-10
-    M, _ = append(M, weight, new, 1.0)
+    M, _ = append(M, weight, new, torch.ones_like(new[0]))
     assert (M.T @ two).square().sum() >= 0.95 * two.square().sum() * (1 - 1e-5)
     again, _ = columns_to_add(M, two, 0.95, False)
     assert again.shape[1] == 0
 
 
 def test_a_basis_cannot_grow_beyond_its_space():
-    M, weight = torch.zeros(4, 4).double(), torch.zeros(4).double()
+    M, weight = torch.zeros(4, 0).double(), torch.zeros(0).double()
     for seed in range(3):
         new, _ = columns_to_add(M, data(4, 9, seed), 1.0, False)
-        M, weight = append(M, weight, new, 1.0)
+        M, weight = append(M, weight, new, torch.ones_like(new[0]))
     assert weight.tolist() == [1, 1, 1, 1]
     torch.testing.assert_close(M @ M.T, torch.eye(4).double())
 
