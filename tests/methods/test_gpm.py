@@ -82,8 +82,8 @@ def test_replicas_whose_bases_differ_in_rank_train_as_if_alone(engine, name, tin
             alone = train(parts, [replica]).learners.params[0]
             torch.testing.assert_close(found.params[number], alone, rtol=1e-3, atol=1e-5)
     alone = [train(parts, [replica]).learners for replica in replicas]
-    ranks = [[leaf.shape for leaf in leaves(learner.method)] for learner in alone]
-    assert ranks[0] != ranks[1]
+    sizes = {tuple(leaf.shape for leaf in leaves(learner.method)) for learner in alone}
+    assert len(sizes) > 1
 
 
 def test_wrong_values_are_refused(tiny):
