@@ -73,7 +73,7 @@ def test_there_are_as_many_files_as_we_think():
         "benchmark": 8,
         "buffer": 10,
         "experiment": 18,
-        "method": 47,
+        "method": 48,
         "model": 5,
         "optimizer": 1,
         "schedule": 1,
@@ -93,7 +93,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     if group == "model" and large:
         overrides += ["benchmark=split_cifar10"]
     if large and group != "model":
-        overrides += ["model=mlp"]  # the networks have their own turn
+        overrides += ["model=mlp", "model.init=xavier"]  # the networks have their own turn
     config = composed(*overrides)
     config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
     config.benchmark.first_tasks = 2

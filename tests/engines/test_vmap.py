@@ -17,6 +17,8 @@ NEEDS = {
     ("cuber", "trust"): {"step": 0.1, "thresholds": [0.6]},
     ("cuber", "correlation"): {"trust": 0.0},
     ("ewc", "decay"): {"online": True, "strength": 1.0},
+    ("ewc_pp", "decay"): {"interval": 1},
+    ("ewc_pp", "strength"): {"interval": 1},
     ("fs_dgpm", "rate"): {"ascent": 1.0, "temperature": 1.0},
     ("fs_dgpm", "increase"): {"thresholds": [0.2]},
     ("gdumb", "least_step"): {"step": 1.0},

@@ -51,6 +51,7 @@ CLAIMS = {
     "er": (untouched,),
     "er_ace": (untouched,),
     "ewc": (untouched,),
+    "ewc_pp": (untouched,),
     "finetune": (untouched,),
     "fs_dgpm": (no_longer,),
     "gdumb": (no_longer,),

@@ -1,5 +1,7 @@
+import pytest
 import torch
 
+from gradalign_cli.errors import UserError
 from gradalign_cli.methods.mas import mas
 from gradalign_cli.replica import new_learner
 from gradalign_cli.task_end import make_probe
@@ -8,7 +10,7 @@ from tests.test_step import learner_after
 
 
 def test_importance_is_the_mean_size_of_the_gradient_of_the_squared_answer(tiny):
-    parts = make_parts(tiny, mas(1.0, 6))
+    parts = make_parts(tiny, mas(1.0, 6, 1.0, 1))
     replica = make_replicas(parts)[0]
     learner, rows = new_learner(parts, replica), replica.stream.train[1]
     probe = make_probe(parts, learner, replica.stream.view, rows, 1)
@@ -23,8 +25,25 @@ def test_importance_is_the_mean_size_of_the_gradient_of_the_squared_answer(tiny)
     assert torch.equal(state.anchor, learner.params)
 
 
+def test_gradients_of_batches_are_averaged_before_their_size_is_taken(tiny):
+    """Six examples by three: the mean of two sizes."""
+    parts = make_parts(tiny, mas(1.0, 6, 0.25, 3))
+    replica = make_replicas(parts)[0]
+    learner, rows = new_learner(parts, replica), replica.stream.train[1]
+    probe = make_probe(parts, learner, replica.stream.view, rows, 1)
+    before = learner.method._replace(importance=torch.ones_like(learner.params))
+    state = parts.method.end_task(before, learner.params, probe)
+    sizes = []
+    for some in rows[:6].split(3):
+        params = learner.params.clone().requires_grad_()
+        x = (parts.benchmark.x[some] / 255).view(3, *parts.benchmark.shape)
+        answers = parts.model.apply(params, params[:0], x, False).logits[:, 2:4]
+        sizes.append(torch.autograd.grad(answers.square().sum(1).mean(), params)[0].abs())
+    torch.testing.assert_close(state.importance, 0.25 + torch.stack(sizes).mean(0))
+
+
 def test_a_strong_penalty_holds_the_weights_that_matter(tiny):
-    parts = make_parts(tiny, mas(0.0, None), scenario="domain")
+    parts = make_parts(tiny, mas(0.0, None, 1.0, 1), scenario="domain")
     replica = make_replicas(parts)[0]
     first = learner_after(parts, replica, 1)
     moved = []
@@ -34,3 +53,12 @@ def test_a_strong_penalty_holds_the_weights_that_matter(tiny):
         *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1)
         moved.append(state.importance @ (after.params - first.params).square())
     assert moved[1] < 0.5 * moved[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("strength", -1.0), ("samples", 0), ("decay", 1.5), ("batch", 0)]
+)
+def test_wrong_values_are_refused(name, value):
+    good = {"strength": 1.0, "samples": 5, "decay": 1.0, "batch": 1}
+    with pytest.raises(UserError, match=f"`method.{name}` must be"):
+        mas(**good | {name: value})
