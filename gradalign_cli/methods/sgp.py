@@ -5,7 +5,13 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.subspace import Rule, append, columns_to_add, subspace_method
+from gradalign_cli.methods.subspace import (
+    Rule,
+    append,
+    columns_held,
+    columns_to_add,
+    subspace_method,
+)
 
 
 def scaled(values: Tensor, scale: float) -> Tensor:
@@ -33,7 +39,7 @@ def sgp(
     def grow(
         M: Tensor, weight: Tensor, R: Tensor, threshold: float, drop: bool
     ) -> tuple[Tensor, Tensor]:
-        held = int(M.square().sum().round())
+        held = columns_held(M)
         new, values = columns_to_add(M, R, threshold, drop)
         again = (M[:, :held].T @ R).norm(dim=1)  # sqrt of the energy along each old column
         both = scaled(torch.cat([again, values]), scale)

@@ -164,18 +164,18 @@ def columns_to_add(M: Tensor, R: Tensor, threshold: float, drop: bool) -> tuple[
     total = float(R.double().square().sum())
     before = total - float(values.square().sum())
     rank = max(rank_needed(values, before, total, threshold) - drop, 0)
-    rank = min(rank, len(M) - held(M))
+    rank = min(rank, len(M) - columns_held(M))
     return U[:, :rank].to(M.dtype), values[:rank].to(M.dtype)
 
 
-def held(M: Tensor) -> int:
-    """How many columns of a basis [d, w] are not zero."""
+def columns_held(M: Tensor) -> int:
+    """How many of the columns of a basis [d, w] are not zero."""
     return int(M.square().sum().round())
 
 
 def append(M: Tensor, weight: Tensor, new: Tensor, new_weight: Tensor) -> tuple[Tensor, Tensor]:
     """The basis [d, w] and its importance [w] with columns put behind those that are there."""
-    there = held(M)
+    there = columns_held(M)
     return torch.cat([M[:, :there], new], 1), torch.cat([weight[:there], new_weight])
 
 
