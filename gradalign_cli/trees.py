@@ -39,7 +39,9 @@ def evened(trees: Sequence[Any]) -> list[Any]:
 
 
 def grown(tensor: Tensor, shape: Sequence[int]) -> Tensor:
-    """The tensor with zeros behind it, up to a shape."""
+    """The tensor with zeros behind it, up to a shape; itself where it has that shape."""
+    if tensor.shape == tuple(shape):
+        return tensor
     missing = [large - small for large, small in zip(shape, tensor.shape, strict=True)]
     return pad(tensor, [n for each in reversed(missing) for n in (0, each)])
 
