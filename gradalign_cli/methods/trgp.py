@@ -167,11 +167,11 @@ def trgp(
             spaces.append(replaced(old, task, own))
         now = tuple(map(nobody, spaces))
         trusts: list[tuple[Trust, ...]] = [index(state.learned, t) for t in range(task)]
-        trusts += [state.now] + [now] * (len(spaces[0]) - task - 1)
+        trusts += [state.now] + [now] * (len(spaces[0]) - task)
         return TRGPState(
             tuple(bases),
             tuple(spaces),
-            stack(evened(trusts)),
+            stack(evened(trusts)[:-1]),  # as wide as what the next task trusts
             now,
             torch.ones_like(state.fresh),
             state.tasks + 1,

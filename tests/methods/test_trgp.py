@@ -86,6 +86,15 @@ def test_where_old_tasks_hold_all_inputs_only_the_scales_learn_and_old_answers_s
     assert (answers(after, 1) - answers(after, 0)).abs().max() > 0.01
 
 
+def test_a_last_task_may_have_the_widest_space(tiny):
+    """Each task is tested with what it has learned, in a state that is as wide as the widest."""
+    parts = make_parts(tiny, method("trgp", thresholds=[0.5], increase=0.24), kind="permuted")
+    state = train(parts, make_replicas(parts)).learners.method
+    ranks = state.spaces[0][0].square().sum((1, 2)).round()
+    assert ranks[2] > ranks[:2].max()
+    assert state.learned[0].spaces.shape[2:] == state.now[0].spaces.shape[1:]
+
+
 def test_a_task_trusts_by_its_first_gradient_alone(tiny):
     made = method("trgp", trust=0.0, thresholds=[0.9])
     parts = make_parts(tiny, made, kind="permuted")
