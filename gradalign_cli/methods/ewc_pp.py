@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
-from gradalign_cli.methods.penalty import penalised
+from gradalign_cli.methods.penalty import less_penalty, penalised
 from gradalign_cli.methods.rwalk import to_one
 
 
@@ -43,7 +43,7 @@ def ewc_pp(strength: float, decay: float, interval: int) -> Method:
         )
 
     def after(state: EWCPPState, g: Tensor, before: Tensor, after: Tensor) -> EWCPPState:
-        own = g - 2 * state.strength * state.importance * (before - state.anchor)
+        own = less_penalty(g, state, before)
         squares, steps = state.squares + own.square(), state.steps + 1
         full = steps % interval == 0
         later = state.decay * squares / interval + (1 - state.decay) * state.fisher

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, Probe, Setting, guarded_ratio, keep_gradient
-from gradalign_cli.methods.penalty import penalised
+from gradalign_cli.methods.penalty import less_penalty, penalised
 
 FORMS = ("paper", "code")
 
@@ -66,7 +66,7 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
         )
 
     def after(state: RWalkState, g: Tensor, before: Tensor, after: Tensor) -> RWalkState:
-        own = g - 2 * state.strength * state.importance * (before - state.anchor)
+        own = less_penalty(g, state, before)
         saved, steps = state.saved - own * (after - before), state.steps + 1
         moved, full = (after - state.start).square(), steps % interval == 0
         squares = state.squares

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
-from gradalign_cli.methods.penalty import penalised
+from gradalign_cli.methods.penalty import less_penalty, penalised
 
 
 class SIState(NamedTuple):
@@ -36,8 +36,8 @@ def si(strength: float, damping: float) -> Method:
         return SIState(number(strength), number(damping), none, none.clone(), setting.params)
 
     def after(state: SIState, g: Tensor, before: Tensor, after: Tensor) -> SIState:
-        penalty = 2 * state.strength * state.importance * (before - state.anchor)
-        return state._replace(path=state.path - (g - penalty) * (after - before))
+        own = less_penalty(g, state, before)
+        return state._replace(path=state.path - own * (after - before))
 
     def end_task(state: SIState, params: Tensor, probe: Probe) -> SIState:
         moved = (params - state.anchor).square()

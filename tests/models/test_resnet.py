@@ -134,9 +134,8 @@ def test_kernels_start_within_the_bound_of_their_inputs():
     for init, expected in bound.items():
         params = resnet18(20, True, (3, 32, 32), 5, init=init).init(torch.Generator())
         sizes = [(20, 3, 3)] + [(20, 20, 3)] * 4 + [(40, 20, 3), (40, 40, 3), (40, 20, 1)]
-        parts = params[: sum(o * i * k * k for o, i, k in sizes)].split(
-            [o * i * k * k for o, i, k in sizes]
-        )
+        counts = [o * i * k * k for o, i, k in sizes]
+        parts = params[: sum(counts)].split(counts)
         for part, (_, into, side) in zip(parts, sizes, strict=True):
             if (into, side) in expected:
                 most = expected[into, side] ** -0.5
