@@ -69,15 +69,26 @@ def test_a_standard_that_does_not_fit_the_channels_is_refused(standard, tiny):
         split(tiny, 2, "task", standard=standard)
 
 
-def test_a_drawn_order_depends_on_the_seed_alone_and_spares_the_held_out_tasks(tiny):
-    benchmark = split(tiny, 1, "task", class_order="drawn", skip_tasks=2)
+def order(benchmark, seed):
+    """The classes of the tasks, where each has one."""
+    return [int(benchmark.y[rows[0]]) for rows in benchmark.stream(seed).train]
 
-    def order(seed):
-        return [int(benchmark.y[rows[0]]) for rows in benchmark.stream(seed).train]
 
-    assert order(3) == order(3)
-    assert all(sorted(order(seed)) == [2, 3, 4, 5] for seed in range(8))
-    assert len({tuple(order(seed)) for seed in range(8)}) > 1
+@pytest.mark.parametrize("drawn", ["drawn", "agem"])
+def test_a_drawn_order_depends_on_the_seed_alone_and_spares_the_held_out_tasks(drawn, tiny):
+    benchmark = split(tiny, 1, "task", class_order=drawn, skip_tasks=2)
+    assert order(benchmark, 3) == order(benchmark, 3)
+    assert all(sorted(order(benchmark, seed)) == [2, 3, 4, 5] for seed in range(-2, 8))
+    assert len({tuple(order(benchmark, seed)) for seed in range(8)}) > 1
+
+
+def test_the_orders_of_a_gem_are_those_its_code_shuffles(tiny):
+    benchmark = split(tiny, 1, "task", class_order="agem", skip_tasks=2)
+    for run in range(5):
+        np.random.seed(1234 + run)
+        expected = np.arange(2, 6)
+        np.random.shuffle(expected)
+        assert order(benchmark, run) == expected.tolist()
 
 
 def test_the_first_tasks_are_those_that_skipping_leaves_out(tiny):
@@ -100,7 +111,10 @@ def test_samples_per_task_are_drawn_without_replacement_from_the_seed(tiny):
     [
         ({"classes_per_task": 4}, "must be a divisor of the 6 classes of tiny, found 4"),
         ({"scenario": "any"}, "`benchmark.scenario` must be one of task, class, domain"),
-        ({"class_order": "odd"}, "`benchmark.class_order` must be fixed or drawn, found 'odd'"),
+        (
+            {"class_order": "odd"},
+            "`benchmark.class_order` must be one of fixed, drawn, agem, found 'odd'",
+        ),
         ({"samples_per_task": 41}, "`benchmark.samples_per_task` is 41, but task 1 has 40"),
         ({"first_tasks": 4}, r"`benchmark.first_tasks` must be in 1..3 or null, found 4"),
         ({"skip_tasks": 3}, "`benchmark.skip_tasks` must be at least 0 and below 3, found 3"),
