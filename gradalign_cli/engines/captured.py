@@ -50,6 +50,20 @@ def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+def overwrite(held: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+    """Write tensors over those held; a held one that is to stand in another place is read first."""
+
+    def memory(tensor: Tensor) -> int:
+        return tensor.untyped_storage().data_ptr()
+
+    own, read = {memory(tensor) for tensor in held}, []
+    for old, new in zip(held, after, strict=True):
+        moves = memory(new) in own and memory(new) != memory(old)
+        read.append(new.clone() if moves else new)
+    for old, new in zip(held, read, strict=True):
+        old.copy_(new)
+
+
 def record(
     carry: Carry,
     capture: Capture,
@@ -67,7 +81,7 @@ def record(
         """Take the next step of the tape."""
         draw = tree_map(lambda tape: tape.index_select(0, position)[0], draws)
         after, trace = carry(step, learners, draw, views)
-        tree_map(lambda held, new: held.copy_(new), learners, after)
+        overwrite(leaves(learners), leaves(after))
         tree_map(lambda tape, new: tape.index_copy_(0, position, new[None]), traces, trace)
         position.add_(1)
 
