@@ -51,6 +51,11 @@ def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
 
 
+def permutation(count: int, source: torch.Generator) -> Tensor:
+    """A drawn order of `count`, on its generator's device whatever the default is."""
+    return torch.randperm(count, generator=source, device=source.device)
+
+
 def passes(
     stream: Stream, seed: int, task: int, count: int, mixed: bool
 ) -> list[tuple[Tensor, Tensor]]:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.draws import permutation
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
     Derivative,
@@ -106,7 +107,7 @@ def fs_dgpm(
 
     def end_task(state: FSDGPMState, params: Tensor, probe: Probe) -> FSDGPMState:
         source = torch.Generator().manual_seed(probe.task)
-        order = torch.randperm(len(probe.held), generator=source).to(probe.held.device)
+        order = permutation(len(probe.held), source).to(probe.held.device)
         shown = probe.memory_inputs(probe.held[order[:samples]])
         found, bases = representations(shown, probe.layers), []
         for number, old in enumerate(state.bases):

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.draws import permutation
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
 
@@ -44,7 +45,7 @@ def gdumb(passes: int, batch: int, step: float, least_step: float) -> Method:
         source = torch.Generator().manual_seed(probe.task)
         batches = -(-len(held) // batch)
         for number in range(passes):
-            order = held[torch.randperm(len(held), generator=source).to(held.device)]
+            order = held[permutation(len(held), source).to(held.device)]
             for place, part in enumerate(order.split(batch)):
                 done = (number + place / batches) / passes
                 size = state.least_step + span * (1 + math.cos(math.pi * done)) / 2

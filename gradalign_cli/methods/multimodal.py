@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.draws import permutation
 from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
 from gradalign_cli.models.model import Layer
 
@@ -25,7 +26,7 @@ def shuffled(part: Tensor, layer: Layer, task: int) -> Tensor:
     source = torch.Generator().manual_seed(task)
     biases = layer.rows * layer.bias
     both = part.split([layer.size - biases, biases])
-    orders = [torch.randperm(len(each), generator=source).to(part.device) for each in both]
+    orders = [permutation(len(each), source).to(part.device) for each in both]
     return torch.cat([each[order] for each, order in zip(both, orders, strict=True)])
 
 
