@@ -45,7 +45,7 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         dots = torch.where(seen, refs @ g, 0.0).double()
         conflict = (dots < 0).any()
         ridge = state.eps.double() * (gram.diagonal().mean() if scaled else 1.0)
-        size = torch.maximum(gram.diagonal().max() + ridge, ridge.new_tensor(1e-300))
+        size = (gram.diagonal().max() + ridge).clamp_min(1e-300)
         eye = torch.eye(len(refs), dtype=gram.dtype, device=gram.device)
         P = (gram + ridge * eye) / size  # the minimiser does not change with the scale
         P = torch.where(seen[:, None], P, eye)

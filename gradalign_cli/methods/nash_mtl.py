@@ -24,7 +24,7 @@ def bargained(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor
     a = torch.ones_like(scale)
     for _ in range(NEWTON_STEPS):
         gradient = A @ a - 1 / a
-        step = torch.linalg.solve(A + torch.diag(a**-2), gradient)
+        step = torch.linalg.solve_ex(A + torch.diag(a**-2), gradient)[0]
         a = a - step / (1 + (gradient @ step).clamp_min(0).sqrt())
     weights = torch.where(bargains, scale * a, 0.0)
     found = weights / weights.sum().clamp_min(torch.finfo(K.dtype).tiny)
