@@ -5,11 +5,12 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import mean_weights, weighing
+from gradalign_cli.spectral import eigen
 
 
 def aligned(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
     """sqrt(smallest eigenvalue) K^(-1/2) times the mean weights [n], for a Gram matrix [n, n]."""
-    values, vectors = torch.linalg.eigh(K)
+    values, vectors = eigen(K)
     kept = values > len(K) * torch.finfo(K.dtype).eps * values[-1]
     smallest = torch.where(kept, values, torch.inf).min()
     root = torch.where(kept, (smallest / torch.where(kept, values, 1.0)).sqrt(), 0.0)

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import mean_weights, weighing
+from gradalign_cli.spectral import eigen
 
 
 def impartial(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
@@ -12,7 +13,10 @@ def impartial(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor
 
     Where they would sum to 0, the mean is taken.
     """
-    v = torch.linalg.pinv(K, hermitian=True) @ K.diagonal().clamp_min(0).sqrt()
+    values, vectors = eigen(K)
+    kept = values > len(K) * torch.finfo(K.dtype).eps * values[-1]
+    inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
+    v = vectors @ (inverse * (vectors.T @ K.diagonal().clamp_min(0).sqrt()))
     v = torch.where(there, v, 0.0)
     total = v.sum()
     lost = total.abs() <= 1e-12 * v.abs().sum()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
+from gradalign_cli.spectral import eigen
 
 
 def decompose(g: Tensor, refs: Tensor, seen: Tensor) -> Tensor:
@@ -21,7 +22,7 @@ def decompose(g: Tensor, refs: Tensor, seen: Tensor) -> Tensor:
     mean = refs.sum(0) / count
     special = torch.where(seen[:, None], refs - mean, 0.0)
     gram = (special @ special.T).double()
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = eigen(gram)
     kept = values > 1e-10 * values[-1].clamp_min(torch.finfo(gram.dtype).tiny)
     inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
 
