@@ -37,7 +37,10 @@ class Recording(NamedTuple):
 
 
 def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of what `function` does to tensors that stay where they are."""
+    """A CUDA graph of what `function` does to tensors that stay where they are.
+
+    It is captured on the stream it was warmed up on, for which libraries have made their handles.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -45,7 +48,7 @@ def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
             function()
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=side):
         function()
     return graph.replay
 

@@ -1,6 +1,7 @@
 """Ways to take all replicas through one step, each giving what a loop over them gives."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -21,11 +22,17 @@ def one_after_other(step: Step, learners: Learner, draws: Draw, views: View) -> 
     return stack(taken)
 
 
+@cache
+def streams_beside(count: int) -> list[torch.cuda.Stream]:
+    """So many streams, the same at every call: warmed up, they can be captured."""
+    return [torch.cuda.Stream() for _ in range(count)]
+
+
 def side_by_side(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
     """A loop over the replicas, each on a stream of its own: captured, they are branches of one
     graph that a GPU runs at the same time."""
     here, taken = torch.cuda.current_stream(), []
-    branches = [torch.cuda.Stream() for _ in learners.params]
+    branches = streams_beside(len(learners.params))
     for r, branch in enumerate(branches):
         branch.wait_stream(here)
         with torch.cuda.stream(branch):
