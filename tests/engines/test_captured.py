@@ -1,10 +1,19 @@
 """The replay of a recorded step is the step."""
 
+from contextlib import contextmanager
+from unittest.mock import Mock
+
 import pytest
 import torch
 
-from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import batched, one_after_other
+from gradalign_cli.engines.captured import WARM_UP, captured, cuda_graph
+from gradalign_cli.engines.carry import (
+    batched,
+    in_turn,
+    one_after_other,
+    side_by_side,
+    streams_beside,
+)
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.runner import Plan
@@ -45,6 +54,53 @@ def test_a_recording_meets_new_noise_in_every_step(name, carry, loop, tiny, monk
     plan = Plan(2, 5, 3, 0)
     engine = loop._replace(run=captured(carry, replayed))
     same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
+
+
+class Stream:
+    """A stream that only is another one."""
+
+    now = None
+
+    def wait_stream(self, other):
+        assert other is not self
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    """A torch.cuda that only knows which stream it is on; the default one is returned."""
+
+    @contextmanager
+    def on(stream):
+        before, Stream.now = Stream.now, stream
+        yield
+        Stream.now = before
+
+    default = Stream()
+    monkeypatch.setattr(Stream, "now", default)
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", on)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: Stream.now)
+    monkeypatch.setattr(torch.cuda, "graph", lambda graph, stream: on(stream))
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Mock)
+    streams_beside.cache_clear()
+    yield default
+    streams_beside.cache_clear()
+
+
+def test_a_step_is_captured_on_the_streams_it_was_warmed_up_on(cuda):
+    streams = []
+    cuda_graph(lambda: streams.append(Stream.now))
+    assert len(streams) == WARM_UP + 1
+    assert set(streams) == {streams[0]} != {cuda}
+
+
+def test_replicas_on_streams_beside_each_other_are_a_loop(cuda, tiny):
+    parts = make_parts(tiny, method("gem"), samples=18)
+    replicas = make_replicas(parts, seeds=(0, 1))
+    beside = eager()._replace(run=in_turn(side_by_side))
+    same(train(parts, replicas), train(parts, replicas, beside))
+    assert len(streams_beside(2)) == 2
+    assert streams_beside.cache_info().misses == 1
 
 
 @needs_gpu
