@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.draws import Draw
@@ -16,6 +17,7 @@ from gradalign_cli.learner import Learner, Step, Trace
 from gradalign_cli.trees import leaves, tree_map
 
 WARM_UP = 3  # runs before a capture, in which libraries choose their kernels
+WORD = 8  # bytes, at whose multiples every part of a packed draw begins
 WORTH = 20  # steps of a chunk from which a capture pays
 
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
@@ -24,14 +26,14 @@ Capture = Callable[[Callable[[], None]], Callable[[], None]]
 class Recording(NamedTuple):
     """Tensors that the captured steps read and write in place, and how to replay each step.
 
-    learners, views: [R, ...];  draws, traces: [steps, R, ...];  position: [1] the step to take
-    next;  replays: by step function.
+    learners, views: [R, ...];  draws: [steps, bytes], packed;  traces: [steps, fields, R];
+    position: [1] the step to take next;  replays: by step function.
     """
 
     learners: Learner
     views: View
-    draws: Draw
-    traces: Trace
+    draws: Tensor
+    traces: Tensor
     position: Tensor
     replays: dict[Step, Callable[[], None]]
 
@@ -53,17 +55,39 @@ def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
     return graph.replay
 
 
+def packed(draws: Draw) -> Tensor:
+    """The bytes of draws [steps, ...] in one tensor [steps, bytes], which a step reads at once."""
+    parts = [leaf.reshape(len(leaf), leaf[0].numel()).view(torch.uint8) for leaf in leaves(draws)]
+    return torch.cat([pad(part, (0, -part.shape[1] % WORD)) for part in parts], 1)
+
+
+def unpacked(row: Tensor, like: Draw) -> Draw:
+    """The draw that a row [bytes] holds, of the types and shapes of a step of `like`."""
+    start = 0
+
+    def read(leaf: Tensor) -> Tensor:
+        nonlocal start
+        size = leaf[0].numel() * leaf.element_size()
+        part = row[start : start + size].view(leaf.dtype).view(leaf.shape[1:])
+        start += size + -size % WORD
+        return part
+
+    found: Draw = tree_map(read, like)
+    return found
+
+
 def overwrite(held: Sequence[Tensor], after: Sequence[Tensor]) -> None:
-    """Write tensors over those held; a held one that is to stand in another place is read first."""
+    """Write tensors over those held; a held one that is to stand in another place is read first,
+    and one that stays is left."""
 
-    def memory(tensor: Tensor) -> int:
-        return tensor.untyped_storage().data_ptr()
+    def place(tensor: Tensor) -> tuple[Any, Any]:
+        return tensor.untyped_storage().data_ptr(), tensor.storage_offset()
 
-    own, read = {memory(tensor) for tensor in held}, []
+    own, moves = {place(tensor)[0] for tensor in held}, []
     for old, new in zip(held, after, strict=True):
-        moves = memory(new) in own and memory(new) != memory(old)
-        read.append(new.clone() if moves else new)
-    for old, new in zip(held, read, strict=True):
+        if place(old) != place(new):
+            moves.append((old, new.clone() if place(new)[0] in own else new))
+    for old, new in moves:
         old.copy_(new)
 
 
@@ -76,23 +100,23 @@ def record(
     views: View,
 ) -> Recording:
     """Capture the steps of a cycle on tensors of the given shapes."""
-    learners, draws = tree_map(torch.clone, (learners, draws))
-    traces = Trace(*(torch.empty_like(draws.lr) for _ in Trace._fields))
-    position = torch.zeros(1, dtype=torch.long, device=draws.lr.device)
+    learners, tape = tree_map(torch.clone, learners), packed(draws)
+    traces = draws.lr.new_empty(len(draws.lr), len(Trace._fields), len(learners.params))
+    position = torch.zeros(1, dtype=torch.long, device=tape.device)
 
     def take(step: Step) -> None:
         """Take the next step of the tape."""
-        draw = tree_map(lambda tape: tape.index_select(0, position)[0], draws)
+        draw = unpacked(tape.index_select(0, position)[0], draws)
         after, trace = carry(step, learners, draw, views)
         overwrite(leaves(learners), leaves(after))
-        tree_map(lambda tape, new: tape.index_copy_(0, position, new[None]), traces, trace)
+        traces.index_copy_(0, position, torch.stack(trace)[None])
         position.add_(1)
 
     replays = {}
     for step in dict.fromkeys(cycle):
         position.zero_()  # warming up moved it
         replays[step] = capture(partial(take, step))
-    return Recording(learners, views, draws, traces, position, replays)
+    return Recording(learners, views, tape, traces, position, replays)
 
 
 def captured(carry: Carry, capture: Capture = cuda_graph) -> Run:
@@ -108,16 +132,16 @@ def captured(carry: Carry, capture: Capture = cuda_graph) -> Run:
             recorded[0] = cycle
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in leaves(draws))
-        if shapes not in recordings or len(recordings[shapes].draws.rows) < steps:
+        if shapes not in recordings or len(recordings[shapes].draws) < steps:
             if steps < WORTH:
                 return in_turn(carry)(cycle, learners, draws, views)
             recordings[shapes] = record(carry, capture, cycle, learners, draws, views)
         held = recordings[shapes]
         tree_map(lambda old, new: old.copy_(new), held.learners, learners)
-        tree_map(lambda tape, new: tape[:steps].copy_(new), held.draws, draws)
+        held.draws[:steps].copy_(packed(draws))
         held.position.zero_()
         for s in range(steps):
             held.replays[cycle[s % len(cycle)]]()
-        return held.learners, tree_map(lambda tape: tape[:steps].clone(), held.traces)
+        return held.learners, Trace(*held.traces[:steps].clone().unbind(1))
 
     return run
