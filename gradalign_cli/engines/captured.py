@@ -80,8 +80,8 @@ def overwrite(held: Sequence[Tensor], after: Sequence[Tensor]) -> None:
     """Write tensors over those held; a held one that is to stand in another place is read first,
     and one that stays is left."""
 
-    def place(tensor: Tensor) -> tuple[Any, Any]:
-        return tensor.untyped_storage().data_ptr(), tensor.storage_offset()
+    def place(tensor: Tensor) -> tuple[Any, ...]:
+        return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.stride()
 
     own, moves = {place(tensor)[0] for tensor in held}, []
     for old, new in zip(held, after, strict=True):

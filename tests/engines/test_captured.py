@@ -6,7 +6,8 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from gradalign_cli.engines.captured import WARM_UP, captured, cuda_graph
+from gradalign_cli.draws import Draw
+from gradalign_cli.engines.captured import WARM_UP, captured, cuda_graph, packed, unpacked
 from gradalign_cli.engines.carry import (
     batched,
     in_turn,
@@ -17,8 +18,9 @@ from gradalign_cli.engines.carry import (
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.runner import Plan
+from gradalign_cli.trees import index
 from tests.methods.catalogue import METHODS, method
-from tests.runs import make_parts, make_replicas, noisy, same, train
+from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -54,6 +56,16 @@ def test_a_recording_meets_new_noise_in_every_step(name, carry, loop, tiny, monk
     plan = Plan(2, 5, 3, 0)
     engine = loop._replace(run=captured(carry, replayed))
     same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
+
+
+def test_a_packed_draw_is_the_draw():
+    source = torch.Generator().manual_seed(0)
+    floats = [torch.rand(4, 1, *shape, generator=source) for shape in ((3,), (0, 5), (1,), (2,))]
+    rows, keys = torch.arange(28).view(4, 1, 7), 2**62 - torch.arange(8).view(4, 1, 2)
+    draws = Draw(rows, rows + 1, *floats, torch.rand(4, 1, 7, 1), keys, torch.rand(1).expand(4, 1))
+    rows_of_bytes = packed(draws)
+    for step in range(4):
+        compare(unpacked(rows_of_bytes[step], draws), index(draws, step), 0)
 
 
 class Stream:
