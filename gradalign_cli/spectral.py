@@ -17,6 +17,12 @@ def eigen(K: Tensor) -> tuple[Tensor, Tensor]:
     return found
 
 
+def inverses(values: Tensor, least: Tensor) -> Tensor:
+    """1 / values [n], and 0 for those that are not above `least` []: a pseudo-inverse's."""
+    kept = values > least
+    return torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
+
+
 def jacobi(K: Tensor) -> tuple[Tensor, Tensor]:
     """The same by a fixed number of Jacobi's rotations, which looks at no tensor.
 

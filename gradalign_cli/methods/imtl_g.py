@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import mean_weights, weighing
-from gradalign_cli.spectral import eigen
+from gradalign_cli.spectral import eigen, inverses
 
 
 def impartial(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
@@ -14,8 +14,7 @@ def impartial(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor
     Where they would sum to 0, the mean is taken.
     """
     values, vectors = eigen(K)
-    kept = values > len(K) * torch.finfo(K.dtype).eps * values[-1]
-    inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
+    inverse = inverses(values, len(K) * torch.finfo(K.dtype).eps * values[-1])
     v = vectors @ (inverse * (vectors.T @ K.diagonal().clamp_min(0).sqrt()))
     v = torch.where(there, v, 0.0)
     total = v.sum()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.spectral import eigen
+from gradalign_cli.spectral import eigen, inverses
 
 
 def decompose(g: Tensor, refs: Tensor, seen: Tensor) -> Tensor:
@@ -23,8 +23,7 @@ def decompose(g: Tensor, refs: Tensor, seen: Tensor) -> Tensor:
     special = torch.where(seen[:, None], refs - mean, 0.0)
     gram = (special @ special.T).double()
     values, vectors = eigen(gram)
-    kept = values > 1e-10 * values[-1].clamp_min(torch.finfo(gram.dtype).tiny)
-    inverse = torch.where(kept, 1 / torch.where(kept, values, 1.0), 0.0)
+    inverse = inverses(values, 1e-10 * values[-1].clamp_min(torch.finfo(gram.dtype).tiny))
 
     def off(x: Tensor) -> Tensor:
         along: Tensor = vectors @ (inverse * (vectors.T @ (special @ x).double()))
