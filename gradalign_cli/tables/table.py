@@ -102,5 +102,7 @@ def parse(name: str, found: dict[str, Any]) -> Table:
             )
         )
     differences = tuple(found.get("differences", []))
+    for text in differences:  # what has a colon is a mapping to yaml
+        require(isinstance(text, str), f"{name}.differences", "sentences", text)
     ranked = bool(found.get("ranked", False))
     return Table(name, found["title"], found["source"], differences, ranked, tuple(cells))

@@ -137,3 +137,9 @@ def test_a_table_that_says_what_cannot_be_is_refused():
         table(overrides=[], status="HEARSAY")
     with pytest.raises(UserError, match=r"`t.cells.A.explaned` is not known; known are overrides"):
         table(overrides=[], explaned="why", tolerance={"ACC": 0.1})
+    with pytest.raises(
+        UserError, match=r"`t.differences` must be sentences, found {'Not explained'"
+    ):
+        parse(
+            "t", {"title": "t", "source": "s", "cells": {}, "differences": [{"Not explained": ""}]}
+        )
