@@ -17,14 +17,15 @@ from pathlib import Path
 import torch
 from bench_step import Work, bare, measure, on_permutations, product
 
-from gradalign_cli.allocator import keep_freed_memory
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import CPU, Engine
+from gradalign_cli.engines.engine import Engine
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import gem
+from gradalign_cli.numerics.allocator import keep_freed_memory
+from gradalign_cli.numerics.devices import CPU
 
 Points = dict[str, list[tuple[int, list[float]]]]  # by contestant: (size, milliseconds a step)
 

@@ -24,7 +24,7 @@ from bench_step import bare, measure, works
 from rich.console import Console
 from rich.table import Table
 
-from gradalign_cli.allocator import keep_freed_memory
+from gradalign_cli.numerics.allocator import keep_freed_memory
 
 RUNS = {  # overrides, and the work of bench_step.py whose steps they take
     "start": (["benchmark.first_tasks=1"], None),

@@ -30,32 +30,33 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from gradalign_cli.allocator import keep_freed_memory
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.buffers.ring_per_class import ring_per_class
 from gradalign_cli.data import Dataset
-from gradalign_cli.draws import Draw
 from gradalign_cli.engines import recorded
 from gradalign_cli.engines.captured import Capture, cuda_graph
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import CPU, Engine
+from gradalign_cli.engines.engine import Engine
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.learner import Learner, Parts
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.resnet import resnet18
+from gradalign_cli.numerics.allocator import keep_freed_memory
+from gradalign_cli.numerics.devices import CPU, default_device, to_device
+from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.reading import with_shown
-from gradalign_cli.replica import Replica, default, new_learner, put
-from gradalign_cli.step import make_step
-from gradalign_cli.trees import stack
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner, Parts
+from gradalign_cli.step.reference_examples import with_reference_cache
+from gradalign_cli.step.step import make_step
+from gradalign_cli.training.replica import Replica, new_learner
 
 BATCH, MEMORY_BATCH, LR = 10, 256, 0.01
 
@@ -119,7 +120,9 @@ def resnet_module() -> nn.Module:
 
 def there(benchmark: Benchmark, device: torch.device) -> Benchmark:
     """The benchmark with its examples on the device."""
-    return benchmark._replace(x=put(benchmark.x, device), y=put(benchmark.y, device))
+    return benchmark._replace(
+        images=to_device(benchmark.images, device), labels=to_device(benchmark.labels, device)
+    )
 
 
 def on_permutations(
@@ -134,9 +137,9 @@ def on_permutations(
     """An MLP on permutations of random images with `past` tasks over, `slots` memories for each."""
     benchmark = there(permuted(random_dataset((1, 28, 28), 10, 61000), past + 1), device)
     make = ring if method.references == "per_task" else ring_per_class
-    with default(device):
-        buffer = make(slots, "task", past + 1, benchmark.classes)
-    network = mlp([width, width], "xavier", True, benchmark.shape, 10)
+    with default_device(device):
+        buffer = make(slots, "task", past + 1, benchmark.classes_per_task)
+    network = mlp([width, width], "xavier", True, benchmark.image_shape, 10)
     parts = Parts(benchmark, network, method, buffer, sgd(0.0, 0.0), memory_batch)
     return Work(parts, past, steps, lambda: mlp_module(width).to(device))
 
@@ -146,9 +149,9 @@ def works(device: torch.device) -> dict[str, Callable[[], Work]]:
 
     def on_split(steps: int, **options: str) -> Work:
         benchmark = there(split(random_dataset((3, 32, 32), 100, 51000), 5, "task"), device)
-        with default(device):
+        with default_device(device):
             buffer = ring_per_class(13, "class", 20, 5)
-        network = resnet18(20, True, benchmark.shape, 100, **options)
+        network = resnet18(20, True, benchmark.image_shape, 100, **options)
         parts = Parts(benchmark, network, agem(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
         return Work(parts, 10, steps, lambda: resnet_module().to(device))
 
@@ -167,26 +170,26 @@ def works(device: torch.device) -> dict[str, Callable[[], Work]]:
 def filled(parts: Parts, learner: Learner, stream_rows: tuple[Tensor, ...], past: int) -> Learner:
     """The learner with a memory full of examples of the past tasks."""
     memory = learner.memory
-    row, task = memory.row.clone(), memory.task.clone()
+    row, task = memory.rows.clone(), memory.tasks.clone()
     for t in range(past):
-        slots = parts.buffer.slots[t]
+        slots = parts.buffer.task_slots[t]
         row[slots], task[slots] = stream_rows[t][: len(slots)].to(row.device), t
-    return learner._replace(memory=memory._replace(row=row, task=task))
+    return learner._replace(memory=memory._replace(rows=row, tasks=task))
 
 
 def product(work: Work, engine: Engine, count: int) -> Round:
     """A round of gradalign: `count` replicas, a measured step in ten."""
     parts, past, device = work.parts, work.past, engine.device
-    replicas = [Replica(s, LR, parts.method, parts.benchmark.stream(s)) for s in range(count)]
-    views = put(stack([r.stream.view for r in replicas]), device)
-    learners = stack(
-        [filled(parts, new_learner(parts, r, device), r.stream.train, past) for r in replicas]
+    replicas = [Replica(s, LR, parts.method, parts.benchmark.make_stream(s)) for s in range(count)]
+    views = to_device(tree_stack([r.stream.view for r in replicas]), device)
+    learners = tree_stack(
+        [filled(parts, new_learner(parts, r, device), r.stream.train_rows, past) for r in replicas]
     )
-    with default(device):
-        views = with_shown(parts, past, learners, views)
+    with default_device(device):
+        views = with_reference_cache(parts, past, learners, views)
     measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
     cycle = [measured] + [plain] * 9
-    width = len(parts.buffer.slots.unique())
+    width = len(parts.buffer.task_slots.unique())
 
     def round_() -> None:
         nonlocal learners
@@ -195,30 +198,30 @@ def product(work: Work, engine: Engine, count: int) -> Round:
             rows,
             torch.full_like(rows, past),
             torch.rand(work.steps, count, width),
-            torch.rand(work.steps, count, parts.method.replays, width),
+            torch.rand(work.steps, count, parts.method.memory_batches, width),
             torch.rand(work.steps, count, 0),
             torch.rand(work.steps, count, 0),
             torch.rand(*rows.shape, 1),
             torch.zeros(work.steps, count, 0, dtype=torch.long),
             torch.full((work.steps, count), LR),
         )
-        with default(device):
-            learners, _ = engine.run(cycle, learners, put(draws, device), views)
+        with default_device(device):
+            learners, _ = engine.run(cycle, learners, to_device(draws, device), views)
 
     return round_
 
 
 def own_rows(stream: Stream, work: Work) -> Tensor:
     """The rows of a round."""
-    return stream.train[work.past][: work.steps * BATCH]
+    return stream.train_rows[work.past][: work.steps * BATCH]
 
 
 def prepared(work: Work, stream: Stream, rows: Tensor, task: int) -> Tensor:
     """A task's examples as float images, as a loader would have made them."""
-    benchmark, pixels = work.parts.benchmark, stream.view.pixels
-    x = benchmark.x[rows.to(benchmark.x.device)].float() / 255
+    benchmark, pixels = work.parts.benchmark, stream.view.pixel_source
+    x = benchmark.images[rows.to(benchmark.images.device)].float() / 255
     x = x[:, pixels[task].to(x.device)] if isinstance(pixels, Tensor) else x
-    return x.view(-1, *benchmark.shape) if work.parts.model.convolutional else x
+    return x.view(-1, *benchmark.image_shape) if work.parts.model.convolutional else x
 
 
 def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Round:
@@ -228,17 +231,17 @@ def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Ro
     """
     parts, past = work.parts, work.past
     benchmark, per_task = parts.benchmark, parts.method.references == "per_task"
-    stream = benchmark.stream(0)
+    stream = benchmark.make_stream(0)
     net = work.network()
     weights = list(net.parameters())
-    visible, slots = put(stream.view.visible, device), parts.buffer.slots.shape[1]
-    held = [stream.train[t][:slots] for t in range(past)]
+    visible, slots = to_device(stream.view.visible_logits, device), parts.buffer.task_slots.shape[1]
+    held = [stream.train_rows[t][:slots] for t in range(past)]
     memory_x = torch.cat([prepared(work, stream, held[t], t) for t in range(past)])
-    memory_y = benchmark.y[torch.cat(held).to(device)]
+    memory_y = benchmark.labels[torch.cat(held).to(device)]
     memory_t = torch.arange(past, device=device).repeat_interleave(slots)
     own_x, own_y = memory_x[:slots].clone(), memory_y[:slots].clone()
     rows = own_rows(stream, work).to(device)
-    pixels = put(stream.view.pixels, device)
+    pixels = to_device(stream.view.pixel_source, device)
     position = torch.zeros(1, dtype=torch.long, device=device)  # of the step, where it is captured
     places = torch.arange(BATCH, device=device)
 
@@ -251,9 +254,9 @@ def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Ro
 
     def take(chosen: Tensor, place: Tensor) -> None:
         """A step on the rows chosen."""
-        x, y = benchmark.x[chosen].float() / 255, benchmark.y[chosen]
+        x, y = benchmark.images[chosen].float() / 255, benchmark.labels[chosen]
         x = x[:, pixels[past]] if isinstance(pixels, Tensor) else x
-        x = x.view(-1, *benchmark.shape) if parts.model.convolutional else x
+        x = x.view(-1, *benchmark.image_shape) if parts.model.convolutional else x
         if per_task:
             bounds = [(t, t * slots, (t + 1) * slots) for t in range(past)]
             refs = torch.stack([gradient(memory_x[a:b], memory_y[a:b], t) for t, a, b in bounds])
@@ -300,16 +303,16 @@ def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Ro
 def peer(work: Work, prepared_images: bool) -> Round:
     """A round of Avalanche, on float images prepared beforehand, or on bytes, as its own benchmarks
     come."""
-    parts, past, stream = work.parts, work.past, work.parts.benchmark.stream(0)
-    benchmark, pixels = parts.benchmark, stream.view.pixels
+    parts, past, stream = work.parts, work.past, work.parts.benchmark.make_stream(0)
+    benchmark, pixels = parts.benchmark, stream.view.pixel_source
 
     def examples(rows: Tensor, task: int) -> tuple[Tensor, Tensor]:
         if prepared_images:
-            return prepared(work, stream, rows, task), benchmark.y[rows]
-        return benchmark.x[rows].view(-1, *benchmark.shape[1:]), benchmark.y[rows]
+            return prepared(work, stream, rows, task), benchmark.labels[rows]
+        return benchmark.images[rows].view(-1, *benchmark.image_shape[1:]), benchmark.labels[rows]
 
-    slots = parts.buffer.slots.shape[1]
-    held = [examples(stream.train[t][:slots], t) for t in range(past)]
+    slots = parts.buffer.task_slots.shape[1]
+    held = [examples(stream.train_rows[t][:slots], t) for t in range(past)]
     memory_batch = None if parts.method.references == "per_task" else MEMORY_BATCH
     own = examples(own_rows(stream, work), past)
     maps = pixels if isinstance(pixels, Tensor) and not prepared_images else None

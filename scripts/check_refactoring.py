@@ -53,7 +53,9 @@ def names(group: str) -> list[str]:
 def configurations() -> dict[str, tuple[str, ...]]:
     """The overrides of each configuration, by its name."""
     several = ("replicas.seed=[0,1]", "replicas.lr=[0.03,0.1]")
-    runs = {f"method {name}": (*DIGITS, f"method={name}") for name in names("method")}
+    runs: dict[str, tuple[str, ...]] = {
+        f"method {name}": (*DIGITS, f"method={name}") for name in names("method")
+    }
     for name in names("buffer"):
         capacity = 4 if name in ("ring", "ring_per_class") else 40
         buffer = (f"buffer={name}", f"buffer.capacity={capacity}")

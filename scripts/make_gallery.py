@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from gradalign_cli.cli import CONF
-from gradalign_cli.explain import draw, load
-from gradalign_cli.listing import facts, first_comment
+from gradalign_cli.commands.explain import draw, load
+from gradalign_cli.commands.list import first_comment, method_table
+from gradalign_cli.composition.paths import CONF
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 HEAD = """# What each method does to a gradient in the plane
@@ -21,7 +21,7 @@ def main() -> None:
     """Write the page and its pictures."""
     (DOCS / "gallery").mkdir(exist_ok=True)
     page = HEAD
-    for name in facts(CONF):
+    for name in method_table(CONF):
         _, method = load(CONF, name)
         if method.references == "nothing":
             continue

@@ -11,9 +11,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gradalign_cli.cli import CONF
+from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.tables.ranks import ranks
-from gradalign_cli.tables.results import Result, composed
+from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import Table, load, names
 from gradalign_cli.tables.verdict import comparisons, rows
 from gradalign_cli.tables.writing import markdown, score

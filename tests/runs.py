@@ -6,17 +6,19 @@ from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.data import Dataset
-from gradalign_cli.draws import chunks, passes
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import CPU
-from gradalign_cli.learner import Parts
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
+from gradalign_cli.numerics.devices import CPU, default_device
+from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.replica import Replica, default
-from gradalign_cli.runner import Plan, run
-from gradalign_cli.step import make_step, uniforms
-from gradalign_cli.trees import index
+from gradalign_cli.step.draw_sizes import draw_sizes
+from gradalign_cli.step.draws import draw_chunks, pass_orders
+from gradalign_cli.step.learner import Parts
+from gradalign_cli.step.step import make_step
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.rounds import train_round
 
 
 def small(shape, outputs):
@@ -29,16 +31,16 @@ def noisy(shape, outputs):
     return convnet([Block(3, 3, 1, (2, 2, 0))], [7], False, 1.0, shape, outputs, [0.25, 0.5])
 
 
-class Silent:
-    """An observer that only keeps the traces."""
+class Traces:
+    """A watcher that only keeps the traces."""
 
     def __init__(self):
         self.traces = []
 
-    def steps(self, task, first, trace, measured):
-        self.traces.append((task, trace))
+    def after_steps(self, moment):
+        self.traces.append((moment.task, moment.trace))
 
-    def tested(self, row, accuracy):
+    def after_test(self, row, accuracy):
         pass
 
 
@@ -59,11 +61,11 @@ def make_parts(
         benchmark = split(dataset, 2, scenario, samples_per_task=samples)
     else:
         benchmark = permuted(dataset, 3, samples_per_task=samples)
-    with default(device):
-        held = buffer(18, "total", benchmark.tasks, benchmark.classes)
+    with default_device(device):
+        held = buffer(18, "total", benchmark.tasks, benchmark.classes_per_task)
     return Parts(
-        benchmark._replace(x=benchmark.x.to(device), y=benchmark.y.to(device)),
-        model(benchmark.shape, benchmark.outputs),
+        benchmark._replace(images=benchmark.images.to(device), labels=benchmark.labels.to(device)),
+        model(benchmark.image_shape, benchmark.outputs),
         method,
         held,
         sgd(0.0, 0.0),
@@ -76,26 +78,26 @@ def make_replicas(parts, seeds=(0,), lrs=(0.1,), methods=None):
     lrs = list(lrs) * len(seeds) if len(lrs) == 1 else lrs
     methods = methods or [parts.method] * len(seeds)
     return [
-        Replica(seed, lr, method, parts.benchmark.stream(seed))
+        Replica(seed, lr, method, parts.benchmark.make_stream(seed))
         for seed, lr, method in zip(seeds, lrs, methods, strict=True)
     ]
 
 
-def train(parts, replicas, engine=None, observer=None, plan=None):
+def train(parts, replicas, engine=None, watchers=(), plan=None):
     """Train to the end; returns the outcome."""
     plan = plan or Plan(1, 5, 1, 0)
-    return run(parts, replicas, engine or eager(), plan, observer or Silent())
+    return train_round(parts, replicas, engine or eager(), plan, watchers)
 
 
 def steps_of_task(parts, replica, learner, task, batch=5):
     """Yield (learner before, draw, view, learner after, trace) of the steps of one task."""
     step = make_step(parts, task, eager().gradient, True)
-    orders = [passes(replica.stream, replica.seed, task, 1, parts.method.mixed)]
-    widths = uniforms(parts, task)
+    orders = [pass_orders(replica.stream, replica.seed, task, 1, parts.method.shuffles_tasks)]
+    widths = draw_sizes(parts, task)
     view = replica.stream.view
-    for draws in chunks(orders, [replica.seed], [replica.lr], task, batch, widths, 0, 1000):
+    for draws in draw_chunks(orders, [replica.seed], [replica.lr], task, batch, widths, 0, 1000):
         for s in range(len(draws.rows)):
-            draw = index(index(draws, s), 0)
+            draw = tree_index(tree_index(draws, s), 0)
             after, trace = step(learner, draw, view)
             yield learner, draw, view, after, trace
             learner = after

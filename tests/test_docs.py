@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.cli import CONF
-from gradalign_cli.explain import draw
-from gradalign_cli.listing import facts
+from gradalign_cli.commands.explain import draw
+from gradalign_cli.commands.list import method_table
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.methods.method import task_ids
 from tests.methods.catalogue import METHODS, method
 from tests.methods.facts import TASKS, passes, size
@@ -60,7 +60,7 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     text = (DOCS / "methods.md").read_text()
     rows = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)
     assert sorted(rows) == sorted([*METHODS, "method"])
-    table = facts(CONF)
+    table = method_table(CONF)
     told = {name: (row["task ids"], row["bytes"]) for name, row in table.items()}
     made = {name: method(name) for name in METHODS}
     assert told == {name: (task_ids(m), size(m)) for name, m in made.items()}

@@ -6,9 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.trees import take
-
-Absent = tuple[()]  # an optional tensor that is not there; `None` would not pass through vmap
+from gradalign_cli.benchmarks.examples import ReferenceExamples
+from gradalign_cli.numerics.trees import Absent
 
 
 class View(NamedTuple):
@@ -24,12 +23,12 @@ class View(NamedTuple):
               that stays the same, or absent.
     """
 
-    pixels: Tensor | Absent
-    visible: Tensor | Absent
-    label: Tensor
-    position: Tensor
-    own: Tensor | Absent = ()
-    shown: "Read | Absent" = ()
+    pixel_source: Tensor | Absent
+    visible_logits: Tensor | Absent
+    logit_of_class: Tensor
+    class_position: Tensor
+    own_logits: Tensor | Absent = ()
+    reference_cache: "ReferenceExamples | Absent" = ()
 
 
 class Stream(NamedTuple):
@@ -41,12 +40,12 @@ class Stream(NamedTuple):
     T tensors of rows to train on that are held out, or none.
     """
 
-    train: tuple[Tensor, ...]
-    test: tuple[Tensor, ...]
+    train_rows: tuple[Tensor, ...]
+    test_rows: tuple[Tensor, ...]
     view: View
-    owner: tuple[Tensor, ...] | Absent = ()
-    ordered: bool = False
-    held: tuple[Tensor, ...] = ()
+    train_tasks: tuple[Tensor, ...] | Absent = ()
+    fixed_order: bool = False
+    held_out_rows: tuple[Tensor, ...] = ()
 
 
 class Benchmark(NamedTuple):
@@ -61,80 +60,27 @@ class Benchmark(NamedTuple):
     blurry, where it comes in others too; none, where nothing tells one part from the next.
     """
 
-    x: Tensor
-    y: Tensor
-    offset: Tensor | Absent
-    scale: Tensor | Absent
-    shape: tuple[int, int, int]
+    images: Tensor
+    labels: Tensor
+    pixel_offset: Tensor | Absent
+    pixel_scale: Tensor | Absent
+    image_shape: tuple[int, int, int]
     outputs: int
     tasks: int
-    classes: int
+    classes_per_task: int
     scenario: str
-    stream: Callable[[int], Stream]
-    standard: Tensor | Absent = ()
+    make_stream: Callable[[int], Stream]
+    task_mean_std: Tensor | Absent = ()
     boundaries: Literal["sharp", "blurry", "none"] = "sharp"
 
 
-class Examples(NamedTuple):
-    """Examples as the network meets them.
-
-    x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
-    that count, or absent;  weight: [n] 1, or 0 for what only fills a place, absent where all count;
-    stored: [n, K] the logits a memory keeps with an example, K = 0 where none;  noise: [n] a key of
-    the random numbers that an example meets in the network (noise.py), absent where it meets none.
-    """
-
-    x: Tensor
-    label: Tensor
-    visible: Tensor | Absent
-    weight: Tensor | Absent
-    stored: Tensor
-    noise: Tensor | Absent = ()
-
-
-Read = tuple[Examples, Tensor]  # [M, n] of M references, and which [M] there are any of
-
-
-def part(stream: Stream, number: int) -> tuple[Tensor, Tensor]:
+def stream_part(stream: Stream, number: int) -> tuple[Tensor, Tensor]:
     """The rows [n] of a part of the stream and the task [n] of each."""
-    rows = stream.train[number]
-    return rows, stream.owner[number] if stream.owner else torch.full_like(rows, number)
+    rows = stream.train_rows[number]
+    return rows, stream.train_tasks[number] if stream.train_tasks else torch.full_like(rows, number)
 
 
-def union(stream: Stream) -> tuple[Tensor, Tensor]:
+def whole_stream(stream: Stream) -> tuple[Tensor, Tensor]:
     """All rows [N] to train on, part after part, and the task [N] of each."""
-    parts = [part(stream, number) for number in range(len(stream.train))]
+    parts = [stream_part(stream, number) for number in range(len(stream.train_rows))]
     return torch.cat([rows for rows, _ in parts]), torch.cat([owner for _, owner in parts])
-
-
-def show(
-    benchmark: Benchmark,
-    view: View,
-    row: Tensor,
-    task: Tensor,
-    weight: Tensor | Absent = (),
-    noise: Tensor | Absent = (),
-) -> Examples:
-    """The examples of rows [..., n] as tasks [..., n] (or [..., 1]) see them."""
-    x = take(benchmark.x, row) / 255
-    if isinstance(view.pixels, Tensor):  # threads share a gather of floats better than one of bytes
-        x = x.gather(-1, take(view.pixels, task).expand(*row.shape, -1))
-    if isinstance(benchmark.offset, Tensor):
-        x = x - benchmark.offset
-    if isinstance(benchmark.scale, Tensor):
-        x = x / benchmark.scale
-    x = x.view(*row.shape, *benchmark.shape)
-    if isinstance(benchmark.standard, Tensor):
-        mean, deviation = take(benchmark.standard, task)[..., None, None].unbind(-4)
-        x = (x - mean) / deviation
-    visible = view.visible
-    if isinstance(visible, Tensor):
-        visible = take(visible, task).expand(*row.shape, -1)
-    label = take(view.label, take(benchmark.y, row))
-    stored = x.new_zeros(*row.shape, 0)
-    return Examples(x, label, visible, weight, stored, noise)
-
-
-def mask(logits: Tensor, visible: Tensor | Absent) -> Tensor:
-    """Logits `[n, outputs]` with those that do not count at minus infinity."""
-    return logits.masked_fill(~visible, -torch.inf) if isinstance(visible, Tensor) else logits

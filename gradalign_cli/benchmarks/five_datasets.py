@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
-from gradalign_cli.benchmarks.examples import subset, task_range
+from gradalign_cli.benchmarks.options import draw_subset, task_range
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError, require
 
@@ -76,7 +76,7 @@ def five_datasets(
     visible = label // classes == torch.tensor(kept)[:, None]
 
     def stream(seed: int) -> Stream:
-        drawn = [subset(own, samples_per_task, seed, t) for t, own in enumerate(train)]
+        drawn = [draw_subset(own, samples_per_task, seed, t) for t, own in enumerate(train)]
         return Stream(tuple(drawn), tuple(test), View((), visible, label, label % classes))
 
     return Benchmark(

@@ -3,10 +3,16 @@
 import torch
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
-from gradalign_cli.benchmarks.examples import Standard, examples, normalisation, subset, task_range
+from gradalign_cli.benchmarks.options import (
+    Standard,
+    dataset_tensors,
+    draw_subset,
+    pixel_normalisation,
+    task_range,
+)
 from gradalign_cli.data import Dataset
-from gradalign_cli.draws import generator
 from gradalign_cli.errors import require
+from gradalign_cli.numerics.generators import generator
 
 
 def permuted(
@@ -26,9 +32,9 @@ def permuted(
     """
     require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
     kept = task_range(tasks, first_tasks, skip_tasks)
-    found = examples(dataset)
-    width = found.x.shape[1]
-    offset, scale = normalisation(found, dataset.x.shape[1], centred, standard)
+    found = dataset_tensors(dataset)
+    width = found.images.shape[1]
+    offset, scale = pixel_normalisation(found, dataset.x.shape[1], centred, standard)
 
     def stream(seed: int) -> Stream:
         pixels = torch.stack(
@@ -36,14 +42,14 @@ def permuted(
         )
         if first_identity and kept.start == 0:
             pixels[0] = torch.arange(width)
-        train = [subset(found.train, samples_per_task, seed, t) for t in range(len(kept))]
+        train = [draw_subset(found.train_rows, samples_per_task, seed, t) for t in range(len(kept))]
         own = torch.arange(dataset.classes)
         view = View(pixels, (), own, own)
-        return Stream(tuple(train), (found.test,) * len(kept), view)
+        return Stream(tuple(train), (found.test_rows,) * len(kept), view)
 
     return Benchmark(
-        found.x,
-        found.y,
+        found.images,
+        found.labels,
         offset,
         scale,
         dataset.x.shape[1:],

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
-from gradalign_cli.benchmarks.examples import examples, subset, task_range
+from gradalign_cli.benchmarks.options import dataset_tensors, draw_subset, task_range
 from gradalign_cli.data import Dataset
-from gradalign_cli.draws import generator
 from gradalign_cli.errors import require
+from gradalign_cli.numerics.generators import generator
 
 ANGLES = ("intervals", "uniform", "steps")
 
@@ -53,8 +53,8 @@ def rotated(
     require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
     require(angles in ANGLES, "benchmark.angles", f"one of {', '.join(ANGLES)}", angles)
     kept = task_range(tasks, first_tasks, skip_tasks)
-    found = examples(dataset)
-    blank = torch.zeros(len(found.x), 1, dtype=torch.uint8)
+    found = dataset_tensors(dataset)
+    blank = torch.zeros(len(found.images), 1, dtype=torch.uint8)
     channels, height, width = dataset.x.shape[1:]
 
     def angle(seed: int, task: int) -> float:
@@ -65,13 +65,13 @@ def rotated(
 
     def stream(seed: int) -> Stream:
         pixels = torch.stack([rotation(angle(seed, t), channels, height, width) for t in kept])
-        train = [subset(found.train, samples_per_task, seed, t) for t in range(len(kept))]
+        train = [draw_subset(found.train_rows, samples_per_task, seed, t) for t in range(len(kept))]
         own = torch.arange(dataset.classes)
-        return Stream(tuple(train), (found.test,) * len(kept), View(pixels, (), own, own))
+        return Stream(tuple(train), (found.test_rows,) * len(kept), View(pixels, (), own, own))
 
     return Benchmark(
-        torch.cat([found.x, blank], dim=1),
-        found.y,
+        torch.cat([found.images, blank], dim=1),
+        found.labels,
         (),
         (),
         (channels, height, width),

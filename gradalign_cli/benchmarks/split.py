@@ -5,17 +5,17 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
-from gradalign_cli.benchmarks.examples import (
+from gradalign_cli.benchmarks.options import (
     SCENARIOS,
     Standard,
-    examples,
-    normalisation,
-    subset,
+    dataset_tensors,
+    draw_subset,
+    pixel_normalisation,
     task_range,
 )
 from gradalign_cli.data import Dataset
-from gradalign_cli.draws import generator
 from gradalign_cli.errors import UserError, require
+from gradalign_cli.numerics.generators import generator
 
 ORDERS = ("fixed", "drawn", "agem")
 FIRST_SEED = 1234  # of A-GEM's five runs
@@ -58,7 +58,7 @@ def split(
     )
     tasks = classes // classes_per_task
     kept = task_range(tasks, first_tasks, skip_tasks)
-    found = examples(dataset)
+    found = dataset_tensors(dataset)
     start = torch.arange(classes)
     if superclasses:
         if dataset.superclass is None:
@@ -91,10 +91,12 @@ def split(
         position[groups] = torch.arange(classes_per_task).expand_as(groups)
         train, test = [], []
         for number, task in enumerate(kept):
-            member = torch.isin(found.y, groups[task])
-            rows = subset(found.train[member[found.train]], samples_per_task, seed, number)
+            member = torch.isin(found.labels, groups[task])
+            rows = draw_subset(
+                found.train_rows[member[found.train_rows]], samples_per_task, seed, number
+            )
             train.append(rows)
-            test.append(found.test[member[found.test]])
+            test.append(found.test_rows[member[found.test_rows]])
         own = torch.zeros(len(kept), classes, dtype=torch.bool)
         own.scatter_(1, groups[kept.start : kept.stop], True)
         label = position if scenario == "domain" else torch.arange(classes)
@@ -104,9 +106,9 @@ def split(
 
     outputs = classes_per_task if scenario == "domain" else classes
     return Benchmark(
-        found.x,
-        found.y,
-        *normalisation(found, dataset.x.shape[1], centred, standard),
+        found.images,
+        found.labels,
+        *pixel_normalisation(found, dataset.x.shape[1], centred, standard),
         dataset.x.shape[1:],
         outputs,
         len(kept),

@@ -6,9 +6,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import require
-from gradalign_cli.trees import take
+from gradalign_cli.numerics.trees import Absent, take_rows
 
 
 class Memory(NamedTuple):
@@ -20,15 +19,15 @@ class Memory(NamedTuple):
     score: [capacity] a number the policy keeps with each example, [0] where it keeps none.
     """
 
-    row: Tensor
-    task: Tensor
-    position: Tensor
-    stored: Tensor
-    counts: Tensor
-    score: Tensor
+    rows: Tensor
+    tasks: Tensor
+    class_positions: Tensor
+    stored_logits: Tensor
+    counters: Tensor
+    scores: Tensor
 
 
-class Seen(NamedTuple):
+class Measurements(NamedTuple):
     """What a buffer wants to know of the network as the step leaves it.
 
     arrivals: the loss of each [batch], or the cosines [batch, n] of its gradient to those of a few
@@ -36,32 +35,32 @@ class Seen(NamedTuple):
     they are stored, and 1, or 0 for what only fills a place.
     """
 
-    arrivals: Tensor
-    stored: Tensor | Absent
-    slot: Tensor
-    weight: Tensor
+    of_arrivals: Tensor
+    of_stored: Tensor | Absent
+    slots: Tensor
+    valid: Tensor
 
 
 class Arrivals(NamedTuple):
     """A batch offered to the buffer: [batch] rows, their tasks, class positions, uniforms [batch,
     U], logits [batch, K] to be kept with them, and what the buffer wants to know, if anything."""
 
-    row: Tensor
-    task: Tensor
-    position: Tensor
+    rows: Tensor
+    tasks: Tensor
+    class_positions: Tensor
     uniform: Tensor
-    stored: Tensor
-    seen: Seen | Absent = ()
+    stored_logits: Tensor
+    measurements: Measurements | Absent = ()
 
 
-class Selection(NamedTuple):
+class EndedTask(NamedTuple):
     """A finished task offered to the buffer, in a random order: [n] each, features [n, F], logits
     [n, K] to be kept."""
 
-    row: Tensor
-    position: Tensor
+    rows: Tensor
+    class_positions: Tensor
     features: Tensor
-    stored: Tensor
+    stored_logits: Tensor
 
 
 class Buffer(NamedTuple):
@@ -79,50 +78,55 @@ class Buffer(NamedTuple):
 
     init: Callable[[], Memory]
     insert: Callable[[Memory, Arrivals], Memory]
-    finish: Callable[[Memory, int, Selection], Memory]
-    slots: Tensor
-    wants_features: bool = False
-    wants: Literal["nothing", "losses", "cosines"] = "nothing"
-    looks: int = 0
-    uniforms: int = 1
-    settled: bool = False
+    end_task: Callable[[Memory, int, EndedTask], Memory]
+    task_slots: Tensor
+    needs_features: bool = False
+    measures: Literal["nothing", "losses", "cosines"] = "nothing"
+    measured_examples: int = 0
+    uniforms_per_arrival: int = 1
+    keeps_ended_tasks: bool = False
     task_ids: str = "no"
 
 
-def empty(capacity: int, *counters: int, scored: bool = False) -> Memory:
+def empty_memory(capacity: int, *counters: int, scored: bool = False) -> Memory:
     """A memory of empty slots, with counters of the given shape, and scores if any, at zero."""
     none = torch.full((capacity,), -1)
     counts, score = torch.zeros(counters, dtype=torch.long), torch.zeros(capacity * scored)
     return Memory(none, none.clone(), none.clone(), torch.zeros(capacity, 0), counts, score)
 
 
-def unchanged(memory: Memory, *_: object) -> Memory:
+def keep_memory(memory: Memory, *_: object) -> Memory:
     """The policy of doing nothing."""
     return memory
 
 
-def total_capacity(capacity: int, per: str, tasks: int, classes: int) -> int:
+def total_capacity(capacity: int, capacity_per: str, tasks: int, classes: int) -> int:
     """The number of slots, where `capacity` is given in total, per task or per class of a task."""
-    require(per in ("total", "task", "class"), "buffer.per", "total, task or class", per)
+    require(
+        capacity_per in ("total", "task", "class"),
+        "buffer.capacity_per",
+        "total, task or class",
+        capacity_per,
+    )
     require(
         isinstance(capacity, int) and capacity > 0,
         "buffer.capacity",
         "a positive whole number",
         capacity,
     )
-    return capacity * {"total": 1, "task": tasks, "class": tasks * classes}[per]
+    return capacity * {"total": 1, "task": tasks, "class": tasks * classes}[capacity_per]
 
 
-def shares(total: int, groups: int) -> list[int]:
+def even_shares(total: int, groups: int) -> list[int]:
     """`total` dealt out to groups as evenly as can be, the remainder to the first ones."""
     return [total // groups + (group < total % groups) for group in range(groups)]
 
 
-def write(
+def write_to_slots(
     memory: Memory, slot: Tensor, keep: Tensor | None, arrivals: Arrivals, counts: Tensor
 ) -> Memory:
     """Put the kept arrivals `[batch]`, all if None, into their slots, which are all different."""
-    capacity = len(memory.row)
+    capacity = len(memory.rows)
     slot = slot if keep is None else torch.where(keep, slot, capacity)
 
     def put(field: Tensor, value: Tensor) -> Tensor:
@@ -133,23 +137,29 @@ def write(
         return spare.scatter(0, index, value)[:capacity]
 
     return memory._replace(
-        row=put(memory.row, arrivals.row),
-        task=put(memory.task, arrivals.task),
-        position=put(memory.position, arrivals.position),
-        stored=put(memory.stored, arrivals.stored) if arrivals.stored.shape[1] else memory.stored,
-        counts=counts,
+        rows=put(memory.rows, arrivals.rows),
+        tasks=put(memory.tasks, arrivals.tasks),
+        class_positions=put(memory.class_positions, arrivals.class_positions),
+        stored_logits=put(memory.stored_logits, arrivals.stored_logits)
+        if arrivals.stored_logits.shape[1]
+        else memory.stored_logits,
+        counters=counts,
     )
 
 
-def place(memory: Memory, source: Tensor, arrivals: Arrivals) -> Memory:
+def write_from_sources(memory: Memory, source: Tensor, arrivals: Arrivals) -> Memory:
     """Put into each slot the arrival that `source` [capacity] names, -1 for none."""
     new = source >= 0
     number = source.clamp_min(0)
     return memory._replace(
-        row=torch.where(new, take(arrivals.row, number), memory.row),
-        task=torch.where(new, take(arrivals.task, number), memory.task),
-        position=torch.where(new, take(arrivals.position, number), memory.position),
-        stored=torch.where(new[:, None], take(arrivals.stored, number), memory.stored),
+        rows=torch.where(new, take_rows(arrivals.rows, number), memory.rows),
+        tasks=torch.where(new, take_rows(arrivals.tasks, number), memory.tasks),
+        class_positions=torch.where(
+            new, take_rows(arrivals.class_positions, number), memory.class_positions
+        ),
+        stored_logits=torch.where(
+            new[:, None], take_rows(arrivals.stored_logits, number), memory.stored_logits
+        ),
     )
 
 
@@ -160,28 +170,34 @@ def draw_slot(weight: Tensor, uniform: Tensor) -> Tensor:
     return (reach <= uniform * reach[-1]).sum()
 
 
-def fill(memory: Memory, slots: Tensor, selection: Selection, chosen: Tensor, task: int) -> Memory:
+def fill_slots(
+    memory: Memory, slots: Tensor, selection: EndedTask, chosen: Tensor, task: int
+) -> Memory:
     """Put the chosen examples of an ended task into the first of `slots`, as many as fit."""
     chosen = chosen[: len(slots)]
     slots = slots[: len(chosen)]
     return memory._replace(
-        row=memory.row.index_copy(0, slots, selection.row[chosen]),
-        task=memory.task.index_fill(0, slots, task),
-        position=memory.position.index_copy(0, slots, selection.position[chosen]),
-        stored=memory.stored.index_copy(0, slots, selection.stored[chosen]),
+        rows=memory.rows.index_copy(0, slots, selection.rows[chosen]),
+        tasks=memory.tasks.index_fill(0, slots, task),
+        class_positions=memory.class_positions.index_copy(
+            0, slots, selection.class_positions[chosen]
+        ),
+        stored_logits=memory.stored_logits.index_copy(0, slots, selection.stored_logits[chosen]),
     )
 
 
-class Reading(NamedTuple):
+class MemorySample(NamedTuple):
     """Examples read from memory: [M, n] slots, rows, their tasks, weight 1 or 0 (nothing there)."""
 
-    slot: Tensor
-    row: Tensor
-    task: Tensor
-    weight: Tensor
+    slots: Tensor
+    rows: Tensor
+    tasks: Tensor
+    valid: Tensor
 
 
-def pick(values: Tensor, allowed: Tensor, size: int, key: Tensor | Absent) -> tuple[Tensor, Tensor]:
+def sample_allowed(
+    values: Tensor, allowed: Tensor, size: int, key: Tensor | Absent
+) -> tuple[Tensor, Tensor]:
     """Of each row of `values` [M, K] the `size` with the largest keys [M, K] where `allowed`, and
     which [M, size] of them are; keys are needed only when `size < K`.
 
@@ -196,13 +212,15 @@ def pick(values: Tensor, allowed: Tensor, size: int, key: Tensor | Absent) -> tu
     return torch.where(allowed, values, stand_in), allowed
 
 
-def read(memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Tensor) -> Reading:
+def sample_memory(
+    memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Tensor
+) -> MemorySample:
     """`size` examples without replacement of each row of `slots` `[M, K]` where `allowed`.
 
     uniform: [capacity] keys, needed only when `size < K`. Where fewer are allowed, all of them are
     read and the rest repeats one of them at weight 0.
     """
-    key = take(uniform, slots) if size < slots.shape[1] else ()
-    slots, allowed = pick(slots, allowed, size, key)
-    row, task = take(memory.row, slots), take(memory.task, slots)
-    return Reading(slots, row.clamp_min(0), task.clamp_min(0), allowed.float())
+    key = take_rows(uniform, slots) if size < slots.shape[1] else ()
+    slots, allowed = sample_allowed(slots, allowed, size, key)
+    row, task = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
+    return MemorySample(slots, row.clamp_min(0), task.clamp_min(0), allowed.float())

@@ -28,6 +28,6 @@ def herd(features: Tensor, count: int) -> Tensor:
     return torch.tensor(order, dtype=torch.long, device=features.device)
 
 
-def herding(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+def herding(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
     """Chosen when a task has ended, from the features the network has for it then."""
-    return chosen_per_class(herd, capacity, per, tasks, classes)
+    return chosen_per_class(herd, capacity, capacity_per, tasks, classes)

@@ -38,9 +38,9 @@ def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     return torch.stack(order)
 
 
-def k_means(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+def k_means(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
     """Chosen when a task has ended, from the features the network has for it then.
 
     The paper moves its centres while the task is trained, by features that are changing.
     """
-    return chosen_per_class(nearest_to_centres, capacity, per, tasks, classes)
+    return chosen_per_class(nearest_to_centres, capacity, capacity_per, tasks, classes)

@@ -7,16 +7,16 @@ from torch import Tensor
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    Measurements,
     Memory,
-    Seen,
     draw_slot,
-    empty,
-    place,
+    empty_memory,
+    keep_memory,
     total_capacity,
-    unchanged,
+    write_from_sources,
 )
 from gradalign_cli.errors import require
-from gradalign_cli.trees import take
+from gradalign_cli.numerics.trees import take_rows
 
 
 def expendable(count: Tensor, loss: Tensor) -> Tensor:
@@ -28,15 +28,17 @@ def expendable(count: Tensor, loss: Tensor) -> Tensor:
     return torch.where(weight.sum() > 0, weight, 1.0)
 
 
-def refresh(loss: Tensor, seen: Seen) -> Tensor:
+def refresh(loss: Tensor, seen: Measurements) -> Tensor:
     """The losses [capacity], with those of the stored examples that were looked at."""
-    assert isinstance(seen.stored, Tensor)
+    assert isinstance(seen.of_stored, Tensor)
     spare = torch.cat([loss, loss[:1]])  # one slot more, for what only fills a place
-    slot = torch.where(seen.weight > 0, seen.slot, len(loss))
-    return spare.scatter(0, slot, seen.stored)[: len(loss)]
+    slot = torch.where(seen.valid > 0, seen.slots, len(loss))
+    return spare.scatter(0, slot, seen.of_stored)[: len(loss)]
 
 
-def loss_aware(capacity: int, per: str, tasks: int, classes: int, refreshed: int) -> Buffer:
+def loss_aware(
+    capacity: int, capacity_per: str, tasks: int, classes: int, refreshed: int
+) -> Buffer:
     """A reservoir admits examples; the slot of an admitted one is drawn by class and loss, where a
     class of another task is another class.
 
@@ -44,35 +46,35 @@ def loss_aware(capacity: int, per: str, tasks: int, classes: int, refreshed: int
     the paper does it for those it replays. Its published code divides the losses once more by the
     square of the mean count, which leaves them little say.
     """
-    total = total_capacity(capacity, per, tasks, classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes)
     require(refreshed > 0, "buffer.refreshed", "positive", refreshed)
     slots = torch.arange(total)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        assert isinstance(arrivals.seen, Seen)
-        loss, own = refresh(memory.score, arrivals.seen), arrivals.seen.arrivals
-        owner = (memory.task * classes + memory.position).clamp_min(0)
-        group = arrivals.task * classes + arrivals.position
-        source, here = torch.full_like(memory.row, -1), slots.to(loss.device)
+        assert isinstance(arrivals.measurements, Measurements)
+        loss, own = refresh(memory.scores, arrivals.measurements), arrivals.measurements.of_arrivals
+        owner = (memory.tasks * classes + memory.class_positions).clamp_min(0)
+        group = arrivals.tasks * classes + arrivals.class_positions
+        source, here = torch.full_like(memory.rows, -1), slots.to(loss.device)
         for number, (whether, which) in enumerate(arrivals.uniform.double().unbind()):
-            arrived = memory.counts[0] + number
+            arrived = memory.counters[0] + number
             kept = loss.new_zeros(tasks * classes).scatter_add(0, owner, torch.ones_like(loss))
-            rival = here == draw_slot(expendable(take(kept, owner), loss), which)
+            rival = here == draw_slot(expendable(take_rows(kept, owner), loss), which)
             admitted = (whether * (arrived + 1)).long() < total
             taken = torch.where(arrived < total, here == arrived, rival & admitted)
             loss = torch.where(taken, own[number], loss)
             owner = torch.where(taken, group[number], owner)
             source = torch.where(taken, number, source)
-        counts = memory.counts + len(arrivals.row)
-        return place(memory, source, arrivals)._replace(score=loss, counts=counts)
+        counts = memory.counters + len(arrivals.rows)
+        return write_from_sources(memory, source, arrivals)._replace(scores=loss, counters=counts)
 
     return Buffer(
-        lambda: empty(total, 1, scored=True),
+        lambda: empty_memory(total, 1, scored=True),
         insert,
-        unchanged,
+        keep_memory,
         slots.expand(tasks, -1),
-        wants="losses",
-        looks=refreshed,
-        uniforms=2,
+        measures="losses",
+        measured_examples=refreshed,
+        uniforms_per_arrival=2,
         task_ids="of each",
     )

@@ -13,9 +13,9 @@ def nearest_to_mean(features: Tensor, count: int) -> Tensor:
     return order[:count]
 
 
-def mean_of_features(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+def mean_of_features(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
     """Chosen when a task has ended, from the features the network has for it then.
 
     The paper keeps a running mean while the task is trained, of features that are changing.
     """
-    return chosen_per_class(nearest_to_mean, capacity, per, tasks, classes)
+    return chosen_per_class(nearest_to_mean, capacity, capacity_per, tasks, classes)

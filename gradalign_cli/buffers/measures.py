@@ -3,10 +3,11 @@
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Absent, Examples
-from gradalign_cli.methods.method import cross_entropy_of_each, guarded_ratio, joined
+from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
+from gradalign_cli.models.losses import cross_entropies
 from gradalign_cli.models.model import Network
-from gradalign_cli.trees import tree_map
+from gradalign_cli.numerics.trees import Absent, tree_map
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 FEW = 64  # gradients at a time: more take memory for no gain, fewer meet many stored ones too often
 
@@ -15,9 +16,9 @@ def losses(
     network: Network, params: Tensor, statistics: Tensor, arrived: Examples, stored: Examples
 ) -> tuple[Tensor, Tensor]:
     """The cross-entropy of each arrival [batch] and stored example [n]; 0 where its weight is 0."""
-    both = joined(arrived, stored)
-    found = cross_entropy_of_each(network(params, statistics, both).logits, both)
-    return found[: len(arrived.label)], found[len(arrived.label) :]
+    both = concatenate_examples(arrived, stored)
+    found = cross_entropies(network(params, statistics, both).logits, both)
+    return found[: len(arrived.target)], found[len(arrived.target) :]
 
 
 def cosines(
@@ -27,7 +28,7 @@ def cosines(
     example; 0 where one of them is 0, as it is where the weight is."""
 
     def loss(params: Tensor, one: Examples) -> Tensor:
-        return cross_entropy_of_each(network(params, statistics, one).logits, one)[0]
+        return cross_entropies(network(params, statistics, one).logits, one)[0]
 
     def gradients(examples: Examples) -> Tensor:
         alone = tree_map(lambda field: field[:, None], examples)
@@ -35,8 +36,8 @@ def cosines(
         return found
 
     theirs, found = gradients(stored), []
-    for first in range(0, len(arrived.label), FEW):
+    for first in range(0, len(arrived.target), FEW):
         own = gradients(tree_map(lambda field, k=first: field[k : k + FEW], arrived))
         lengths = own.norm(dim=1)[:, None] * theirs.norm(dim=1)
-        found.append(guarded_ratio(own @ theirs.T, lengths))
+        found.append(ratio_or_zero(own @ theirs.T, lengths))
     return torch.cat(found), ()

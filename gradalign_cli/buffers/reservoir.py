@@ -6,24 +6,26 @@ from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
     Memory,
-    empty,
+    empty_memory,
+    keep_memory,
     total_capacity,
-    unchanged,
-    write,
+    write_to_slots,
 )
 
 
-def reservoir(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+def reservoir(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
     """Algorithm R: the n-th example (from 1) takes slot floor(u * n), if there is such a slot."""
-    total = total_capacity(capacity, per, tasks, classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        number = memory.counts + torch.arange(len(arrivals.row), device=arrivals.row.device)
+        number = memory.counters + torch.arange(len(arrivals.rows), device=arrivals.rows.device)
         drawn = (arrivals.uniform[:, 0].double() * (number + 1)).long()
         slot = torch.where(number < total, number, drawn)
         # of two for one slot the later one stays, row and task alike
         overwritten = (slot[:, None] == slot).triu(1).any(1)
-        counts = memory.counts + len(arrivals.row)
-        return write(memory, slot, (slot < total) & ~overwritten, arrivals, counts)
+        counts = memory.counters + len(arrivals.rows)
+        return write_to_slots(memory, slot, (slot < total) & ~overwritten, arrivals, counts)
 
-    return Buffer(lambda: empty(total, 1), insert, unchanged, torch.arange(total).expand(tasks, -1))
+    return Buffer(
+        lambda: empty_memory(total, 1), insert, keep_memory, torch.arange(total).expand(tasks, -1)
+    )

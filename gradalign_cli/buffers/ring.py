@@ -7,14 +7,14 @@ from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
     Memory,
-    empty,
-    shares,
+    empty_memory,
+    even_shares,
+    keep_memory,
     total_capacity,
-    unchanged,
-    write,
+    write_to_slots,
 )
 from gradalign_cli.errors import UserError
-from gradalign_cli.trees import take
+from gradalign_cli.numerics.trees import take_rows
 
 
 def rings(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
@@ -23,7 +23,7 @@ def rings(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
         raise UserError(
             f"`buffer.capacity` must give every group a slot, found {capacity} for {groups} groups"
         )
-    size = torch.tensor(shares(capacity, groups))
+    size = torch.tensor(even_shares(capacity, groups))
     return size, size.cumsum(0) - size
 
 
@@ -45,27 +45,31 @@ def insert_newest(
     size, first: [groups] of the rings;  smallest: the least size.
     """
     same = group[:, None] == group
-    own = take(size, group)
-    slot = take(first, group) + (take(memory.counts, group) + same.tril(-1).sum(1)) % own
-    counts = memory.counts.scatter_add(0, group, torch.ones_like(group))
+    own = take_rows(size, group)
+    slot = (
+        take_rows(first, group) + (take_rows(memory.counters, group) + same.tril(-1).sum(1)) % own
+    )
+    counts = memory.counters.scatter_add(0, group, torch.ones_like(group))
     fits = len(group) <= smallest  # then no ring is overrun by one batch
-    return write(memory, slot, None if fits else same.triu(1).sum(1) < own, arrivals, counts)
+    return write_to_slots(
+        memory, slot, None if fits else same.triu(1).sum(1) < own, arrivals, counts
+    )
 
 
-def ring(capacity: int, per: str, tasks: int, classes: int) -> Buffer:
+def ring(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
     """One ring a task."""
-    total = total_capacity(capacity, per, tasks, classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes)
     size, first = rings(total, tasks)
     smallest = int(size.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        return insert_newest(memory, arrivals, arrivals.task, size, first, smallest)
+        return insert_newest(memory, arrivals, arrivals.tasks, size, first, smallest)
 
     return Buffer(
-        lambda: empty(total, tasks),
+        lambda: empty_memory(total, tasks),
         insert,
-        unchanged,
+        keep_memory,
         owned_slots(size),
-        settled=True,
+        keeps_ended_tasks=True,
         task_ids="of each",
     )

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
-from gradalign_cli.engines.carry import Carry, in_turn
+from gradalign_cli.engines.carry import TakeStep, step_by_step
 from gradalign_cli.engines.engine import Run
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import leaves, tree_map
+from gradalign_cli.numerics.trees import tree_leaves, tree_map
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
 
 WARM_UP = 3  # runs before a capture, in which libraries choose their kernels
 WORD = 8  # bytes, at whose multiples every part of a packed draw begins
@@ -23,7 +25,7 @@ WORTH = 20  # steps of a chunk from which a capture pays
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 
-class Recording(NamedTuple):
+class CapturedSteps(NamedTuple):
     """Tensors that the captured steps read and write in place, and how to replay each step.
 
     learners, views: [R, ...];  draws: [steps, bytes], packed;  traces: [steps, fields, R];
@@ -57,7 +59,9 @@ def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
 
 def packed(draws: Draw) -> Tensor:
     """The bytes of draws [steps, ...] in one tensor [steps, bytes], which a step reads at once."""
-    parts = [leaf.reshape(len(leaf), leaf[0].numel()).view(torch.uint8) for leaf in leaves(draws)]
+    parts = [
+        leaf.reshape(len(leaf), leaf[0].numel()).view(torch.uint8) for leaf in tree_leaves(draws)
+    ]
     return torch.cat([pad(part, (0, -part.shape[1] % WORD)) for part in parts], 1)
 
 
@@ -92,13 +96,13 @@ def overwrite(held: Sequence[Tensor], after: Sequence[Tensor]) -> None:
 
 
 def record(
-    carry: Carry,
+    carry: TakeStep,
     capture: Capture,
     cycle: Sequence[Step],
     learners: Learner,
     draws: Draw,
     views: View,
-) -> Recording:
+) -> CapturedSteps:
     """Capture the steps of a cycle on tensors of the given shapes."""
     learners, tape = tree_map(torch.clone, learners), packed(draws)
     traces = draws.lr.new_empty(len(draws.lr), len(Trace._fields), len(learners.params))
@@ -108,7 +112,7 @@ def record(
         """Take the next step of the tape."""
         draw = unpacked(tape.index_select(0, position)[0], draws)
         after, trace = carry(step, learners, draw, views)
-        overwrite(leaves(learners), leaves(after))
+        overwrite(tree_leaves(learners), tree_leaves(after))
         traces.index_copy_(0, position, torch.stack(trace)[None])
         position.add_(1)
 
@@ -116,12 +120,12 @@ def record(
     for step in dict.fromkeys(cycle):
         position.zero_()  # warming up moved it
         replays[step] = capture(partial(take, step))
-    return Recording(learners, views, tape, traces, position, replays)
+    return CapturedSteps(learners, views, tape, traces, position, replays)
 
 
-def captured(carry: Carry, capture: Capture = cuda_graph) -> Run:
+def captured(carry: TakeStep, capture: Capture = cuda_graph) -> Run:
     """Carry learners through chunks of steps by replaying recordings of one step."""
-    recordings: dict[Any, Recording] = {}
+    recordings: dict[Any, CapturedSteps] = {}
     recorded: list[Sequence[Step]] = [()]  # the cycle they are of
 
     def run(
@@ -131,10 +135,10 @@ def captured(carry: Carry, capture: Capture = cuda_graph) -> Run:
             recordings.clear()
             recorded[0] = cycle
         steps = len(draws.rows)
-        shapes = tuple(leaf.shape[1:] for leaf in leaves(draws))
+        shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
         if shapes not in recordings or len(recordings[shapes].draws) < steps:
             if steps < WORTH:
-                return in_turn(carry)(cycle, learners, draws, views)
+                return step_by_step(carry)(cycle, learners, draws, views)
             recordings[shapes] = record(carry, capture, cycle, learners, draws, views)
         held = recordings[shapes]
         tree_map(lambda old, new: old.copy_(new), held.learners, learners)

@@ -7,19 +7,23 @@ from typing import Any
 import torch
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
 from gradalign_cli.engines.engine import Run
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import index, stack
+from gradalign_cli.numerics.trees import tree_index, tree_stack
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
 
-Carry = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace]]  # everything [R, ...]
+TakeStep = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace]]  # everything [R, ...]
 
 
 def one_after_other(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
     """A loop over the replicas."""
     replicas = range(len(learners.params))
-    taken = [step(index(learners, r), index(draws, r), index(views, r)) for r in replicas]
-    return stack(taken)
+    taken = [
+        step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r)) for r in replicas
+    ]
+    return tree_stack(taken)
 
 
 @cache
@@ -36,10 +40,10 @@ def side_by_side(step: Step, learners: Learner, draws: Draw, views: View) -> Any
     for r, branch in enumerate(branches):
         branch.wait_stream(here)
         with torch.cuda.stream(branch):
-            taken.append(step(index(learners, r), index(draws, r), index(views, r)))
+            taken.append(step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r)))
     for branch in branches:
         here.wait_stream(branch)
-    return stack(taken)
+    return tree_stack(taken)
 
 
 def batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
@@ -47,12 +51,12 @@ def batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
     return torch.func.vmap(step)(learners, draws, views)
 
 
-def as_it_is(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+def already_batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
     """A step that takes all replicas of itself."""
     return step(learners, draws, views)
 
 
-def in_turn(carry: Carry) -> Run:
+def step_by_step(carry: TakeStep) -> Run:
     """Carry learners through the steps of a chunk, one after the other."""
 
     def run(
@@ -60,8 +64,8 @@ def in_turn(carry: Carry) -> Run:
     ) -> tuple[Learner, Trace]:
         traces = []
         for s in range(len(draws.rows)):
-            learners, trace = carry(cycle[s % len(cycle)], learners, index(draws, s), views)
+            learners, trace = carry(cycle[s % len(cycle)], learners, tree_index(draws, s), views)
             traces.append(trace)
-        return learners, stack(traces)
+        return learners, tree_stack(traces)
 
     return run

@@ -5,11 +5,14 @@ from collections.abc import Sequence
 import torch
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
-from gradalign_cli.engines.engine import CPU, Engine, one_by_one
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import index, stack, tree_map
-from gradalign_cli.vectors import autograd_gradient
+from gradalign_cli.engines.engine import Engine, one_by_one
+from gradalign_cli.numerics.devices import CPU
+from gradalign_cli.numerics.trees import tree_index, tree_map, tree_stack
+from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
 
 
 def through(
@@ -20,20 +23,24 @@ def through(
     for s, draw in enumerate(zip(*(part.unbind() for part in draws), strict=True)):
         learner, trace = cycle[s % len(cycle)](learner, Draw(*draw), view)
         found.append(trace)
-    return learner, stack(found)
+    return learner, tree_stack(found)
 
 
 def apart(learners: Learner, draws: Draw, views: View) -> list[tuple[Learner, Draw, View]]:
     """What each replica needs for a chunk."""
     return [
-        (index(learners, r), tree_map(lambda part, r=r: part[:, r], draws), index(views, r))
+        (
+            tree_index(learners, r),
+            tree_map(lambda part, r=r: part[:, r], draws),
+            tree_index(views, r),
+        )
         for r in range(len(learners.params))
     ]
 
 
 def gathered(results: Sequence[tuple[Learner, Trace]]) -> tuple[Learner, Trace]:
     """The replicas' learners [R, ...] and traces [steps, R]."""
-    learners, traces = stack(results)
+    learners, traces = tree_stack(results)
     return learners, tree_map(lambda part: part.transpose(0, 1), traces)
 
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import index
-from gradalign_cli.vectors import Gradient
+from gradalign_cli.numerics.trees import tree_index
+from gradalign_cli.numerics.vectors import GradientFunction
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
 
-CPU = torch.device("cpu")
 Run = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
 
 
@@ -25,7 +26,7 @@ class Engine(NamedTuple):
 
     name: str
     device: torch.device
-    gradient: Callable[[Any], Gradient]
+    gradient: Callable[[Any], GradientFunction]
     run: Run
     each: Callable[..., Tensor]
 
@@ -33,7 +34,9 @@ class Engine(NamedTuple):
 def one_by_one(function: Callable[..., Tensor], *trees: Any) -> Tensor:
     """A function of one replica's trees for all replicas; large batches gain nothing together."""
     replicas = len(trees[0].params)
-    return torch.stack([function(*(index(tree, r) for tree in trees)) for r in range(replicas)])
+    return torch.stack(
+        [function(*(tree_index(tree, r) for tree in trees)) for r in range(replicas)]
+    )
 
 
 def testing_with(engine: Engine, threads: int) -> Engine:

@@ -5,9 +5,10 @@ import torch
 from gradalign_cli.engines.captured import captured
 from gradalign_cli.engines.carry import one_after_other
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import CPU, Engine, one_by_one
+from gradalign_cli.engines.engine import Engine, one_by_one
 from gradalign_cli.engines.recorded import by_recordings
-from gradalign_cli.vectors import autograd_gradient
+from gradalign_cli.numerics.devices import CPU
+from gradalign_cli.numerics.vectors import autograd_gradient
 
 
 def graph(device: torch.device = CPU) -> Engine:

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
 from gradalign_cli.engines.engine import Run
 from gradalign_cli.engines.products import by_onednn, slow_products
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import leaves, tree_map
+from gradalign_cli.numerics.trees import tree_leaves, tree_map
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
 
 aten = torch.ops.aten
 WORTH = 100  # steps of one kind from which a recording pays
@@ -38,17 +40,17 @@ def record(step: Step, *given: Any) -> Step:
 
     def on_tensors(*tensors: Tensor) -> list[Tensor]:
         found[:] = step(*like(given, tensors))
-        return leaves(tuple(found))
+        return tree_leaves(tuple(found))
 
-    operations = make_fx(on_tensors)(*leaves(given))
+    operations = make_fx(on_tensors)(*tree_leaves(given))
     form = tuple(found)
     if slow_products():
-        operations = by_onednn(operations, *leaves(given))
+        operations = by_onednn(operations, *tree_leaves(given))
     repeat = tidied(operations).forward
 
     def replay(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         with torch.no_grad():
-            tensors = repeat(*leaves((learner, draw, view)))
+            tensors = repeat(*tree_leaves((learner, draw, view)))
         after: tuple[Learner, Trace] = like(form, tensors)
         return after
 

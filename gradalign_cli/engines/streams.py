@@ -8,15 +8,18 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.draws import Draw
 from gradalign_cli.engines.captured import captured
 from gradalign_cli.engines.carry import side_by_side
 from gradalign_cli.engines.eager import apart, gathered, through
-from gradalign_cli.engines.engine import CPU, Engine, one_by_one
+from gradalign_cli.engines.engine import Engine, one_by_one
 from gradalign_cli.engines.recorded import by_recordings
-from gradalign_cli.learner import Learner, Step, Trace
-from gradalign_cli.trees import index
-from gradalign_cli.vectors import autograd_gradient
+from gradalign_cli.numerics.devices import CPU
+from gradalign_cli.numerics.trees import tree_index
+from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
 
 
 def streams(device: torch.device = CPU) -> Engine:
@@ -39,7 +42,7 @@ def streams(device: torch.device = CPU) -> Engine:
 
     def each(function: Callable[..., Tensor], *trees: Any) -> Tensor:
         replicas = range(len(trees[0].params))
-        jobs = [pool.submit(function, *(index(tree, r) for tree in trees)) for r in replicas]
+        jobs = [pool.submit(function, *(tree_index(tree, r) for tree in trees)) for r in replicas]
         return torch.stack([job.result() for job in jobs])
 
     return Engine("streams", device, autograd_gradient, by_recordings(run), each)

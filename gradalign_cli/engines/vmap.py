@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import as_it_is, batched, in_turn
-from gradalign_cli.engines.engine import CPU, Engine, one_by_one
+from gradalign_cli.engines.carry import already_batched, batched, step_by_step
+from gradalign_cli.engines.engine import Engine, one_by_one
 from gradalign_cli.engines.recorded import by_recordings
-from gradalign_cli.vectors import functional_gradient
+from gradalign_cli.numerics.devices import CPU
+from gradalign_cli.numerics.vectors import functional_gradient
 
 
 def all_together(function: Callable[..., Tensor], *trees: Any) -> Tensor:
@@ -24,5 +25,5 @@ def vmap(device: torch.device = CPU) -> Engine:
     recorded on a CPU."""
     if device.type == "cuda":
         return Engine("vmap", device, functional_gradient, captured(batched), all_together)
-    run = by_recordings(in_turn(as_it_is), torch.func.vmap)
+    run = by_recordings(step_by_step(already_batched), torch.func.vmap)
     return Engine("vmap", device, functional_gradient, run, one_by_one)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import in_matrices, projected_widths, representations
 
 BETAS, EPS = (0.9, 0.999), 1e-8
@@ -45,7 +45,7 @@ def adam_nscl(factor: float, samples: int, project_head: bool) -> Method:
     require(factor >= 1, "method.factor", "at least 1", factor)
     require(samples > 0, "method.samples", "positive", samples)
 
-    def init(setting: Setting) -> NullSpaces:
+    def init(setting: MethodSetup) -> NullSpaces:
         params = setting.params
         widths = projected_widths(setting, project_head)
         first, second = params.new_zeros(2, len(params))
@@ -68,7 +68,7 @@ def adam_nscl(factor: float, samples: int, project_head: bool) -> Method:
         return in_matrices(step, gradients.layers, changes), after
 
     def end_task(state: NullSpaces, params: Tensor, probe: Probe) -> NullSpaces:
-        found = representations(probe.inputs(probe.rows[:samples]), probe.layers)
+        found = representations(probe.layer_inputs(probe.rows[:samples]), probe.layers)
         covariance = tuple(C + R @ R.T for C, R in zip(state.covariance, found, strict=False))
         P = tuple(null_projector(C, factor) for C in covariance)
         return state._replace(covariance=covariance, P=P)

@@ -19,6 +19,6 @@ def agem() -> Method:
     """Project against the gradient of a batch of all earlier tasks."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        return project(gradients.g, gradients.refs[0]), state
+        return project(gradients.g, gradients.references[0]), state
 
     return Method(align, references="pooled")

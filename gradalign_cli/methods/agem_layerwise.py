@@ -20,6 +20,6 @@ def agem_layerwise() -> Method:
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         layers = [layer.size for layer in gradients.layers]
-        return project_layers(gradients.g, gradients.refs[0], layers), state
+        return project_layers(gradients.g, gradients.references[0], layers), state
 
     return Method(align, references="pooled")

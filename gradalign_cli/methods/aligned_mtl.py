@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import mean_weights, weighing
-from gradalign_cli.spectral import eigen
+from gradalign_cli.numerics.spectral import eigen
 
 
 def aligned(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:

@@ -6,14 +6,14 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
+    LossInputs,
     Method,
-    Setting,
-    Trial,
-    guarded_ratio,
+    MethodSetup,
+    ObjectiveGradient,
+    TakeGradient,
     keep_gradient,
 )
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class CFlatState(NamedTuple):
@@ -33,12 +33,14 @@ def c_flat(radius: float, strength: float) -> Method:
     require(radius > 0, "method.radius", "positive", radius)
     require(strength >= 0, "method.strength", "non-negative", strength)
 
-    def init(setting: Setting) -> CFlatState:
+    def init(setting: MethodSetup) -> CFlatState:
         return CFlatState(setting.params.new_tensor(radius), setting.params.new_tensor(strength))
 
-    def derive(derivative: Derivative, trial: Trial, state: CFlatState) -> tuple[Found, CFlatState]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: CFlatState
+    ) -> tuple[ObjectiveGradient, CFlatState]:
         def up(params: Tensor, direction: Tensor) -> Tensor:
-            return params + state.radius * direction * guarded_ratio(
+            return params + state.radius * direction * ratio_or_zero(
                 direction.new_ones(()), direction.norm()
             )
 
@@ -53,4 +55,4 @@ def c_flat(radius: float, strength: float) -> Method:
         rise = at(up(steeper, there)) - there
         return (higher + state.strength * rise, rest), state
 
-    return Method(keep_gradient, derive=derive, init=init)
+    return Method(keep_gradient, find_gradient=derive, init=init)

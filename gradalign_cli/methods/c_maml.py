@@ -6,7 +6,14 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.lookahead import looked_ahead
-from gradalign_cli.methods.method import Derivative, Found, Method, Setting, Trial, keep_gradient
+from gradalign_cli.methods.method import (
+    LossInputs,
+    Method,
+    MethodSetup,
+    ObjectiveGradient,
+    TakeGradient,
+    keep_gradient,
+)
 
 
 class CMAMLState(NamedTuple):
@@ -21,11 +28,13 @@ def c_maml(step: float) -> Method:
     """
     require(step >= 0, "method.step", "non-negative", step)
 
-    def init(setting: Setting) -> CMAMLState:
+    def init(setting: MethodSetup) -> CMAMLState:
         return CMAMLState(setting.params.new_tensor(step))
 
-    def derive(derivative: Derivative, trial: Trial, state: CMAMLState) -> tuple[Found, CMAMLState]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: CMAMLState
+    ) -> tuple[ObjectiveGradient, CMAMLState]:
         found, _ = looked_ahead(derivative, trial, state.step)
         return found, state
 
-    return Method(keep_gradient, derive=derive, replays=1, init=init)
+    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)

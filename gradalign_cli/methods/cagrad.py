@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Setting, guarded_ratio
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 from gradalign_cli.methods.mgda import shortest
 from gradalign_cli.methods.weighing import gram, mean_weights, non_negative_qp, regular
-from gradalign_cli.trees import take
+from gradalign_cli.numerics.trees import take_rows
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 CANDIDATES, ROUNDS = 32, 6  # each round narrows the bracket of the multiplier 31 times
 
@@ -43,8 +44,8 @@ def averse(K: Tensor, there: Tensor, reach: Tensor) -> Tensor:
         length = ((candidates @ matrix) * candidates).sum(1).clamp_min(0).sqrt()
         below = ((length <= radius).sum() - 1).clamp(0, CANDIDATES - 2)
         pair = below + torch.arange(2, device=K.device)
-        low, high = take(m, pair)  # m[below] would ask the device for the number
-        z = take(candidates, pair)[1] * guarded_ratio(radius, take(length, pair)[1])
+        low, high = take_rows(m, pair)  # m[below] would ask the device for the number
+        z = take_rows(candidates, pair)[1] * ratio_or_zero(radius, take_rows(length, pair)[1])
     return u + z
 
 
@@ -52,7 +53,7 @@ def cagrad(reach: float) -> Method:
     """reach 0 is the mean of all gradients; a large one comes near MGDA."""
     require(reach >= 0, "method.reach", "non-negative", reach)
 
-    def init(setting: Setting) -> Reach:
+    def init(setting: MethodSetup) -> Reach:
         return Reach(setting.params.new_tensor(reach))
 
     def align(gradients: Gradients, state: Reach) -> tuple[Tensor, Reach]:

@@ -6,15 +6,15 @@ from torch import Tensor
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
     Gradients,
+    LossInputs,
     Method,
+    MethodSetup,
+    ObjectiveGradient,
     Probe,
-    Setting,
-    Trial,
-    batch_loss,
-    derive_once,
+    TakeGradient,
+    batch_cross_entropy,
+    gradient_at_params,
     keep_gradient,
     keep_params,
     keep_state,
@@ -36,36 +36,47 @@ def combine(alignment: Method, objective: Method) -> Method:
     has a way of its own. Raises UserError where the first has a loss of its own or the second an
     alignment, or both a way to find g.
     """
-    if alignment.objective is not batch_loss or alignment.replays or alignment.mixed:
+    if (
+        alignment.objective is not batch_cross_entropy
+        or alignment.memory_batches
+        or alignment.shuffles_tasks
+    ):
         raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
-    own_networks = objective.restart is not keep_params or objective.tested is not keep_params
-    if objective.align is not keep_gradient or objective.mixed or own_networks:
+    own_networks = (
+        objective.next_task_params is not keep_params or objective.test_params is not keep_params
+    )
+    if objective.align is not keep_gradient or objective.shuffles_tasks or own_networks:
         raise UserError("`objective` must be a method that changes the loss, not the gradient")
-    first, second = alignment.derive is not derive_once, objective.derive is not derive_once
+    first, second = (
+        alignment.find_gradient is not gradient_at_params,
+        objective.find_gradient is not gradient_at_params,
+    )
     if first and second:
         raise UserError("`method` and `objective` both take gradients in a way of their own")
 
-    def init(setting: Setting) -> Both:
+    def init(setting: MethodSetup) -> Both:
         return Both(alignment.init(setting), objective.init(setting))
 
     def align(gradients: Gradients, state: Both) -> tuple[Tensor, Both]:
         direction, own = alignment.align(gradients, state.alignment)
         return direction, state._replace(alignment=own)
 
-    def value(trial: Trial, state: Both) -> tuple[Tensor, Output]:
+    def value(trial: LossInputs, state: Both) -> tuple[Tensor, Output]:
         return objective.objective(trial, state.objective)
 
-    def derive(derivative: Derivative, trial: Trial, state: Both) -> tuple[Found, Both]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: Both
+    ) -> tuple[ObjectiveGradient, Both]:
         if first:
-            found, own = alignment.derive(derivative, trial, state.alignment)
+            found, own = alignment.find_gradient(derivative, trial, state.alignment)
             return found, state._replace(alignment=own)
-        found, own = objective.derive(derivative, trial, state.objective)
+        found, own = objective.find_gradient(derivative, trial, state.objective)
         return found, state._replace(objective=own)
 
     def after(state: Both, g: Tensor, before: Tensor, now: Tensor) -> Both:
         return Both(
-            alignment.after(state.alignment, g, before, now),
-            objective.after(state.objective, g, before, now),
+            alignment.after_step(state.alignment, g, before, now),
+            objective.after_step(state.objective, g, before, now),
         )
 
     def end_task(state: Both, params: Tensor, probe: Probe) -> Both:
@@ -75,21 +86,25 @@ def combine(alignment: Method, objective: Method) -> Method:
         )
 
     def restart(state: Both, params: Tensor) -> Tensor:
-        return alignment.restart(state.alignment, params)
+        return alignment.next_task_params(state.alignment, params)
 
     def tested(state: Both, params: Tensor, task: int, layers: tuple[Layer, ...]) -> Tensor:
-        return alignment.tested(state.alignment, params, task, layers)
+        return alignment.test_params(state.alignment, params, task, layers)
+
+    def report(state: Both) -> dict[str, Tensor]:
+        return alignment.report(state.alignment) | objective.report(state.objective)
 
     endless = alignment.end_task is keep_state and objective.end_task is keep_state
     return alignment._replace(
         align=align,
         objective=value,
-        derive=derive,
-        replays=objective.replays,
-        stores=objective.stores,
+        find_gradient=derive,
+        memory_batches=objective.memory_batches,
+        stores_logits=objective.stores_logits,
         init=init,
-        after=after,
+        after_step=after,
         end_task=keep_state if endless else end_task,
-        restart=keep_params if alignment.restart is keep_params else restart,
-        tested=tested,
+        next_task_params=keep_params if alignment.next_task_params is keep_params else restart,
+        test_params=tested,
+        report=report,
     )

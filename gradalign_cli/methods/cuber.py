@@ -7,15 +7,13 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
     Gradients,
+    LossInputs,
     Method,
+    MethodSetup,
+    ObjectiveGradient,
     Probe,
-    Setting,
-    Trial,
-    cross_entropy,
-    guarded_ratio,
+    TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
     Rule,
@@ -27,7 +25,9 @@ from gradalign_cli.methods.subspace import (
     representations,
 )
 from gradalign_cli.methods.trgp import Layers, TRGPState, shifted, trgp
-from gradalign_cli.trees import evened, stack
+from gradalign_cli.models.losses import cross_entropy
+from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class CUBERState(NamedTuple):
@@ -52,8 +52,8 @@ def joined_by(
     inside = G @ spaces
     lengths = inside.flatten(1).norm(dim=1)
     products = (inside * gradients).flatten(1).sum(1)
-    cosines = guarded_ratio(products, lengths * gradients.flatten(1).norm(dim=1))
-    gains = (guarded_ratio(lengths, G.norm()) > trust) & (cosines > correlation)
+    cosines = ratio_or_zero(products, lengths * gradients.flatten(1).norm(dim=1))
+    gains = (ratio_or_zero(lengths, G.norm()) > trust) & (cosines > correlation)
     best = torch.where(gains, cosines, -torch.inf).argmax()
     return gains & (torch.arange(len(gains), device=G.device) == best)
 
@@ -86,7 +86,7 @@ def cuber(
     inner = trgp(thresholds, increase, samples, rank_rule, project_head, tasks, trust, step)
     require(-1 <= correlation <= 1, "method.correlation", "in [-1, 1]", correlation)
 
-    def init(setting: Setting) -> CUBERState:
+    def init(setting: MethodSetup) -> CUBERState:
         own = inner.init(setting)
         weights = matrices(setting.params, setting.layers)
         both = zip(weights, own.spaces, strict=False)
@@ -98,7 +98,9 @@ def cuber(
             setting.params.new_tensor(correlation),
         )
 
-    def derive(derivative: Derivative, trial: Trial, state: CUBERState) -> tuple[Found, CUBERState]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: CUBERState
+    ) -> tuple[ObjectiveGradient, CUBERState]:
         own, layers = state.trgp, trial.layers
         computed = derivative(trial._replace(params=shifted(trial.params, layers, own.now)))
         left, held = [], []
@@ -110,7 +112,9 @@ def cuber(
             first = (own.fresh > 0) & joined.any()
             held.append(torch.where(first, (joined * without).sum(0), before))
             left.append(torch.where(joined, 0.0, spaces))  # what is joined is not scaled
-        found, after = inner.derive(lambda _: computed, trial, own._replace(spaces=tuple(left)))
+        found, after = inner.find_gradient(
+            lambda _: computed, trial, own._replace(spaces=tuple(left))
+        )
         after = after._replace(spaces=own.spaces)
         return found, state._replace(trgp=after, held=tuple(held))
 
@@ -122,7 +126,7 @@ def cuber(
     def end_task(state: CUBERState, params: Tensor, probe: Probe) -> CUBERState:
         task, rows = probe.task, probe.rows[:samples]
         after = inner.end_task(state.trgp, params, probe)
-        found = representations(probe.inputs(rows), probe.layers)
+        found = representations(probe.layer_inputs(rows), probe.layers)
         last = matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
         gradients, without, held = [], [], []
         for number, M in enumerate(state.trgp.bases):
@@ -133,14 +137,14 @@ def cuber(
                 ones = torch.ones_like(others[0]), torch.ones_like(new[0])
                 all_others[old] = append(others, ones[0], new, ones[1])[0]
             all_others[task] = M
-            *all_others, kept = evened([*all_others, after.bases[number]])
-            without.append(stack(all_others))
+            *all_others, kept = pad_to_common_shapes([*all_others, after.bases[number]])
+            without.append(tree_stack(all_others))
             held.append(kept)
             own = last[number] @ after.spaces[number][task]
             gradients.append(replaced(state.gradients[number], task, own))
         return CUBERState(after, tuple(gradients), tuple(without), tuple(held), state.correlation)
 
     def tested(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:
-        return inner.tested(state.trgp, params, task, layers)
+        return inner.test_params(state.trgp, params, task, layers)
 
-    return Method(align, derive=derive, init=init, end_task=end_task, tested=tested)
+    return Method(align, find_gradient=derive, init=init, end_task=end_task, test_params=tested)

@@ -7,13 +7,13 @@ from torch import Tensor
 from gradalign_cli.errors import require
 from gradalign_cli.methods.der import distance
 from gradalign_cli.methods.method import (
+    LossInputs,
     Method,
-    Setting,
-    Trial,
-    batch_loss,
-    cross_entropy,
+    MethodSetup,
+    batch_cross_entropy,
     keep_gradient,
 )
+from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Output
 
 
@@ -29,16 +29,18 @@ def derpp(alpha: float, beta: float) -> Method:
     require(alpha >= 0, "method.alpha", "non-negative", alpha)
     require(beta >= 0, "method.beta", "non-negative", beta)
 
-    def init(setting: Setting) -> Weights:
+    def init(setting: MethodSetup) -> Weights:
         return Weights(setting.params.new_tensor(alpha), setting.params.new_tensor(beta))
 
-    def objective(trial: Trial, state: Weights) -> tuple[Tensor, Output]:
-        value, output = batch_loss(trial, state)
-        first, second = trial.memories
+    def objective(trial: LossInputs, state: Weights) -> tuple[Tensor, Output]:
+        value, output = batch_cross_entropy(trial, state)
+        first, second = trial.memory_batches
         one = trial.network(trial.params, output.statistics, first)
         two = trial.network(trial.params, one.statistics, second)
         value = value + state.alpha * distance(one.logits, first)
         value = value + state.beta * cross_entropy(two.logits, second)
         return value, output._replace(statistics=two.statistics)
 
-    return Method(keep_gradient, objective=objective, init=init, replays=2, stores=True)
+    return Method(
+        keep_gradient, objective=objective, init=init, memory_batches=2, stores_logits=True
+    )

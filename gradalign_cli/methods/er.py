@@ -4,7 +4,8 @@ from typing import Any
 
 from torch import Tensor
 
-from gradalign_cli.methods.method import Method, Trial, batch_loss, joined, keep_gradient
+from gradalign_cli.benchmarks.examples import concatenate_examples
+from gradalign_cli.methods.method import LossInputs, Method, batch_cross_entropy, keep_gradient
 from gradalign_cli.models.model import Output
 
 
@@ -14,8 +15,10 @@ def er() -> Method:
     Where fewer examples are remembered than the memory batch holds, the mean is over those there.
     """
 
-    def objective(trial: Trial, state: Any) -> tuple[Tensor, Output]:
-        (memory,) = trial.memories
-        return batch_loss(trial._replace(batch=joined(trial.batch, memory)), state)
+    def objective(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
+        (memory,) = trial.memory_batches
+        return batch_cross_entropy(
+            trial._replace(batch=concatenate_examples(trial.batch, memory)), state
+        )
 
-    return Method(keep_gradient, objective=objective, replays=1)
+    return Method(keep_gradient, objective=objective, memory_batches=1)

@@ -5,12 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import (
-    Method,
-    Trial,
-    cross_entropy,
-    keep_gradient,
-)
+from gradalign_cli.methods.method import LossInputs, Method, keep_gradient
+from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Output
 
 
@@ -20,15 +16,17 @@ def er_ace() -> Method:
     So old classes are not pushed down by every example that is not theirs.
     """
 
-    def objective(trial: Trial, state: Any) -> tuple[Tensor, Output]:
-        batch, (memory,) = trial.batch, trial.memories
+    def objective(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
+        batch, (memory,) = trial.batch, trial.memory_batches
         output = trial.network(trial.params, trial.statistics, batch)
         old = trial.network(trial.params, output.statistics, memory)
-        places = torch.arange(output.logits.shape[1], device=batch.label.device)
-        present = (batch.label[:, None] == places).any(0).expand_as(output.logits)
-        here = present & batch.visible if isinstance(batch.visible, Tensor) else present
-        value = cross_entropy(output.logits, batch._replace(visible=here))
+        places = torch.arange(output.logits.shape[1], device=batch.target.device)
+        present = (batch.target[:, None] == places).any(0).expand_as(output.logits)
+        here = (
+            present & batch.visible_logits if isinstance(batch.visible_logits, Tensor) else present
+        )
+        value = cross_entropy(output.logits, batch._replace(visible_logits=here))
         value = value + cross_entropy(old.logits, memory)
         return value, output._replace(statistics=old.statistics)
 
-    return Method(keep_gradient, objective=objective, replays=1)
+    return Method(keep_gradient, objective=objective, memory_batches=1)

@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import (
-    Method,
-    Probe,
-    Setting,
-    cross_entropy,
-    guarded_ratio,
-    keep_gradient,
-    mean_over,
-)
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import penalised
+from gradalign_cli.models.losses import cross_entropy
+from gradalign_cli.numerics.vectors import mean_in_pieces, ratio_or_zero
 
 FISHERS = ("sample", "batch")
 
@@ -55,7 +49,7 @@ def ewc(
         fisher_samples,
     )
 
-    def init(setting: Setting) -> EWCState:
+    def init(setting: MethodSetup) -> EWCState:
         fading = 1.0 if decay is None else decay
         numbers = setting.params.new_tensor(strength), setting.params.new_tensor(fading)
         return EWCState(*numbers, *torch.zeros(2, len(setting.params)))
@@ -65,14 +59,16 @@ def ewc(
         if fisher == "batch":
             new = probe.mean_gradient(cross_entropy, rows).square()
         else:
-            new = mean_over(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
+            new = mean_in_pieces(
+                rows, lambda part: probe.sample_gradients(cross_entropy, part).square()
+            )
         if online and decay is None:
             mean = state.importance + (new - state.importance) / (probe.task + 1)
             return state._replace(importance=mean, anchor=params)
         if online:
             return state._replace(importance=state.decay * state.importance + new, anchor=params)
         importance = state.importance + new
-        anchor = state.anchor + guarded_ratio(new, importance) * (params - state.anchor)
+        anchor = state.anchor + ratio_or_zero(new, importance) * (params - state.anchor)
         return state._replace(importance=importance, anchor=anchor)
 
     return Method(keep_gradient, objective=penalised(0.5), init=init, end_task=end_task)

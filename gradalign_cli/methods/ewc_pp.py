@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import less_penalty, penalised
 from gradalign_cli.methods.rwalk import to_one
 
@@ -35,7 +35,7 @@ def ewc_pp(strength: float, decay: float, interval: int) -> Method:
     require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
     require(interval > 0, "method.interval", "positive", interval)
 
-    def init(setting: Setting) -> EWCPPState:
+    def init(setting: MethodSetup) -> EWCPPState:
         params, number = setting.params, setting.params.new_tensor
         fisher, squares, importance = params.new_zeros(3, len(params))
         return EWCPPState(
@@ -62,5 +62,5 @@ def ewc_pp(strength: float, decay: float, interval: int) -> Method:
         )
 
     return Method(
-        keep_gradient, objective=penalised(1.0), init=init, after=after, end_task=end_task
+        keep_gradient, objective=penalised(1.0), init=init, after_step=after, end_task=end_task
     )

@@ -5,17 +5,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.draws import permutation
+from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
     Gradients,
+    LossInputs,
     Method,
+    MethodSetup,
+    ObjectiveGradient,
     Probe,
-    Setting,
-    Trial,
-    joined,
+    TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
     Rule,
@@ -27,6 +26,7 @@ from gradalign_cli.methods.subspace import (
     project,
     representations,
 )
+from gradalign_cli.numerics.generators import permutation
 
 
 class FSDGPMState(NamedTuple):
@@ -76,21 +76,21 @@ def fs_dgpm(
     for name, number in (("ascent", ascent), ("rate", rate), ("temperature", temperature)):
         require(number >= 0, f"method.{name}", "non-negative", number)
 
-    def init(setting: Setting) -> FSDGPMState:
+    def init(setting: MethodSetup) -> FSDGPMState:
         empty = nothing_held(setting, rule, project_head)
         numbers = map(setting.params.new_tensor, (ascent, rate, temperature, start))
         return FSDGPMState(empty.bases, empty.importance, empty.tasks, *numbers)
 
     def derive(
-        derivative: Derivative, trial: Trial, state: FSDGPMState
-    ) -> tuple[Found, FSDGPMState]:
+        derivative: TakeGradient, trial: LossInputs, state: FSDGPMState
+    ) -> tuple[ObjectiveGradient, FSDGPMState]:
         layers, params, path = trial.layers, trial.params, torch.zeros_like(trial.params)
         importance = soft(state)
         for _ in range(steps):
             g, _ = derivative(trial._replace(params=params))
             within = g - in_matrices(g, layers, map(off, state.bases, importance))
             params, path = params + state.ascent * within, path + g
-        both = joined(trial.batch, *trial.memories)
+        both = concatenate_examples(trial.batch, *trial.memory_batches)
         g, rest = derivative(trial._replace(params=params, batch=both))
         held = zip(state.bases, state.raw, importance, strict=True)
         gradients = zip(matrices(path, layers), matrices(g, layers), strict=True)
@@ -107,8 +107,8 @@ def fs_dgpm(
 
     def end_task(state: FSDGPMState, params: Tensor, probe: Probe) -> FSDGPMState:
         source = torch.Generator().manual_seed(probe.task)
-        order = permutation(len(probe.held), source).to(probe.held.device)
-        shown = probe.memory_inputs(probe.held[order[:samples]])
+        order = permutation(len(probe.filled_slots), source).to(probe.filled_slots.device)
+        shown = probe.memory_layer_inputs(probe.filled_slots[order[:samples]])
         found, bases = representations(shown, probe.layers), []
         for number, old in enumerate(state.bases):
             threshold = rule.threshold(number, probe.task)
@@ -116,4 +116,4 @@ def fs_dgpm(
         raw = tuple(state.start.expand_as(M[0]).clone() for M in bases)
         return state._replace(bases=tuple(bases), raw=raw, tasks=state.tasks + 1)
 
-    return Method(align, derive=derive, replays=1, init=init, end_task=end_task)
+    return Method(align, find_gradient=derive, memory_batches=1, init=init, end_task=end_task)

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.draws import permutation
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
+from gradalign_cli.numerics.generators import permutation
 
 
 class GDumbState(NamedTuple):
@@ -33,7 +33,7 @@ def gdumb(passes: int, batch: int, step: float, least_step: float) -> Method:
     require(batch > 0, "method.batch", "positive", batch)
     require(0 <= least_step <= step, "method.least_step", "in [0, method.step]", least_step)
 
-    def init(setting: Setting) -> GDumbState:
+    def init(setting: MethodSetup) -> GDumbState:
         number = setting.params.new_tensor
         return GDumbState(setting.params, setting.params.clone(), number(step), number(least_step))
 
@@ -41,7 +41,7 @@ def gdumb(passes: int, batch: int, step: float, least_step: float) -> Method:
         return torch.zeros_like(gradients.g), state
 
     def end_task(state: GDumbState, params: Tensor, probe: Probe) -> GDumbState:
-        params, held, span = state.first, probe.held, state.step - state.least_step
+        params, held, span = state.first, probe.filled_slots, state.step - state.least_step
         source = torch.Generator().manual_seed(probe.task)
         batches = -(-len(held) // batch)
         for number in range(passes):
@@ -55,4 +55,4 @@ def gdumb(passes: int, batch: int, step: float, least_step: float) -> Method:
     def tested(state: GDumbState, params: Tensor, task: int, layers: Any) -> Tensor:
         return state.learned
 
-    return Method(stay, init=init, end_task=end_task, tested=tested)
+    return Method(stay, init=init, end_task=end_task, test_params=tested)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Setting
-from gradalign_cli.quadratic import lower_bounded_qp
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup
+from gradalign_cli.numerics.quadratic import lower_bounded_qp
 
 PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
 TOLERANCE = 1e-6  # largest KKT residual of a problem that counts as solved
@@ -32,7 +32,7 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     require(margin >= 0, "method.margin", "non-negative", margin)
     require(eps > 0, "method.eps", "positive", eps)
 
-    def init(setting: Setting) -> GEMState:
+    def init(setting: MethodSetup) -> GEMState:
         return GEMState(
             setting.params.new_tensor(margin),
             setting.params.new_tensor(eps),
@@ -40,7 +40,7 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         )
 
     def align(gradients: Gradients, state: GEMState) -> tuple[Tensor, GEMState]:
-        g, refs, seen = gradients.g, gradients.refs, gradients.seen
+        g, refs, seen = gradients.g, gradients.references, gradients.available
         gram = torch.where(seen[:, None] & seen, refs @ refs.T, 0.0).double()
         dots = torch.where(seen, refs @ g, 0.0).double()
         conflict = (dots < 0).any()
@@ -55,4 +55,7 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         unsolved = state.unsolved + (conflict & ~(residual < TOLERANCE))
         return direction, state._replace(unsolved=unsolved)
 
-    return Method(align, references="per_task", init=init)
+    def report(state: GEMState) -> dict[str, Tensor]:
+        return {"unsolved": state.unsolved}
+
+    return Method(align, references="per_task", init=init, report=report)

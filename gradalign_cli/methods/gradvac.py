@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Setting
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 from gradalign_cli.methods.weighing import gram, mean_weights
 
 
@@ -58,7 +58,7 @@ def gradvac(beta: float) -> Method:
     """beta 0 keeps all targets at 0, which is PCGrad."""
     require(0 <= beta < 1, "method.beta", "in [0, 1)", beta)
 
-    def init(setting: Setting) -> Vaccine:
+    def init(setting: MethodSetup) -> Vaccine:
         targets = setting.params.new_zeros(setting.tasks, setting.tasks, dtype=torch.float64)
         return Vaccine(setting.params.new_tensor(beta).double(), targets)
 
@@ -72,4 +72,4 @@ def gradvac(beta: float) -> Method:
         targets = torch.cat([right, state.targets[n:]])
         return weights.to(J.dtype) @ J, state._replace(targets=targets)
 
-    return Method(align, references="per_task", init=init, random=True)
+    return Method(align, references="per_task", init=init, needs_random=True)

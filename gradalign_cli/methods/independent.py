@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 
 
 class Networks(NamedTuple):
@@ -24,7 +24,7 @@ def independent(inherit: bool) -> Method:
     Nothing is divided: to compare networks of equal size in all, make the model smaller.
     """
 
-    def init(setting: Setting) -> Networks:
+    def init(setting: MethodSetup) -> Networks:
         params, tasks = setting.params, setting.tasks
         ended = torch.zeros(tasks, dtype=torch.bool, device=params.device)
         return Networks(params, params.new_zeros(tasks, len(params)), ended)
@@ -41,4 +41,6 @@ def independent(inherit: bool) -> Method:
     def tested(state: Networks, params: Tensor, task: int, layers: Any) -> Tensor:
         return torch.where(state.ended[task], state.learned[task], params)
 
-    return Method(keep_gradient, init=init, end_task=end_task, restart=restart, tested=tested)
+    return Method(
+        keep_gradient, init=init, end_task=end_task, next_task_params=restart, test_params=tested
+    )

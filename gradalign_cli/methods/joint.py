@@ -9,4 +9,4 @@ def joint() -> Method:
     The one stream is cut into as many parts as there are tasks, so that the network is tested as
     often as any other, and makes as many steps.
     """
-    return Method(keep_gradient, mixed=True)
+    return Method(keep_gradient, shuffles_tasks=True)

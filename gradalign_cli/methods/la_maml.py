@@ -6,7 +6,14 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.lookahead import looked_ahead
-from gradalign_cli.methods.method import Derivative, Found, Method, Setting, Trial, keep_gradient
+from gradalign_cli.methods.method import (
+    LossInputs,
+    Method,
+    MethodSetup,
+    ObjectiveGradient,
+    TakeGradient,
+    keep_gradient,
+)
 
 
 class LaMAMLState(NamedTuple):
@@ -28,17 +35,17 @@ def la_maml(step: float, rate_step: float) -> Method:
     require(step > 0, "method.step", "positive", step)
     require(rate_step >= 0, "method.rate_step", "non-negative", rate_step)
 
-    def init(setting: Setting) -> LaMAMLState:
+    def init(setting: MethodSetup) -> LaMAMLState:
         number = setting.params.new_tensor
         return LaMAMLState(
             setting.params.new_full(setting.params.shape, step), number(step), number(rate_step)
         )
 
     def derive(
-        derivative: Derivative, trial: Trial, state: LaMAMLState
-    ) -> tuple[Found, LaMAMLState]:
+        derivative: TakeGradient, trial: LossInputs, state: LaMAMLState
+    ) -> tuple[ObjectiveGradient, LaMAMLState]:
         (g, rest), path = looked_ahead(derivative, trial, state.rates)
         rates = state.rates + state.rate_step * path * g
         return (rates.clamp_min(0) / state.step * g, rest), state._replace(rates=rates)
 
-    return Method(keep_gradient, derive=derive, replays=1, init=init)
+    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.spectral import eigen, inverses
+from gradalign_cli.numerics.spectral import eigen, inverses
 
 
 def decompose(g: Tensor, refs: Tensor, seen: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def logd() -> Method:
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         layers = [layer.size for layer in gradients.layers]
-        parts = zip(gradients.g.split(layers), gradients.refs.split(layers, 1), strict=True)
-        return torch.cat([decompose(g, refs, gradients.seen) for g, refs in parts]), state
+        parts = zip(gradients.g.split(layers), gradients.references.split(layers, 1), strict=True)
+        return torch.cat([decompose(g, refs, gradients.available) for g, refs in parts]), state
 
     return Method(align, references="per_task")

@@ -7,20 +7,22 @@ positive dot product (Riemer et al. 2019, eq. 6; Gupta et al. 2020, sec. 3).
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.methods.method import Derivative, Found, Trial, joined
-from gradalign_cli.trees import tree_map
+from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
+from gradalign_cli.methods.method import LossInputs, ObjectiveGradient, TakeGradient
+from gradalign_cli.numerics.trees import tree_map
 
 
 def one_by_one(examples: Examples) -> list[Examples]:
     """Each of n examples alone."""
     found: list[Examples] = [
-        tree_map(lambda field, i=i: field[i : i + 1], examples) for i in range(len(examples.label))
+        tree_map(lambda field, i=i: field[i : i + 1], examples) for i in range(len(examples.target))
     ]
     return found
 
 
-def looked_ahead(derivative: Derivative, trial: Trial, step: Tensor) -> tuple[Found, Tensor]:
+def looked_ahead(
+    derivative: TakeGradient, trial: LossInputs, step: Tensor
+) -> tuple[ObjectiveGradient, Tensor]:
     """The gradient on batch and memory where the network is after a step on each example of the
     batch, of size `step` [] or [P], and the sum [P] of the gradients that led there.
 
@@ -32,5 +34,5 @@ def looked_ahead(derivative: Derivative, trial: Trial, step: Tensor) -> tuple[Fo
     for one in one_by_one(trial.batch):
         g, _ = derivative(trial._replace(params=params, batch=one))
         params, path = params - step * g, path + g
-    both = joined(trial.batch, *trial.memories)
+    both = concatenate_examples(trial.batch, *trial.memory_batches)
     return derivative(trial._replace(params=params, batch=both)), path

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
+    LossInputs,
     Method,
+    MethodSetup,
     Probe,
-    Setting,
-    Trial,
-    batch_loss,
+    batch_cross_entropy,
     keep_gradient,
 )
 from gradalign_cli.models.model import Output
@@ -36,14 +36,14 @@ def lwf(strength: float, temperature: float) -> Method:
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(temperature > 0, "method.temperature", "positive", temperature)
 
-    def init(setting: Setting) -> LwFState:
+    def init(setting: MethodSetup) -> LwFState:
         number = setting.params.new_tensor
         learned = setting.params.new_zeros(setting.outputs)
         return LwFState(number(strength), number(temperature), setting.params, learned)
 
-    def objective(trial: Trial, state: LwFState) -> tuple[Tensor, Output]:
-        value, output = batch_loss(trial, state)
-        quiet = trial.batch._replace(noise=())  # old answers are as they were tested
+    def objective(trial: LossInputs, state: LwFState) -> tuple[Tensor, Output]:
+        value, output = batch_cross_entropy(trial, state)
+        quiet = trial.batch._replace(noise_keys=())  # old answers are as they were tested
         before = trial.network(state.params, trial.statistics, quiet).logits
         some = state.learned.sum() > 0
         hidden = (state.learned == 0) & some  # with nothing learned there is nothing to hide
@@ -56,6 +56,8 @@ def lwf(strength: float, temperature: float) -> Method:
         return value + torch.where(some, state.strength, 0.0) * each.mean(), output
 
     def end_task(state: LwFState, params: Tensor, probe: Probe) -> LwFState:
-        return state._replace(params=params, learned=torch.maximum(state.learned, probe.used))
+        return state._replace(
+            params=params, learned=torch.maximum(state.learned, probe.task_logits)
+        )
 
     return Method(keep_gradient, objective=objective, init=init, end_task=end_task)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient, mean_over
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import penalised
+from gradalign_cli.numerics.vectors import mean_in_pieces
 
 
 class MASState(NamedTuple):
@@ -24,8 +25,8 @@ class MASState(NamedTuple):
 def size(logits: Tensor, examples: Examples) -> Tensor:
     """The sum [] of the squared logits [n, outputs] of examples, of those that count."""
     squares = logits.square()
-    if isinstance(examples.visible, Tensor):
-        squares = torch.where(examples.visible, squares, 0.0)
+    if isinstance(examples.visible_logits, Tensor):
+        squares = torch.where(examples.visible_logits, squares, 0.0)
     return squares.sum()
 
 
@@ -42,14 +43,14 @@ def mas(strength: float, samples: int | None, decay: float, batch: int) -> Metho
     require(batch > 0, "method.batch", "positive", batch)
     require(samples is None or samples > 0, "method.samples", "positive or null", samples)
 
-    def init(setting: Setting) -> MASState:
+    def init(setting: MethodSetup) -> MASState:
         params, number = setting.params, setting.params.new_tensor
         return MASState(number(strength), number(decay), torch.zeros_like(params), params)
 
     def end_task(state: MASState, params: Tensor, probe: Probe) -> MASState:
         rows = probe.rows[:samples]
         if batch == 1:
-            new = mean_over(rows, lambda part: probe.sample_gradients(size, part).abs())
+            new = mean_in_pieces(rows, lambda part: probe.sample_gradients(size, part).abs())
         else:
             sums = (probe.mean_gradient(size, part).abs() for part in rows.split(batch))
             new = reduce(torch.add, sums) / len(rows)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Setting
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 
 RULES = ("paper", "code")
 
@@ -26,15 +26,15 @@ def mega1(eps: float, rule: str) -> Method:
     require(eps >= 0, "method.eps", "non-negative", eps)
     require(rule in RULES, "method.rule", f"one of {', '.join(RULES)}", rule)
 
-    def init(setting: Setting) -> Sensitivity:
+    def init(setting: MethodSetup) -> Sensitivity:
         return Sensitivity(setting.params.new_tensor(eps))
 
     def align(gradients: Gradients, state: Sensitivity) -> tuple[Tensor, Sensitivity]:
-        g, r, memory_loss = gradients.g, gradients.refs[0], gradients.ref_losses[0]
+        g, r, memory_loss = gradients.g, gradients.references[0], gradients.reference_losses[0]
         asked = gradients.loss if rule == "paper" else memory_loss
         both = asked > state.eps
         ratio = memory_loss / gradients.loss.clamp_min(torch.finfo(g.dtype).tiny)
         mixed = torch.where(both, 1.0, 0.0) * g + torch.where(both, ratio, 1.0) * r
-        return torch.where(gradients.seen[0], mixed, g), state
+        return torch.where(gradients.available[0], mixed, g), state
 
     return Method(align, references="pooled", init=init)

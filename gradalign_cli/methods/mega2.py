@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import Gradients, Method, guarded_ratio
+from gradalign_cli.methods.method import Gradients, Method
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def turn(g: Tensor, r: Tensor, loss: Tensor, ref_loss: Tensor) -> Tensor:
@@ -16,13 +17,13 @@ def turn(g: Tensor, r: Tensor, loss: Tensor, ref_loss: Tensor) -> Tensor:
     Without the bound on t that is the direction of loss g / |g| + ref_loss r / |r|. Where g and r
     lie on one line there is no plane to turn in, and g is kept.
     """
-    size, cosine = g.norm(), guarded_ratio(g @ r, g.norm() * r.norm()).clamp(-1, 1)
+    size, cosine = g.norm(), ratio_or_zero(g @ r, g.norm() * r.norm()).clamp(-1, 1)
     sine = (1 - cosine.square()).sqrt()
     ahead, aside = loss + ref_loss * cosine, ref_loss * sine
     angle = torch.atan2(aside, ahead).clamp(0, math.pi / 2)
-    normal = guarded_ratio(r, r.norm()) - cosine * guarded_ratio(g, size)
+    normal = ratio_or_zero(r, r.norm()) - cosine * ratio_or_zero(g, size)
     flat = normal.norm() <= 1e-4
-    turned = torch.cos(angle) * g + torch.sin(angle) * size * guarded_ratio(normal, normal.norm())
+    turned = torch.cos(angle) * g + torch.sin(angle) * size * ratio_or_zero(normal, normal.norm())
     return torch.where(flat, g, turned)
 
 
@@ -30,8 +31,8 @@ def mega2() -> Method:
     """In closed form; the published code climbs to the same angle from three random starts."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        r, ref_loss = gradients.refs[0], gradients.ref_losses[0]
+        r, ref_loss = gradients.references[0], gradients.reference_losses[0]
         turned = turn(gradients.g, r, gradients.loss, ref_loss)
-        return torch.where(gradients.seen[0], turned, gradients.g), state
+        return torch.where(gradients.available[0], turned, gradients.g), state
 
     return Method(align, references="pooled")

@@ -5,15 +5,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.lookahead import one_by_one
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
+    LossInputs,
     Method,
-    Setting,
-    Trial,
-    joined,
+    MethodSetup,
+    ObjectiveGradient,
+    TakeGradient,
     keep_gradient,
 )
 
@@ -42,16 +42,18 @@ def mer(batches: int, step: float, within: float, current_factor: float) -> Meth
     require(within > 0, "method.within", "positive", within)
     require(current_factor > 0, "method.current_factor", "positive", current_factor)
 
-    def init(setting: Setting) -> MERState:
+    def init(setting: MethodSetup) -> MERState:
         return MERState(*map(setting.params.new_tensor, (step, within, current_factor)))
 
-    def derive(derivative: Derivative, trial: Trial, state: MERState) -> tuple[Found, MERState]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: MERState
+    ) -> tuple[ObjectiveGradient, MERState]:
         now, statistics = trial.params, trial.statistics
         values, logits = [], []
-        for memory in trial.memories:
+        for memory in trial.memory_batches:
             start = now
-            for number, one in enumerate(one_by_one(joined(trial.batch, memory))):
-                current = number < len(trial.batch.label)
+            for number, one in enumerate(one_by_one(concatenate_examples(trial.batch, memory))):
+                current = number < len(trial.batch.target)
                 here = trial._replace(params=now, statistics=statistics, batch=one)
                 g, (value, output) = derivative(here)
                 now = now - (state.step * state.current_factor if current else state.step) * g
@@ -63,4 +65,4 @@ def mer(batches: int, step: float, within: float, current_factor: float) -> Meth
         seen = output._replace(logits=torch.cat(logits), statistics=statistics)
         return ((trial.params - now) / state.step, (torch.stack(values).mean(), seen)), state
 
-    return Method(keep_gradient, derive=derive, replays=batches, init=init)
+    return Method(keep_gradient, find_gradient=derive, memory_batches=batches, init=init)

@@ -3,19 +3,18 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn import functional
 
-from gradalign_cli.benchmarks.benchmark import Absent, Examples, mask
+from gradalign_cli.benchmarks.examples import Examples
+from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer, Network, Output
-from gradalign_cli.trees import tree_map
 
-IGNORED = -100  # a label that counts for nothing
-OfOne = Callable[[Tensor, Examples], Tensor]  # a number [] of the logits [1, outputs] of an example
+ExampleFunction = Callable[
+    [Tensor, Examples], Tensor
+]  # a number [] of the logits [1, outputs] of an example
 
 
-class Trial(NamedTuple):
+class LossInputs(NamedTuple):
     """What an objective is taken of: a network at params [P] and statistics [S], a batch, and as
     many independent batches of the whole memory as the method asks for; layers: the parts of
     params, in order."""
@@ -24,13 +23,15 @@ class Trial(NamedTuple):
     params: Tensor
     statistics: Tensor
     batch: Examples
-    memories: tuple[Examples, ...]
+    memory_batches: tuple[Examples, ...]
     layers: tuple[Layer, ...] = ()
 
 
-Objective = Callable[[Trial, Any], tuple[Tensor, Output]]
-Found = tuple[Tensor, tuple[Tensor, Output]]  # g [P], and the value [] and output it belongs to
-Derivative = Callable[[Trial], Found]
+Objective = Callable[[LossInputs, Any], tuple[Tensor, Output]]
+ObjectiveGradient = tuple[
+    Tensor, tuple[Tensor, Output]
+]  # g [P], and the value [] and output it belongs to
+TakeGradient = Callable[[LossInputs], ObjectiveGradient]
 
 
 class Gradients(NamedTuple):
@@ -43,15 +44,15 @@ class Gradients(NamedTuple):
     """
 
     g: Tensor
-    refs: Tensor
-    seen: Tensor
+    references: Tensor
+    available: Tensor
     loss: Tensor
-    ref_losses: Tensor
+    reference_losses: Tensor
     uniform: Tensor
     layers: tuple[Layer, ...]
 
 
-class Setting(NamedTuple):
+class MethodSetup(NamedTuple):
     """What a method is set up for: params [P] at first, how many tasks, logits and layers."""
 
     params: Tensor
@@ -76,54 +77,24 @@ class Probe(NamedTuple):
     rows: Tensor
     task: int
     sample_gradients: Callable[..., Tensor]
-    mean_gradient: Callable[[OfOne, Tensor], Tensor]
-    inputs: Callable[[Tensor], tuple[Tensor, ...]]
+    mean_gradient: Callable[[ExampleFunction, Tensor], Tensor]
+    layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
     layers: tuple[Layer, ...]
-    used: Tensor
-    held: Tensor
+    task_logits: Tensor
+    filled_slots: Tensor
     memory_gradient: Callable[[Tensor, Tensor], Tensor]
-    memory_inputs: Callable[[Tensor], tuple[Tensor, ...]]
+    memory_layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
-    """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
-    logits, label, weight = mask(logits, examples.visible), examples.label, examples.weight
-    if not isinstance(weight, Tensor):
-        return functional.cross_entropy(logits, label)
-    # what only fills a place may have a label its task cannot see, and 0 * inf is not 0
-    label = torch.where(weight > 0, label, IGNORED)
-    total = functional.cross_entropy(logits, label, ignore_index=IGNORED, reduction="sum")
-    return total / weight.sum().clamp_min(1)
-
-
-def cross_entropy_of_each(logits: Tensor, examples: Examples) -> Tensor:
-    """Cross-entropy [n] of logits [n, outputs]; 0 where the weight is 0."""
-    label, weight = examples.label, examples.weight
-    if isinstance(weight, Tensor):
-        label = torch.where(weight > 0, label, IGNORED)
-    return functional.cross_entropy(mask(logits, examples.visible), label, reduction="none")
-
-
-def average(each: Tensor, weight: Tensor | Absent) -> Tensor:
-    """The mean [] of a number of each example [n] over the examples of weight 1."""
-    if not isinstance(weight, Tensor):
-        return each.mean()
-    return each @ (weight / weight.sum().clamp_min(1))
-
-
-def batch_loss(trial: Trial, state: Any) -> tuple[Tensor, Output]:
+def batch_cross_entropy(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
     """The objective of fine-tuning: the mean cross-entropy of the batch."""
     output = trial.network(trial.params, trial.statistics, trial.batch)
     return cross_entropy(output.logits, trial.batch), output
 
 
-def joined(*parts: Examples) -> Examples:
-    """All examples, one part after the other."""
-    found: Examples = tree_map(lambda *fields: torch.cat(fields), *parts)
-    return found
-
-
-def derive_once(derivative: Derivative, trial: Trial, state: Any) -> tuple[Found, Any]:
+def gradient_at_params(
+    derivative: TakeGradient, trial: LossInputs, state: Any
+) -> tuple[ObjectiveGradient, Any]:
     """The gradient where the network is."""
     return derivative(trial), state
 
@@ -164,21 +135,32 @@ class Method(NamedTuple):
                 tested with.
     mixed:      whether the examples of all tasks are shuffled into one stream.
     random:     whether `align` needs random numbers.
+    report:     (state) -> what record.json says of the state at the end, by name.
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
     references: Literal["nothing", "pooled", "one_task", "per_task"] = "nothing"
-    objective: Objective = batch_loss
-    derive: Callable[[Derivative, Trial, Any], tuple[Found, Any]] = derive_once
-    replays: int = 0
-    stores: bool = False
-    init: Callable[[Setting], Any] = lambda setting: ()
-    after: Callable[[Any, Tensor, Tensor, Tensor], Any] = keep_state
+    objective: Objective = batch_cross_entropy
+    find_gradient: Callable[[TakeGradient, LossInputs, Any], tuple[ObjectiveGradient, Any]] = (
+        gradient_at_params
+    )
+    memory_batches: int = 0
+    stores_logits: bool = False
+    init: Callable[[MethodSetup], Any] = lambda setting: ()
+    after_step: Callable[[Any, Tensor, Tensor, Tensor], Any] = keep_state
     end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
-    restart: Callable[[Any, Tensor], Tensor] = keep_params
-    tested: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
-    mixed: bool = False
-    random: bool = False
+    next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
+    test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
+    shuffles_tasks: bool = False
+    needs_random: bool = False
+    report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
+
+    def reference_count(self, past: int) -> int:
+        """M, how many references there are while `past` tasks are over; each costs a step one
+        backward pass."""
+        if self.references == "nothing":
+            return 0
+        return past if self.references == "per_task" else min(past, 1)
 
 
 def task_ids(method: Method) -> str:
@@ -187,29 +169,10 @@ def task_ids(method: Method) -> str:
     whole memory where not."""
     if method.references in ("one_task", "per_task"):
         return "of each"
-    endless = method.end_task is keep_state and method.restart is keep_params
+    endless = method.end_task is keep_state and method.next_task_params is keep_params
     return "no" if endless else "at ends"
 
 
 def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
     """The alignment of a method that leaves the gradient as it is."""
     return gradients.g, state
-
-
-def guarded_ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, and 0 where the denominator is 0."""
-    safe = torch.where(denominator > 0, denominator, 1.0)
-    return torch.where(denominator > 0, numerator / safe, 0.0)
-
-
-def mean_over(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean over rows [n] of `function(rows) [n, P]`, taken for a few rows at a time.
-
-    Nothing is kept of a few but their sum: small blocks among large freed ones would keep those
-    from being used again (allocator.py).
-    """
-    first, *others = rows.split(64)
-    total = function(first).sum(0)
-    for part in others:
-        total += function(part).sum(0)
-    return total / len(rows)

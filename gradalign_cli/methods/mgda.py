@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import Method, guarded_ratio
+from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import non_negative_qp, regular, weighing
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def shortest(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
@@ -15,7 +16,7 @@ def shortest(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
     zero = torch.zeros_like(K[0])
     v = non_negative_qp(regular(K, there), -there.to(K.dtype), zero)
     v = torch.where(there, v, 0.0)
-    return guarded_ratio(v, v.sum())
+    return ratio_or_zero(v, v.sum())
 
 
 def mgda() -> Method:

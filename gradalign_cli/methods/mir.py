@@ -5,19 +5,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
+    LossInputs,
     Method,
-    Setting,
-    Trial,
-    cross_entropy_of_each,
-    joined,
+    MethodSetup,
+    ObjectiveGradient,
+    TakeGradient,
     keep_gradient,
 )
-from gradalign_cli.trees import take, tree_map
+from gradalign_cli.models.losses import cross_entropies
+from gradalign_cli.numerics.trees import take_rows, tree_map
 
 
 class MIRState(NamedTuple):
@@ -26,10 +25,10 @@ class MIRState(NamedTuple):
     step: Tensor
 
 
-def losses(trial: Trial, params: Tensor, examples: Examples) -> Tensor:
+def losses(trial: LossInputs, params: Tensor, examples: Examples) -> Tensor:
     """The loss of each example [n]; 0 where none is there."""
     output = trial.network(params, trial.statistics, examples)
-    return cross_entropy_of_each(output.logits, examples)
+    return cross_entropies(output.logits, examples)
 
 
 def mir(chosen: int, step: float) -> Method:
@@ -42,13 +41,15 @@ def mir(chosen: int, step: float) -> Method:
     require(chosen > 0, "method.chosen", "positive", chosen)
     require(step > 0, "method.step", "positive", step)
 
-    def init(setting: Setting) -> MIRState:
+    def init(setting: MethodSetup) -> MIRState:
         return MIRState(setting.params.new_tensor(step))
 
-    def derive(derivative: Derivative, trial: Trial, state: MIRState) -> tuple[Found, MIRState]:
-        (memory,) = trial.memories
-        assert isinstance(memory.weight, Tensor)
-        there = memory.weight > 0
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: MIRState
+    ) -> tuple[ObjectiveGradient, MIRState]:
+        (memory,) = trial.memory_batches
+        assert isinstance(memory.valid, Tensor)
+        there = memory.valid > 0
         here = trial.params.detach()
         g, _ = derivative(trial)
         with torch.no_grad():
@@ -56,7 +57,7 @@ def mir(chosen: int, step: float) -> Method:
             growth = losses(trial, here - state.step * g, memory) - before
         ranked = torch.where(there, growth, -torch.inf)
         worst = ranked.topk(min(chosen, len(ranked))).indices
-        replayed = tree_map(lambda field: take(field, worst), memory)
-        return derivative(trial._replace(batch=joined(trial.batch, replayed))), state
+        replayed = tree_map(lambda field: take_rows(field, worst), memory)
+        return derivative(trial._replace(batch=concatenate_examples(trial.batch, replayed))), state
 
-    return Method(keep_gradient, derive=derive, replays=1, init=init)
+    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.draws import permutation
-from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.models.model import Layer
+from gradalign_cli.numerics.generators import permutation
 
 
 class InputLayers(NamedTuple):
@@ -24,7 +24,7 @@ def shuffled(part: Tensor, layer: Layer, task: int) -> Tensor:
     Both are drawn independently and alike, so that this is a layer drawn for the task.
     """
     source = torch.Generator().manual_seed(task)
-    biases = layer.rows * layer.bias
+    biases = layer.matrix_rows * layer.has_bias
     both = part.split([layer.size - biases, biases])
     orders = [permutation(len(each), source).to(part.device) for each in both]
     return torch.cat([each[order] for each, order in zip(both, orders, strict=True)])
@@ -37,7 +37,7 @@ def multimodal() -> Method:
     follows it is trained by all tasks in turn. A task is tested through its own layer.
     """
 
-    def init(setting: Setting) -> InputLayers:
+    def init(setting: MethodSetup) -> InputLayers:
         layer = setting.layers[0]
         first = setting.params[: layer.size]
         others = [shuffled(first, layer, task) for task in range(1, setting.tasks)]
@@ -57,4 +57,6 @@ def multimodal() -> Method:
     def tested(state: InputLayers, params: Tensor, task: int, layers: tuple[Layer, ...]) -> Tensor:
         return torch.where(state.present == task, params, through(state, params, task))
 
-    return Method(keep_gradient, init=init, end_task=end_task, restart=restart, tested=tested)
+    return Method(
+        keep_gradient, init=init, end_task=end_task, next_task_params=restart, test_params=tested
+    )

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, OfOne, Probe, Setting
+from gradalign_cli.methods.method import ExampleFunction, Gradients, Method, MethodSetup, Probe
 
 ANSWERS = ("label", "average", "all")
 TOLERANCE = 1e-4  # length below which what a unit vector adds to a basis is rounding
@@ -46,17 +46,17 @@ def off(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
 
 def of_label(logits: Tensor, examples: Examples) -> Tensor:
     """The logit of the right class."""
-    return logits[0].gather(0, examples.label)[0]
+    return logits[0].gather(0, examples.target)[0]
 
 
 def of_average(logits: Tensor, examples: Examples) -> Tensor:
     """The mean of the logits that the task may see."""
-    if not isinstance(examples.visible, Tensor):
+    if not isinstance(examples.visible_logits, Tensor):
         return logits.mean()
-    return torch.where(examples.visible, logits, 0.0).sum() / examples.visible.sum()
+    return torch.where(examples.visible_logits, logits, 0.0).sum() / examples.visible_logits.sum()
 
 
-def of_logit(number: int) -> OfOne:
+def of_logit(number: int) -> ExampleFunction:
     """A given logit."""
     return lambda logits, examples: logits[0, number]
 
@@ -74,7 +74,7 @@ def ogd(per_task: int, answer: str) -> Method:
         if answer != "all":
             of = of_label if answer == "label" else of_average
             return probe.sample_gradients(of, probe.rows[:per_task])
-        used = probe.used.nonzero()[:, 0].tolist()
+        used = probe.task_logits.nonzero()[:, 0].tolist()
         rows = probe.rows[: max(per_task // len(used), 1)]
         return torch.cat([probe.sample_gradients(of_logit(n), rows) for n in used])[:per_task]
 
@@ -84,7 +84,7 @@ def ogd(per_task: int, answer: str) -> Method:
 def spanning(per_task: int, new_gradients: Callable[[Probe], Tensor]) -> Method:
     """The method that keeps off the span of vectors [<= per_task, P] of each ended task."""
 
-    def init(setting: Setting) -> OGDState:
+    def init(setting: MethodSetup) -> OGDState:
         size = setting.tasks * per_task, len(setting.params)
         return OGDState(setting.params.new_zeros(size), setting.params.new_zeros(()))
 

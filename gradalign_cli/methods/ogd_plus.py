@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Probe, Setting
+from gradalign_cli.methods.method import Method, MethodSetup, Probe
 from gradalign_cli.methods.ogd import of_label, off, orthonormal
 
 
@@ -27,7 +27,7 @@ def ogd_plus(per_task: int) -> Method:
     """
     require(per_task > 0, "method.per_task", "positive", per_task)
 
-    def init(setting: Setting) -> OGDPlusState:
+    def init(setting: MethodSetup) -> OGDPlusState:
         count, params = setting.tasks * per_task, setting.params
         empty = torch.full((count,), -1, device=params.device)
         return OGDPlusState(params.new_zeros(count, len(params)), empty, empty.clone())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import (
     in_matrices,
     one_or_each,
@@ -45,7 +45,7 @@ def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) 
         fits = len(values) > 0 and all(value > 0 for value in values)
         require(fits, f"method.{name}", "a list of positive numbers", values)
 
-    def init(setting: Setting) -> Projectors:
+    def init(setting: MethodSetup) -> Projectors:
         widths = projected_widths(setting, project_head)
         one_or_each("method.alpha", alpha, len(widths))
         one_or_each("method.decay", decay, len(widths))
@@ -57,7 +57,9 @@ def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) 
         return in_matrices(gradients.g, gradients.layers, changes), state
 
     def end_task(state: Projectors, params: Tensor, probe: Probe) -> Projectors:
-        found = [representations(probe.inputs(r), probe.layers) for r in probe.rows.split(batch)]
+        found = [
+            representations(probe.layer_inputs(r), probe.layers) for r in probe.rows.split(batch)
+        ]
         means = [torch.stack([R.mean(1) for R in layer]) for layer in zip(*found, strict=True)]
         return Projectors(
             tuple(

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradalign_cli.methods.method import Objective, Trial, batch_loss
+from gradalign_cli.methods.method import LossInputs, Objective, batch_cross_entropy
 from gradalign_cli.models.model import Output
 
 
@@ -12,8 +12,8 @@ def penalised(factor: float) -> Objective:
     """The batch's loss + factor * strength * sum_i importance_i (p_i - anchor_i)^2, with the three
     taken from the state."""
 
-    def objective(trial: Trial, state: Any) -> tuple[Tensor, Output]:
-        value, output = batch_loss(trial, state)
+    def objective(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
+        value, output = batch_cross_entropy(trial, state)
         distance = trial.params - state.anchor
         return value + factor * state.strength * (state.importance * distance) @ distance, output
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Probe, Setting, guarded_ratio, keep_gradient
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import less_penalty, penalised
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 FORMS = ("paper", "code")
 
@@ -34,7 +35,7 @@ class RWalkState(NamedTuple):
 
 def to_one(values: Tensor) -> Tensor:
     """Values [P] over their largest."""
-    return guarded_ratio(values, values.max())
+    return ratio_or_zero(values, values.max())
 
 
 def rwalk(strength: float, decay: float, damping: float, interval: int, form: str) -> Method:
@@ -56,7 +57,7 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
     require(interval > 0, "method.interval", "positive", interval)
     require(form in FORMS, "method.form", f"one of {', '.join(FORMS)}", form)
 
-    def init(setting: Setting) -> RWalkState:
+    def init(setting: MethodSetup) -> RWalkState:
         params, number = setting.params, setting.params.new_tensor
         first = number(strength), number(decay), number(damping)
         fisher, squares, score, old, saved, importance = params.new_zeros(6, len(params))
@@ -104,5 +105,5 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
         )
 
     return Method(
-        keep_gradient, objective=penalised(1.0), init=init, after=after, end_task=end_task
+        keep_gradient, objective=penalised(1.0), init=init, after_step=after, end_task=end_task
     )

@@ -12,6 +12,6 @@ def s_gem() -> Method:
     """A-GEM's projection, with the gradient on a random earlier task in place of all of them."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        return project(gradients.g, gradients.refs[0]), state
+        return project(gradients.g, gradients.references[0]), state
 
     return Method(align, references="one_task")

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Method, Probe, Setting, keep_gradient
+from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import less_penalty, penalised
 
 
@@ -31,7 +31,7 @@ def si(strength: float, damping: float) -> Method:
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(damping > 0, "method.damping", "positive", damping)
 
-    def init(setting: Setting) -> SIState:
+    def init(setting: MethodSetup) -> SIState:
         number, none = setting.params.new_tensor, torch.zeros_like(setting.params)
         return SIState(number(strength), number(damping), none, none.clone(), setting.params)
 
@@ -47,5 +47,5 @@ def si(strength: float, damping: float) -> Method:
         )
 
     return Method(
-        keep_gradient, objective=penalised(1.0), init=init, after=after, end_task=end_task
+        keep_gradient, objective=penalised(1.0), init=init, after_step=after, end_task=end_task
     )

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.methods.method import Gradients, Method, Probe, Setting
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.models.model import Layer
-from gradalign_cli.trees import evened, stack
+from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 
 RANK_RULES = ("strict", "paper")
 
@@ -55,9 +55,9 @@ class Rule(NamedTuple):
         return min(self.thresholds[layer % len(self.thresholds)] + self.increase * task, 1.0)
 
 
-def projected_widths(setting: Setting, project_head: bool) -> list[int]:
+def projected_widths(setting: MethodSetup, project_head: bool) -> list[int]:
     """d of each layer with a matrix, but for the last where it is to be left free."""
-    widths = [layer.size // layer.rows for layer in setting.layers if layer.rows]
+    widths = [layer.size // layer.matrix_rows for layer in setting.layers if layer.matrix_rows]
     return widths if project_head else widths[:-1]
 
 
@@ -67,7 +67,7 @@ def one_or_each(field: str, values: Sequence[float], layers: int) -> None:
         raise UserError(f"`{field}` must hold 1 or {layers} numbers, found {values}")
 
 
-def nothing_held(setting: Setting, rule: Rule, project_head: bool) -> Subspaces:
+def nothing_held(setting: MethodSetup, rule: Rule, project_head: bool) -> Subspaces:
     """Empty bases for all layers with a matrix, but for the last where it is to be left free."""
     widths = projected_widths(setting, project_head)
     one_or_each("method.thresholds", rule.thresholds, len(widths))
@@ -77,15 +77,15 @@ def nothing_held(setting: Setting, rule: Rule, project_head: bool) -> Subspaces:
 
 def matrix(part: Tensor, layer: Layer) -> Tensor:
     """A layer's part of a flat vector as a matrix [rows, d], the bias its last column."""
-    if not layer.bias:
-        return part.view(layer.rows, -1)
-    weight, bias = part.split([layer.size - layer.rows, layer.rows])
-    return torch.cat([weight.view(layer.rows, -1), bias[:, None]], 1)
+    if not layer.has_bias:
+        return part.view(layer.matrix_rows, -1)
+    weight, bias = part.split([layer.size - layer.matrix_rows, layer.matrix_rows])
+    return torch.cat([weight.view(layer.matrix_rows, -1), bias[:, None]], 1)
 
 
 def flat(found: Tensor, layer: Layer) -> Tensor:
     """The reverse of `matrix`."""
-    if not layer.bias:
+    if not layer.has_bias:
         return found.flatten()
     return torch.cat([found[:, :-1].flatten(), found[:, -1]])
 
@@ -94,18 +94,18 @@ def matrices(vector: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
     """The matrix of each layer that has one."""
     parts = vector.split([layer.size for layer in layers])
     both = zip(parts, layers, strict=True)
-    return [matrix(part, layer) for part, layer in both if layer.rows]
+    return [matrix(part, layer) for part, layer in both if layer.matrix_rows]
 
 
 def representation(inputs: Tensor, layer: Layer) -> Tensor:
     """Inputs [n, columns] of a layer as R [d, n], with a row of ones for a bias."""
     ones = inputs.new_ones(len(inputs), 1)
-    return (torch.cat([inputs, ones], 1) if layer.bias else inputs).T
+    return (torch.cat([inputs, ones], 1) if layer.has_bias else inputs).T
 
 
 def representations(inputs: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]:
     """R of each layer with a matrix."""
-    matrices = [layer for layer in layers if layer.rows]
+    matrices = [layer for layer in layers if layer.matrix_rows]
     return [representation(x, layer) for x, layer in zip(inputs, matrices, strict=True)]
 
 
@@ -117,7 +117,7 @@ def in_matrices(
     left = iter(changes)
     changed = []
     for part, layer in zip(g.split([layer.size for layer in layers]), layers, strict=True):
-        change = next(left, None) if layer.rows else None
+        change = next(left, None) if layer.matrix_rows else None
         changed.append(flat(change(matrix(part, layer)), layer) if change else part)
     return torch.cat(changed)
 
@@ -139,11 +139,11 @@ def project(
     What has no matrix, a BatchNorm's scales and shifts, stays once a task has ended.
     """
     found = in_matrices(g, layers, map(off, bases, importance))
-    if all(layer.rows for layer in layers):
+    if all(layer.matrix_rows for layer in layers):
         return found
     sizes = [layer.size for layer in layers]
     parts = zip(found.split(sizes), layers, strict=True)
-    return torch.cat([part if layer.rows else part * (tasks == 0) for part, layer in parts])
+    return torch.cat([part if layer.matrix_rows else part * (tasks == 0) for part, layer in parts])
 
 
 def rank_needed(values: Tensor, before: float, total: float, threshold: float) -> int:
@@ -183,7 +183,7 @@ def replaced(every: Tensor, task: int, own: Tensor) -> Tensor:
     """Matrices [T, d, w] of tasks with another [d, v] for one of them, as wide as the widest."""
     each = [*every]
     each[task] = own
-    found: Tensor = stack(evened(each))
+    found: Tensor = tree_stack(pad_to_common_shapes(each))
     return found
 
 
@@ -199,7 +199,7 @@ def subspace_method(rule: Rule, samples: int, project_head: bool, grow: Grow) ->
     require(samples > 0, "method.samples", "positive", samples)
     rule.check()
 
-    def init(setting: Setting) -> Subspaces:
+    def init(setting: MethodSetup) -> Subspaces:
         return nothing_held(setting, rule, project_head)
 
     def align(gradients: Gradients, state: Subspaces) -> tuple[Tensor, Subspaces]:
@@ -208,7 +208,7 @@ def subspace_method(rule: Rule, samples: int, project_head: bool, grow: Grow) ->
 
     def end_task(state: Subspaces, params: Tensor, probe: Probe) -> Subspaces:
         task = int(state.tasks)
-        found = representations(probe.inputs(probe.rows[:samples]), probe.layers)
+        found = representations(probe.layer_inputs(probe.rows[:samples]), probe.layers)
         drop = rule.rank_rule == "paper" and task == 0
         grown = [
             grow(M, weight, found[number], rule.threshold(number, task), drop)

@@ -10,14 +10,13 @@ from torch.nn.functional import pad
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
-    Derivative,
-    Found,
     Gradients,
+    LossInputs,
     Method,
+    MethodSetup,
+    ObjectiveGradient,
     Probe,
-    Setting,
-    Trial,
-    guarded_ratio,
+    TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
     Rule,
@@ -31,7 +30,8 @@ from gradalign_cli.methods.subspace import (
     representations,
 )
 from gradalign_cli.models.model import Layer
-from gradalign_cli.trees import evened, index, stack, tree_map
+from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_map, tree_stack
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 Layers = tuple[Layer, ...]
 
@@ -87,7 +87,7 @@ def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
 def trusted(G: Tensor, spaces: Tensor, most: int, threshold: Tensor) -> Tensor:
     """The spaces [K, d, w] of the tasks that hold most of G, where that is more than `threshold` of
     its length; zero for the rest (def. 2)."""
-    shares = guarded_ratio((G @ spaces).flatten(1).norm(dim=1), G.norm())
+    shares = ratio_or_zero((G @ spaces).flatten(1).norm(dim=1), G.norm())
     best = shares.topk(min(most, len(shares)))
     found = spaces[best.indices] * (best.values > threshold)[:, None, None]
     return pad(found, (0, 0, 0, 0, 0, most - len(found)))
@@ -123,14 +123,14 @@ def trgp(
         eye = torch.eye(w, dtype=spaces.dtype, device=spaces.device)
         return Trust(spaces.new_zeros(tasks, d, w), eye.expand(tasks, w, w).clone())
 
-    def init(setting: Setting) -> TRGPState:
+    def init(setting: MethodSetup) -> TRGPState:
         bases = nothing_held(setting, rule, project_head).bases
         spaces = tuple(M.expand(setting.tasks, *M.shape) for M in bases)
         now, number = tuple(map(nobody, spaces)), setting.params.new_tensor
         return TRGPState(
             bases,
             spaces,
-            stack([now] * setting.tasks),
+            tree_stack([now] * setting.tasks),
             now,
             number(1.0),
             number(0.0),
@@ -138,7 +138,9 @@ def trgp(
             number(trust),
         )
 
-    def derive(derivative: Derivative, trial: Trial, state: TRGPState) -> tuple[Found, TRGPState]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: TRGPState
+    ) -> tuple[ObjectiveGradient, TRGPState]:
         layers = trial.layers
         g, rest = derivative(trial._replace(params=shifted(trial.params, layers, state.now)))
         now: list[Trust] = []
@@ -156,7 +158,10 @@ def trgp(
         return project(gradients.g, gradients.layers, state.bases, whole, state.tasks), state
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
-        task, found = probe.task, representations(probe.inputs(probe.rows[:samples]), probe.layers)
+        task, found = (
+            probe.task,
+            representations(probe.layer_inputs(probe.rows[:samples]), probe.layers),
+        )
         drop = rule.rank_rule == "paper" and task == 0
         bases, spaces = [], []
         for number, (M, old) in enumerate(zip(state.bases, state.spaces, strict=True)):
@@ -166,12 +171,12 @@ def trgp(
             own, _ = columns_to_add(M[:, :0], R, threshold, drop)
             spaces.append(replaced(old, task, own))
         now = tuple(map(nobody, spaces))
-        trusts: list[tuple[Trust, ...]] = [index(state.learned, t) for t in range(task)]
+        trusts: list[tuple[Trust, ...]] = [tree_index(state.learned, t) for t in range(task)]
         trusts += [state.now] + [now] * (len(spaces[0]) - task)
         return TRGPState(
             tuple(bases),
             tuple(spaces),
-            stack(evened(trusts)[:-1]),  # as wide as what the next task trusts
+            tree_stack(pad_to_common_shapes(trusts)[:-1]),  # as wide as what the next task trusts
             now,
             torch.ones_like(state.fresh),
             state.tasks + 1,
@@ -186,4 +191,4 @@ def trgp(
         )
         return shifted(params, layers, own)
 
-    return Method(align, derive=derive, init=init, end_task=end_task, tested=tested)
+    return Method(align, find_gradient=derive, init=init, end_task=end_task, test_params=tested)

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.lookahead import looked_ahead
-from gradalign_cli.methods.method import Derivative, Found, Method, Setting, Trial, keep_gradient
+from gradalign_cli.methods.method import (
+    LossInputs,
+    Method,
+    MethodSetup,
+    ObjectiveGradient,
+    TakeGradient,
+    keep_gradient,
+)
 
 
 class VRMCLState(NamedTuple):
@@ -30,12 +37,14 @@ def vr_mcl(step: float, momentum: float) -> Method:
     require(step >= 0, "method.step", "non-negative", step)
     require(0 <= momentum < 1, "method.momentum", "in [0, 1)", momentum)
 
-    def init(setting: Setting) -> VRMCLState:
+    def init(setting: MethodSetup) -> VRMCLState:
         params, number = setting.params, setting.params.new_tensor
         none = torch.zeros_like(params)
         return VRMCLState(number(step), number(momentum), none, params, number(0.0))
 
-    def derive(derivative: Derivative, trial: Trial, state: VRMCLState) -> tuple[Found, VRMCLState]:
+    def derive(
+        derivative: TakeGradient, trial: LossInputs, state: VRMCLState
+    ) -> tuple[ObjectiveGradient, VRMCLState]:
         (g, rest), _ = looked_ahead(derivative, trial, state.step)
         (old, _), _ = looked_ahead(derivative, trial._replace(params=state.before), state.step)
         gone = torch.where(state.steps > 0, state.momentum, 0.0)
@@ -43,4 +52,4 @@ def vr_mcl(step: float, momentum: float) -> Method:
         after = state._replace(estimate=found, before=trial.params, steps=state.steps + 1)
         return (found, rest), after
 
-    return Method(keep_gradient, derive=derive, replays=1, init=init)
+    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)

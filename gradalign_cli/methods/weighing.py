@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.quadratic import lower_bounded_qp
+from gradalign_cli.numerics.quadratic import lower_bounded_qp
 
 PIVOTS = 24
 RIDGE = 1e-10  # of the mean of the diagonal, where a solver needs a positive definite matrix
@@ -20,8 +20,8 @@ Weigh = Callable[[Tensor, Tensor, Tensor], Tensor]
 def gram(gradients: Gradients) -> tuple[Tensor, Tensor, Tensor]:
     """J [n, P], the gradients of earlier tasks in their order and then the current one's; J J'
     [n, n] in float64; which of them there are [n]."""
-    J = torch.cat([gradients.refs, gradients.g[None]])
-    there = torch.cat([gradients.seen, gradients.seen.new_ones(1)])
+    J = torch.cat([gradients.references, gradients.g[None]])
+    there = torch.cat([gradients.available, gradients.available.new_ones(1)])
     return J, (J @ J.T).double(), there
 
 
@@ -34,7 +34,7 @@ def weighing(weigh: Weigh, random: bool = False) -> Method:
         uniform = gradients.uniform.view(len(J), -1)
         return weigh(K, there, uniform).to(J.dtype) @ J, state
 
-    return Method(align, references="per_task", random=random)
+    return Method(align, references="per_task", needs_random=random)
 
 
 def mean_weights(there: Tensor) -> Tensor:

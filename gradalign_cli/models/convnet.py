@@ -16,11 +16,11 @@ from torch.nn.functional import (
     unfold,
 )
 
-from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.models.model import Layer, Model, Output
-from gradalign_cli.noise import drop, numbers
-from gradalign_cli.vectors import ravel, unravel
+from gradalign_cli.numerics.noise import drop, numbers
+from gradalign_cli.numerics.trees import Absent
+from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
 
 class Block(NamedTuple):
@@ -79,7 +79,7 @@ def convnet(
             for s in matrices
         ]
         affine = [torch.full(s, float(k % 2 == 0)) for k, s in enumerate(norms)]
-        return ravel([*drawn, *affine])
+        return flatten_tensors([*drawn, *affine])
 
     def forward(
         params: Tensor, x: Tensor, noise: Tensor | Absent = ()
@@ -90,7 +90,7 @@ def convnet(
                 "`model` normalises by the batch and was given one example: take a method that asks"
                 " for no gradient of one, and a `batch_size` that leaves none over"
             )
-        parts = unravel(params, shapes)
+        parts = split_vector(params, shapes)
         affine = iter(parts[len(matrices) :])
         drawn = numbers(noise, sum(entries)) if isinstance(noise, Tensor) else None
         losses = iter(() if drawn is None else zip(dropout, drawn.split(entries, 1), strict=True))

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor
 from torch.nn.functional import linear, relu
 
-from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import require
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
-from gradalign_cli.vectors import ravel, unravel
+from gradalign_cli.numerics.trees import Absent
+from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
 INITS = ("xavier", "truncated_normal", "torch", "torch_weights")
 
@@ -47,11 +47,13 @@ def mlp(
     shapes = [part for out, into in layers for part in ((out, into), (out,))[:each]]
 
     def start(source: Generator) -> Tensor:
-        return ravel([part for layer in layers for part in initial(*layer, init, source)[:each]])
+        return flatten_tensors(
+            [part for layer in layers for part in initial(*layer, init, source)[:each]]
+        )
 
     def forward(params: Tensor, x: Tensor) -> list[Tensor]:
         """What each layer multiplies, and the logits."""
-        parts = unravel(params, shapes)
+        parts = split_vector(params, shapes)
         values = [x.flatten(1)]
         for k in range(0, len(parts), each):
             out = linear(values[-1], parts[k], parts[k + 1] if bias else None)

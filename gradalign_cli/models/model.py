@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from gradalign_cli.benchmarks.benchmark import Absent, Examples
+from gradalign_cli.benchmarks.examples import Examples
+from gradalign_cli.numerics.trees import Absent
 
 
 class Output(NamedTuple):
@@ -23,8 +24,8 @@ class Layer(NamedTuple):
     rows (0: no matrix), then a bias of `rows` entries where there is one."""
 
     size: int
-    rows: int
-    bias: bool
+    matrix_rows: int
+    has_bias: bool
 
 
 Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P] and statistics [S]
@@ -41,12 +42,12 @@ class Model(NamedTuple):
     """
 
     init: Callable[[Generator], Tensor]
-    statistics: Tensor
+    initial_statistics: Tensor
     apply: Callable[[Tensor, Tensor, Tensor, bool, Tensor | Absent], Output]
     convolutional: bool
     layers: tuple[Layer, ...]
-    inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
-    noisy: bool = False
+    layer_inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
+    needs_noise: bool = False
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:

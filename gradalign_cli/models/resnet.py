@@ -6,10 +6,10 @@ import torch
 from torch import Generator, Tensor, cat, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
 
-from gradalign_cli.benchmarks.benchmark import Absent
 from gradalign_cli.errors import require
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
-from gradalign_cli.vectors import ravel, unravel
+from gradalign_cli.numerics.trees import Absent
+from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
 MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -88,16 +88,18 @@ def resnet18(
             kaiming_uniform(k, k[1] * n, source) for k, n in zip(kernels, places, strict=True)
         ]
         affine = [part for c in channels for part in (ones(c), zeros(c))]
-        return ravel([*weights, *affine, *(kaiming_uniform(s, pooled, source) for s in head)])
+        return flatten_tensors(
+            [*weights, *affine, *(kaiming_uniform(s, pooled, source) for s in head)]
+        )
 
     def apply(
         params: Tensor, statistics: Tensor, x: Tensor, training: bool, noise: Tensor | Absent = ()
     ) -> Output:
-        parts = unravel(params, shapes)
+        parts = split_vector(params, shapes)
         kernel = iter([placed(part) for part in parts[: len(kernels)]])
         affine = parts[len(kernels) : len(kernels) + len(norm_shapes)]
         statistics = statistics.clone()  # theirs to move
-        norm = Norms(affine, unravel(statistics, norm_shapes), training)
+        norm = Norms(affine, split_vector(statistics, norm_shapes), training)
         h = relu(norm(conv2d(placed(x), next(kernel), padding=1)))
         for stride, shortcut in blocks:
             inner = relu(norm(conv2d(h, next(kernel), stride=stride, padding=1)))

@@ -15,4 +15,4 @@ class Optimizer(NamedTuple):
 
     init: Callable[[Tensor], Any]
     update: Callable[[Tensor, Any, Tensor, Tensor], tuple[Tensor, Any]]
-    plain: bool
+    is_plain_sgd: bool

@@ -29,4 +29,4 @@ def sgd(momentum: float, weight_decay: float) -> Optimizer:
             state = (direction,)
         return torch.addcmul(params, direction, lr, value=-1), state
 
-    return Optimizer(init, update, plain=not momentum and not weight_decay)
+    return Optimizer(init, update, is_plain_sgd=not momentum and not weight_decay)

@@ -4,9 +4,9 @@ import math
 
 import torch
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, union
-from gradalign_cli.draws import generator
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, whole_stream
 from gradalign_cli.errors import require
+from gradalign_cli.numerics.generators import generator
 
 
 def blurry(benchmark: Benchmark, share: float) -> Benchmark:
@@ -33,11 +33,11 @@ def blurry(benchmark: Benchmark, share: float) -> Benchmark:
         return torch.full_like(rows, task).index_copy(0, drawn, (task + away) % tasks)
 
     def stream(seed: int) -> Stream:
-        sharp = benchmark.stream(seed)
-        rows, owner = union(sharp)
-        place = torch.cat([places(own, t, seed) for t, own in enumerate(sharp.train)])
+        sharp = benchmark.make_stream(seed)
+        rows, owner = whole_stream(sharp)
+        place = torch.cat([places(own, t, seed) for t, own in enumerate(sharp.train_rows)])
         parts = [place == number for number in range(tasks)]
         train, owners = (tuple(field[part] for part in parts) for field in (rows, owner))
-        return sharp._replace(train=train, owner=owners)
+        return sharp._replace(train_rows=train, train_tasks=owners)
 
-    return benchmark._replace(stream=stream, boundaries="blurry" if share else "sharp")
+    return benchmark._replace(make_stream=stream, boundaries="blurry" if share else "sharp")

@@ -2,9 +2,9 @@
 
 import torch
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, union
-from gradalign_cli.draws import generator
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, whole_stream
 from gradalign_cli.errors import require
+from gradalign_cli.numerics.generators import generator
 
 
 def task_free(benchmark: Benchmark, width: float) -> Benchmark:
@@ -23,18 +23,18 @@ def task_free(benchmark: Benchmark, width: float) -> Benchmark:
     require(scenario != "task", "benchmark.scenario", "class or domain in this `stream`", scenario)
 
     def stream(seed: int) -> Stream:
-        bounded = benchmark.stream(seed)
+        bounded = benchmark.make_stream(seed)
         arrival = torch.cat(
             [
                 t + width * torch.randn(len(own), generator=generator(seed, "arrival", t))
-                for t, own in enumerate(bounded.train)
+                for t, own in enumerate(bounded.train_rows)
             ]
         )
-        rows, owner = (field[arrival.argsort(stable=True)] for field in union(bounded))
+        rows, owner = (field[arrival.argsort(stable=True)] for field in whole_stream(bounded))
         return bounded._replace(
-            train=rows.tensor_split(benchmark.tasks),
-            owner=owner.tensor_split(benchmark.tasks),
-            ordered=True,
+            train_rows=rows.tensor_split(benchmark.tasks),
+            train_tasks=owner.tensor_split(benchmark.tasks),
+            fixed_order=True,
         )
 
-    return benchmark._replace(stream=stream, boundaries="none")
+    return benchmark._replace(make_stream=stream, boundaries="none")

@@ -1,4 +1,6 @@
-"""A `gradalign train` that lives no longer than the process that started it.
+"""A module of Python, run as a program that lives no longer than the process that started it.
+
+    python -m gradalign_cli.tables.leash MODULE ARGUMENT ...
 
 That process holds the other end of the pipe which is our standard input. However it ends, the
 system closes its end, and we end with all that a launcher has started on this machine. Jobs that it
@@ -6,6 +8,7 @@ has handed to a cluster are the cluster's.
 """
 
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -17,14 +20,13 @@ def follow() -> None:
     os.killpg(0, signal.SIGKILL)  # finished files are whole: each is written beside and moved
 
 
-def main() -> int:
-    """`gradalign` with the arguments given, in a process group of its own."""
+def main() -> None:
+    """Run the module with the arguments given, in a process group of its own."""
     os.setsid()
     threading.Thread(target=follow, daemon=True).start()
-    from gradalign_cli.cli import main as gradalign
-
-    return gradalign(sys.argv[1:])
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,7 +7,6 @@ can be stopped at any moment and continued.
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -25,13 +24,13 @@ from gradalign_cli.tables.table import Cell, Table, load
 from gradalign_cli.tables.verdict import comparisons, rows
 from gradalign_cli.tables.writing import grid, score, write
 
-COMMAND = (sys.executable, "-m", "gradalign_cli.tables.leash", "train")
 STOPPED = 130  # the exit code of what was interrupted
 
 
 class Request(NamedTuple):
     """What the user asked for. budget: minutes after which no cell is started, 0 for none at all,
-    or None;  sources: folders of finished runs to use too;  extra: overrides for every run."""
+    or None;  sources: folders of finished runs to use too;  extra: overrides for every run;  train:
+    the command that trains, given overrides."""
 
     cells: str
     seeds: int
@@ -40,6 +39,7 @@ class Request(NamedTuple):
     at_once: int
     sources: tuple[Path, ...]
     extra: tuple[str, ...]
+    train: tuple[str, ...]
 
 
 class Job(NamedTuple):
@@ -140,7 +140,7 @@ def carry_out(jobs: Sequence[Job], request: Request, console: Console) -> bool:
             return True
         console.print(f"{job.cell.name}: running", soft_wrap=True)
         done = subprocess.run(
-            [*COMMAND, *arguments(job, request)],
+            [*request.train, *arguments(job, request)],
             stdin=leash,
             env=environment,
             capture_output=True,

@@ -6,14 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
-from omegaconf import OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
-
-from gradalign_cli.errors import UserError
-from gradalign_cli.hydra_train import opened
-from gradalign_cli.record import NUMERICS
+from gradalign_cli.composition.compose import composed
+from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.tables.table import Cell
 
 # where and how something is computed; the result is the same up to rounding
@@ -31,22 +25,6 @@ class Result(NamedTuple):
     seeds: dict[int, dict[str, float]]
     seconds: float
     machine: dict[str, Any]
-
-
-def composed(conf: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The resolved config that `gradalign train` makes of these overrides, and what it chose of
-    each config group."""
-    try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
-            whole = compose("config", opened(list(overrides)), return_hydra_config=True)
-        with open_dict(whole):
-            chosen = whole.pop("hydra").runtime.choices
-        found = OmegaConf.to_container(whole, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from error
-    assert isinstance(found, dict)
-    groups = {str(group): str(name) for group, name in chosen.items()}
-    return {str(name): value for name, value in found.items()}, groups
 
 
 def key(config: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradalign_cli.metrics import summary
+from gradalign_cli.results.metrics import summary
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import JUDGED, Cell, setting
 

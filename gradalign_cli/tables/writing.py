@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table as Grid
 
-from gradalign_cli.record import write_atomically
+from gradalign_cli.results.run_folder import write_atomically
 from gradalign_cli.tables.ranks import Ranks, picture, sentence
 from gradalign_cli.tables.table import Table
 from gradalign_cli.tables.verdict import Comparison, Row

@@ -3,9 +3,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gradalign_cli.benchmarks.benchmark import show
 from gradalign_cli.benchmarks.five_datasets import five_datasets, mean_and_deviation, padded
-from gradalign_cli.config import with_present_datasets
+from gradalign_cli.benchmarks.loading import load_examples
+from gradalign_cli.composition.parts import with_present_datasets
 from gradalign_cli.data import Dataset, load, present
 from gradalign_cli.errors import UserError
 
@@ -21,9 +21,9 @@ GREY, COLOUR = some("grey", (1, 28, 28), 60), some("colour", (3, 32, 32), 90, se
 
 def seen(benchmark, task, part="train"):
     """All examples of a task as the network meets them."""
-    stream = benchmark.stream(0)
+    stream = benchmark.make_stream(0)
     rows = getattr(stream, part)[task]
-    return show(benchmark, stream.view, rows, torch.tensor([task]))
+    return load_examples(benchmark, stream.view, rows, torch.tensor([task]))
 
 
 def test_grey_images_are_repeated_over_the_channels_in_a_frame_of_two_black_pixels():
@@ -35,42 +35,46 @@ def test_grey_images_are_repeated_over_the_channels_in_a_frame_of_two_black_pixe
 
 def test_a_task_is_a_dataset_with_a_head_of_its_own():
     benchmark = five_datasets([COLOUR, GREY], standardised=False)
-    assert (benchmark.tasks, benchmark.classes, benchmark.outputs) == (2, 10, 20)
-    assert benchmark.x.dtype == torch.uint8
+    assert (benchmark.tasks, benchmark.classes_per_task, benchmark.outputs) == (2, 10, 20)
+    assert benchmark.images.dtype == torch.uint8
     for task, dataset in enumerate((COLOUR, GREY)):
         n = dataset.n_train
         for part, y in (("train", dataset.y[:n]), ("test", dataset.y[n:])):
             examples = seen(benchmark, task, part)
-            assert examples.label.tolist() == (y + 10 * task).tolist()
-            own = examples.visible[0].nonzero()[:, 0].tolist()
+            assert examples.target.tolist() == (y + 10 * task).tolist()
+            own = examples.visible_logits[0].nonzero()[:, 0].tolist()
             assert own == list(range(10 * task, 10 * task + 10))
-    shown = seen(benchmark, 1).x
+    shown = seen(benchmark, 1).images
     torch.testing.assert_close(shown[:, 2, 2:30, 2:30] * 255, torch.tensor(GREY.x[:40, 0]).float())
 
 
 def test_standardised_training_pixels_have_mean_0_and_deviation_1_in_every_channel_of_every_task():
     benchmark = five_datasets([COLOUR, GREY, some("dark", (1, 9, 32), 30)], standardised=True)
     for task in range(3):
-        x = seen(benchmark, task).x.double().transpose(0, 1).flatten(1)
+        x = seen(benchmark, task).images.double().transpose(0, 1).flatten(1)
         torch.testing.assert_close(x.mean(1), torch.zeros(3).double(), rtol=0, atol=1e-6)
         torch.testing.assert_close(x.std(1, correction=0), torch.ones(3).double())
 
 
 def test_tasks_met_side_by_side_are_each_standardised_as_their_own():
     benchmark = five_datasets([COLOUR, GREY], standardised=True)
-    view, rows, task = benchmark.stream(0).view, torch.tensor([3, 95, 4]), torch.tensor([0, 1, 0])
-    together = show(benchmark, view, rows, task).x
+    view, rows, task = (
+        benchmark.make_stream(0).view,
+        torch.tensor([3, 95, 4]),
+        torch.tensor([0, 1, 0]),
+    )
+    together = load_examples(benchmark, view, rows, task).images
     for n in range(3):
-        alone = show(benchmark, view, rows[n : n + 1], task[n : n + 1]).x
+        alone = load_examples(benchmark, view, rows[n : n + 1], task[n : n + 1]).images
         assert torch.equal(together[n : n + 1], alone)
 
 
 def test_skipped_tasks_leave_the_others_their_heads():
     whole, rest = (five_datasets([COLOUR, GREY], True, skip_tasks=skip) for skip in (0, 1))
-    assert (rest.tasks, rest.outputs, len(rest.x)) == (1, 20, 60)
-    assert torch.equal(seen(rest, 0).x, seen(whole, 1).x)
-    assert torch.equal(seen(rest, 0).label, seen(whole, 1).label)
-    assert torch.equal(seen(rest, 0).visible, seen(whole, 1).visible)
+    assert (rest.tasks, rest.outputs, len(rest.images)) == (1, 20, 60)
+    assert torch.equal(seen(rest, 0).images, seen(whole, 1).images)
+    assert torch.equal(seen(rest, 0).target, seen(whole, 1).target)
+    assert torch.equal(seen(rest, 0).visible_logits, seen(whole, 1).visible_logits)
 
 
 @pytest.mark.parametrize(

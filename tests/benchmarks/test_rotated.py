@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from gradalign_cli.benchmarks.benchmark import show
+from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.benchmarks.rotated import rotated, rotation
 from gradalign_cli.errors import UserError
 
@@ -28,7 +28,7 @@ def test_colour_planes_turn_together():
 def angles(dataset, kind, degrees, seed):
     """The pixel maps of four rotated tasks."""
     benchmark = rotated(dataset, 4, kind, degrees)
-    return benchmark.stream(seed).view.pixels
+    return benchmark.make_stream(seed).view.pixel_source
 
 
 def test_fixed_steps_turn_each_task_further(tiny):
@@ -57,8 +57,8 @@ def test_drawn_angles_stay_in_their_range(kind, tiny, monkeypatch):
 
 def test_what_turns_in_from_outside_is_black(tiny):
     benchmark = rotated(tiny, 2, "steps", 45.0)
-    view = benchmark.stream(0).view
-    x = show(benchmark, view, torch.arange(3), torch.tensor([1]), torch.ones(3)).x
+    view = benchmark.make_stream(0).view
+    x = load_examples(benchmark, view, torch.arange(3), torch.tensor([1]), torch.ones(3)).images
     assert (x[:, 0, 0, 0] == 0).all()
     assert (x[:, 0, 1:3, 1:3] > 0).all()
 

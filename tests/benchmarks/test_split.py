@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import mask, show
+from gradalign_cli.benchmarks.examples import mask_logits
+from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError
@@ -10,15 +11,18 @@ from gradalign_cli.errors import UserError
 
 def seen(benchmark, stream, rows, task):
     task = torch.tensor([task])
-    return show(benchmark, stream.view, rows, task, torch.ones(len(rows)))
+    return load_examples(benchmark, stream.view, rows, task, torch.ones(len(rows)))
 
 
 def test_every_example_of_a_class_is_in_its_task_and_in_no_other(tiny):
     benchmark = split(tiny, 2, "task")
-    stream = benchmark.stream(0)
+    stream = benchmark.make_stream(0)
     assert benchmark.tasks == 3
     for task in range(3):
-        for rows, whole in ((stream.train[task], range(120)), (stream.test[task], range(120, 150))):
+        for rows, whole in (
+            (stream.train_rows[task], range(120)),
+            (stream.test_rows[task], range(120, 150)),
+        ):
             expected = [row for row in whole if tiny.y[row] in (2 * task, 2 * task + 1)]
             assert sorted(rows.tolist()) == expected
 
@@ -29,11 +33,11 @@ def test_every_example_of_a_class_is_in_its_task_and_in_no_other(tiny):
 )
 def test_scenarios_differ_in_the_logits_that_count(scenario, labels, visible, tiny):
     benchmark = split(tiny, 2, scenario)
-    stream = benchmark.stream(0)
-    examples = seen(benchmark, stream, stream.train[1], 1)
-    assert examples.label.unique().tolist() == labels
-    logits = mask(
-        torch.zeros(1, benchmark.outputs), examples.visible[:1] if scenario == "task" else ()
+    stream = benchmark.make_stream(0)
+    examples = seen(benchmark, stream, stream.train_rows[1], 1)
+    assert examples.target.unique().tolist() == labels
+    logits = mask_logits(
+        torch.zeros(1, benchmark.outputs), examples.visible_logits[:1] if scenario == "task" else ()
     )
     assert (logits[0] == 0).nonzero()[:, 0].tolist() == visible
 
@@ -41,10 +45,10 @@ def test_scenarios_differ_in_the_logits_that_count(scenario, labels, visible, ti
 def test_images_are_the_pixels_in_0_to_1_less_the_mean_where_centred(tiny):
     for centred in (False, True):
         benchmark = split(tiny, 2, "task", centred=centred)
-        rows = benchmark.stream(0).train[0]
+        rows = benchmark.make_stream(0).train_rows[0]
         mean = torch.from_numpy(tiny.x[:120]).double().mean(0) / 255 if centred else 0.0
         expected = torch.from_numpy(tiny.x)[rows].double() / 255 - mean
-        found = seen(benchmark, benchmark.stream(0), rows, 0).x
+        found = seen(benchmark, benchmark.make_stream(0), rows, 0).images
         torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -52,10 +56,10 @@ def test_pixels_can_be_standardised_channel_by_channel():
     x = np.random.default_rng(0).integers(0, 256, (12, 2, 3, 3), dtype=np.uint8)
     dataset = Dataset("two channels", x, np.arange(12) % 2, 8, 2, None)
     benchmark = split(dataset, 1, "task", standard=[[0.2, 0.4], [0.5, 0.25]])
-    rows = benchmark.stream(0).train[0]
+    rows = benchmark.make_stream(0).train_rows[0]
     pixels = torch.from_numpy(x)[rows].double() / 255
     expected = torch.stack([(pixels[:, 0] - 0.2) / 0.5, (pixels[:, 1] - 0.4) / 0.25], 1)
-    found = seen(benchmark, benchmark.stream(0), rows, 0).x
+    found = seen(benchmark, benchmark.make_stream(0), rows, 0).images
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-6)
 
 
@@ -71,7 +75,7 @@ def test_a_standard_that_does_not_fit_the_channels_is_refused(standard, tiny):
 
 def order(benchmark, seed):
     """The classes of the tasks, where each has one."""
-    return [int(benchmark.y[rows[0]]) for rows in benchmark.stream(seed).train]
+    return [int(benchmark.labels[rows[0]]) for rows in benchmark.make_stream(seed).train]
 
 
 @pytest.mark.parametrize("drawn", ["drawn", "agem"])
@@ -92,18 +96,20 @@ def test_the_orders_of_a_gem_are_those_its_code_shuffles(tiny):
 
 
 def test_the_first_tasks_are_those_that_skipping_leaves_out(tiny):
-    first = split(tiny, 1, "task", first_tasks=2).stream(0)
-    rest = split(tiny, 1, "task", skip_tasks=2).stream(0)
-    whole = split(tiny, 1, "task").stream(0)
-    assert [rows.tolist() for rows in first.train + rest.train] == [r.tolist() for r in whole.train]
+    first = split(tiny, 1, "task", first_tasks=2).make_stream(0)
+    rest = split(tiny, 1, "task", skip_tasks=2).make_stream(0)
+    whole = split(tiny, 1, "task").make_stream(0)
+    assert [rows.tolist() for rows in first.train_rows + rest.train_rows] == [
+        r.tolist() for r in whole.train_rows
+    ]
 
 
 def test_samples_per_task_are_drawn_without_replacement_from_the_seed(tiny):
     benchmark = split(tiny, 2, "task", samples_per_task=15)
-    one, two = benchmark.stream(0), benchmark.stream(1)
-    assert all(len(rows.unique()) == 15 for rows in one.train)
-    assert not torch.equal(one.train[0], two.train[0])
-    assert torch.equal(one.train[0], benchmark.stream(0).train[0])
+    one, two = benchmark.make_stream(0), benchmark.make_stream(1)
+    assert all(len(rows.unique()) == 15 for rows in one.train_rows)
+    assert not torch.equal(one.train_rows[0], two.train_rows[0])
+    assert torch.equal(one.train_rows[0], benchmark.make_stream(0).train_rows[0])
 
 
 @pytest.mark.parametrize(
@@ -123,4 +129,4 @@ def test_samples_per_task_are_drawn_without_replacement_from_the_seed(tiny):
 )
 def test_impossible_splits_are_refused(arguments, sentence, tiny):
     with pytest.raises(UserError, match=sentence):
-        split(tiny, **({"classes_per_task": 2, "scenario": "task"} | arguments)).stream(0)
+        split(tiny, **({"classes_per_task": 2, "scenario": "task"} | arguments)).make_stream(0)

@@ -31,10 +31,10 @@ def test_every_class_of_a_task_fills_its_own_slots():
     buffer = herding(7, "total", tasks=1, classes=3)
     position = torch.arange(30) % 3
     features = torch.randn(30, 4, generator=torch.Generator().manual_seed(2))
-    memory = buffer.finish(buffer.init(), 0, ended(torch.arange(100, 130), position, features))
-    assert torch.bincount(memory.position).tolist() == [3, 2, 2]
-    assert ((memory.row - 100) % 3 == memory.position).all()
+    memory = buffer.end_task(buffer.init(), 0, ended(torch.arange(100, 130), position, features))
+    assert torch.bincount(memory.class_positions).tolist() == [3, 2, 2]
+    assert ((memory.rows - 100) % 3 == memory.class_positions).all()
     member = (position == 1).nonzero()[:, 0]
     expected = 100 + member[herd(features[member], 2)]
-    assert memory.row[memory.position == 1].tolist() == expected.tolist()
-    assert buffer.wants_features
+    assert memory.rows[memory.class_positions == 1].tolist() == expected.tolist()
+    assert buffer.needs_features

@@ -40,6 +40,6 @@ def test_none_is_taken_twice_and_few_are_all_taken():
 def test_every_class_of_a_task_fills_its_own_slots():
     features, owner = blobs()
     buffer = k_means(6, "total", tasks=1, classes=3)
-    memory = buffer.finish(buffer.init(), 0, ended(torch.arange(15), owner, features))
-    assert memory.position.tolist() == [0, 0, 1, 1, 2, 2]
-    assert (memory.row % 3 == memory.position).all()
+    memory = buffer.end_task(buffer.init(), 0, ended(torch.arange(15), owner, features))
+    assert memory.class_positions.tolist() == [0, 0, 1, 1, 2, 2]
+    assert (memory.rows % 3 == memory.class_positions).all()

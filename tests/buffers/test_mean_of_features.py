@@ -14,5 +14,5 @@ def test_every_class_is_held_to_its_own_mean():
     position = torch.tensor([0, 0, 0, 1, 1, 1])
     features = torch.tensor([[0.0], [1.0], [5.0], [10.0], [14.0], [15.0]])
     buffer = mean_of_features(2, "total", tasks=1, classes=2)
-    memory = buffer.finish(buffer.init(), 0, ended(torch.arange(20, 26), position, features))
-    assert memory.row.tolist() == [21, 24]
+    memory = buffer.end_task(buffer.init(), 0, ended(torch.arange(20, 26), position, features))
+    assert memory.rows.tolist() == [21, 24]

@@ -9,7 +9,7 @@ RUNS = 4000
 
 def test_every_example_is_kept_with_probability_capacity_over_n():
     buffer = reservoir(10, "total", tasks=1, classes=1)
-    kept = feed_many(buffer, torch.arange(47), torch.zeros(47).long(), RUNS).row
+    kept = feed_many(buffer, torch.arange(47), torch.zeros(47).long(), RUNS).rows
     assert (kept >= 0).all()
     assert (kept.sort(1).values.diff(dim=1) > 0).all()  # nothing twice
     share = torch.bincount(kept.flatten(), minlength=47) / RUNS
@@ -21,8 +21,8 @@ def test_every_example_is_kept_with_probability_capacity_over_n():
 def test_the_first_examples_all_fit():
     buffer = reservoir(30, "total", tasks=1, classes=1)
     memory = feed(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
-    assert memory.row[:25].tolist() == list(range(25))
-    assert (memory.row[25:] == -1).all()
+    assert memory.rows[:25].tolist() == list(range(25))
+    assert (memory.rows[25:] == -1).all()
 
 
 def test_the_size_of_the_batches_does_not_matter():
@@ -38,5 +38,5 @@ def test_the_size_of_the_batches_does_not_matter():
                 part, *position[part].expand(2, -1), next(source), NONE[: len(part)]
             )
             memory = buffer.insert(memory, arrivals)
-        found.append(memory.row.tolist())
+        found.append(memory.rows.tolist())
     assert found[0] == found[1] == found[2]

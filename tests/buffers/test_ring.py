@@ -9,11 +9,11 @@ from tests.buffers.streams import feed
 def test_each_task_keeps_its_newest_examples_and_touches_no_others():
     buffer = ring(8, "total", tasks=2, classes=3)
     memory = feed(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
-    assert set(memory.row[buffer.slots[0]].tolist()) == {21, 22, 23, 24}
-    assert (memory.row[buffer.slots[1]] == -1).all()
+    assert set(memory.rows[buffer.task_slots[0]].tolist()) == {21, 22, 23, 24}
+    assert (memory.rows[buffer.task_slots[1]] == -1).all()
     memory = feed(buffer, memory, torch.arange(100, 103), 1, torch.zeros(3).long(), 0)
-    assert set(memory.row[buffer.slots[0]].tolist()) == {21, 22, 23, 24}
-    assert sorted(memory.row[buffer.slots[1]].tolist()) == [-1, 100, 101, 102]
+    assert set(memory.rows[buffer.task_slots[0]].tolist()) == {21, 22, 23, 24}
+    assert sorted(memory.rows[buffer.task_slots[1]].tolist()) == [-1, 100, 101, 102]
 
 
 def test_an_uneven_capacity_is_dealt_out_whole():
@@ -22,16 +22,16 @@ def test_an_uneven_capacity_is_dealt_out_whole():
     for task in range(3):
         rows = torch.arange(100 * task, 100 * task + 30)
         memory = feed(buffer, memory, rows, task, torch.zeros(30).long(), 0)
-    assert torch.bincount(memory.task).tolist() == [4, 4, 3]
-    assert len(memory.row.unique()) == 11
+    assert torch.bincount(memory.tasks).tolist() == [4, 4, 3]
+    assert len(memory.rows.unique()) == 11
 
 
 def test_row_task_and_position_belong_to_one_example():
     buffer = ring(4, "total", tasks=1, classes=30)
     rows = torch.arange(30)
     memory = feed(buffer, buffer.init(), rows, 0, rows, 0, batch=30)
-    assert torch.equal(memory.row, memory.position)
-    assert set(memory.row.tolist()) == {26, 27, 28, 29}
+    assert torch.equal(memory.rows, memory.class_positions)
+    assert set(memory.rows.tolist()) == {26, 27, 28, 29}
 
 
 def test_a_capacity_below_one_slot_a_task_is_refused():
@@ -40,7 +40,9 @@ def test_a_capacity_below_one_slot_a_task_is_refused():
 
 
 def test_capacity_can_be_given_per_task_and_per_class():
-    assert len(ring(5, "task", tasks=3, classes=2).init().row) == 15
-    assert len(ring(5, "class", tasks=3, classes=2).init().row) == 30
-    with pytest.raises(UserError, match=r"`buffer.per` must be total, task or class, found 'row'"):
+    assert len(ring(5, "task", tasks=3, classes=2).init().rows) == 15
+    assert len(ring(5, "class", tasks=3, classes=2).init().rows) == 30
+    with pytest.raises(
+        UserError, match=r"`buffer.capacity_per` must be total, task or class, found 'row'"
+    ):
         ring(5, "row", tasks=3, classes=2)

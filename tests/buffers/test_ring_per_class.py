@@ -10,10 +10,10 @@ def test_each_class_of_each_task_keeps_its_newest():
     memory = feed(buffer, buffer.init(), torch.arange(20), 0, position, 0)
     memory = feed(buffer, memory, torch.arange(100, 120), 1, position, 0)
     kept = {(t, p): set() for t in range(2) for p in range(2)}
-    for row, task, place in zip(memory.row, memory.task, memory.position, strict=True):
+    for row, task, place in zip(memory.rows, memory.tasks, memory.class_positions, strict=True):
         kept[int(task), int(place)].add(int(row))
     assert kept == {(0, 0): {16, 18}, (0, 1): {17, 19}, (1, 0): {116, 118}, (1, 1): {117, 119}}
-    assert set(memory.task[buffer.slots[0]].tolist()) == {0}
+    assert set(memory.tasks[buffer.task_slots[0]].tolist()) == {0}
 
 
 def test_a_rare_class_keeps_its_slots():
@@ -21,5 +21,5 @@ def test_a_rare_class_keeps_its_slots():
     position = torch.zeros(50).long()
     position[3] = 1
     memory = feed(buffer, buffer.init(), torch.arange(50), 0, position, 0)
-    assert memory.row[memory.position == 1].tolist() == [3]
-    assert (memory.position == 0).sum() == 3
+    assert memory.rows[memory.class_positions == 1].tolist() == [3]
+    assert (memory.class_positions == 0).sum() == 3

@@ -7,17 +7,17 @@ from tests.buffers.streams import ended, feed
 def test_nothing_enters_before_the_end_of_a_task_and_a_share_of_it_then():
     buffer = uniform(7, "total", tasks=2, classes=2)
     memory = feed(buffer, buffer.init(), torch.arange(20), 0, torch.zeros(20).long(), 0)
-    assert (memory.row == -1).all()
+    assert (memory.rows == -1).all()
     position = torch.arange(20) % 2
-    memory = buffer.finish(memory, 0, ended(torch.arange(20), position))
-    assert memory.row.tolist() == [0, 1, 2, 3, -1, -1, -1]
-    memory = buffer.finish(memory, 1, ended(torch.arange(50, 70), position))
-    assert memory.row.tolist() == [0, 1, 2, 3, 50, 51, 52]
-    assert memory.task.tolist() == [0, 0, 0, 0, 1, 1, 1]
-    assert memory.position.tolist() == [0, 1, 0, 1, 0, 1, 0]
+    memory = buffer.end_task(memory, 0, ended(torch.arange(20), position))
+    assert memory.rows.tolist() == [0, 1, 2, 3, -1, -1, -1]
+    memory = buffer.end_task(memory, 1, ended(torch.arange(50, 70), position))
+    assert memory.rows.tolist() == [0, 1, 2, 3, 50, 51, 52]
+    assert memory.tasks.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert memory.class_positions.tolist() == [0, 1, 0, 1, 0, 1, 0]
 
 
 def test_a_task_smaller_than_its_share_leaves_slots_empty():
     buffer = uniform(6, "total", tasks=1, classes=2)
-    memory = buffer.finish(buffer.init(), 0, ended(torch.arange(4), torch.arange(4) % 2))
-    assert memory.row.tolist() == [0, 1, 2, 3, -1, -1]
+    memory = buffer.end_task(buffer.init(), 0, ended(torch.arange(4), torch.arange(4) % 2))
+    assert memory.rows.tolist() == [0, 1, 2, 3, -1, -1]

@@ -6,19 +6,19 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from gradalign_cli.draws import Draw
 from gradalign_cli.engines.captured import WARM_UP, captured, cuda_graph, packed, unpacked
 from gradalign_cli.engines.carry import (
     batched,
-    in_turn,
     one_after_other,
     side_by_side,
+    step_by_step,
     streams_beside,
 )
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.runner import Plan
-from gradalign_cli.trees import index
+from gradalign_cli.numerics.trees import tree_index
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import METHODS, method
 from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
@@ -65,7 +65,7 @@ def test_a_packed_draw_is_the_draw():
     draws = Draw(rows, rows + 1, *floats, torch.rand(4, 1, 7, 1), keys, torch.rand(1).expand(4, 1))
     rows_of_bytes = packed(draws)
     for step in range(4):
-        compare(unpacked(rows_of_bytes[step], draws), index(draws, step), 0)
+        compare(unpacked(rows_of_bytes[step], draws), tree_index(draws, step), 0)
 
 
 class Stream:
@@ -109,7 +109,7 @@ def test_a_step_is_captured_on_the_streams_it_was_warmed_up_on(cuda):
 def test_replicas_on_streams_beside_each_other_are_a_loop(cuda, tiny):
     parts = make_parts(tiny, method("gem"), samples=18)
     replicas = make_replicas(parts, seeds=(0, 1))
-    beside = eager()._replace(run=in_turn(side_by_side))
+    beside = eager()._replace(run=step_by_step(side_by_side))
     same(train(parts, replicas), train(parts, replicas, beside))
     assert len(streams_beside(2)) == 2
     assert streams_beside.cache_info().misses == 1
@@ -119,7 +119,7 @@ def test_replicas_on_streams_beside_each_other_are_a_loop(cuda, tiny):
 @pytest.mark.parametrize("engine", ["graph", "vmap", "streams"])
 @pytest.mark.parametrize("name", METHODS)
 def test_on_a_gpu_every_engine_is_a_loop_on_the_cpu(name, engine, tiny):
-    from gradalign_cli.config import ENGINES
+    from gradalign_cli.engines.choice import ENGINES
 
     device = torch.device("cuda")
     parts = make_parts(tiny, method(name), samples=40)
@@ -131,7 +131,7 @@ def test_on_a_gpu_every_engine_is_a_loop_on_the_cpu(name, engine, tiny):
 @needs_gpu
 @pytest.mark.parametrize("engine", ["graph", "vmap", "streams"])
 def test_on_a_gpu_noise_is_that_of_the_cpu(engine, tiny):
-    from gradalign_cli.config import ENGINES
+    from gradalign_cli.engines.choice import ENGINES
 
     device = torch.device("cuda")
     parts = make_parts(tiny, method("derpp"), samples=40, model=noisy)

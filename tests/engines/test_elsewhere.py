@@ -12,9 +12,9 @@ from gradalign_cli.engines.carry import batched, one_after_other
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine, one_by_one
 from gradalign_cli.engines.vmap import all_together, vmap
-from gradalign_cli.quadratic import pivoting
-from gradalign_cli.runner import Plan
-from gradalign_cli.vectors import autograd_gradient, functional_gradient
+from gradalign_cli.numerics.quadratic import pivoting
+from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradient
+from gradalign_cli.training.plan import Plan
 from tests.elsewhere import ELSEWHERE, Held, elsewhere, numbers_of
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, noisy, same, train
@@ -90,7 +90,7 @@ def test_buffers(name, tiny):
 @pytest.mark.parametrize(
     "options",
     [{"kind": "permuted"}, {"scenario": "class"}, {"scenario": "domain"}, {"model": noisy}],
-    ids=str,
+    ids=["permuted", "class", "domain", "noisy"],
 )
 def test_benchmarks_tests_between_steps_and_noise(options, engine, tiny):
     agree(engine, tiny, method("derpp"), Plan(1, 5, 3, 1, 5, 6), samples=18, **options)

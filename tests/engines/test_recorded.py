@@ -14,7 +14,7 @@ from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.models.convnet import lenet
-from gradalign_cli.runner import Plan
+from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gradalign_cli.engines.streams import streams
-from gradalign_cli.runner import Plan
+from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.trees import index
+from gradalign_cli.numerics.trees import tree_index
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, numbers
 from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
@@ -70,7 +70,7 @@ def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tin
 def unstacked(learners):
     """The parameters and method states of the replicas."""
     count = range(len(learners.params))
-    return [learners.params[r] for r in count], [index(learners.method, r) for r in count]
+    return [learners.params[r] for r in count], [tree_index(learners.method, r) for r in count]
 
 
 @pytest.mark.parametrize("name", ["agem", "gem", "derpp", "mer"])

@@ -5,8 +5,8 @@ from functools import partial
 from hydra.utils import get_method
 from omegaconf import OmegaConf
 
-from gradalign_cli.cli import CONF
-from gradalign_cli.config import build, declared_types
+from gradalign_cli.composition.construct import call_target, declared_types
+from gradalign_cli.composition.paths import CONF
 
 METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 BUFFERS = sorted(path.stem for path in (CONF / "buffer").glob("*.yaml"))
@@ -15,7 +15,7 @@ BUFFERS = sorted(path.stem for path in (CONF / "buffer").glob("*.yaml"))
 def method(name, **changed):
     """A method with the values of its yaml, except for those changed."""
     chosen = OmegaConf.load(CONF / "method" / f"{name}.yaml")
-    return build("method", OmegaConf.merge(chosen, changed))
+    return call_target("method", OmegaConf.merge(chosen, changed))
 
 
 def factory(group, name):

@@ -14,7 +14,9 @@ def untouched(method, gradients, state, direction):
 def harmless(method, gradients, state, direction):
     """No reference is hurt to first order."""
     longest = torch.maximum(direction.norm(), gradients.g.norm())
-    assert (gradients.refs @ direction >= -1e-6 * gradients.refs.norm(dim=1) * longest).all()
+    assert (
+        gradients.references @ direction >= -1e-6 * gradients.references.norm(dim=1) * longest
+    ).all()
 
 
 def of_one_length(method, gradients, state, direction):

@@ -2,10 +2,10 @@
 
 import torch
 
-from gradalign_cli.methods.method import Setting, Trial
+from gradalign_cli.methods.method import LossInputs, MethodSetup
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.model import Layer, Output
-from gradalign_cli.trees import leaves, tree_map
+from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from tests.methods.small import network, some, some_params
 
 TASKS, OUTPUTS, EXAMPLES = 10, 10, 1000
@@ -24,9 +24,9 @@ def passes(made, batch, memory):
 
     params = some_params()
     layers = (Layer(len(params), 3, False),)
-    memories = (some(memory),) * made.replays
-    trial = Trial(network, params, params[:0], some(batch), memories, layers)
-    made.derive(derivative, trial, made.init(Setting(params, TASKS, OUTPUTS, layers)))
+    memories = (some(memory),) * made.memory_batches
+    trial = LossInputs(network, params, params[:0], some(batch), memories, layers)
+    made.derive(derivative, trial, made.init(MethodSetup(params, TASKS, OUTPUTS, layers)))
     return len(taken) - 1
 
 
@@ -35,10 +35,10 @@ def size(made):
     where there is something that is empty at first."""
     network = mlp([256, 256], "torch", True, (1, 28, 28), OUTPUTS)
     params = torch.empty(sum(layer.size for layer in network.layers), device="meta")
-    found = [made.stores * EXAMPLES * OUTPUTS * params.element_size()]
-    state = made.init(Setting(params, TASKS, OUTPUTS, network.layers))
+    found = [made.stores_logits * EXAMPLES * OUTPUTS * params.element_size()]
+    state = made.init(MethodSetup(params, TASKS, OUTPUTS, network.layers))
     tree_map(lambda t: found.append(t.numel() * t.element_size()), state)
-    return short(sum(found)) if all(t.numel() for t in leaves(state)) else "grows"
+    return short(sum(found)) if all(t.numel() for t in tree_leaves(state)) else "grows"
 
 
 def short(count):

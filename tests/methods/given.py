@@ -2,7 +2,7 @@
 
 import torch
 
-from gradalign_cli.methods.method import Gradients, Setting
+from gradalign_cli.methods.method import Gradients, MethodSetup
 from gradalign_cli.models.model import Layer
 
 
@@ -19,7 +19,7 @@ def given(g, refs, seen=None, loss=1.0, ref_losses=None, layers=None, seed=0):
 
 def setting(params, tasks, layers=(), outputs=2):
     """What a method is set up for."""
-    return Setting(params, tasks, outputs, layers)
+    return MethodSetup(params, tasks, outputs, layers)
 
 
 def align(method, g, refs, **changed):

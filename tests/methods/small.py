@@ -2,11 +2,12 @@
 
 import torch
 
-from gradalign_cli.benchmarks.benchmark import Examples
-from gradalign_cli.methods.method import Trial, cross_entropy
+from gradalign_cli.benchmarks.examples import Examples
+from gradalign_cli.methods.method import LossInputs
+from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Output
-from gradalign_cli.trees import tree_map
-from gradalign_cli.vectors import autograd_gradient
+from gradalign_cli.numerics.trees import tree_map
+from gradalign_cli.numerics.vectors import autograd_gradient
 
 OUTPUTS = 4
 
@@ -33,7 +34,7 @@ def some_params(seed=0):
 
 def value_of(method, batch, memories, params, state):
     """The objective's value, and how many times the network was asked."""
-    trial = Trial(network, params, torch.zeros(1), batch, memories)
+    trial = LossInputs(network, params, torch.zeros(1), batch, memories)
     value, output = method.objective(trial, state)
     return value, int(output.statistics)
 
@@ -46,7 +47,7 @@ def found_by(method, batch, memories, params, state, objective=None):
         taken = autograd_gradient(lambda p: value(trial._replace(params=p), state))
         return taken(trial.params)
 
-    trial = Trial(network, params, torch.zeros(1), batch, memories)
+    trial = LossInputs(network, params, torch.zeros(1), batch, memories)
     (g, _), after = method.derive(derivative, trial, state)
     return g, after
 

@@ -3,8 +3,8 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.adam_nscl import adam_nscl, null_projector
-from gradalign_cli.replica import new_learner
-from gradalign_cli.task_end import make_probe
+from gradalign_cli.training.replica import new_learner
+from gradalign_cli.training.task_end import make_probe
 from tests.methods.given import given, setting
 from tests.runs import make_parts, make_replicas
 
@@ -41,18 +41,18 @@ def test_a_step_leaves_old_answers_as_they_are(tiny):
     """Fewer inputs than columns leave a null space, in which the whole step stays."""
     parts = make_parts(tiny, adam_nscl(10.0, 4, True))
     replica = make_replicas(parts)[0]
-    learner, rows = new_learner(parts, replica), replica.stream.train[0]
+    learner, rows = new_learner(parts, replica), replica.stream.train_rows[0]
     probe = make_probe(parts, learner, replica.stream.view, rows, 0)
-    state = parts.method.end_task(learner.method, learner.params, probe)
+    state = parts.method.end_task(learner.method_state, learner.params, probe)
     g = torch.randn(len(learner.params), generator=torch.Generator().manual_seed(0))
     gradients = given(g, g[None])._replace(layers=parts.model.layers)
     step, _ = parts.method.align(gradients, state)
 
     def answers(params):
-        x = (parts.benchmark.x[rows[:4]] / 255).view(4, *parts.benchmark.shape)
+        x = (parts.benchmark.images[rows[:4]] / 255).view(4, *parts.benchmark.image_shape)
         return parts.model.apply(params, params[:0], x, False).logits
 
-    free, _ = parts.method.align(gradients, learner.method)
+    free, _ = parts.method.align(gradients, learner.method_state)
     change, usual = (
         answers(learner.params - 0.01 * d) - answers(learner.params) for d in (step, free)
     )

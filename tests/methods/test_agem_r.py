@@ -5,7 +5,7 @@ from gradalign_cli.methods.agem import agem, project
 from gradalign_cli.methods.agem_r import agem_r
 from tests.methods.given import align
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
-from tests.test_step import learner_after, mean_gradient
+from tests.step.test_step import learner_after, mean_gradient
 
 
 def test_its_direction_is_agems():
@@ -26,7 +26,7 @@ def test_of_a_reservoir_the_examples_of_earlier_tasks_are_the_reference(tiny):
     for before, draw, view, after, _ in steps_of_task(
         parts, replica, learner_after(parts, replica, 1), 1
     ):
-        row, task = before.memory.row, before.memory.task
+        row, task = before.memory.rows, before.memory.tasks
         mixed += int((task == 1).any())
         g = mean_gradient(parts, view, before.params, draw.rows, draw.task)
         r = mean_gradient(parts, view, before.params, row[task == 0], task[task == 0])

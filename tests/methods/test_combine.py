@@ -8,10 +8,10 @@ from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.step import make_step
+from gradalign_cli.step.step import make_step
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 @pytest.mark.parametrize("name", ["er", "der", "ewc", "si"])
@@ -22,7 +22,7 @@ def test_an_objective_without_an_alignment_is_its_own_method(name, tiny):
         train(parts, make_replicas(parts, lrs=(0.01,))).learners for parts in (both, alone)
     )
     torch.testing.assert_close(found.params, expected.params)
-    compare(found.method.objective, expected.method, 1e-5)
+    compare(found.method_state.objective, expected.method_state, 1e-5)
 
 
 def test_an_alignment_with_the_plain_loss_is_its_own_method(tiny):

@@ -10,21 +10,21 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from gradalign_cli.buffers.buffer import unchanged
+from gradalign_cli.buffers.buffer import keep_memory
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.learner import Learner, Parts
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.replica import Replica, new_learner
-from gradalign_cli.step import make_step
-from gradalign_cli.task_end import end_task
-from gradalign_cli.trees import leaves, stack, tree_map
+from gradalign_cli.numerics.trees import tree_leaves, tree_map, tree_stack
+from gradalign_cli.step.learner import Learner, Parts
+from gradalign_cli.step.step import make_step
+from gradalign_cli.training.replica import Replica, new_learner
+from gradalign_cli.training.task_end import end_task
 from tests.methods.catalogue import METHODS, method
 from tests.methods.claims import CLAIMS, EXACTLY, UNLIKE_SGD
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 class Trained(NamedTuple):
@@ -75,11 +75,11 @@ def kinds(tree):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_direction_is_finite_and_formed_like_the_gradient(trained, dtype):
     _, parts, _, learner = trained
-    state = as_type(learner.method, dtype)
+    state = as_type(learner.method_state, dtype)
     usual = some_gradients(parts, dtype)
-    opposed = usual._replace(refs=-usual.g.expand_as(usual.refs).clone())
-    still = usual._replace(g=0 * usual.g, refs=0 * usual.refs, loss=0 * usual.loss)
-    for gradients in (usual, opposed, still, usual._replace(refs=0 * usual.refs)):
+    opposed = usual._replace(references=-usual.g.expand_as(usual.references).clone())
+    still = usual._replace(g=0 * usual.g, references=0 * usual.references, loss=0 * usual.loss)
+    for gradients in (usual, opposed, still, usual._replace(references=0 * usual.references)):
         direction, after = parts.method.align(gradients, state)
         assert direction.shape == gradients.g.shape
         assert direction.dtype == dtype
@@ -92,7 +92,7 @@ def test_where_nothing_was_seen_it_fine_tunes(trained, past):
     name, parts, replica, _ = trained
     if name in UNLIKE_SGD:
         pytest.skip("its step is another, whatever is remembered")
-    parts = parts._replace(buffer=parts.buffer._replace(insert=unchanged))
+    parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
     plain = make_step(parts._replace(method=finetune()), past, eager().gradient, False)
     start = new_learner(parts, replica)
     for before, draw, view, after, _ in steps_of_task(parts, replica, start, past):
@@ -104,7 +104,10 @@ def test_a_first_example_of_another_task_does_not_disturb_an_empty_memory(traine
     """Empty places stand in for row 0, whose class the first task may not see."""
     turned = Dataset("turned", tiny.x, 5 - tiny.y, tiny.n_train, tiny.classes, None)
     parts = make_parts(turned, trained.parts.method, samples=10)
-    assert parts.benchmark.y[0] not in parts.benchmark.y[parts.benchmark.stream(0).train[0]]
+    assert (
+        parts.benchmark.labels[0]
+        not in parts.benchmark.labels[parts.benchmark.make_stream(0).train_rows[0]]
+    )
     outcome = train(parts, make_replicas(parts, lrs=(0.01,)))
     assert torch.isfinite(outcome.learners.params).all()
 
@@ -113,7 +116,7 @@ def test_steps_keep_the_form_of_the_learner_and_ends_of_tasks_but_for_what_grows
     _, parts, replica, learner = trained
     fresh = new_learner(parts, replica)
     assert kinds(learner) == kinds(fresh)
-    if all(leaf.numel() for leaf in leaves(fresh.method)):
+    if all(leaf.numel() for leaf in tree_leaves(fresh.method_state)):
         assert form(learner) == form(fresh)
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, learner, 2)
     assert form(after) == form(learner)
@@ -125,7 +128,7 @@ def test_a_learner_that_was_saved_goes_on_as_if_it_had_not_been(trained):
 
     def rest(parts, learner):
         *_, (_, _, _, after, _) = steps_of_task(parts, replica, learner, 2)
-        return named(end_task(parts, [replica], stack([after]), 2))
+        return named(end_task(parts, [replica], tree_stack([after]), 2))
 
     file = io.BytesIO()
     torch.save(named(learner), file)
@@ -148,10 +151,10 @@ def test_vmap_is_a_loop(trained, kind, tiny):
 
 def test_what_it_claims_of_its_directions_holds(trained):
     name, parts, _, learner = trained
-    made, state = parts.method, learner.method
+    made, state = parts.method, learner.method_state
     if name in EXACTLY:
         made = method(name, **EXACTLY[name])
-        state = new_learner(parts._replace(method=made), trained.replica).method
+        state = new_learner(parts._replace(method=made), trained.replica).method_state
     state = as_type(state, torch.float64)
     for seed in range(10):
         gradients = some_gradients(parts, torch.float64, seed)

@@ -1,15 +1,15 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import show
+from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.cuber import joined_by
-from gradalign_cli.methods.method import cross_entropy
-from gradalign_cli.trees import grown
+from gradalign_cli.models.losses import cross_entropy
+from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.catalogue import method
 from tests.methods.test_trgp import random_trust
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 NONE = torch.tensor([False, False])
 
@@ -72,12 +72,12 @@ def test_a_joined_task_is_moved_and_all_the_others_inputs_are_left_alone(tiny):
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 2)
     change = (after.params - start.params)[: 8 * 16 + 8]
     W = torch.cat([change[:128].view(8, 16), change[128:, None]], 1)
-    spaces, without = start.method.trgp.spaces[0], start.method.without[0]
+    spaces, without = start.method_state.trgp.spaces[0], start.method_state.without[0]
     touched = (W @ spaces[:2]).flatten(1).norm(dim=1)
     (number,) = (touched > 1e-3).nonzero()[:, 0].tolist()  # one of the two
     assert touched[1 - number] < 1e-6
-    assert torch.equal(after.method.held[0], without[number])
-    scaled = after.method.trgp.now[0].spaces
+    assert torch.equal(after.method_state.held[0], without[number])
+    scaled = after.method_state.trgp.now[0].spaces
     assert not any(torch.equal(own, spaces[number]) for own in scaled)  # joined, and not scaled
     assert any(torch.equal(own, spaces[1 - number]) for own in scaled)
 
@@ -85,31 +85,31 @@ def test_a_joined_task_is_moved_and_all_the_others_inputs_are_left_alone(tiny):
 def test_without_a_task_the_basis_holds_what_the_others_need_and_no_more(tiny):
     parts = make_parts(tiny, method("cuber", thresholds=[1.0]), kind="permuted", samples=4)
     replica = make_replicas(parts)[0]
-    after = learner_after(parts, replica, 2).method
+    after = learner_after(parts, replica, 2).method_state
     for spaces, without in zip(after.trgp.spaces, after.without, strict=True):
         for task in (0, 1):
             M, S = without[task], spaces[1 - task]
             torch.testing.assert_close(M @ M.T, S @ S.T, rtol=0, atol=1e-3)
         assert (without[2] == 0).all()  # of a task to come
-    third = learner_after(parts, replica, 3).method
+    third = learner_after(parts, replica, 3).method_state
     for before, without in zip(after.trgp.bases, third.without, strict=True):
-        assert torch.equal(without[2], grown(before, without[2].shape))
+        assert torch.equal(without[2], pad_to_shape(before, without[2].shape))
 
 
 def repeated(replica):
     """The same task three times."""
-    stream, pixels = replica.stream, replica.stream.view.pixels
+    stream, pixels = replica.stream, replica.stream.view.pixel_source
     view = stream.view._replace(pixels=pixels[:1].expand_as(pixels).clone())
-    return replica._replace(stream=stream._replace(train=stream.train[:1] * 3, view=view))
+    return replica._replace(stream=stream._replace(train=stream.train_rows[:1] * 3, view=view))
 
 
 def old_loss(parts, replica, learner):
     """The loss on the first task, as it is tested."""
-    params = parts.method.tested(learner.method, learner.params, 0, parts.model.layers)
-    examples = show(
-        parts.benchmark, replica.stream.view, replica.stream.train[0], torch.tensor([0])
+    params = parts.method.tested(learner.method_state, learner.params, 0, parts.model.layers)
+    examples = load_examples(
+        parts.benchmark, replica.stream.view, replica.stream.train_rows[0], torch.tensor([0])
     )
-    logits = parts.model.apply(params, params[:0], examples.x, False).logits
+    logits = parts.model.apply(params, params[:0], examples.images, False).logits
     return float(cross_entropy(logits, examples))
 
 
@@ -131,9 +131,9 @@ def test_a_task_decides_by_its_first_gradient_alone(tiny):
     parts = make_parts(tiny, made, kind="permuted")
     replica = make_replicas(parts)[0]
     steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
-    chosen = [after.method.held[0] for *_, after, _ in steps]
+    chosen = [after.method_state.held[0] for *_, after, _ in steps]
     assert all(torch.equal(held, chosen[0]) for held in chosen)
-    assert not torch.equal(chosen[0], steps[0][0].method.held[0])
+    assert not torch.equal(chosen[0], steps[0][0].method_state.held[0])
 
 
 @pytest.mark.parametrize(("name", "value"), [("correlation", 1.5), ("trust", -0.1)])

@@ -3,7 +3,7 @@ from torch.nn.functional import cross_entropy
 
 from gradalign_cli.methods.der import der
 from gradalign_cli.methods.derpp import derpp
-from gradalign_cli.replica import new_learner
+from gradalign_cli.training.replica import new_learner
 from tests.methods.given import setting
 from tests.methods.small import network, some, some_params, value_of
 from tests.runs import make_parts, make_replicas, steps_of_task
@@ -14,7 +14,7 @@ def test_the_labels_of_the_second_memory_batch_are_added():
     first, both = der(0.3), derpp(0.3, 0.9)
     plain, _ = value_of(first, batch, (one,), params, first.init(setting(params, 2)))
     found, calls = value_of(both, batch, (one, two), params, both.init(setting(params, 2)))
-    labels = cross_entropy(network(params, 0, two).logits, two.label)
+    labels = cross_entropy(network(params, 0, two).logits, two.target)
     torch.testing.assert_close(found, plain + 0.9 * labels)
     assert calls == 3
 

@@ -1,8 +1,8 @@
 import torch
 
-from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.methods.er import er
-from gradalign_cli.methods.method import Trial
+from gradalign_cli.methods.method import LossInputs
 from gradalign_cli.models.model import Output
 
 
@@ -14,14 +14,14 @@ def test_examples_that_only_fill_a_place_do_not_count():
     x, label = torch.tensor([[1.0, 2.0], [3.0, 1.0], [9.0, 9.0]]), torch.tensor([0, 1, 0])
     new = Examples(x[:1], label[:1], (), torch.ones(1), torch.zeros(1, 0))
     old = Examples(x[1:], label[1:], (), torch.ones(2), torch.zeros(2, 0))
-    faded = old._replace(weight=torch.tensor([1.0, 0.0]))
+    faded = old._replace(valid=torch.tensor([1.0, 0.0]))
     objective = er().objective
     one = objective(
-        Trial(network, params, params[:0], new, (old._replace(weight=old.weight * 0),)), ()
+        LossInputs(network, params, params[:0], new, (old._replace(valid=old.valid * 0),)), ()
     )[0]
-    two = objective(Trial(network, params, params[:0], new, (faded,)), ())[0]
+    two = objective(LossInputs(network, params, params[:0], new, (faded,)), ())[0]
     each = [
-        torch.nn.functional.cross_entropy(e.x[:1] @ params.view(2, 2), e.label[:1])
+        torch.nn.functional.cross_entropy(e.images[:1] @ params.view(2, 2), e.target[:1])
         for e in (new, old)
     ]
     torch.testing.assert_close(one, each[0])

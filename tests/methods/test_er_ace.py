@@ -10,8 +10,8 @@ def test_new_examples_compete_with_the_classes_of_their_batch_alone():
     batch = batch._replace(label=torch.tensor([1, 3, 3, 1, 1]))
     value, calls = value_of(er_ace(), batch, (old,), params, ())
     logits = network(params, 0, batch).logits[:, [1, 3]]
-    expected = cross_entropy(logits, (batch.label == 3).long())
-    expected += cross_entropy(network(params, 0, old).logits, old.label)
+    expected = cross_entropy(logits, (batch.target == 3).long())
+    expected += cross_entropy(network(params, 0, old).logits, old.target)
     torch.testing.assert_close(value, expected)
     assert calls == 2
 

@@ -2,15 +2,15 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.benchmarks.benchmark import Examples
+from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.ewc import ewc
-from gradalign_cli.methods.method import Probe, Trial
-from gradalign_cli.methods.method import cross_entropy as mean_cross_entropy
+from gradalign_cli.methods.method import LossInputs, Probe
+from gradalign_cli.models.losses import cross_entropy as mean_cross_entropy
 from gradalign_cli.models.model import Output
-from gradalign_cli.replica import new_learner
-from gradalign_cli.task_end import end_task, make_probe
-from gradalign_cli.trees import index, stack
+from gradalign_cli.numerics.trees import tree_index, tree_stack
+from gradalign_cli.training.replica import new_learner
+from gradalign_cli.training.task_end import end_task, make_probe
 from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task
 
@@ -40,7 +40,7 @@ def penalty_gradient(method, state, params):
         return Output(params.sum() * torch.zeros(1, 2).double(), params[:0], statistics)
 
     one = Examples(torch.zeros(1, 1), torch.zeros(1).long(), (), torch.ones(1).double(), ())
-    value, _ = method.objective(Trial(network, params, params[:0], one, ()), state)
+    value, _ = method.objective(LossInputs(network, params, params[:0], one, ()), state)
     return torch.autograd.grad(value, params)[0]
 
 
@@ -50,15 +50,15 @@ def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples(tiny
     replica = make_replicas(parts)[0]
     untrained = new_learner(parts, replica)
     *_, (_, _, _, learner, _) = steps_of_task(parts, replica, untrained, 0)
-    rows = replica.stream.train[0]
+    rows = replica.stream.train_rows[0]
     squares = []
     for row in rows:
         params = learner.params.clone().requires_grad_()
-        x = (parts.benchmark.x[row] / 255).view(1, *parts.benchmark.shape)
+        x = (parts.benchmark.images[row] / 255).view(1, *parts.benchmark.image_shape)
         logits = parts.model.apply(params, params[:0], x, False).logits[:, :2]
-        loss = cross_entropy(logits, parts.benchmark.y[row].view(1))
+        loss = cross_entropy(logits, parts.benchmark.labels[row].view(1))
         squares.append(torch.autograd.grad(loss, params)[0].square())
-    after = index(end_task(parts, [replica], stack([learner]), 0), 0)
+    after = tree_index(end_task(parts, [replica], tree_stack([learner]), 0), 0)
     torch.testing.assert_close(after.method.importance, torch.stack(squares).mean(0))
     held = after.method.importance > 0
     torch.testing.assert_close(after.method.anchor[held], learner.params[held])
@@ -67,9 +67,9 @@ def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples(tiny
 def test_the_batch_form_is_the_square_of_the_mean_gradient(tiny):
     parts = make_parts(tiny, ewc(1.0, False, 1.0, "batch", 7))
     replica = make_replicas(parts)[0]
-    learner, rows = new_learner(parts, replica), replica.stream.train[1]
+    learner, rows = new_learner(parts, replica), replica.stream.train_rows[1]
     probe = make_probe(parts, learner, replica.stream.view, rows, 1)
-    state = parts.method.end_task(learner.method, learner.params, probe)
+    state = parts.method.end_task(learner.method_state, learner.params, probe)
     mean = probe.sample_gradients(mean_cross_entropy, rows[:7]).mean(0)
     torch.testing.assert_close(state.importance, mean.square())
 

@@ -38,7 +38,7 @@ def test_the_penalty_is_around_the_last_solution_and_counts_for_nothing_in_the_f
     penalty = 3.0 * (state.importance * 0.04).sum()
     torch.testing.assert_close(value.detach(), plain_value + penalty)
     plain = whole - 2 * 3.0 * state.importance * 0.2
-    found = method.after(state, whole, params, params)
+    found = method.after_step(state, whole, params, params)
     torch.testing.assert_close(found.fisher, 0.5 * plain**2)
 
 

@@ -1,7 +1,7 @@
 import torch
 
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.replica import new_learner
+from gradalign_cli.training.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task
 
 
@@ -12,9 +12,9 @@ def test_fine_tuning_is_sgd_on_the_batch(tiny):
     weights = torch.nn.Parameter(learner.params.clone())
     sgd = torch.optim.SGD([weights], lr=0.1)
     for _, draw, view, after, _ in steps_of_task(parts, replica, learner, 0):
-        x = (parts.benchmark.x[draw.rows] / 255).view(-1, *parts.benchmark.shape)
-        logits = parts.model.apply(weights, weights[:0], x, True).logits[:, view.visible[0]]
+        x = (parts.benchmark.images[draw.rows] / 255).view(-1, *parts.benchmark.image_shape)
+        logits = parts.model.apply(weights, weights[:0], x, True).logits[:, view.visible_logits[0]]
         sgd.zero_grad()
-        torch.nn.functional.cross_entropy(logits, parts.benchmark.y[draw.rows]).backward()
+        torch.nn.functional.cross_entropy(logits, parts.benchmark.labels[draw.rows]).backward()
         sgd.step()
         torch.testing.assert_close(after.params, weights.detach())

@@ -1,20 +1,21 @@
 import pytest
 import torch
 
+from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.fs_dgpm import fs_dgpm, soft
 from gradalign_cli.methods.gpm import gpm
-from gradalign_cli.methods.method import Trial, batch_loss, joined
+from gradalign_cli.methods.method import LossInputs, batch_cross_entropy
 from gradalign_cli.models.model import Layer
-from gradalign_cli.task_end import make_probe
-from gradalign_cli.vectors import autograd_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.training.task_end import make_probe
 from tests.methods.catalogue import method
 from tests.methods.given import given, setting
 from tests.methods.small import OUTPUTS, gradient_on, network, some, some_params
 from tests.runs import make_parts, make_replicas, steps_of_task
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 LAYERS = (Layer(3 * OUTPUTS, 3, False),)
 ASCENT, RATE, TEMPERATURE = 0.7, 0.2, 2.0
@@ -38,9 +39,11 @@ def derived(own, state, batch, memory, params):
     """g and the state after, for the small network as one layer with a matrix."""
 
     def derivative(trial):
-        return autograd_gradient(lambda p: batch_loss(trial._replace(params=p), ()))(trial.params)
+        return autograd_gradient(lambda p: batch_cross_entropy(trial._replace(params=p), ()))(
+            trial.params
+        )
 
-    trial = Trial(network, params, torch.zeros(1), batch, (memory,), LAYERS)
+    trial = LossInputs(network, params, torch.zeros(1), batch, (memory,), LAYERS)
     (g, _), after = own.derive(derivative, trial, state)
     return g, after
 
@@ -57,11 +60,11 @@ def test_importance_goes_down_the_slope_of_the_loss_where_the_climb_ends(steps):
         g = gradient_on(batch, there.detach()).view(3, OUTPUTS)
         up = (g @ M * torch.sigmoid(TEMPERATURE * leaf)) @ M.T
         there = there + ASCENT * up.flatten()
-    trial = Trial(network, there, torch.zeros(1), joined(batch, memory), ())
-    (slope,) = torch.autograd.grad(batch_loss(trial, ())[0], leaf)
+    trial = LossInputs(network, there, torch.zeros(1), concatenate_examples(batch, memory), ())
+    (slope,) = torch.autograd.grad(batch_cross_entropy(trial, ())[0], leaf)
     g, after = derived(own, state, batch, memory, params)
     torch.testing.assert_close(after.raw[0], raw - RATE * slope)
-    torch.testing.assert_close(g, gradient_on(joined(batch, memory), there.detach()))
+    torch.testing.assert_close(g, gradient_on(concatenate_examples(batch, memory), there.detach()))
     assert (slope[:2] != 0).all()
     assert (slope[2:] == 0).all()  # columns that hold nothing learn nothing
 
@@ -95,7 +98,7 @@ def test_a_climb_stays_within_the_span_of_old_inputs():
     own = made()
     state, batch, memory, params = held(own, rank=0), some(4), some(6, 1), some_params()
     g, after = derived(own, state, batch, memory, params)
-    torch.testing.assert_close(g, gradient_on(joined(batch, memory), params))
+    torch.testing.assert_close(g, gradient_on(concatenate_examples(batch, memory), params))
     assert torch.equal(after.raw[0], state.raw[0])
 
 
@@ -105,14 +108,19 @@ def test_bases_hold_the_inputs_in_memory_through_their_own_tasks(tiny):
     replica = make_replicas(parts)[0]
     after = learner_after(parts, replica, 2)
     view, memory = replica.stream.view, after.memory
-    assert set(memory.task[memory.row >= 0].tolist()) == {0, 1}
-    probe = make_probe(parts, after, view, replica.stream.train[1], 1)
-    x = torch.cat([probe.memory_inputs(probe.held)[0], torch.ones(len(probe.held), 1)], 1)
-    M = after.method.bases[0]
+    assert set(memory.tasks[memory.rows >= 0].tolist()) == {0, 1}
+    probe = make_probe(parts, after, view, replica.stream.train_rows[1], 1)
+    x = torch.cat(
+        [probe.memory_layer_inputs(probe.filled_slots)[0], torch.ones(len(probe.filled_slots), 1)],
+        1,
+    )
+    M = after.method_state.bases[0]
     assert M.square().sum().round() == 8  # of 17
     torch.testing.assert_close(x @ M @ M.T, x, rtol=0, atol=1e-3)
-    own = memory.row[probe.held]
-    shown = (parts.benchmark.x[own] / 255).gather(1, view.pixels[memory.task[probe.held]])
+    own = memory.rows[probe.filled_slots]
+    shown = (parts.benchmark.images[own] / 255).gather(
+        1, view.pixel_source[memory.tasks[probe.filled_slots]]
+    )
     torch.testing.assert_close(x[:, :-1], shown)
 
 
@@ -120,13 +128,13 @@ def test_importance_is_learned_in_a_task_and_starts_again_with_the_next(tiny):
     parts = make_parts(tiny, method("fs_dgpm", ascent=1.0, rate=1.0, temperature=1.0))
     replica = make_replicas(parts)[0]
     start = learner_after(parts, replica, 1)
-    assert all((raw == 0.3).all() for raw in start.method.raw)
+    assert all((raw == 0.3).all() for raw in start.method_state.raw)
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1)
-    for raw, M in zip(after.method.raw, after.method.bases, strict=True):
+    for raw, M in zip(after.method_state.raw, after.method_state.bases, strict=True):
         moved, there = (raw - 0.3).abs() > 1e-4, M.square().sum(0) > 0.5
         assert moved.any()
         assert (there | ~moved).all()
-    assert all((raw == 0.3).all() for raw in learner_after(parts, replica, 2).method.raw)
+    assert all((raw == 0.3).all() for raw in learner_after(parts, replica, 2).method_state.raw)
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import show
+from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.balanced_reservoir import balanced_reservoir
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.gdumb import gdumb
-from gradalign_cli.replica import new_learner
+from gradalign_cli.training.replica import new_learner
 from tests.methods.given import setting
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 def test_the_stream_teaches_nothing_but_fills_the_memory(tiny):
@@ -19,22 +19,22 @@ def test_the_stream_teaches_nothing_but_fills_the_memory(tiny):
     start = new_learner(parts, replica)
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 0)
     assert torch.equal(after.params, start.params)
-    assert (after.memory.row >= 0).all()
+    assert (after.memory.rows >= 0).all()
 
 
 def test_one_pass_with_one_batch_is_a_step_on_the_memory(tiny):
     parts = make_parts(tiny, gdumb(1, 100, 0.3, 0.1), buffer=balanced_reservoir)
     replica = make_replicas(parts)[0]
     after = learner_after(parts, replica, 2)  # two tasks are over
-    held = after.memory.row >= 0
-    examples = show(
-        parts.benchmark, replica.stream.view, after.memory.row[held], after.memory.task[held]
+    held = after.memory.rows >= 0
+    examples = load_examples(
+        parts.benchmark, replica.stream.view, after.memory.rows[held], after.memory.tasks[held]
     )
-    params = after.method.first.clone().requires_grad_()
-    logits = parts.model.apply(params, params[:0], examples.x, True).logits
-    seen = logits.masked_fill(~examples.visible, -torch.inf)
-    (g,) = torch.autograd.grad(torch.nn.functional.cross_entropy(seen, examples.label), params)
-    torch.testing.assert_close(after.method.learned, params.detach() - 0.3 * g)
+    params = after.method_state.first.clone().requires_grad_()
+    logits = parts.model.apply(params, params[:0], examples.images, True).logits
+    seen = logits.masked_fill(~examples.visible_logits, -torch.inf)
+    (g,) = torch.autograd.grad(torch.nn.functional.cross_entropy(seen, examples.target), params)
+    torch.testing.assert_close(after.method_state.learned, params.detach() - 0.3 * g)
 
 
 def test_the_step_falls_as_half_a_cosine(tiny):

@@ -5,7 +5,7 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import PIVOTS, gem
-from gradalign_cli.quadratic import lower_bounded_qp
+from gradalign_cli.numerics.quadratic import lower_bounded_qp
 from tests.methods.given import given, setting
 
 

@@ -8,17 +8,17 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
-from gradalign_cli.replica import new_learner
-from gradalign_cli.rounds import join
-from gradalign_cli.trees import leaves
+from gradalign_cli.numerics.trees import tree_leaves
+from gradalign_cli.training.outcome import join
+from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 def parts_of(tiny, method, bias=False, **changed):
     parts = make_parts(tiny, method, **changed)
-    shape, outputs = parts.benchmark.shape, parts.benchmark.outputs
+    shape, outputs = parts.benchmark.image_shape, parts.benchmark.outputs
     return parts._replace(model=mlp([8, 6], "torch", bias, shape, outputs))
 
 
@@ -29,8 +29,8 @@ def test_with_all_the_energy_held_old_answers_do_not_change_at_all(bias, tiny):
     parts = parts_of(tiny, method, bias, samples=8)
     replica = make_replicas(parts)[0]
     learner = learner_after(parts, replica, 1)
-    rows = replica.stream.train[0]
-    x = (parts.benchmark.x[rows] / 255).view(-1, *parts.benchmark.shape)
+    rows = replica.stream.train_rows[0]
+    x = (parts.benchmark.images[rows] / 255).view(-1, *parts.benchmark.image_shape)
 
     def hidden(params):
         return parts.model.apply(params, params[:0], x, False).features
@@ -47,7 +47,7 @@ def test_with_a_threshold_near_nothing_it_is_fine_tuning(tiny):
     plain = parts._replace(method=finetune())
     found = train(parts, make_replicas(parts)).learners
     expected = train(plain, make_replicas(plain)).learners
-    first = found.method.importance[0][0]
+    first = found.method_state.importance[0][0]
     assert first.count_nonzero() <= 3  # one column a task at most, none on the first
     assert (found.params - expected.params).norm() < 0.5 * expected.params.norm()
 
@@ -57,7 +57,7 @@ def test_bases_grow_and_stay_orthonormal(tiny):
     replica = make_replicas(parts)[0]
     ranks = []
     for tasks in (1, 2, 3):
-        state = learner_after(parts, replica, tasks).method
+        state = learner_after(parts, replica, tasks).method_state
         for M, weight in zip(state.bases, state.importance, strict=True):
             rank = int(weight.count_nonzero())
             assert M.shape[1] == rank
@@ -82,7 +82,7 @@ def test_replicas_whose_bases_differ_in_rank_train_as_if_alone(engine, name, tin
             alone = train(parts, [replica]).learners.params[0]
             torch.testing.assert_close(found.params[number], alone, rtol=1e-3, atol=1e-5)
     alone = [train(parts, [replica]).learners for replica in replicas]
-    sizes = {tuple(leaf.shape for leaf in leaves(learner.method)) for learner in alone}
+    sizes = {tuple(leaf.shape for leaf in tree_leaves(learner.method_state)) for learner in alone}
     assert len(sizes) > 1
 
 
@@ -101,11 +101,11 @@ def test_old_answers_of_a_convolutional_network_stay_to_the_last_layer(normed, t
     """The patches of eight images of 4 x 4 do not span the 18 or 24 columns of these layers."""
     parts = make_parts(tiny, gpm([1.0], 0.0, 2, "strict", False), samples=2)
     blocks = [Block(6, 2, 0, (1, 1, 0)), Block(8, 2, 0, (1, 1, 0))]
-    shape, outputs = parts.benchmark.shape, parts.benchmark.outputs
+    shape, outputs = parts.benchmark.image_shape, parts.benchmark.outputs
     parts = parts._replace(model=convnet(blocks, [12], normed, 1.0, shape, outputs))
     replica = make_replicas(parts)[0]
     learner = learner_after(parts, replica, 1)
-    x = (parts.benchmark.x[replica.stream.train[0]] / 255).view(-1, *shape)
+    x = (parts.benchmark.images[replica.stream.train_rows[0]] / 255).view(-1, *shape)
 
     def hidden(params):
         return parts.model.apply(params, params[:0], x, False).features

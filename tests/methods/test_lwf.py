@@ -11,7 +11,7 @@ def test_before_the_first_task_has_ended_it_is_fine_tuning():
     method = lwf(1.0, 2.0)
     value, _ = value_of(method, batch, (), params, method.init(setting(params, 2, outputs=4)))
     logits = network(params, 0, batch).logits
-    torch.testing.assert_close(value, cross_entropy(logits, batch.label))
+    torch.testing.assert_close(value, cross_entropy(logits, batch.target))
 
 
 def test_then_the_old_answers_over_the_old_logits_are_kept():
@@ -24,7 +24,7 @@ def test_then_the_old_answers_over_the_old_logits_are_kept():
     target = softmax(old[:, :2] / 2, 1)
     distilled = kl_div(log_softmax(logits[:, :2] / 2, 1), target, reduction="batchmean")
     entropy = -(target * target.log()).sum(1).mean()
-    expected = cross_entropy(logits, batch.label) + 0.6 * (distilled + entropy)
+    expected = cross_entropy(logits, batch.target) + 0.6 * (distilled + entropy)
     torch.testing.assert_close(value, expected)
 
 

@@ -3,22 +3,22 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.mas import mas
-from gradalign_cli.replica import new_learner
-from gradalign_cli.task_end import make_probe
+from gradalign_cli.training.replica import new_learner
+from gradalign_cli.training.task_end import make_probe
 from tests.runs import make_parts, make_replicas, steps_of_task
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 def test_importance_is_the_mean_size_of_the_gradient_of_the_squared_answer(tiny):
     parts = make_parts(tiny, mas(1.0, 6, 1.0, 1))
     replica = make_replicas(parts)[0]
-    learner, rows = new_learner(parts, replica), replica.stream.train[1]
+    learner, rows = new_learner(parts, replica), replica.stream.train_rows[1]
     probe = make_probe(parts, learner, replica.stream.view, rows, 1)
-    state = parts.method.end_task(learner.method, learner.params, probe)
+    state = parts.method.end_task(learner.method_state, learner.params, probe)
     sizes = []
     for row in rows[:6]:
         params = learner.params.clone().requires_grad_()
-        x = (parts.benchmark.x[row] / 255).view(1, *parts.benchmark.shape)
+        x = (parts.benchmark.images[row] / 255).view(1, *parts.benchmark.image_shape)
         answer = parts.model.apply(params, params[:0], x, False).logits[0, 2:4]
         sizes.append(torch.autograd.grad(answer.square().sum(), params)[0].abs())
     torch.testing.assert_close(state.importance, torch.stack(sizes).mean(0))
@@ -29,14 +29,14 @@ def test_gradients_of_batches_are_averaged_before_their_size_is_taken(tiny):
     """Six examples by three: the mean of two sizes."""
     parts = make_parts(tiny, mas(1.0, 6, 0.25, 3))
     replica = make_replicas(parts)[0]
-    learner, rows = new_learner(parts, replica), replica.stream.train[1]
+    learner, rows = new_learner(parts, replica), replica.stream.train_rows[1]
     probe = make_probe(parts, learner, replica.stream.view, rows, 1)
-    before = learner.method._replace(importance=torch.ones_like(learner.params))
+    before = learner.method_state._replace(importance=torch.ones_like(learner.params))
     state = parts.method.end_task(before, learner.params, probe)
     sizes = []
     for some in rows[:6].split(3):
         params = learner.params.clone().requires_grad_()
-        x = (parts.benchmark.x[some] / 255).view(3, *parts.benchmark.shape)
+        x = (parts.benchmark.images[some] / 255).view(3, *parts.benchmark.image_shape)
         answers = parts.model.apply(params, params[:0], x, False).logits[:, 2:4]
         sizes.append(torch.autograd.grad(answers.square().sum(1).mean(), params)[0].abs())
     torch.testing.assert_close(state.importance, 0.25 + torch.stack(sizes).mean(0))
@@ -48,7 +48,7 @@ def test_a_strong_penalty_holds_the_weights_that_matter(tiny):
     first = learner_after(parts, replica, 1)
     moved = []
     for strength in (0.0, 10.0):
-        state = first.method._replace(strength=torch.tensor(strength))
+        state = first.method_state._replace(strength=torch.tensor(strength))
         start = first._replace(method=state)
         *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1)
         moved.append(state.importance @ (after.params - first.params).square())

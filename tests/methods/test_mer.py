@@ -52,9 +52,9 @@ def test_small_steps_favour_gradients_in_line():
     params, a, b, step = some_params(), some(1), some(1, 1), 1e-4
     both = [derived(mer(1, step, 1.0, 1.0), x, (y,), params) for x, y in ((a, b), (b, a))]
     leaf = params.clone().requires_grad_()
-    logits = [x.x @ leaf.view(3, -1) for x in (a, b)]
+    logits = [x.images @ leaf.view(3, -1) for x in (a, b)]
     losses = [
-        torch.nn.functional.cross_entropy(z, x.label) for z, x in zip(logits, (a, b), strict=True)
+        torch.nn.functional.cross_entropy(z, x.target) for z, x in zip(logits, (a, b), strict=True)
     ]
     g1, g2 = (torch.autograd.grad(value, leaf, create_graph=True)[0] for value in losses)
     (aligned,) = torch.autograd.grad(g1 @ g2, leaf, retain_graph=True)

@@ -4,7 +4,7 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.mir import mir
-from gradalign_cli.trees import tree_map
+from gradalign_cli.numerics.trees import tree_map
 from tests.methods.given import setting
 from tests.methods.small import found_by, gradient_on, one, some, some_params
 

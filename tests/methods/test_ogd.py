@@ -3,8 +3,8 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.ogd import ogd, orthonormal
-from gradalign_cli.replica import new_learner
-from gradalign_cli.task_end import make_probe
+from gradalign_cli.training.replica import new_learner
+from gradalign_cli.training.task_end import make_probe
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 
@@ -26,17 +26,17 @@ def test_new_rows_are_orthonormal_and_span_what_is_added():
 def test_the_direction_leaves_old_answers_as_they_are_to_first_order(answer, tiny):
     parts = make_parts(tiny, ogd(10, answer))
     replica = make_replicas(parts)[0]
-    learner, rows = new_learner(parts, replica), replica.stream.train[0]
+    learner, rows = new_learner(parts, replica), replica.stream.train_rows[0]
     probe = make_probe(parts, learner, replica.stream.view, rows, 0)
-    state = parts.method.end_task(learner.method, learner.params, probe)
+    state = parts.method.end_task(learner.method_state, learner.params, probe)
     g = torch.randn(len(learner.params), generator=torch.Generator().manual_seed(0))
     direction, _ = parts.method.align(given(g, g[None]), state)
     assert 0.1 < direction.norm() / g.norm() < 1
     for row in rows[:5]:
         params = learner.params.clone().requires_grad_()
-        x = (parts.benchmark.x[row] / 255).view(1, *parts.benchmark.shape)
+        x = (parts.benchmark.images[row] / 255).view(1, *parts.benchmark.image_shape)
         logits = parts.model.apply(params, params[:0], x, False).logits[0, :2]
-        asked = {"label": logits[parts.benchmark.y[row]], "average": logits.mean()}
+        asked = {"label": logits[parts.benchmark.labels[row]], "average": logits.mean()}
         number = asked.get(answer, logits[1])
         (gradient,) = torch.autograd.grad(number, params)
         assert abs(gradient @ direction) < 1e-4 * gradient.norm() * g.norm()
@@ -52,7 +52,7 @@ def test_before_the_first_task_has_ended_it_is_the_gradient(tiny):
 
 def test_the_basis_stays_orthonormal_over_tasks_and_has_a_place_for_each(tiny):
     parts = make_parts(tiny, ogd(4, "label"), kind="permuted")
-    state = train(parts, make_replicas(parts)).learners.method
+    state = train(parts, make_replicas(parts)).learners.method_state
     basis = state.basis[0]
     filled = basis.norm(dim=1) > 0
     assert filled.tolist() == [True] * 12

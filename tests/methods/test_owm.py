@@ -4,10 +4,10 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.owm import Projectors, owm, shrunk
 from gradalign_cli.models.model import Layer
-from gradalign_cli.replica import new_learner
+from gradalign_cli.training.replica import new_learner
 from tests.methods.given import given
 from tests.runs import make_parts, make_replicas
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 def test_the_recursion_is_the_inverse_it_stands_for():
@@ -42,12 +42,12 @@ def test_each_layers_gradient_is_multiplied_by_its_projector():
 def test_the_projector_is_made_of_the_mean_inputs_of_the_ended_tasks_batches(tiny):
     parts = make_parts(tiny, owm([0.3], [1.0], 4, False), samples=12)
     (replica,) = make_replicas(parts)
-    (P,) = learner_after(parts, replica, 1).method.P
-    x = parts.benchmark.x[replica.stream.train[0]] / 255
+    (P,) = learner_after(parts, replica, 1).method_state.P
+    x = parts.benchmark.images[replica.stream.train_rows[0]] / 255
     x = torch.cat([x, torch.ones(len(x), 1)], 1).double()
     # one batch of all: the mean does not depend on the order
     parts = make_parts(tiny, owm([0.3], [1.0], 12, False), samples=12)
-    (whole,) = learner_after(parts, make_replicas(parts)[0], 1).method.P
+    (whole,) = learner_after(parts, make_replicas(parts)[0], 1).method_state.P
     mean = x.mean(0)
     expected = torch.linalg.inv(torch.eye(len(mean)).double() + torch.outer(mean, mean) / 0.3)
     torch.testing.assert_close(whole.double(), expected, atol=1e-5, rtol=1e-5)

@@ -4,8 +4,8 @@ import torch
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.ogd import ogd
 from gradalign_cli.methods.pca_ogd import main_directions, pca_ogd
-from gradalign_cli.replica import new_learner
-from gradalign_cli.task_end import make_probe
+from gradalign_cli.training.replica import new_learner
+from gradalign_cli.training.task_end import make_probe
 from tests.runs import make_parts, make_replicas
 
 
@@ -29,8 +29,8 @@ def ended(parts):
     """The state after the first task."""
     replica = make_replicas(parts)[0]
     learner = new_learner(parts, replica)
-    probe = make_probe(parts, learner, replica.stream.view, replica.stream.train[0], 0)
-    return parts.method.end_task(learner.method, learner.params, probe)
+    probe = make_probe(parts, learner, replica.stream.view, replica.stream.train_rows[0], 0)
+    return parts.method.end_task(learner.method_state, learner.params, probe)
 
 
 def test_with_as_many_directions_as_gradients_it_is_ogd(tiny):

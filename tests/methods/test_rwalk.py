@@ -68,7 +68,7 @@ def test_the_gradient_of_the_penalty_counts_for_neither():
     moving = params.clone().requires_grad_()
     (whole,) = torch.autograd.grad(value_of(method, batch, (), moving, state)[0], moving)
     plain = whole - 2 * 3.0 * state.importance * 0.2
-    found = method.after(state, whole, params, params - 0.1 * whole)
+    found = method.after_step(state, whole, params, params - 0.1 * whole)
     torch.testing.assert_close(found.fisher, 0.5 * plain**2)
     torch.testing.assert_close(found.saved, 0.1 * plain * whole)
 

@@ -6,7 +6,7 @@ from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.s_gem import s_gem
 from tests.methods.given import align
 from tests.runs import make_parts, make_replicas, steps_of_task
-from tests.test_step import learner_after, mean_gradient
+from tests.step.test_step import learner_after, mean_gradient
 
 
 def test_the_projection_is_agems():
@@ -15,15 +15,15 @@ def test_the_projection_is_agems():
 
 
 def test_the_reference_is_the_gradient_on_one_earlier_task_and_every_one_has_its_turn(tiny):
-    follow = Method(lambda given, state: (given.refs[0], state), references="one_task")
+    follow = Method(lambda given, state: (given.references[0], state), references="one_task")
     parts = make_parts(tiny, follow, memory_batch=None)
     replica = make_replicas(parts)[0]
     learner = learner_after(parts._replace(method=finetune()), replica, 2)
     met = set()
     for before, draw, view, after, _ in steps_of_task(parts, replica, learner, 2):
         task = int(draw.align[0] * 2)
-        own = before.memory.task == task
-        rows, tasks = before.memory.row[own], before.memory.task[own]
+        own = before.memory.tasks == task
+        rows, tasks = before.memory.rows[own], before.memory.tasks[own]
         expected = mean_gradient(parts, view, before.params, rows, tasks)
         torch.testing.assert_close(after.params, before.params - 0.1 * expected)
         met.add(task)

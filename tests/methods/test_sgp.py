@@ -2,10 +2,10 @@ import torch
 
 from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.methods.sgp import scaled, sgp
-from gradalign_cli.trees import grown
+from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.test_gpm import parts_of
 from tests.runs import make_replicas
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 def test_importance_grows_with_the_singular_value_up_to_one():
@@ -27,10 +27,10 @@ def test_with_infinite_scale_it_is_gpm(tiny):
 def test_importance_adds_up_over_tasks_and_what_it_removes_lies_between(tiny):
     parts = parts_of(tiny, sgp([0.95], 0.0, 10, "strict", True, 1.0))
     replica = make_replicas(parts)[0]
-    one = learner_after(parts, replica, 1).method
-    two = learner_after(parts, replica, 2).method
+    one = learner_after(parts, replica, 1).method_state
+    two = learner_after(parts, replica, 2).method_state
     for before, after in zip(one.importance, two.importance, strict=True):
-        before = grown(before, after.shape)
+        before = pad_to_shape(before, after.shape)
         held = before > 0
         assert (after[held] >= before[held]).all()
         assert (after <= 1).all()

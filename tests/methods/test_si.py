@@ -16,7 +16,7 @@ def test_importance_is_what_a_weight_saved_over_how_far_it_went():
     for g in ([2.0, -1.0], [1.0, 3.0]):
         g = torch.tensor(g).double()
         change = -0.1 * g
-        state = method.after(state, g, params, params + change)
+        state = method.after_step(state, g, params, params + change)
         saved -= g * change
         params = params + change
     state = method.end_task(state, params, None)
@@ -33,7 +33,7 @@ def test_on_a_quadratic_the_path_of_small_steps_is_the_loss_that_was_saved():
     state = method.init(setting(params, 2))
     for _ in range(20000):
         g = curvature * params
-        state = method.after(state, g, params, params - 1e-4 * g)
+        state = method.after_step(state, g, params, params - 1e-4 * g)
         params = params - 1e-4 * g
     saved = curvature / 2 * (1 - params.square())
     torch.testing.assert_close(state.path, saved, rtol=1e-3, atol=0)
@@ -50,7 +50,7 @@ def test_the_gradient_of_the_penalty_itself_does_not_count_as_saved():
     (plain,) = torch.autograd.grad(value_of(method, batch, (), moving, free)[0], moving)
     change = -0.1 * whole
     torch.testing.assert_close(
-        method.after(state, whole, params, params + change).path, -plain * change
+        method.after_step(state, whole, params, params + change).path, -plain * change
     )
     torch.testing.assert_close(whole - plain, 2 * 3.0 * state.importance * 0.2)
 
@@ -58,7 +58,7 @@ def test_the_gradient_of_the_penalty_itself_does_not_count_as_saved():
 def test_an_uphill_path_adds_no_importance():
     params = torch.zeros(1).double()
     method = si(1.0, 0.1)
-    state = method.after(method.init(setting(params, 2)), params + 1, params, params + 1)
+    state = method.after_step(method.init(setting(params, 2)), params + 1, params, params + 1)
     assert method.end_task(state, params + 1, None).importance == 0
 
 

@@ -3,10 +3,10 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.trgp import Trust, scales_gradient, shift, trusted, unshift
-from gradalign_cli.replica import new_learner
+from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, steps_of_task, train
-from tests.test_step import learner_after
+from tests.step.test_step import learner_after
 
 
 def random_trust(d=5, ranks=(2, 3), seed=0):
@@ -76,12 +76,12 @@ def test_where_old_tasks_hold_all_inputs_only_the_scales_learn_and_old_answers_s
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1)
 
     def answers(learner, task):
-        params = full.tested(learner.method, learner.params, task, parts.model.layers)
-        rows = replica.stream.train[0][:10]
-        x = (parts.benchmark.x[rows] / 255).view(10, *parts.benchmark.shape)
+        params = full.tested(learner.method_state, learner.params, task, parts.model.layers)
+        rows = replica.stream.train_rows[0][:10]
+        x = (parts.benchmark.images[rows] / 255).view(10, *parts.benchmark.image_shape)
         return parts.model.apply(params, params[:0], x, False).logits
 
-    assert all((trust.spaces[0] != 0).any() for trust in after.method.now)
+    assert all((trust.spaces[0] != 0).any() for trust in after.method_state.now)
     torch.testing.assert_close(answers(after, 0), answers(start, 0), rtol=0, atol=1e-3)
     assert (answers(after, 1) - answers(after, 0)).abs().max() > 0.01
 
@@ -89,7 +89,7 @@ def test_where_old_tasks_hold_all_inputs_only_the_scales_learn_and_old_answers_s
 def test_a_last_task_may_have_the_widest_space(tiny):
     """Each task is tested with what it has learned, in a state that is as wide as the widest."""
     parts = make_parts(tiny, method("trgp", thresholds=[0.5], increase=0.24), kind="permuted")
-    state = train(parts, make_replicas(parts)).learners.method
+    state = train(parts, make_replicas(parts)).learners.method_state
     ranks = state.spaces[0][0].square().sum((1, 2)).round()
     assert ranks[2] > ranks[:2].max()
     assert state.learned[0].spaces.shape[2:] == state.now[0].spaces.shape[1:]
@@ -100,12 +100,12 @@ def test_a_task_trusts_by_its_first_gradient_alone(tiny):
     parts = make_parts(tiny, made, kind="permuted")
     replica = make_replicas(parts)[0]
     fresh = new_learner(parts, replica)
-    assert fresh.method.fresh == 1
+    assert fresh.method_state.fresh == 1
     steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
-    chosen = [after.method.now[0].spaces for *_, after, _ in steps]
-    assert steps[0][0].method.fresh == 1
+    chosen = [after.method_state.now[0].spaces for *_, after, _ in steps]
+    assert steps[0][0].method_state.fresh == 1
     assert all(torch.equal(first, chosen[0]) for first in chosen)
-    assert all(after.method.fresh == 0 for *_, after, _ in steps)
+    assert all(after.method_state.fresh == 0 for *_, after, _ in steps)
 
 
 @pytest.mark.parametrize(("name", "value"), [("tasks", 0), ("trust", 1.5), ("step", -1.0)])

@@ -8,7 +8,7 @@ from torch.nn.functional import conv2d
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.subspace import matrix
 from gradalign_cli.models.convnet import Block, alexnet, columns, convnet, lenet
-from gradalign_cli.noise import numbers
+from gradalign_cli.numerics.noise import numbers
 
 SHARES = [0.2, 0.2, 0.5, 0.5, 0.5]
 SMALL = [Block(4, 3, 1, (2, 2, 0)), Block(6, 2, 0, (3, 2, 1))]
@@ -64,7 +64,7 @@ def test_alexnet_is_the_one_of_pytorchs_layers():
     drawn = numbers(keys, sum(entries)).split(entries, 1)
     for part, own in zip((p for p in parts if isinstance(p, Lost)), drawn, strict=True):
         part.drawn = own
-    assert model.noisy
+    assert model.needs_noise
     found = model.apply(params, params[:0], x, True, keys).logits
     torch.testing.assert_close(found, dropping(x))
     for training, noise in ((True, ()), (False, ()), (False, keys)):
@@ -74,7 +74,7 @@ def test_alexnet_is_the_one_of_pytorchs_layers():
 
 def test_without_shares_a_network_has_no_noise():
     for model in (alexnet((3, 32, 32), 2, []), alexnet((3, 32, 32), 2, [0.0] * 5)):
-        assert not model.noisy
+        assert not model.needs_noise
         params, x = model.init(torch.Generator().manual_seed(0)), some(3, 3, 32, 32).float()
         found = [
             model.apply(params, x[0, 0, 0, :0], x, True, n).logits for n in ((), x[:, 0, 0, 0])
@@ -107,8 +107,8 @@ def test_weights_start_uniform_within_the_bound_and_norms_as_the_identity():
         params = model.init(torch.Generator().manual_seed(0))
         parts = params.split([layer.size for layer in model.layers])
         for part, layer in zip(parts, model.layers, strict=True):
-            if layer.rows:
-                bound = gain / math.sqrt(layer.size // layer.rows)
+            if layer.matrix_rows:
+                bound = gain / math.sqrt(layer.size // layer.matrix_rows)
                 assert 0.8 * bound < part.abs().max() <= bound
         if normed:
             ones, zeros = parts[-6::2], parts[-5::2]
@@ -130,10 +130,10 @@ def test_the_gradient_of_a_layer_lies_in_the_span_of_its_inputs(normed):
     model = convnet(SMALL, [7], normed, 1.0, (2, 9, 9), 3)
     params = model.init(torch.Generator().manual_seed(0)).double()
     x = some(2, 2, 9, 9)
-    inputs = model.inputs(params, params[:0], x)
+    inputs = model.layer_inputs(params, params[:0], x)
     leaf = params.clone().requires_grad_()
     (g,) = torch.autograd.grad(model.apply(leaf, leaf[:0], x, True).logits.square().sum(), leaf)
-    matrices = [layer for layer in model.layers if layer.rows]
+    matrices = [layer for layer in model.layers if layer.matrix_rows]
     parts = g.split([layer.size for layer in model.layers])
     assert len(inputs) == len(matrices)
     for part, layer, X in zip(parts, matrices, inputs, strict=False):

@@ -14,7 +14,7 @@ def test_the_network_is_the_one_of_pytorchs_layers():
         target.data.copy_(part.view_as(target))
     x = torch.randn(7, 1, 2, 3, generator=torch.Generator().manual_seed(1))
     features = torch.relu(layers[1](torch.relu(layers[0](x.flatten(1)))))
-    output = model.apply(params, model.statistics, x, True)
+    output = model.apply(params, model.initial_statistics, x, True)
     torch.testing.assert_close(output.features, features)
     torch.testing.assert_close(output.logits, layers[2](features))
 
@@ -58,13 +58,13 @@ def test_the_gradient_of_a_layer_lies_in_the_span_of_what_it_multiplies(bias):
     model = mlp([5, 4], "torch", bias, (1, 2, 3), 2)
     params = model.init(torch.Generator().manual_seed(0)).requires_grad_()
     x = torch.randn(2, 1, 2, 3)
-    inputs = model.inputs(params, params[:0], x)
+    inputs = model.layer_inputs(params, params[:0], x)
     (g,) = torch.autograd.grad(
         model.apply(params, params[:0], x, True).logits.square().sum(), params
     )
     for part, layer, seen in zip(
         g.split([layer.size for layer in model.layers]), model.layers, inputs, strict=True
     ):
-        matrix = part[: layer.size - layer.rows * bias].view(layer.rows, -1)
+        matrix = part[: layer.size - layer.matrix_rows * bias].view(layer.matrix_rows, -1)
         span = torch.linalg.pinv(seen) @ seen
         torch.testing.assert_close(matrix @ span, matrix, rtol=1e-3, atol=1e-4)

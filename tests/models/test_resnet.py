@@ -65,7 +65,7 @@ class Reference(nn.Module):
 def test_the_network_is_the_one_of_pytorchs_layers_in_training_and_in_testing():
     model, theirs = resnet18(5, True, (3, 32, 32), 7), Reference(5, 7)
     params = model.init(torch.Generator().manual_seed(0))
-    statistics = model.statistics
+    statistics = model.initial_statistics
     theirs.load(params, statistics)
     source = torch.Generator().manual_seed(1)
     for training in (True, True, False, True):
@@ -91,7 +91,7 @@ def value_and_gradient(dtype, **options):
     model = resnet18(8, True, (3, 32, 32), 7, **options)
     params = model.init(torch.Generator().manual_seed(0)).to(dtype).requires_grad_()
     x = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(dtype)
-    output = model.apply(params, model.statistics.to(dtype), x, True)
+    output = model.apply(params, model.initial_statistics.to(dtype), x, True)
     (gradient,) = torch.autograd.grad(output.logits.square().mean(), params)
     assert all(part.dtype == dtype for part in (*output, gradient))
     return output, gradient
@@ -120,7 +120,9 @@ def test_gradients_of_examples_are_those_of_a_loop(layout):
     params = model.init(torch.Generator().manual_seed(0))
     x = torch.rand(3, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1))
     gradient = torch.func.grad(
-        lambda params, x: model.apply(params, model.statistics, x, False).logits.square().sum()
+        lambda params, x: (
+            model.apply(params, model.initial_statistics, x, False).logits.square().sum()
+        )
     )
     found = torch.func.vmap(gradient, in_dims=(None, 0))(params, x)
     torch.testing.assert_close(found, torch.stack([gradient(params, one) for one in x]))

@@ -19,7 +19,7 @@ def test_sgd_is_pytorchs(momentum, decay):
         weights.grad = g.clone()
         theirs.step()
         torch.testing.assert_close(params, weights.detach())
-    assert ours.plain == (momentum == 0 and decay == 0)
+    assert ours.is_plain_sgd == (momentum == 0 and decay == 0)
 
 
 def test_values_out_of_range_are_refused():

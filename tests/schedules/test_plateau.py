@@ -7,21 +7,21 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from gradalign_cli import train as training
-from gradalign_cli.benchmarks.examples import hold_out
-from gradalign_cli.cli import CONF
-from gradalign_cli.draws import fingerprint
+from gradalign_cli.benchmarks.options import hold_out
+from gradalign_cli.commands import train as training
+from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.captured import captured
 from gradalign_cli.engines.carry import one_after_other
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
-from gradalign_cli.evaluation import held_out_loss
-from gradalign_cli.rounds import replicas_at_once
-from gradalign_cli.runner import Plan
+from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.schedules.schedule import Schedule, Verdict
-from gradalign_cli.tables.results import composed
-from gradalign_cli.trees import index, stack
+from gradalign_cli.step.draws import fingerprint
+from gradalign_cli.training.evaluation import Evaluator
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.rounds import replicas_at_once
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, train
 
@@ -31,7 +31,7 @@ def told(schedule, lr, losses):
     verdict, found = schedule.begin(lr), []
     for loss in losses:
         verdict = schedule.judge(verdict, loss)
-        found.append((verdict.lr, verdict.over, verdict.best))
+        found.append((verdict.lr, verdict.task_over, verdict.best_so_far))
     return found
 
 
@@ -140,25 +140,27 @@ def test_a_network_that_stands_still_is_left_after_the_patience_of_every_step_si
 
 
 def test_what_is_held_out_is_of_the_task_and_drawn_by_the_seed(tiny):
-    stream = make_parts(tiny, method("finetune")).benchmark.stream(0)
+    stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
     found, again, other = (hold_out(stream, 0.3, seed) for seed in (4, 4, 5))
-    for task, rows in enumerate(stream.train):
-        both = torch.cat([found.held[task], found.train[task]])
+    for task, rows in enumerate(stream.train_rows):
+        both = torch.cat([found.held_out_rows[task], found.train_rows[task]])
         assert torch.equal(both.sort().values, rows.sort().values)
-        assert len(found.held[task]) == round(0.3 * len(rows)) == 12
-        assert torch.equal(found.held[task], again.held[task])
-        assert not torch.equal(found.held[task].sort().values, other.held[task].sort().values)
-    assert found.test == stream.test
+        assert len(found.held_out_rows[task]) == round(0.3 * len(rows)) == 12
+        assert torch.equal(found.held_out_rows[task], again.held_out_rows[task])
+        assert not torch.equal(
+            found.held_out_rows[task].sort().values, other.held_out_rows[task].sort().values
+        )
+    assert found.test_rows == stream.test_rows
 
 
 def test_tasks_of_the_same_examples_hold_out_others(tiny):
-    stream = make_parts(tiny, method("finetune"), kind="permuted").benchmark.stream(0)
-    held = [rows.sort().values for rows in hold_out(stream, 0.3, 0).held]
+    stream = make_parts(tiny, method("finetune"), kind="permuted").benchmark.make_stream(0)
+    held = [rows.sort().values for rows in hold_out(stream, 0.3, 0).held_out_rows]
     assert not torch.equal(held[0], held[1])
 
 
 def test_a_task_of_one_example_has_none_to_hold_out(tiny):
-    stream = make_parts(tiny, method("finetune"), samples=1).benchmark.stream(0)
+    stream = make_parts(tiny, method("finetune"), samples=1).benchmark.make_stream(0)
     with pytest.raises(UserError, match=r"`schedule.held_out` leaves nothing of the 1 examples"):
         hold_out(stream, 0.1, 0)
 
@@ -173,29 +175,29 @@ def test_no_step_meets_a_held_out_example(tiny):
         return eager().run(cycle, learners, draws, views)
 
     found = train(stopped, replicas, eager()._replace(run=run), plan=Plan(3, 5, 1, 0))
-    held = torch.cat(replicas[0].stream.held)
+    held = torch.cat(replicas[0].stream.held_out_rows)
     assert not torch.isin(torch.cat(met), held).any()
-    assert not torch.isin(found.learners.memory.row, held).any()
+    assert not torch.isin(found.learners.memory.rows, held).any()
 
 
 def test_the_held_out_loss_is_the_cross_entropy_of_the_tasks_own_logits(tiny):
     parts = make_parts(tiny, method("finetune"))
     stopped, replicas = held_out(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
-    learner = index(train(stopped, replicas, plan=Plan(1, 5, 1, 0)).learners, 0)
-    rows = replicas[0].stream.held[1]
+    learner = tree_index(train(stopped, replicas, plan=Plan(1, 5, 1, 0)).learners, 0)
+    rows = replicas[0].stream.held_out_rows[1]
     x = torch.from_numpy(tiny.x)[rows].float() / 255
     logits = parts.model.apply(learner.params, learner.statistics, x, False).logits[:, 2:4]
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(tiny.y)[rows] - 2)
-    views = stack([replicas[0].stream.view])
-    found = held_out_loss(stopped, replicas, eager(), stack([learner]), views, 1)
+    views = tree_stack([replicas[0].stream.view])
+    found = Evaluator(stopped, replicas, eager()).held_out_loss(tree_stack([learner]), views, 1)
     assert found == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_what_is_held_out_is_in_the_fingerprint_and_nothing_else_has_changed(tiny):
-    stream = make_parts(tiny, method("finetune")).benchmark.stream(0)
+    stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
     split_off = hold_out(stream, 0.2, 0)
     marks = [fingerprint([s], [0], 2, False) for s in (stream, split_off)]
-    marks.append(fingerprint([split_off._replace(held=())], [0], 2, False))
+    marks.append(fingerprint([split_off._replace(held_out_rows=())], [0], 2, False))
     assert len(set(marks)) == 3
 
 

@@ -1,22 +1,22 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import union
+from gradalign_cli.benchmarks.benchmark import whole_stream
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.buffers.ring import ring
-from gradalign_cli.draws import fingerprint, passes
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.methods.method import Method, keep_gradient
-from gradalign_cli.replica import new_learner
+from gradalign_cli.step.draws import fingerprint, pass_orders
 from gradalign_cli.streams.blurry import blurry
+from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import METHODS, method
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
-from tests.test_step import follow, mean_gradient
+from tests.step.test_step import follow, mean_gradient
 
 
 def blurred(parts, share):
@@ -29,22 +29,22 @@ def pairs(rows, owner):
 
 def foreign(stream):
     """How many examples [part, task] of each task come in each part."""
-    return torch.stack([owner.bincount(minlength=len(stream.train)) for owner in stream.owner])
+    return torch.stack([owner.bincount(minlength=len(stream.train_rows)) for owner in stream.owner])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 2 / 3])
 @pytest.mark.parametrize("make", [lambda d: split(d, 2, "task"), lambda d: permuted(d, 3)])
 def test_every_example_of_every_task_comes_once_and_as_its_own_task(make, share, tiny):
-    sharp, found = make(tiny).stream(3), blurry(make(tiny), share).stream(3)
-    assert pairs(*union(found)) == pairs(*union(sharp))
-    assert all(torch.equal(a, b) for a, b in zip(found.test, sharp.test, strict=True))
+    sharp, found = make(tiny).stream(3), blurry(make(tiny), share).make_stream(3)
+    assert pairs(*whole_stream(found)) == pairs(*whole_stream(sharp))
+    assert all(torch.equal(a, b) for a, b in zip(found.test_rows, sharp.test, strict=True))
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 7])
 @pytest.mark.parametrize("share", [0.29, 0.37, 0.5])
 def test_every_part_has_exactly_the_share_of_others_examples_dealt_evenly(tasks, share, tiny):
     benchmark = blurry(permuted(tiny, tasks, samples_per_task=100), share)
-    counts, away = foreign(benchmark.stream(0)), round(100 * share)
+    counts, away = foreign(benchmark.make_stream(0)), round(100 * share)
     assert counts.sum(1).tolist() == [100] * tasks
     assert counts.diagonal().tolist() == [100 - away] * tasks
     others = counts[~torch.eye(tasks, dtype=torch.bool)]
@@ -52,19 +52,19 @@ def test_every_part_has_exactly_the_share_of_others_examples_dealt_evenly(tasks,
 
 
 def test_the_largest_share_makes_all_parts_alike(tiny):
-    stream = blurry(split(tiny, 2, "task", samples_per_task=30), 2 / 3).stream(0)
+    stream = blurry(split(tiny, 2, "task", samples_per_task=30), 2 / 3).make_stream(0)
     assert foreign(stream).tolist() == [[10] * 3] * 3
 
 
 def test_which_examples_leave_is_drawn_uniformly_from_the_seed(tiny):
     benchmark = blurry(permuted(tiny, 2), 0.25)
-    again, one = benchmark.stream(0), benchmark.stream(0)
-    assert all(torch.equal(a, b) for a, b in zip(one.train, again.train, strict=True))
+    again, one = benchmark.make_stream(0), benchmark.make_stream(0)
+    assert all(torch.equal(a, b) for a, b in zip(one.train_rows, again.train_rows, strict=True))
     runs = 400
     gone = torch.zeros(120)
     for seed in range(runs):
-        stream = benchmark.stream(seed)
-        gone[stream.train[1][stream.owner[1] == 0]] += 1
+        stream = benchmark.make_stream(seed)
+        gone[stream.train_rows[1][stream.train_tasks[1] == 0]] += 1
     spread = (0.25 * 0.75 * runs) ** 0.5
     assert ((gone - 0.25 * runs).abs() < 4.5 * spread).all()
 
@@ -75,16 +75,16 @@ def test_with_nothing_to_share_a_run_is_the_plain_run_bit_for_bit(name, tiny):
     none = blurred(plain, 0)
     replicas = [make_replicas(parts, lrs=(0.01,)) for parts in (plain, none)]
     same(train(plain, replicas[0]), train(none, replicas[1]), tolerance=0)
-    marks = [fingerprint([r[0].stream], [0], 2, plain.method.mixed) for r in replicas]
+    marks = [fingerprint([r[0].stream], [0], 2, plain.method.shuffles_tasks) for r in replicas]
     assert marks[0] == marks[1]
 
 
 def test_two_methods_at_one_seed_see_one_blurry_stream_and_joint_shuffles_it(tiny):
     streams = [make_replicas(blurred(make_parts(tiny, m), 0.3))[0].stream for m in (er(), joint())]
     assert fingerprint(streams[:1], [0], 2, False) == fingerprint(streams[1:], [0], 2, False)
-    dealt = [pair for task in range(3) for pair in passes(streams[1], 0, task, 1, mixed=True)]
+    dealt = [pair for task in range(3) for pair in pass_orders(streams[1], 0, task, 1, mixed=True)]
     rows, owner = (torch.cat([pair[k] for pair in dealt]) for k in range(2))
-    assert pairs(rows, owner) == pairs(*union(streams[0]))
+    assert pairs(rows, owner) == pairs(*whole_stream(streams[0]))
 
 
 def through(parts, tasks):
@@ -102,10 +102,10 @@ def test_replay_reads_all_that_is_held_also_of_tasks_whose_part_is_to_come(buffe
     parts = blurred(make_parts(tiny, er(), memory_batch=None, buffer=buffer), 0.4)
     early = 0
     for task, before, draw, view, after, _ in through(parts, 2):
-        held = before.memory.row >= 0
-        early += int((before.memory.task > task).sum())
-        rows = torch.cat([draw.rows, before.memory.row[held]])
-        tasks = torch.cat([draw.task, before.memory.task[held]])
+        held = before.memory.rows >= 0
+        early += int((before.memory.tasks > task).sum())
+        rows = torch.cat([draw.rows, before.memory.rows[held]])
+        tasks = torch.cat([draw.task, before.memory.tasks[held]])
         expected = mean_gradient(parts, view, before.params, rows, tasks)
         torch.testing.assert_close(after.params, before.params - 0.1 * expected)
     assert early > 0
@@ -116,10 +116,10 @@ def test_the_pooled_reference_is_on_the_tasks_whose_part_is_over(buffer, tiny):
     parts = blurred(make_parts(tiny, follow(None), memory_batch=None, buffer=buffer), 0.4)
     left_out = 0
     for task, before, _, view, after, _ in through(parts, 2):
-        old = (before.memory.row >= 0) & (before.memory.task < task)
-        left_out += int((before.memory.task > task).sum())
+        old = (before.memory.rows >= 0) & (before.memory.tasks < task)
+        left_out += int((before.memory.tasks > task).sum())
         if task:
-            rows, tasks = before.memory.row[old], before.memory.task[old]
+            rows, tasks = before.memory.rows[old], before.memory.tasks[old]
             expected = mean_gradient(parts, view, before.params, rows, tasks)
             torch.testing.assert_close(after.params, before.params - 0.1 * expected)
     assert left_out > 0
@@ -135,11 +135,11 @@ def test_when_a_part_ends_what_came_of_its_task_in_it_is_looked_at_and_nothing_t
     parts = blurred(make_parts(tiny, Method(keep_gradient, end_task=end_task)), 0.3)
     replicas = make_replicas(parts)
     train(parts, replicas)
-    stream, sharp = replicas[0].stream, split(tiny, 2, "task").stream(0)
+    stream, sharp = replicas[0].stream, split(tiny, 2, "task").make_stream(0)
     assert [len(rows) for rows in looked] == [28, 28, 28]
     for task, rows in enumerate(looked):
-        assert set(rows.tolist()) == set(stream.train[task].tolist()) & set(
-            sharp.train[task].tolist()
+        assert set(rows.tolist()) == set(stream.train_rows[task].tolist()) & set(
+            sharp.train_rows[task].tolist()
         )
 
 

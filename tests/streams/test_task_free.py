@@ -1,11 +1,10 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import union
+from gradalign_cli.benchmarks.benchmark import whole_stream
 from gradalign_cli.benchmarks.permuted import permuted
-from gradalign_cli.buffers.buffer import Arrivals, Seen, unchanged
+from gradalign_cli.buffers.buffer import Arrivals, Measurements, keep_memory
 from gradalign_cli.buffers.reservoir import reservoir
-from gradalign_cli.draws import chunks, generator, passes
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError
@@ -13,16 +12,19 @@ from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.methods.method import task_ids
-from gradalign_cli.replica import new_learner
-from gradalign_cli.runner import Plan
-from gradalign_cli.step import make_step, uniforms
+from gradalign_cli.numerics.generators import generator
+from gradalign_cli.numerics.trees import tree_index
+from gradalign_cli.step.draw_sizes import draw_sizes
+from gradalign_cli.step.draws import draw_chunks, pass_orders
+from gradalign_cli.step.step import make_step
 from gradalign_cli.streams.task_free import task_free
-from gradalign_cli.trees import index
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.replica import new_learner
+from tests.commands.test_train import gradalign
+from tests.composition.test_configs import composed, prepared
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
-from tests.test_configs import composed, prepared
-from tests.test_step import follow, mean_gradient
-from tests.test_train import gradalign
+from tests.step.test_step import follow, mean_gradient
 
 NEEDS = {name: task_ids(method(name)) for name in METHODS}
 UNTOLD = [name for name, needed in NEEDS.items() if needed == "no"]
@@ -43,23 +45,23 @@ def pairs(rows, owner):
 @pytest.mark.parametrize("width", [1e-3, 0.5, 100.0])
 def test_every_example_of_every_task_comes_once_in_equally_long_parts(width, tiny):
     plain = permuted(tiny, 7)
-    sharp, found = plain.stream(3), task_free(plain, width).stream(3)
-    assert pairs(*union(found)) == pairs(*union(sharp))
-    assert [len(rows) for rows in found.train] == [120] * 7
+    sharp, found = plain.make_stream(3), task_free(plain, width).make_stream(3)
+    assert pairs(*whole_stream(found)) == pairs(*whole_stream(sharp))
+    assert [len(rows) for rows in found.train_rows] == [120] * 7
 
 
 def test_a_narrow_stream_is_one_task_after_the_other(tiny):
     plain = permuted(tiny, 4)
-    found = task_free(plain, 1e-3).stream(0)
-    for task, rows in enumerate(found.train):
-        assert (found.owner[task] == task).all()
-        assert torch.equal(rows.sort().values, plain.stream(0).train[task])
-        assert not torch.equal(rows, plain.stream(0).train[task])
+    found = task_free(plain, 1e-3).make_stream(0)
+    for task, rows in enumerate(found.train_rows):
+        assert (found.train_tasks[task] == task).all()
+        assert torch.equal(rows.sort().values, plain.make_stream(0).train_rows[task])
+        assert not torch.equal(rows, plain.make_stream(0).train_rows[task])
 
 
 def test_a_wide_stream_mixes_all_tasks_alike(tiny):
-    stream = task_free(permuted(tiny, 4), 1e3).stream(0)
-    for owner in stream.owner:
+    stream = task_free(permuted(tiny, 4), 1e3).make_stream(0)
+    for owner in stream.train_tasks:
         counts = owner.bincount(minlength=4) - 30.0
         assert (counts.abs() < 4.5 * (120 * 3 / 16) ** 0.5).all()
 
@@ -68,7 +70,9 @@ def test_the_mixture_moves_as_the_normal_densities_around_the_tasks_do(tiny):
     """The time of a place in the stream is where so many examples are expected to have come."""
     seeds, width = 300, 0.5
     benchmark = task_free(permuted(tiny, 3), width)
-    owners = torch.stack([torch.cat(benchmark.stream(seed).owner) for seed in range(seeds)])
+    owners = torch.stack(
+        [torch.cat(benchmark.make_stream(seed).train_tasks) for seed in range(seeds)]
+    )
     time = torch.linspace(-4, 6, 100001, dtype=torch.float64)[:, None]
     around = torch.distributions.Normal(torch.arange(3).double(), width)
     come = 120 * around.cdf(time).sum(1)
@@ -86,11 +90,13 @@ def test_the_mixture_moves_as_the_normal_densities_around_the_tasks_do(tiny):
 
 def test_a_stream_depends_on_the_seed_alone(tiny):
     benchmark = task_free(permuted(tiny, 3), 0.5)
-    one, again, other = (union(benchmark.stream(seed)) for seed in (0, 0, 1))
+    one, again, other = (whole_stream(benchmark.make_stream(seed)) for seed in (0, 0, 1))
     assert torch.equal(one[0], again[0])
     assert not torch.equal(one[1], other[1])
-    stream = benchmark.stream(0)
-    assert all(torch.equal(passes(stream, s, 1, 1, False)[0][0], stream.train[1]) for s in (0, 5))
+    stream = benchmark.make_stream(0)
+    assert all(
+        torch.equal(pass_orders(stream, s, 1, 1, False)[0][0], stream.train_rows[1]) for s in (0, 5)
+    )
 
 
 @pytest.mark.parametrize("name", UNTOLD)
@@ -100,11 +106,11 @@ def test_a_method_that_needs_no_task_ids_does_the_same_whatever_the_tasks_are_ca
     def ended(*_):
         raise AssertionError("told of an end")
 
-    monkeypatch.setattr("gradalign_cli.runner.end_task", ended)
+    monkeypatch.setattr("gradalign_cli.training.runner.end_task", ended)
     parts = free(tiny, method(name), samples=20)
     (replica,) = make_replicas(parts, lrs=(0.01,))
     stream = replica.stream
-    renamed = stream._replace(owner=tuple((owner + 1) % 3 for owner in stream.owner))
+    renamed = stream._replace(owner=tuple((owner + 1) % 3 for owner in stream.train_tasks))
     plan = Plan(1, 5, 1, 2, 3, 10)
     told, untold = (
         train(parts, [replica._replace(stream=s)], plan=plan) for s in (stream, renamed)
@@ -112,17 +118,17 @@ def test_a_method_that_needs_no_task_ids_does_the_same_whatever_the_tasks_are_ca
     assert told.accuracy.shape == (1, 4, 3)
     assert told.steps == 12
     assert torch.equal(told.learners.params, untold.learners.params)
-    assert torch.equal(told.learners.memory.row, untold.learners.memory.row)
+    assert torch.equal(told.learners.memory.rows, untold.learners.memory.rows)
 
 
 def free_steps(parts, replica, learner):
     """Yield (learner before, draw, view, learner after) of the whole stream."""
     step = make_step(parts, 3, eager().gradient, True)
     for task in range(3):
-        orders = [passes(replica.stream, replica.seed, task, 1, False)]
-        for draws in chunks(orders, [0], [replica.lr], task, 5, uniforms(parts, 3), 0, 1000):
+        orders = [pass_orders(replica.stream, replica.seed, task, 1, False)]
+        for draws in draw_chunks(orders, [0], [replica.lr], task, 5, draw_sizes(parts, 3), 0, 1000):
             for s in range(len(draws.rows)):
-                draw = index(index(draws, s), 0)
+                draw = tree_index(tree_index(draws, s), 0)
                 after, _ = step(learner, draw, replica.stream.view)
                 yield learner, draw, replica.stream.view, after
                 learner = after
@@ -136,8 +142,8 @@ def test_the_pooled_reference_is_the_gradient_on_the_whole_memory(tiny):
     next(steps)  # nothing is held yet
     several = 0
     for before, _, view, after in steps:
-        held = before.memory.row >= 0
-        rows, tasks = before.memory.row[held], before.memory.task[held]
+        held = before.memory.rows >= 0
+        rows, tasks = before.memory.rows[held], before.memory.tasks[held]
         several += int(len(tasks.unique()) > 1)
         expected = mean_gradient(parts, view, before.params, rows, tasks)
         torch.testing.assert_close(after.params, before.params - 0.1 * expected)
@@ -145,7 +151,7 @@ def test_the_pooled_reference_is_the_gradient_on_the_whole_memory(tiny):
 
 
 def all_visible(replica):
-    """The same view, as the independent gradient of tests/test_step.py wants it."""
+    """The same view, as the independent gradient of tests/step/test_step.py wants it."""
     return replica.stream.view._replace(visible=torch.ones(3, 6, dtype=torch.bool))
 
 
@@ -155,7 +161,7 @@ def test_while_nothing_is_held_a_step_is_that_of_fine_tuning(name, tiny):
     (replica,) = make_replicas(parts)
     learner = new_learner(parts, replica)
     plain = parts._replace(method=finetune())
-    expected = next(free_steps(plain, replica, learner._replace(method=())))[3]
+    expected = next(free_steps(plain, replica, learner._replace(method_state=())))[3]
     assert torch.equal(next(free_steps(parts, replica, learner))[3].params, expected.params)
 
 
@@ -171,10 +177,10 @@ def test_a_run_is_the_same_under_every_engine_and_chunk(tiny):
 def test_joint_training_is_on_the_same_examples_shuffled(tiny):
     parts = free(tiny, joint())
     stream = make_replicas(parts)[0].stream
-    dealt = [pair for task in range(3) for pair in passes(stream, 0, task, 1, mixed=True)]
+    dealt = [pair for task in range(3) for pair in pass_orders(stream, 0, task, 1, mixed=True)]
     rows, owner = (torch.cat([pair[k] for pair in dealt]) for k in range(2))
-    assert pairs(rows, owner) == pairs(*union(stream))
-    assert not torch.equal(rows, torch.cat(stream.train))
+    assert pairs(rows, owner) == pairs(*whole_stream(stream))
+    assert not torch.equal(rows, torch.cat(stream.train_rows))
 
 
 @pytest.mark.parametrize("name", BUFFERS)
@@ -183,21 +189,23 @@ def test_a_buffer_says_what_it_must_be_told_of_tasks(name):
     buffer = buffer_factory(name)(12, "total", 3, 2)
     source = generator(0, "test")
     task, position = (torch.randint(0, n, (60,), generator=source) for n in (3, 2))
-    uniform, known = (torch.rand(60, n, generator=source) for n in (buffer.uniforms, 1))
-    known = {"nothing": known, "losses": known[:, 0], "cosines": 2 * known - 1}[buffer.wants]
+    uniform, known = (torch.rand(60, n, generator=source) for n in (buffer.uniforms_per_arrival, 1))
+    known = {"nothing": known, "losses": known[:, 0], "cosines": 2 * known - 1}[buffer.measures]
 
     def kept(task):
         memory = buffer.init()
         for at in range(0, 60, 6):
             part = slice(at, at + 6)
             arrivals = (torch.arange(60)[part], task[part], position[part], uniform[part])
-            seen = Seen(known[part], known[:1].flatten(), torch.zeros(1).long(), torch.ones(1))
-            told = (seen,) if buffer.wants != "nothing" else ()
+            seen = Measurements(
+                known[part], known[:1].flatten(), torch.zeros(1).long(), torch.ones(1)
+            )
+            told = (seen,) if buffer.measures != "nothing" else ()
             memory = buffer.insert(memory, Arrivals(*arrivals, torch.zeros(6, 0), *told))
-        return memory.row
+        return memory.rows
 
     of_each = not torch.equal(kept(task), kept(torch.zeros_like(task)))
-    at_ends = "no" if buffer.finish is unchanged else "at ends"
+    at_ends = "no" if buffer.end_task is keep_memory else "at ends"
     assert buffer.task_ids == ("of each" if of_each else at_ends)
 
 
@@ -221,7 +229,7 @@ def test_a_method_is_refused_just_where_it_must_be_told_of_tasks(name):
     [
         (("buffer=ring",), "`buffer` must be told the task of each example"),
         (("buffer=herding",), "`buffer` must be told where tasks end"),
-        (("passes=2",), "`passes` must be 1 for a `stream` without boundaries, found 2"),
+        (("passes=2",), "`pass_orders` must be 1 for a `stream` without boundaries, found 2"),
         (("benchmark.scenario=task",), "`benchmark.scenario` must be class or domain in this"),
         (("stream.width=0",), "`stream.width` must be positive, found 0"),
         (("method@objective=ewc",), "`method` or `objective` must be told where tasks end"),

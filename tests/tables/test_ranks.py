@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import friedmanchisquare
 
-from gradalign_cli.tables.ranks import (
-    Ranks,
-    critical_difference,
-    groups,
-    picture,
-    ranks,
-    sentence,
-)
+from gradalign_cli.tables.ranks import Ranks, critical_difference, groups, picture, ranks, sentence
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import Table
 

@@ -15,11 +15,13 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from gradalign_cli.cli import CONF
+from gradalign_cli.commands.reproduce import TRAIN
+from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
-from gradalign_cli.metrics import metrics
+from gradalign_cli.results.metrics import metrics
 from gradalign_cli.tables.reproduce import Request, check_extra, divided, reason, reproduce
-from gradalign_cli.tables.results import cell_key, composed, key
+from gradalign_cli.tables.results import cell_key, key
 from gradalign_cli.tables.table import load, names
 
 SMALL = ["benchmark.samples_per_task=60", "model.widths=[8]", "metrics.lca_batches=0"]
@@ -37,7 +39,7 @@ TABLE = {
         "birds": {"needs": "CUB-200", "published": {"ACC": 0.6}},
     },
 }  # fmt: skip
-EVERYTHING = Request("*", 2, None, False, 1, (), ())
+EVERYTHING = Request("*", 2, None, False, 1, (), (), TRAIN)
 
 
 @pytest.fixture
@@ -120,8 +122,9 @@ def started(conf, cells, passes, tmp_path):
     OmegaConf.save(OmegaConf.create(longer), conf / "table" / "tiny.yaml")
     script = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
+        "from gradalign_cli.commands.reproduce import TRAIN\n"
         "from gradalign_cli.tables.reproduce import Request, reproduce\n"
-        f"request = Request({cells!r}, 2, None, False, 1, (), ())\n"
+        f"request = Request({cells!r}, 2, None, False, 1, (), (), TRAIN)\n"
         f"out = Path({str(tmp_path / 'killed')!r})\n"
         f"sys.exit(reproduce(Path({str(conf)!r}), 'tiny', request, out, Console()))"
     )

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from gradalign_cli.cli import CONF
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.tables.table import load
 
 ROOT = Path(__file__).resolve().parents[2]

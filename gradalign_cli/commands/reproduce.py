@@ -1,0 +1,47 @@
+"""`gradalign reproduce TABLE`: run what a paper's table needs, print published beside ours."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from gradalign_cli.commands.list import wide_console
+from gradalign_cli.composition.paths import CONF
+from gradalign_cli.tables.reproduce import Request, check_extra, reproduce
+
+# `gradalign train` in a process that ends with this one
+TRAIN = (sys.executable, "-m", "gradalign_cli.tables.leash", "gradalign_cli.cli", "train")
+
+
+def main(arguments: list[str]) -> int:
+    """Reproduce one table; 1 where a cell failed, 130 where the user stopped it."""
+    parser = argparse.ArgumentParser(
+        prog="gradalign reproduce", description="A paper's table: published beside ours."
+    )
+    parser.add_argument("table", metavar="TABLE", help="`gradalign list tables` names them")
+    parser.add_argument(
+        "extra", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ..."
+    )
+    parser.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N")
+    parser.add_argument(
+        "--budget",
+        type=float,
+        metavar="MIN",
+        help="start no cell that would end later; 0: only show",
+    )
+    parser.add_argument("--quick", action="store_true", help="small runs, which are not judged")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")
+    parser.add_argument("--from", nargs="+", default=[], metavar="DIR", help="use these runs too")
+    parser.add_argument("--out", default="outputs/tables", metavar="DIR")
+    chosen = parser.parse_args(arguments)
+    request = Request(
+        chosen.cells,
+        chosen.seeds,
+        chosen.budget,
+        chosen.quick,
+        chosen.at_once,
+        tuple(Path(folder) for folder in getattr(chosen, "from")),
+        check_extra(chosen.extra),
+        TRAIN,
+    )
+    return reproduce(CONF, chosen.table, request, Path(chosen.out).resolve(), wide_console())

@@ -1,0 +1,172 @@
+"""`gradalign train`: build a run from its config, train, write its folder, show its table."""
+
+import json
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from gradalign_cli.composition import parts as configuration
+from gradalign_cli.composition.hydra_jobs import fail_job, job_folder, run_jobs
+from gradalign_cli.engines.choice import CORES, Work, choose_engine, choose_threads
+from gradalign_cli.engines.engine import testing_with
+from gradalign_cli.errors import UserError
+from gradalign_cli.numerics.allocator import keep_freed_memory
+from gradalign_cli.results.display import Display, matrix_table, metrics_table
+from gradalign_cli.results.machine import machine
+from gradalign_cli.results.metrics import continual_metrics, metrics, summary
+from gradalign_cli.results.run_folder import RunFolder, write_atomically
+from gradalign_cli.step.draws import fingerprint
+from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.outcome import Outcome
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.rounds import replicas_at_once, rounds, train_in_rounds
+
+
+def main(arguments: list[str]) -> int:
+    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code."""
+    return run_jobs(job, arguments)
+
+
+def job(config: DictConfig) -> None:
+    """One run in the folder that Hydra made for it."""
+    keep_freed_memory()
+    try:
+        train(config, job_folder(), Console())
+    except UserError as error:
+        fail_job(error)
+
+
+def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
+    """Carry out the run that a config describes; returns what `metrics.json` holds."""
+    begin = time.perf_counter()
+    config = configuration.with_present_datasets(config)
+    device, plan = configuration.device(config.device), configuration.plan(config)
+    parts, replicas, numbers = configuration.parts(config, device)
+    work = work_of(parts, replicas, plan)
+    torch.set_num_threads(choose_threads(config.threads, work))
+    engine, reason = choose_engine(config.engine, work, device)
+    engine = testing_with(engine, config.threads or CORES)
+    at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
+    warn_of_broken_constraints(parts)
+    run_folder = RunFolder(folder)
+    save_config(config, folder)
+    record = {
+        "config": OmegaConf.to_container(config, resolve=True),
+        "replicas": numbers,
+        "engine": engine.name,
+        "engine_reason": reason,
+        "fingerprint": fingerprint_of(parts, replicas, plan),
+    }
+    title = f"{described(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
+    console.print(title)
+    todo = rounds(replicas, at_once)
+    display = Display(console, parts.benchmark.tasks, steps_of(replicas[0], plan) * len(todo))
+    setup = time.perf_counter() - begin
+    try:
+        with display:
+            watchers = run_folder, display
+            outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
+    except UserError as error:
+        record["failed"] = str(error)
+        write_atomically(folder / "record.json", json.dumps(record, indent=1) + "\n")
+        raise
+    results = judge(config, outcome, numbers)
+    record |= machine(device) | costs(outcome, setup) | run_folder.constraints()
+    reported = parts.method.report(outcome.learners.method_state)
+    record |= {name: value.tolist() for name, value in reported.items()}
+    run_folder.finish(outcome, results, record)
+    console.print(matrix_table("accuracy on task 1, 2, ... in percent", outcome.accuracy))
+    console.print(metrics_table(results["summary"]))
+    console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
+    return results
+
+
+def work_of(parts: Parts, replicas: list[Replica], plan: Plan) -> Work:
+    """What an engine is chosen for."""
+    longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
+    together = 1 if parts.schedule else len(replicas)  # which ends tasks at times of their own
+    return Work(parts, together, longest * plan.passes, plan.batch_size)
+
+
+def steps_of(replica: Replica, plan: Plan) -> int:
+    """How many steps a replica takes, if no pass is left out."""
+    return sum(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
+
+
+def warn_of_broken_constraints(parts: Parts) -> None:
+    """Warn where the optimizer does not follow the direction that the method gives."""
+    if not parts.optimizer.is_plain_sgd:
+        warnings.warn(
+            "momentum and weight decay act after the alignment and can break the constraint it "
+            "kept; record.json says how often (`broken_constraints`)",
+            stacklevel=1,
+        )
+
+
+def fingerprint_of(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
+    """A hash of the streams of all replicas."""
+    streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
+    return fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks)
+
+
+def described(config: DictConfig) -> str:
+    """The run in a few words."""
+    objective = f" with {config.objective.name}'s objective" if "objective" in config else ""
+    return f"{config.name}: {config.method.name}{objective}"
+
+
+def judge(config: DictConfig, outcome: Outcome, numbers: list[dict[str, float]]) -> dict[str, Any]:
+    """The metrics of each replica and their summary."""
+    found = []
+    for r, R in enumerate(outcome.accuracy):
+        learning = None if outcome.learning_curves is None else outcome.learning_curves[r]
+        found.append(metrics(R, learning, config.metrics.convention))
+        if outcome.own_logits_accuracy is not None:
+            own = metrics(outcome.own_logits_accuracy[r], None, config.metrics.convention)
+            found[-1] |= {f"{name}_task": value for name, value in own.items()}
+        if outcome.continual_accuracy is not None:
+            found[-1] |= continual_metrics(
+                outcome.continual_accuracy[r], outcome.continual_moments[:, 0]
+            )
+    return {
+        "convention": config.metrics.convention,
+        "replicas": [own | each for own, each in zip(numbers, found, strict=True)],
+        "summary": summary(found),
+    }
+
+
+def costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
+    """What a run took, for record.json."""
+    return {
+        "setup_seconds": setup_seconds,
+        "training_seconds": outcome.training_seconds,
+        "evaluation_seconds": outcome.evaluation_seconds,
+        "steps": outcome.steps,
+        "steps_per_second": outcome.steps / outcome.training_seconds,
+        "backward_passes": outcome.backward_passes,
+    }
+
+
+def cost_sentence(record: dict[str, Any]) -> str:
+    """The cost of a run in words."""
+    return (
+        f"{record['training_seconds']:.1f} s training at {record['steps_per_second']:.0f} steps/s,"
+        f" {record['evaluation_seconds']:.1f} s testing"
+    )
+
+
+def save_config(config: DictConfig, folder: Path) -> None:
+    """Write `config.yaml`, which repeats the run through --config-path and --config-name."""
+    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(kept, DictConfig)
+    with open_dict(kept):
+        kept.hydra = {
+            "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
+        }
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(kept))

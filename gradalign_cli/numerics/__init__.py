@@ -1,0 +1,1 @@
+"""Arithmetic that knows no learning: vectors, trees of tensors, small problems solved exactly."""

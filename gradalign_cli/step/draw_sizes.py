@@ -1,0 +1,36 @@
+"""How many random numbers a step needs."""
+
+from typing import NamedTuple
+
+from gradalign_cli.step.learner import Parts
+from gradalign_cli.step.reading_sizes import reading_sizes
+
+
+class DrawSizes(NamedTuple):
+    """How many uniform numbers a step needs: for the reference, the replays, the method, the
+    buffer's look at the memory, and for each example that is offered to it;  noise: how many keys
+    for the examples read from memory, None where the network has no noise."""
+
+    reference: int
+    replay_shape: tuple[int, int]
+    align: int
+    measure: int = 0
+    insert: int = 1
+    noise_keys: int | None = None
+
+
+def draw_sizes(parts: Parts, past: int) -> DrawSizes:
+    """The random numbers that a step needs while `past` tasks are over."""
+    reference, replay = reading_sizes(parts, past)
+    method, slots = parts.method, len(parts.buffer.task_slots.unique())
+    examples_read = reference * (past if method.references == "per_task" else 1)
+    examples_read += replay * method.memory_batches
+    needs_numbers = method.needs_random or method.references == "one_task"
+    return DrawSizes(
+        reference=slots if reference else 0,
+        replay_shape=(method.memory_batches, slots if replay else 0),
+        align=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
+        measure=slots if parts.buffer.measured_examples else 0,
+        insert=parts.buffer.uniforms_per_arrival,
+        noise_keys=examples_read if parts.model.needs_noise else None,
+    )

@@ -1,0 +1,44 @@
+"""What a run is made of, and all that changes in it."""
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import Benchmark
+from gradalign_cli.benchmarks.examples import Examples
+from gradalign_cli.buffers.buffer import Buffer, Memory
+from gradalign_cli.methods.method import Method
+from gradalign_cli.models.model import Model, Network, Output
+from gradalign_cli.optimizers.optimizer import Optimizer
+from gradalign_cli.schedules.schedule import Schedule
+
+
+class Learner(NamedTuple):
+    """All that changes in training: params [P], statistics [S], and three states."""
+
+    params: Tensor
+    statistics: Tensor
+    optimizer_state: Any
+    method_state: Any
+    memory: Memory
+
+
+class Parts(NamedTuple):
+    """What a run is made of; schedule: None where steps are of one size and no pass is left out."""
+
+    benchmark: Benchmark
+    model: Model
+    method: Method
+    buffer: Buffer
+    optimizer: Optimizer
+    memory_batch: int | None
+    schedule: Schedule | None = None
+
+
+def make_network(model: Model, training: bool) -> Network:
+    """The model as a function of examples."""
+
+    def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
+        return model.apply(params, statistics, examples.images, training, examples.noise_keys)
+
+    return network

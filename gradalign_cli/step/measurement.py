@@ -1,0 +1,40 @@
+"""What a buffer is told of the network that a step leaves: losses, or cosines of gradients."""
+
+from collections.abc import Callable
+
+import torch
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.examples import Examples
+from gradalign_cli.benchmarks.loading import load_examples
+from gradalign_cli.buffers.buffer import Measurements, sample_memory
+from gradalign_cli.buffers.measures import cosines, losses
+from gradalign_cli.numerics.trees import Absent, take_rows, tree_index
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner, Parts, make_network
+from gradalign_cli.step.reading_sizes import measured_size, replay_slots
+
+
+def make_measurement(
+    parts: Parts, past: int
+) -> Callable[[Learner, Examples, Draw, View], Measurements | Absent]:
+    """How the arrivals and a few random stored examples are measured, where the buffer asks."""
+    buffer, slots, size = parts.buffer, replay_slots(parts, past), measured_size(parts, past)
+    # tests drop no units and use running statistics, so that an example's answer is its own
+    network = make_network(parts.model, training=False)
+
+    def measure(after: Learner, batch: Examples, draw: Draw, view: View) -> Measurements | Absent:
+        if buffer.measures == "nothing":
+            return ()
+        filled = take_rows(after.memory.rows, slots) >= 0
+        sample = tree_index(
+            sample_memory(after.memory, slots, filled, size, draw.measure_uniform), 0
+        )
+        stored = load_examples(parts.benchmark, view, sample.rows, sample.tasks, sample.valid)
+        arrived = batch._replace(valid=torch.ones_like(draw.insert_uniform[:, 0]))
+        examples = network, after.params, after.statistics, arrived, stored
+        if buffer.measures == "losses":
+            return Measurements(*losses(*examples), sample.slots, sample.valid)
+        return Measurements(*cosines(*examples), sample.slots, sample.valid)
+
+    return measure

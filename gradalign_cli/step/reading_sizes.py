@@ -1,0 +1,53 @@
+"""How many stored examples a step reads, and from which slots of the memory."""
+
+import math
+
+from torch import Tensor
+
+from gradalign_cli.step.learner import Parts
+
+
+def tasks_in_memory(parts: Parts, past: int) -> int:
+    """Of how many tasks the memory may hold examples while `past` tasks are over."""
+    sharp = parts.benchmark.boundaries == "sharp"
+    return past + 1 if sharp else parts.benchmark.tasks
+
+
+def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
+    """How many examples a reference gradient and a replayed batch read while `past` tasks are
+    over."""
+    slots = parts.buffer.task_slots
+    per_reference = {
+        "nothing": 0,
+        "pooled": len(slots[:past].unique()),
+        "one_task": slots.shape[1],
+        "per_task": slots.shape[1],
+    }[parts.method.references]
+    replay = (
+        len(slots[: tasks_in_memory(parts, past)].unique()) if parts.method.memory_batches else 0
+    )
+    limit = parts.memory_batch or max(per_reference, replay)
+    return min(per_reference, limit) if past else 0, min(replay, limit)
+
+
+def measured_size(parts: Parts, past: int) -> int:
+    """How many stored examples the buffer measures in a step while `past` tasks are over."""
+    slots = parts.buffer.task_slots[: tasks_in_memory(parts, past)]
+    return min(parts.buffer.measured_examples, len(slots.unique()))
+
+
+def reference_slots(parts: Parts, past: int) -> Tensor:
+    """The slots [M, K] that each of M references reads from while `past` tasks are over."""
+    slots = parts.buffer.task_slots[:past]
+    return slots if parts.method.references == "per_task" else slots.unique()[None]
+
+
+def replay_slots(parts: Parts, past: int) -> Tensor:
+    """The slots [1, K] that may hold an example of any task while `past` tasks are over."""
+    slots: Tensor = parts.buffer.task_slots[: tasks_in_memory(parts, past)].unique()
+    return slots[None]
+
+
+def reference_image_bytes(parts: Parts, past: int) -> int:
+    """Bytes of all images, as float32, that references may read while `past` tasks are over."""
+    return 4 * reference_slots(parts, past).numel() * math.prod(parts.benchmark.image_shape)

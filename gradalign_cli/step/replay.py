@@ -1,0 +1,36 @@
+"""Replay: batches drawn from the whole memory, for objectives that train on them."""
+
+from collections.abc import Callable
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.examples import Examples
+from gradalign_cli.benchmarks.loading import load_examples
+from gradalign_cli.buffers.buffer import Memory, sample_memory
+from gradalign_cli.numerics.trees import take_rows, tree_index
+from gradalign_cli.step.draws import Draw, noise_keys
+from gradalign_cli.step.learner import Parts
+from gradalign_cli.step.reading_sizes import reading_sizes, reference_slots, replay_slots
+
+
+def make_replay(parts: Parts, past: int) -> Callable[[Memory, Draw, View], tuple[Examples, ...]]:
+    """How a step reads the independent memory batches that its method asks for."""
+    slots = replay_slots(parts, past)
+    reference_size, size = reading_sizes(parts, past)
+    read_before = reference_size * len(reference_slots(parts, past))  # keys of the references
+
+    def batch(memory: Memory, draw: Draw, view: View, number: int) -> Examples:
+        filled = take_rows(memory.rows, slots) >= 0
+        sample = tree_index(
+            sample_memory(memory, slots, filled, size, draw.replay_uniform[number]), 0
+        )
+        first_key = len(draw.rows) + read_before + number * size
+        keys = noise_keys(draw, parts.model, first_key, size)
+        examples = load_examples(
+            parts.benchmark, view, sample.rows, sample.tasks, sample.valid, keys
+        )
+        return examples._replace(stored_logits=take_rows(memory.stored_logits, sample.slots))
+
+    def replay(memory: Memory, draw: Draw, view: View) -> tuple[Examples, ...]:
+        return tuple(batch(memory, draw, view, k) for k in range(parts.method.memory_batches))
+
+    return replay

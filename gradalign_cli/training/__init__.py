@@ -1,0 +1,1 @@
+"""Training: tasks one after the other, and tests between them."""

@@ -1,0 +1,35 @@
+"""Continual tests: all tasks so far, on a few samples, every few steps (De Lange et al. 2023)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradalign_cli.training.watcher import Moment
+
+
+class ContinualTests:
+    """Evaluator every `every` steps, and where a task ends, on `samples` of each test set."""
+
+    def __init__(self, every: int, samples: int) -> None:
+        self.every, self.samples = every, samples
+        self.rows: list[Tensor] = []  # accuracy [R, T], NaN on tasks to come
+        self.moments: list[tuple[int, int]] = []  # task and step of each row
+        self.unknown = torch.empty(0)
+
+    def after_steps(self, moment: Moment) -> bool:
+        """Test, where it is time to."""
+        if self.every and (moment.step % self.every == 0 or moment.step == moment.steps_of_task):
+            so_far = range(moment.task + 1)
+            row = self.unknown.clone()
+            row[:, : len(so_far)] = moment.accuracy(so_far, self.samples)
+            self.rows.append(row)
+            self.moments.append((moment.task, moment.step))
+        return False
+
+    def after_test(self, row: int, accuracy: Tensor) -> None:
+        """Learn how many replicas and tasks there are."""
+        self.unknown = torch.full_like(accuracy, torch.nan)
+
+    def result(self) -> np.ndarray | None:
+        """Accuracy [R, S, T] at the S moments, or None where nothing was tested."""
+        return torch.stack(self.rows, 1).double().numpy() if self.every else None

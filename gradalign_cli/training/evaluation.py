@@ -1,0 +1,91 @@
+"""Evaluation: what the learners of all replicas answer on examples of a task."""
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.examples import Examples, mask_logits
+from gradalign_cli.benchmarks.loading import load_examples
+from gradalign_cli.engines.engine import Engine
+from gradalign_cli.numerics.devices import CPU, default_device, to_device
+from gradalign_cli.numerics.trees import Absent, take_rows
+from gradalign_cli.step.learner import Learner, Parts, make_network
+from gradalign_cli.training.replica import Replica
+
+TEST_BATCH = 2000
+
+# (logits [n, outputs], examples, the logits of the task's own classes [n, outputs] or absent) ->
+# the sum [...] over the examples of what is asked for
+Score = Callable[[Tensor, Examples, Tensor | Absent], Tensor]
+
+
+def correct(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
+    """How many examples [1 or 2] are answered correctly: with the logits that count in training,
+    and with those of the task's own classes alone where a view tells them apart."""
+    masks = [examples.visible_logits, own] if isinstance(own, Tensor) else [examples.visible_logits]
+    guesses = torch.stack([mask_logits(logits, visible).argmax(1) for visible in masks])
+    return (guesses == examples.target).sum(1)
+
+
+def total_loss(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
+    """The sum [] of the examples' cross-entropy."""
+    visible = mask_logits(logits, examples.visible_logits)
+    return functional.cross_entropy(visible, examples.target, reduction="sum")
+
+
+class Evaluator:
+    """Evaluator the learners of all replicas, and counts the seconds that this takes."""
+
+    def __init__(self, parts: Parts, replicas: Sequence[Replica], engine: Engine) -> None:
+        self.parts, self.replicas, self.engine = parts, replicas, engine
+        self.seconds = 0.0
+
+    def accuracy(
+        self, learners: Learner, views: View, tasks: Sequence[int], samples: int | None = None
+    ) -> Tensor:
+        """Accuracy [1 or 2, R, tasks] on the test set of each task, as a fraction of its examples,
+        see `correct`.
+
+        samples: of a test set that are looked at, evenly spread; all of them when None.
+        """
+        columns = []
+        for task in tasks:
+            rows = torch.stack([replica.stream.test_rows[task] for replica in self.replicas])
+            if samples and samples < rows.shape[1]:
+                rows = rows[:, torch.linspace(0, rows.shape[1] - 1, samples).long()]
+            columns.append(self.mean(learners, views, task, rows, correct))
+        return torch.stack(columns, 1).movedim(2, 0).to(CPU)
+
+    def held_out_loss(self, learners: Learner, views: View, task: int) -> float:
+        """The mean cross-entropy of a single replica on what is held out of a task."""
+        rows = torch.stack([replica.stream.held_out_rows[task] for replica in self.replicas])
+        return float(self.mean(learners, views, task, rows, total_loss))
+
+    def mean(self, learners: Learner, views: View, task: int, rows: Tensor, score: Score) -> Tensor:
+        """The mean [R, ...] of a score over rows [R, n] of a task, with the network as it is
+        tested."""
+        begin = time.perf_counter()
+        parts, network = self.parts, make_network(self.parts.model, training=False)
+
+        def total(learner: Learner, view: View, rows: Tensor, number: Tensor) -> Tensor:
+            examples = load_examples(parts.benchmark, view, rows, number)
+            params = parts.method.test_params(
+                learner.method_state, learner.params, task, parts.model.layers
+            )
+            logits = network(params, learner.statistics, examples).logits
+            own = take_rows(view.own_logits, number) if isinstance(view.own_logits, Tensor) else ()
+            return score(logits, examples, own)
+
+        with torch.no_grad(), default_device(self.engine.device):
+            number = torch.full((len(rows), 1), task)
+            totals = [
+                self.engine.each(total, learners, views, some, number)
+                for some in to_device(rows, self.engine.device).split(TEST_BATCH, 1)
+            ]
+            mean = torch.stack(totals).sum(0) / rows.shape[1]
+        self.seconds += time.perf_counter() - begin
+        return mean

@@ -1,0 +1,34 @@
+"""The learning curve of a task's first batches, which LCA is the area under (A-GEM, eq. 8)."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradalign_cli.training.watcher import Moment
+
+
+class LearningCurve:
+    """Evaluator the present task after each of its first batches."""
+
+    def __init__(self, batches: int) -> None:
+        self.batches = batches
+        self.curves: list[list[Tensor]] = []  # of each task: accuracy [R] after 0, 1, ... batches
+
+    def after_steps(self, moment: Moment) -> bool:
+        """Test after one of the first batches, which come one by one."""
+        if moment.step <= self.batches:
+            self.curves[moment.task].append(moment.accuracy([moment.task])[:, 0])
+        return False
+
+    def after_test(self, row: int, accuracy: Tensor) -> None:
+        """The next task starts from here."""
+        if row < accuracy.shape[1]:
+            self.curves.append([accuracy[:, row]])
+
+    def result(self) -> np.ndarray | None:
+        """[R, T, batches + 1], or None where there are no batches to test after; a task with fewer
+        batches stays where its last one left it."""
+        if not self.batches:
+            return None
+        full = [c + [c[-1]] * (self.batches + 1 - len(c)) for c in self.curves]
+        return torch.stack([torch.stack(c, 1) for c in full], 1).double().numpy()

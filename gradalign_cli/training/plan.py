@@ -1,0 +1,38 @@
+"""How long a run trains and what is looked at on the way."""
+
+from typing import NamedTuple
+
+import torch
+
+from gradalign_cli.models.model import Model
+from gradalign_cli.numerics.devices import CPU
+
+CHUNK = 100  # steps between two looks at the traces
+
+
+class Plan(NamedTuple):
+    """How long to train and what to look at on the way.
+
+    passes: over each task;  batch: examples a step;  every: the angles are measured every so many
+    steps;  lca_batches: the current task is tested after each of so many first batches;  continual:
+    the tasks so far are tested every so many steps, on so many samples of each, 0: they are not.
+    """
+
+    passes: int
+    batch_size: int
+    alignment_every: int
+    lca_batches: int
+    continual_every: int = 0
+    continual_samples: int = 0
+
+
+def chunk_size(plan: Plan, model: Model, device: torch.device) -> int:
+    """Steps that an engine takes at once. Traces are measured, and tests on the way come, where a
+    chunk ends, so it is a multiple of theirs; steps of a convolutional network on a CPU are so slow
+    that it is the smallest one."""
+    if plan.continual_every:
+        return plan.continual_every
+    slow = model.convolutional and device == CPU
+    return (
+        plan.alignment_every if slow else plan.alignment_every * -(-CHUNK // plan.alignment_every)
+    )

@@ -1,0 +1,40 @@
+"""A replica: one of the runs trained together, and its untrained learner on a device."""
+
+from typing import NamedTuple
+
+import torch
+
+from gradalign_cli.benchmarks.benchmark import Stream
+from gradalign_cli.methods.method import Method, MethodSetup
+from gradalign_cli.numerics.devices import CPU, default_device
+from gradalign_cli.numerics.generators import generator
+from gradalign_cli.step.learner import Learner, Parts
+
+
+class Replica(NamedTuple):
+    """One of the runs trained together: its seed, step size, method and tasks."""
+
+    seed: int
+    lr: float
+    method: Method
+    stream: Stream
+
+
+def new_learner(parts: Parts, replica: Replica, device: torch.device = CPU) -> Learner:
+    """An untrained network, drawn from the replica's seed, with an empty memory."""
+    params = parts.model.init(generator(replica.seed, "network")).to(device)
+    setting = MethodSetup(
+        params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers
+    )
+    with default_device(device):
+        memory = parts.buffer.init()
+        stored = params.new_zeros(
+            len(memory.rows), parts.benchmark.outputs * parts.method.stores_logits
+        )
+        return Learner(
+            params,
+            parts.model.initial_statistics.to(device),
+            parts.optimizer.init(params),
+            replica.method.init(setting),
+            memory._replace(stored_logits=stored),
+        )

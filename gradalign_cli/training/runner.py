@@ -1,0 +1,113 @@
+"""The main loop: tasks, chunks of steps, tests. It knows no benchmark, method or buffer by name."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.engines.engine import Engine
+from gradalign_cli.errors import UserError
+from gradalign_cli.numerics.devices import CPU, default_device, to_device
+from gradalign_cli.numerics.trees import tree_stack
+from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.learner import Learner, Parts
+from gradalign_cli.step.reference_examples import with_reference_cache
+from gradalign_cli.step.step import Step
+from gradalign_cli.step.trace import Trace
+from gradalign_cli.training.evaluation import Evaluator
+from gradalign_cli.training.pace import Pace
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.replica import Replica, new_learner
+from gradalign_cli.training.task_end import end_task
+from gradalign_cli.training.task_steps import task_steps
+from gradalign_cli.training.watcher import Moment, Watcher
+
+
+class Trained(NamedTuple):
+    """matrices: [1 or 2, R, T + 1, T] accuracy, and where a run is class-incremental accuracy with
+    each task's own logits alone;  seconds, those of a schedule's looks among the evaluation, steps,
+    and backward passes of all replicas together;  learners: [R, ...] as they ended."""
+
+    matrices: np.ndarray
+    training_seconds: float
+    evaluation_seconds: float
+    steps: int
+    backward_passes: int
+    learners: Learner
+
+
+def run(
+    parts: Parts,
+    replicas: Sequence[Replica],
+    engine: Engine,
+    plan: Plan,
+    watchers: Sequence[Watcher],
+) -> Trained:
+    """Train all replicas on the parts of their streams in sequence, a part for each task, and test
+    them on every task before the first and after each.
+
+    Where there is a schedule there is one replica.
+    """
+    started, tasks = time.perf_counter(), range(parts.benchmark.tasks)
+    views: View = to_device(
+        tree_stack([replica.stream.view for replica in replicas]), engine.device
+    )
+    learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
+    evaluator, rows, steps, backward_passes = Evaluator(parts, replicas, engine), [], 0, 0
+    rows.append(evaluator.accuracy(learners, views, tasks))
+    tell_test(watchers, 0, rows[0][0])
+    for task in tasks:
+        todo, step = task_steps(parts, replicas, engine, plan, task), 0
+        pace = Pace(parts.schedule, replicas, learners)
+        with default_device(engine.device):
+            views = with_reference_cache(parts, todo.past, learners, views)
+        for draws in todo.chunks:
+            learners, trace = take_steps(engine, todo.cycle, learners, pace.paced(draws), views)
+            stop_if_diverged(trace.loss, task, step)
+            step += len(trace.loss)
+            measured = torch.arange(len(trace.loss)) % plan.alignment_every == 0
+            lengths = todo.total, todo.per_pass
+            moment = Moment(task, step, *lengths, trace, measured, learners, views, evaluator)
+            if any([watcher.after_steps(moment) for watcher in (*watchers, pace)]):
+                break
+        learners = pace.outcome(learners)
+        if parts.benchmark.boundaries != "none":
+            learners = end_task(parts, replicas, learners, task)
+        steps += step * len(replicas)
+        passes = 1 + parts.method.reference_count(todo.past)
+        backward_passes += step * len(replicas) * passes
+        rows.append(evaluator.accuracy(learners, views, tasks))
+        tell_test(watchers, task + 1, rows[-1][0])
+    seconds = time.perf_counter() - started - evaluator.seconds
+    matrices = torch.stack(rows, 2).double().numpy()
+    return Trained(matrices, seconds, evaluator.seconds, steps, backward_passes, learners)
+
+
+def tell_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
+    """Tell everyone who watches that a row [R, T] of the accuracy matrix is there."""
+    for watcher in watchers:
+        watcher.after_test(row, accuracy)
+
+
+def take_steps(
+    engine: Engine, cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+) -> tuple[Learner, Trace]:
+    """The learners [R, ...] after the steps of a chunk, and its traces [S, R] on the CPU."""
+    with default_device(engine.device):
+        learners, trace = engine.run(cycle, learners, to_device(draws, engine.device), views)
+    return learners, to_device(trace, CPU)
+
+
+def stop_if_diverged(loss: Tensor, task: int, first: int) -> None:
+    """Raise a UserError that names the step, if a loss [S, R] is not finite."""
+    bad = ~torch.isfinite(loss)
+    if bad.any():
+        step, replica = (int(place) for place in bad.nonzero()[0])
+        raise UserError(
+            f"the loss of replica {replica} became {float(loss[step, replica])} in task {task + 1},"
+            f" step {first + step + 1}: try a smaller `replicas.lr`"
+        )

@@ -1,0 +1,57 @@
+"""What watches training: it is told of every chunk of steps and every test."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.step.learner import Learner
+from gradalign_cli.step.trace import Trace
+from gradalign_cli.training.evaluation import Evaluator
+
+
+class Moment(NamedTuple):
+    """Where training stands after a chunk of steps of a task.
+
+    task: its number, from 0;  step: steps of it that are done;  steps_of_task, steps_of_pass: all
+    that the task, and a pass over it, has;  trace: [S, R] of the chunk's steps;  measured: [S]
+    which of them measured the angles;  learners, views: [R, ...] of the replicas;  evaluator:
+    by which they are tested.
+    """
+
+    task: int
+    step: int
+    steps_of_task: int
+    steps_of_pass: int
+    trace: Trace
+    measured: Tensor
+    learners: Learner
+    views: View
+    evaluator: Evaluator
+
+    def accuracy(self, tasks: Sequence[int], samples: int | None = None) -> Tensor:
+        """The present accuracy [R, tasks], on all or so many samples of each test set."""
+        return self.evaluator.accuracy(self.learners, self.views, tasks, samples)[0]
+
+
+class Watcher(Protocol):
+    """Something that looks at training and does not change it: the record, the display, tests
+    between the steps, a schedule."""
+
+    def after_steps(self, moment: Moment) -> bool:
+        """A chunk of steps is done; True stops the task here."""
+
+    def after_test(self, row: int, accuracy: Tensor) -> None:
+        """Row `row` [R, T] of the accuracy matrix is there: 0 of the untrained network, i after
+        task i."""
+
+
+class RoundWatcher(Watcher, Protocol):
+    """A watcher that stays when replicas train in rounds, one after the other."""
+
+    def begin_round(self, replicas: Sequence[int]) -> None:
+        """A round of the replicas with these numbers begins; an unfinished one before is void."""
+
+    def end_round(self, problem: str | None) -> None:
+        """The round is finished, or, where there is a problem, will be repeated in smaller ones."""

@@ -1,0 +1,256 @@
+"""Every shipped yaml is composed, built and run for two steps; folders mirror each other."""
+
+import numpy as np
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+import gradalign_cli.data as data
+from gradalign_cli.commands.train import work_of
+from gradalign_cli.composition import parts as configuration
+from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.replicas import replica_numbers
+from gradalign_cli.data import Dataset
+from gradalign_cli.engines.choice import choose_engine, choose_threads
+from gradalign_cli.errors import UserError
+from gradalign_cli.training.runner import run
+from tests.methods.catalogue import METHODS
+from tests.methods.claims import CLAIMS
+from tests.methods.given import setting
+from tests.runs import Traces
+
+GROUPS = (
+    "benchmark",
+    "buffer",
+    "experiment",
+    "method",
+    "model",
+    "optimizer",
+    "schedule",
+    "stream",
+)
+FILES = [(group, path.stem) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+HERE = CONF.parent
+
+
+@pytest.fixture
+def any_dataset(monkeypatch):
+    """Random pixels under every dataset's name, small and with the real shapes."""
+    shapes = {
+        "digits": ((1, 8, 8), 10),
+        "cifar10": ((3, 32, 32), 10),
+        "cifar100": ((3, 32, 32), 100),
+    }
+
+    def load(name, folder):
+        shape, classes = shapes.get(name, ((1, 28, 28), 10))
+        x = np.random.default_rng(0).integers(0, 256, (6 * classes, *shape), dtype=np.uint8)
+        superclass = np.arange(100) % 20 if classes == 100 else None
+        return Dataset(name, x, np.arange(6 * classes) % classes, 4 * classes, classes, superclass)
+
+    monkeypatch.setattr(configuration, "load", load)
+
+
+def composed(*overrides):
+    """The config of a command line."""
+    if not OmegaConf.has_resolver("unique"):
+        OmegaConf.register_new_resolver("unique", lambda: "0")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+def prepared(config):
+    """Everything that comes before training."""
+    device = configuration.device(config.device)
+    plan = configuration.plan(config)
+    parts, replicas, _ = configuration.parts(config, device)
+    work = work_of(parts, replicas, plan)
+    assert choose_threads(config.threads, work) > 0
+    engine, _ = choose_engine(config.engine, work, device)
+    return parts, replicas, plan, engine
+
+
+def test_there_are_as_many_files_as_we_think():
+    """A folder that is not found would make the next test pass on nothing."""
+    assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
+        "benchmark": 8,
+        "buffer": 10,
+        "experiment": 18,
+        "method": 48,
+        "model": 5,
+        "optimizer": 1,
+        "schedule": 1,
+        "stream": 2,
+    }
+    tables = list((CONF / "table").glob("*.yaml"))  # tests/tables composes their cells
+    assert len(list(CONF.rglob("*.yaml"))) == len(FILES) + len(tables) + 1
+
+
+@pytest.mark.parametrize(("group", "name"), FILES)
+def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
+    chosen = f"+experiment={name}" if group == "experiment" else f"{group}={name}"
+    large = any(part in name for part in ("net", "cifar", "five"))
+    overrides = [chosen, "metrics.lca_batches=0"]
+    if group == "stream":
+        overrides += ["benchmark.scenario=class", "buffer=reservoir"]
+    if group == "model" and large:
+        overrides += ["benchmark=split_cifar10"]
+    if large and group != "model":
+        overrides += ["model=mlp", "model.init=xavier"]  # the networks have their own turn
+    config = composed(*overrides)
+    config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
+    config.benchmark.first_tasks = 2
+    config.batch_size, config.passes = 2, 1
+    config.buffer.capacity, config.buffer.capacity_per = 40, "total"
+    parts, replicas, plan, engine = prepared(config)
+    watcher = Traces()
+    trained = run(parts, replicas, engine, plan, [watcher])
+    assert trained.steps == 4
+    assert trained.matrices.shape[1:] == (1, 3, 2)
+    assert len(watcher.traces) == 2
+
+
+def test_every_yaml_says_what_it_is():
+    for group, name in FILES:
+        lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
+        comment = lines[1] if group == "experiment" else lines[0]
+        assert comment.startswith("# ")
+        assert len(comment) < 120
+        if group == "experiment":
+            assert comment.startswith(f"# gradalign train +experiment={name}: ")
+
+
+@pytest.mark.parametrize(
+    ("group", "code"),
+    [(g, f"{g}s") for g in ("method", "buffer", "optimizer", "schedule", "stream")],
+)
+def test_a_config_its_code_and_its_test_share_a_name(group, code):
+    for name in [n for g, n in FILES if g == group]:
+        chosen = OmegaConf.load(CONF / group / f"{name}.yaml")
+        assert chosen["_target_"] == f"gradalign_cli.{code}.{name}.{name}"
+        assert (HERE / "tests" / code / f"test_{name}.py").exists()
+
+
+def test_every_method_says_what_it_claims_of_its_directions():
+    """In tests/methods/claims.py, where a row may also be empty."""
+    assert sorted(CLAIMS) == [name for group, name in FILES if group == "method"]
+
+
+def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override_wins():
+    config = composed("+experiment=gem_mnist_rotations", "method=finetune")
+    assert config.replicas.lr == 0.003
+    config = composed("+experiment=gem_mnist_rotations")
+    assert (config.replicas.lr, config.method.margin, config.method.scaled) == (0.1, 0.5, False)
+    config = composed("+experiment=gem_mnist_rotations", "method=ewc", "replicas.lr=0.7")
+    assert (config.replicas.lr, config.method.strength) == (0.7, 2000.0)
+
+
+def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
+    config = composed("method=gem", "method@objective=der", "++replicas.alpha=[0.1,0.9]")
+    _, replicas, _, _ = prepared(config)
+    states = [replica.method.init(setting(torch.zeros(3), 2)) for replica in replicas]
+    assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
+    assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
+
+
+BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
+    ["agem_r", "c_maml", "der", "derpp", "er", "er_ace", "la_maml", "mer", "mir", "vr_mcl"],
+    "reservoir",
+)
+
+
+def buffer_of(*overrides):
+    """The buffer of a command line, by name."""
+    return composed(*overrides).buffer["_target_"].rpartition(".")[2]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_brings_the_buffer_of_its_paper_and_an_override_wins(name):
+    assert buffer_of(f"method={name}") == BROUGHT.get(name, "ring")
+    assert buffer_of(f"method={name}", "buffer=herding") == "herding"
+    assert buffer_of("buffer=ring", f"method={name}") == "ring"
+    assert buffer_of("+experiment=agem_permuted_mnist", f"method={name}") == "ring_per_class"
+    assert buffer_of(f"method={name}", "+experiment=agem_permuted_mnist") == "ring_per_class"
+    assert buffer_of("+experiment=agem_permuted_mnist", f"method={name}", "buffer=ring") == "ring"
+    # an experiment that names no buffer leaves it to the method
+    assert buffer_of("+experiment=rotated_mnist", f"method={name}") == BROUGHT.get(name, "ring")
+
+
+def test_an_objective_brings_its_buffer_where_the_method_has_none():
+    assert buffer_of("method=agem", "method@objective=der") == "reservoir"
+    assert buffer_of("method=agem", "method@objective=ewc") == "ring"
+    assert buffer_of("method=gdumb", "method@objective=der") == "balanced_reservoir"
+    assert buffer_of("method=agem", "method@objective=der", "buffer=uniform") == "uniform"
+    given = ("+experiment=agem_permuted_mnist", "method@objective=der")
+    assert buffer_of(*given) == buffer_of(*reversed(given)) == "ring_per_class"
+
+
+def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_size(any_dataset):
+    config = composed("+experiment=gpm_split_cifar100", "method=sgp", "model=mlp")
+    assert (config.replicas.lr, config.schedule.least) == (0.05, 5e-5)
+    config.benchmark.samples_per_task = 4
+    parts, (replica,), _, _ = prepared(config)
+    whole = parts.benchmark.make_stream(0)
+    for task, rows in enumerate(whole.train_rows):
+        held, train = replica.stream.held_out_rows[task], replica.stream.train_rows[task]
+        assert torch.equal(torch.cat([held, train]).sort().values, rows.sort().values)
+        assert not torch.isin(held, replica.stream.test_rows[task]).any()
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("schedule.held_out=1.5", r"`schedule.held_out` must be in \(0, 1\), found 1.5"),
+        (
+            "schedule.held_out=0.99",
+            "`schedule.held_out` leaves nothing of the 4 examples of task 1",
+        ),
+        ("schedule.patience=0", "`schedule.patience` must be positive, found 0"),
+        ("schedule.factor=1", "`schedule.factor` must be above 1, found 1"),
+        ("schedule.least=0", "`schedule.least` must be positive, found 0"),
+        ("metrics.continual_every=2", "`metrics.continual_every` must be 0 where a schedule"),
+        ("method=joint", "`schedule` needs tasks one after the other, which this `method` or"),
+        ("stream=blurry", "`schedule` needs tasks one after the other, which this `method` or"),
+    ],
+)
+def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_dataset):
+    config = composed("schedule=plateau", override)
+    config.benchmark.samples_per_task = 4
+    with pytest.raises(UserError, match=sentence):
+        prepared(config)
+
+
+def test_replicas_are_every_combination_of_the_listed_values():
+    config = composed("method=gem", "replicas.seed=[3,4]", "++replicas.margin=[0,0.5]")
+    found = replica_numbers(config)
+    assert [(own["seed"], own["margin"]) for own in found] == [(3, 0), (3, 0.5), (4, 0), (4, 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("replicas.seed=[]", "`replicas.seed` must be a number or a list of them"),
+        ("replicas.seed=-1", "`replicas.seed` must be non-negative, found -1"),
+        ("replicas.lr=0", "`replicas.lr` must be positive, found 0"),
+        ("replicas.lr=fast", "`replicas.lr` must be a number, found 'fast'"),
+        ("engine=fast", "`engine` must be one of auto, eager, graph, vmap, streams, found 'fast'"),
+        ("device=tpu", "`device` must be auto, cpu or cuda"),
+        ("metrics.convention=mine", "`metrics.convention` must be one of standard, gem, agem"),
+        ("threads=0", "`threads` must be positive or null, found 0"),
+        ("memory_batch=0", "`memory_batch` must be a whole number of at least 1"),
+        ("+method.extra=1", "`method.extra` is not known"),
+        (
+            "buffer.capacity_per=row",
+            "`buffer.capacity_per` must be total, task or class, found 'row'",
+        ),
+        ("optimizer.momentum=1", r"`optimizer.momentum` must be in \[0, 1\)"),
+    ],
+)
+def test_wrong_values_are_named_before_anything_runs(override, sentence):
+    with pytest.raises(UserError, match=sentence):
+        prepared(composed(override))
+
+
+def test_data_is_read_through_one_door():
+    assert configuration.load is data.load

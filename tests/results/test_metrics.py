@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from gradalign_cli.results.metrics import continual_metrics, forgetting_matrix, metrics, summary
+
+# after:          none, task 1, task 2, task 3
+R = np.array([[0.1, 0.2, 0.3], [0.9, 0.4, 0.3], [0.7, 0.8, 0.5], [0.8, 0.5, 0.9]])
+
+
+def test_metrics_of_a_matrix_computed_by_hand():
+    found = metrics(R)
+    assert found["ACC"] == pytest.approx((0.8 + 0.5 + 0.9) / 3)
+    assert found["BWT"] == pytest.approx(((0.8 - 0.9) + (0.5 - 0.8)) / 2)
+    assert found["FWT"] == pytest.approx(((0.4 - 0.2) + (0.5 - 0.3)) / 2)
+    assert found["forgetting"] == pytest.approx(((0.9 - 0.8) + (0.8 - 0.5)) / 2)
+    assert found["LA"] == pytest.approx((0.9 + 0.8 + 0.9) / 3)
+    assert found["AAA"] == pytest.approx((0.9 + (0.7 + 0.8) / 2 + (0.8 + 0.5 + 0.9) / 3) / 3)
+
+
+def test_forgetting_may_be_negative_and_leaves_the_last_row_out_of_the_maximum():
+    better = np.array([[0.0, 0.0], [0.5, 0.0], [0.7, 0.6]])
+    assert metrics(better)["forgetting"] == pytest.approx(-0.2)
+
+
+def test_gem_convention_divides_by_the_number_of_tasks():
+    assert metrics(R, convention="gem")["BWT"] == pytest.approx(metrics(R)["BWT"] * 2 / 3)
+    assert metrics(R, convention="gem")["FWT"] == pytest.approx(metrics(R)["FWT"] * 2 / 3)
+
+
+def test_lca_is_a_mean_and_in_agems_convention_a_trapezoid():
+    learning = np.array([[0.0, 0.4, 0.6], [0.2, 0.2, 0.4]])
+    assert metrics(R, learning)["LCA2"] == pytest.approx((0.1 + 0.3 + 0.5) / 3)
+    assert metrics(R, learning, "agem")["LCA2"] == pytest.approx((0.1 / 2 + 0.3 + 0.5 / 2) / 2)
+
+
+def test_one_task_has_no_transfer():
+    assert set(metrics(np.array([[0.1], [0.9]]))) == {"ACC", "LA", "AAA"}
+
+
+def test_forgetting_matrix_by_hand():
+    F = forgetting_matrix(R)
+    assert np.isnan(F[:2]).all()
+    assert np.isnan(F[2, 1:]).all()
+    assert F[2, 0] == pytest.approx(0.2)
+    assert F[3, :2] == pytest.approx([0.1, 0.3])
+
+
+def test_summary_is_students_interval_over_replicas():
+    found = summary([{"ACC": 0.8}, {"ACC": 0.9}, {"ACC": 1.0}])["ACC"]
+    assert found["mean"] == pytest.approx(0.9)
+    assert found["std"] == pytest.approx(0.1)
+    assert found["ci95_high"] - 0.9 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
+    assert summary([{"ACC": 0.8}])["ACC"]["ci95_low"] is None
+
+
+def test_metrics_between_the_steps_computed_by_hand():
+    nan = np.nan
+    task = np.array([0, 0, 1, 1, 1, 2, 2, 2])
+    A = np.array(
+        [
+            [0.5, nan, nan],
+            [0.9, nan, nan],
+            [0.4, 0.3, nan],
+            [0.6, 0.7, nan],
+            [0.8, 0.8, nan],
+            [0.7, 0.5, 0.4],
+            [0.9, 0.6, 0.6],
+            [0.7, 0.7, 0.9],
+        ]
+    )
+    found = continual_metrics(A, task)
+    lowest = (0.4 + 0.5) / 2  # of task 1 once it is over, and of task 2
+    assert found["min_ACC"] == pytest.approx(lowest)
+    assert found["WC_ACC"] == pytest.approx(0.9 / 3 + 2 / 3 * lowest)
+    # task 1 falls to 0.4 and comes back to 0.8, then ends no lower than it was on the way; task 2
+    # falls to 0.5 and comes back to 0.7
+    assert found["stability_gap"] == pytest.approx((0.4 + 0.0 + 0.2) / 3)
+
+
+def test_with_one_task_nothing_can_be_lost_between_the_steps():
+    assert continual_metrics(np.array([[0.5], [0.9]]), np.array([0, 0])) == {}
