@@ -3,10 +3,10 @@
     python scripts/bench_run.py [RUN ...] [--seeds N] [--rounds N] [--device DEVICE] [--json FILE]
                                 [--overrides OVERRIDE ...]
 
-Every run is a process of its own, after one that only warms the disk's cache; a row gives the
-median of the rounds and the slowest and fastest. Beside it: what the bare loop of bench_step.py
-would take for the same steps alone, measured in this process at the mean number of earlier tasks,
-with no data to prepare, nothing tested and nothing written.
+Every run is a process of its own; the first one only warms the disk's cache. A row gives the median
+of the rounds and the slowest and fastest. Beside it stands what the bare loop of bench_step.py
+would take for the same steps alone. It is measured in this process at the mean number of earlier
+tasks, with no data to prepare, nothing tested and nothing written.
 """
 
 import argparse
@@ -17,16 +17,15 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import torch
-from bench_step import bare, measure, works
+from bench_step import bare_round, round_seconds, work_factories
 from rich.console import Console
 from rich.table import Table
 
 from gradalign_cli.numerics.allocator import keep_freed_memory
 
-RUNS = {  # overrides, and the work of bench_step.py whose steps they take
+RUNS = {  # the overrides, and the work of bench_step.py whose steps they take
     "start": (["benchmark.first_tasks=1"], None),
     "agem_permuted_mnist": (["+experiment=agem_permuted_mnist"], "agem_mlp"),
     "agem_split_cifar": (["+experiment=agem_split_cifar"], "agem_resnet"),
@@ -37,35 +36,53 @@ RUNS = {  # overrides, and the work of bench_step.py whose steps they take
 COLUMNS = ("wall", "slowest", "fastest", "training", "testing", "rest", "steps/s", "bare loop")
 
 
-def run(overrides: list[str]) -> dict[str, Any]:
-    """Seconds of one run by where they went, and its steps."""
+def run_costs(overrides: list[str]) -> dict[str, float]:
+    """The seconds of one run in all, in training, in tests and in the rest, and its steps. Exits
+    with what the run printed if it fails."""
     with TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "gradalign_cli.cli", "train", *overrides]
         begin = time.perf_counter()
-        done = subprocess.run(
+        process = subprocess.run(
             [*command, f"hydra.run.dir={folder}/run"], capture_output=True, text=True
         )
         wall = time.perf_counter() - begin
-        if done.returncode:
-            sys.exit(done.stderr)
+        if process.returncode:
+            sys.exit(process.stderr)
         record = json.loads((Path(folder) / "run" / "record.json").read_text())
     training, testing = record["training_seconds"], record["evaluation_seconds"]
-    rest = wall - training - testing
-    return {"wall": wall, "training": training, "testing": testing, "rest": rest} | {
+    return {
+        "wall": wall,
+        "training": training,
+        "testing": testing,
+        "rest": wall - training - testing,
         "steps": record["steps"],
         "steps/s": record["steps_per_second"],
     }
 
 
-def bare_seconds(work_name: str, device: torch.device) -> float:
-    """Seconds of a step of the bare loop."""
-    work = works(device)[work_name]()
-    (spent,) = measure({"bare": bare(work, device)}, 3, device).values()
-    return statistics.median(spent) / work.steps
+def bare_seconds_per_step(work_name: str, device: torch.device) -> float:
+    """The seconds of a step of the bare loop."""
+    work = work_factories(device)[work_name]()
+    (seconds,) = round_seconds({"bare loop": bare_round(work, device)}, 3, device).values()
+    return statistics.median(seconds) / work.steps
+
+
+def row_texts(
+    rounds: list[dict[str, float]], work_name: str | None, device: torch.device
+) -> list[str]:
+    """A row of the table, in the order of COLUMNS, from the costs of a run in several rounds."""
+    medians = {name: statistics.median(costs[name] for costs in rounds) for name in rounds[0]}
+    walls = [costs["wall"] for costs in rounds]
+    values = [medians["wall"], max(walls), min(walls)]
+    values += [medians[name] for name in ("training", "testing", "rest", "steps/s")]
+    bare_loop = "-"
+    if work_name:
+        bare_loop = f"{bare_seconds_per_step(work_name, device) * medians['steps']:.1f}"
+    return [*(f"{value:.1f}" for value in values), bare_loop]
 
 
 def main() -> None:
-    """Measure what is asked for, print a table, write JSON."""
+    """Measure the named runs, or all; print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("runs", nargs="*", metavar="RUN", help=f"of {', '.join(RUNS)}")
     parser.add_argument("--seeds", type=int, default=1)
@@ -73,27 +90,27 @@ def main() -> None:
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--overrides", nargs="*", default=[], metavar="OVERRIDE")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     keep_freed_memory()
-    seeds = ",".join(map(str, range(chosen.seeds)))
-    common = [f"replicas.seed=[{seeds}]", f"device={chosen.device}", *chosen.overrides]
-    table = Table(title=f"seconds of whole runs, {chosen.seeds} seed(s), {chosen.device}")
+    seeds = ",".join(map(str, range(options.seeds)))
+    common_overrides = [
+        f"replicas.seed=[{seeds}]",
+        f"device={options.device}",
+        *options.overrides,
+    ]
+    table = Table(title=f"seconds of whole runs, {options.seeds} seed(s), {options.device}")
     for column in ("run", *COLUMNS):
         table.add_column(column, justify="left" if column == "run" else "right")
-    found: dict[str, list[dict[str, Any]]] = {}
-    run(common)  # the disk's cache
-    for name in chosen.runs or RUNS:
-        overrides, work = RUNS[name]
-        found[name] = [run([*overrides, *common]) for _ in range(chosen.rounds)]
-        middle = {key: statistics.median(r[key] for r in found[name]) for key in found[name][0]}
-        walls = [each["wall"] for each in found[name]]
-        shown = [middle["wall"], max(walls), min(walls)]
-        shown += [middle[key] for key in ("training", "testing", "rest", "steps/s")]
-        loop = f"{bare_seconds(work, chosen.device) * middle['steps']:.1f}" if work else "-"
-        table.add_row(name, *(f"{value:.1f}" for value in shown), loop)
+    costs: dict[str, list[dict[str, float]]] = {}
+    run_costs(common_overrides)  # warms the disk's cache
+    for name in options.runs or RUNS:
+        overrides, work_name = RUNS[name]
+        rounds = range(options.rounds)
+        costs[name] = [run_costs([*overrides, *common_overrides]) for _ in rounds]
+        table.add_row(name, *row_texts(costs[name], work_name, options.device))
     Console().print(table)
-    if chosen.json:
-        chosen.json.write_text(json.dumps(found, indent=1) + "\n")
+    if options.json:
+        options.json.write_text(json.dumps(costs, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -3,13 +3,13 @@
     python scripts/bench_step.py [WORK ...] [--device DEVICE] [--replicas N] [--rounds N]
                                  [--json FILE]
 
-All contestants run in this one process, in turn, round after round, after a warm-up; a row gives
-the median of its rounds and the spread between the slowest and the fastest. Data are random: a step
+All contestants run in one process, in turn, round after round, after a round of warm-up; a row
+gives the median of its rounds and the slowest and the fastest. The images are random, as a step
 costs the same on any pixels. The bare loop is what a researcher would write for one experiment: an
-nn.Module, tensors indexed by hand, no traces, no records, a memory of prepared float images; for
-GEM it leaves the quadratic program out. On a GPU the same loop captured as a CUDA graph is the
-floor. Avalanche takes part where it is installed (the extra `bench`). The limit is what the
-device's fastest matrix product would make of the step's floating-point operations.
+nn.Module, tensors indexed by hand, no traces, no records, a memory of prepared float images. For
+GEM it leaves the quadratic program out. On a GPU the same loop captured as a CUDA graph shows how
+fast it can be. Avalanche takes part where it is installed (the extra `bench`). The limit is the
+rate at which the device's fastest matrix product would do the floating-point operations of a step.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import json
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from gradalign_cli.buffers.ring import ring
 from gradalign_cli.buffers.ring_per_class import ring_per_class
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines import recorded
-from gradalign_cli.engines.captured import Capture, cuda_graph
+from gradalign_cli.engines.captured import Capture, capture_cuda_graph
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.engines.graph import graph
@@ -59,31 +59,36 @@ from gradalign_cli.step.step import make_step
 from gradalign_cli.training.replica import Replica, new_learner
 
 BATCH, MEMORY_BATCH, LR = 10, 256, 0.01
+TEST_IMAGES = 1000  # of a random dataset; no step reads them
+MEASURE_EVERY = 10  # steps
 
-
-Round = Callable[[], Any]
+Round = Callable[[], Any]  # takes one round of steps
 
 
 class Work(NamedTuple):
-    """What all contestants do: the parts, the tasks that are over, steps a round, and the bare
-    loop's network."""
+    """The work that all contestants do.
+
+    parts:       of gradalign's step.
+    past_tasks:  how many tasks are over.
+    steps:       of a round.
+    make_module: () -> the bare loop's network, on its device.
+    """
 
     parts: Parts
-    past: int
+    past_tasks: int
     steps: int
-    network: Callable[[], nn.Module]
+    make_module: Callable[[], nn.Module]
 
 
-def random_dataset(shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
-    """Random pixels, with as many examples of each class."""
-    x = torch.randint(0, 256, (count, *shape), dtype=torch.uint8).numpy()
-    return Dataset(
-        "random", x, (torch.arange(count) % classes).numpy(), count - 1000, classes, None
-    )
+def random_dataset(image_shape: tuple[int, int, int], classes: int, count: int) -> Dataset:
+    """`count` random images with the same number in each class."""
+    images = torch.randint(0, 256, (count, *image_shape), dtype=torch.uint8).numpy()
+    labels = (torch.arange(count) % classes).numpy()
+    return Dataset("random", images, labels, count - TEST_IMAGES, classes, None)
 
 
 def mlp_module(width: int) -> nn.Module:
-    """The bare loop's MLP."""
+    """The bare loop's MLP, with two hidden layers."""
     hidden = [nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
     return nn.Sequential(*hidden, nn.Linear(width, 10))
 
@@ -91,15 +96,15 @@ def mlp_module(width: int) -> nn.Module:
 class Block(nn.Module):
     """A basic block of the bare loop's ResNet18."""
 
-    def __init__(self, into: int, out: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(into, out, 3, stride, 1, bias=False)
-        self.bn1, self.bn2 = nn.BatchNorm2d(out), nn.BatchNorm2d(out)
-        self.conv2 = nn.Conv2d(out, out, 3, 1, 1, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(out_channels), nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
         self.shortcut = nn.Sequential()
-        if stride > 1 or into != out:
-            conv = nn.Conv2d(into, out, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out))
+        if stride > 1 or in_channels != out_channels:
+            conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
@@ -109,313 +114,410 @@ class Block(nn.Module):
 def resnet_module() -> nn.Module:
     """The bare loop's reduced ResNet18."""
     layers: list[nn.Module] = [nn.Conv2d(3, 20, 3, 1, 1, bias=False), nn.BatchNorm2d(20), nn.ReLU()]
-    into = 20
+    in_channels = 20
     for stage in range(4):
-        for place in range(2):
-            out = 20 * 2**stage
-            layers.append(Block(into, out, 2 if stage and not place else 1))
-            into = out
-    return nn.Sequential(*layers, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(into, 100))
+        for block in range(2):
+            out_channels = 20 * 2**stage
+            stride = 2 if stage and not block else 1
+            layers.append(Block(in_channels, out_channels, stride))
+            in_channels = out_channels
+    return nn.Sequential(*layers, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(in_channels, 100))
 
 
-def there(benchmark: Benchmark, device: torch.device) -> Benchmark:
+def benchmark_on_device(benchmark: Benchmark, device: torch.device) -> Benchmark:
     """The benchmark with its examples on the device."""
     return benchmark._replace(
         images=to_device(benchmark.images, device), labels=to_device(benchmark.labels, device)
     )
 
 
-def on_permutations(
+def permutation_work(
     device: torch.device,
     method: Method,
-    past: int,
+    past_tasks: int,
     steps: int,
     width: int,
-    slots: int = 256,
-    memory_batch: int = MEMORY_BATCH,
+    slots_per_task: int = 256,
+    memory_batch_size: int = MEMORY_BATCH,
 ) -> Work:
-    """An MLP on permutations of random images with `past` tasks over, `slots` memories for each."""
-    benchmark = there(permuted(random_dataset((1, 28, 28), 10, 61000), past + 1), device)
-    make = ring if method.references == "per_task" else ring_per_class
+    """An MLP with hidden layers of this width, on permutations of random images."""
+    tasks = past_tasks + 1
+    benchmark = permuted(random_dataset((1, 28, 28), 10, 61000), tasks)
+    benchmark = benchmark_on_device(benchmark, device)
+    make_buffer = ring if method.references == "per_task" else ring_per_class
     with default_device(device):
-        buffer = make(slots, "task", past + 1, benchmark.classes_per_task)
-    network = mlp([width, width], "xavier", True, benchmark.image_shape, 10)
-    parts = Parts(benchmark, network, method, buffer, sgd(0.0, 0.0), memory_batch)
-    return Work(parts, past, steps, lambda: mlp_module(width).to(device))
+        buffer = make_buffer(slots_per_task, "task", tasks, benchmark.classes_per_task)
+    model = mlp([width, width], "xavier", True, benchmark.image_shape, 10)
+    parts = Parts(benchmark, model, method, buffer, sgd(0.0, 0.0), memory_batch_size)
+    return Work(parts, past_tasks, steps, lambda: mlp_module(width).to(device))
 
 
-def works(device: torch.device) -> dict[str, Callable[[], Work]]:
-    """The pieces of work by name."""
+def split_work(
+    device: torch.device, steps: int, layout: str = "channels_first", precision: str = "float32"
+) -> Work:
+    """A-GEM with the reduced ResNet18, on random images of 100 classes in 20 tasks, of which 10 are
+    over. Layout and precision are gradalign's alone."""
+    benchmark = split(random_dataset((3, 32, 32), 100, 51000), 5, "task")
+    benchmark = benchmark_on_device(benchmark, device)
+    with default_device(device):
+        buffer = ring_per_class(13, "class", 20, 5)
+    model = resnet18(20, True, benchmark.image_shape, 100, precision, layout)
+    parts = Parts(benchmark, model, agem(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
+    return Work(parts, 10, steps, lambda: resnet_module().to(device))
 
-    def on_split(steps: int, **options: str) -> Work:
-        benchmark = there(split(random_dataset((3, 32, 32), 100, 51000), 5, "task"), device)
-        with default_device(device):
-            buffer = ring_per_class(13, "class", 20, 5)
-        network = resnet18(20, True, benchmark.image_shape, 100, **options)
-        parts = Parts(benchmark, network, agem(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
-        return Work(parts, 10, steps, lambda: resnet_module().to(device))
 
-    fast = 1 if device == CPU else 20  # times as many steps a round
+def work_factories(device: torch.device) -> dict[str, Callable[[], Work]]:
+    """The functions that make the pieces of work, by their names."""
+    scale = 1 if device == CPU else 20  # of the steps of a round
+    resnet = partial(split_work, device, 2 * scale)
     return {
-        "agem_mlp": lambda: on_permutations(device, agem(), 10, 100 * fast, 256),
-        "gem_mlp": lambda: on_permutations(device, gem(0.5, 1e-3, False), 19, 20 * fast, 100),
-        "agem_resnet": lambda: on_split(2 * fast),
-        "agem_resnet_channels_last": lambda: on_split(2 * fast, layout="channels_last"),
-        "agem_resnet_bfloat16": lambda: on_split(
-            2 * fast, layout="channels_last", precision="bfloat16"
-        ),
+        "agem_mlp": lambda: permutation_work(device, agem(), 10, 100 * scale, 256),
+        "gem_mlp": lambda: permutation_work(device, gem(0.5, 1e-3, False), 19, 20 * scale, 100),
+        "agem_resnet": resnet,
+        "agem_resnet_channels_last": lambda: resnet("channels_last"),
+        "agem_resnet_bfloat16": lambda: resnet("channels_last", "bfloat16"),
     }
 
 
-def filled(parts: Parts, learner: Learner, stream_rows: tuple[Tensor, ...], past: int) -> Learner:
-    """The learner with a memory full of examples of the past tasks."""
+def round_rows(stream: Stream, work: Work) -> Tensor:
+    """The rows [steps * BATCH] that a round trains on."""
+    return stream.train_rows[work.past_tasks][: work.steps * BATCH]
+
+
+def with_full_memory(
+    parts: Parts, learner: Learner, train_rows: tuple[Tensor, ...], past_tasks: int
+) -> Learner:
+    """The learner with the first training rows of every past task in the slots of that task."""
     memory = learner.memory
-    row, task = memory.rows.clone(), memory.tasks.clone()
-    for t in range(past):
-        slots = parts.buffer.task_slots[t]
-        row[slots], task[slots] = stream_rows[t][: len(slots)].to(row.device), t
-    return learner._replace(memory=memory._replace(rows=row, tasks=task))
+    rows, tasks = memory.rows.clone(), memory.tasks.clone()
+    for task in range(past_tasks):
+        slots = parts.buffer.task_slots[task]
+        rows[slots], tasks[slots] = train_rows[task][: len(slots)].to(rows.device), task
+    return learner._replace(memory=memory._replace(rows=rows, tasks=tasks))
 
 
-def product(work: Work, engine: Engine, count: int) -> Round:
-    """A round of gradalign: `count` replicas, a measured step in ten."""
-    parts, past, device = work.parts, work.past, engine.device
-    replicas = [Replica(s, LR, parts.method, parts.benchmark.make_stream(s)) for s in range(count)]
-    views = to_device(tree_stack([r.stream.view for r in replicas]), device)
+def random_draws(work: Work, replicas: Sequence[Replica]) -> Draw:
+    """The draws [steps, R] of a round."""
+    parts, leading_shape = work.parts, (work.steps, len(replicas))
+    slots = len(parts.buffer.task_slots.unique())
+    rows = torch.stack([round_rows(r.stream, work).view(-1, BATCH) for r in replicas], 1)
+    return Draw(
+        rows=rows,
+        tasks=torch.full_like(rows, work.past_tasks),
+        reference_uniform=torch.rand(*leading_shape, slots),
+        replay_uniform=torch.rand(*leading_shape, parts.method.memory_batches, slots),
+        align_uniform=torch.rand(*leading_shape, 0),
+        measure_uniform=torch.rand(*leading_shape, 0),
+        insert_uniform=torch.rand(*rows.shape, 1),
+        noise_keys=torch.zeros(*leading_shape, 0, dtype=torch.long),
+        lr=torch.full(leading_shape, LR),
+    )
+
+
+def gradalign_round(work: Work, engine: Engine, replica_count: int) -> Round:
+    """A round of gradalign, which measures a step in ten."""
+    parts, past_tasks, device = work.parts, work.past_tasks, engine.device
+    replicas = [
+        Replica(seed, LR, parts.method, parts.benchmark.make_stream(seed))
+        for seed in range(replica_count)
+    ]
+    views = to_device(tree_stack([replica.stream.view for replica in replicas]), device)
     learners = tree_stack(
-        [filled(parts, new_learner(parts, r, device), r.stream.train_rows, past) for r in replicas]
+        [
+            with_full_memory(
+                parts, new_learner(parts, replica, device), replica.stream.train_rows, past_tasks
+            )
+            for replica in replicas
+        ]
     )
     with default_device(device):
-        views = with_reference_cache(parts, past, learners, views)
-    measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
-    cycle = [measured] + [plain] * 9
-    width = len(parts.buffer.task_slots.unique())
+        views = with_reference_cache(parts, past_tasks, learners, views)
+    measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
+    cycle = [measured] + [plain] * (MEASURE_EVERY - 1)
 
-    def round_() -> None:
+    def run_round() -> None:
         nonlocal learners
-        rows = torch.stack([own_rows(r.stream, work).view(-1, BATCH) for r in replicas], 1)
-        draws = Draw(
-            rows,
-            torch.full_like(rows, past),
-            torch.rand(work.steps, count, width),
-            torch.rand(work.steps, count, parts.method.memory_batches, width),
-            torch.rand(work.steps, count, 0),
-            torch.rand(work.steps, count, 0),
-            torch.rand(*rows.shape, 1),
-            torch.zeros(work.steps, count, 0, dtype=torch.long),
-            torch.full((work.steps, count), LR),
-        )
+        draws = random_draws(work, replicas)
         with default_device(device):
-            learners, _ = engine.run(cycle, learners, to_device(draws, device), views)
+            learners, _ = engine.run_steps(cycle, learners, to_device(draws, device), views)
 
-    return round_
-
-
-def own_rows(stream: Stream, work: Work) -> Tensor:
-    """The rows of a round."""
-    return stream.train_rows[work.past][: work.steps * BATCH]
+    return run_round
 
 
-def prepared(work: Work, stream: Stream, rows: Tensor, task: int) -> Tensor:
-    """A task's examples as float images, as a loader would have made them."""
-    benchmark, pixels = work.parts.benchmark, stream.view.pixel_source
-    x = benchmark.images[rows.to(benchmark.images.device)].float() / 255
-    x = x[:, pixels[task].to(x.device)] if isinstance(pixels, Tensor) else x
-    return x.view(-1, *benchmark.image_shape) if work.parts.model.convolutional else x
+def float_images(work: Work, stream: Stream, rows: Tensor, task: int) -> Tensor:
+    """The images of a task's rows as float tensors, as a loader would have prepared them: [n,
+    pixels], or [n, channels, height, width] for convolutions."""
+    benchmark, pixel_source = work.parts.benchmark, stream.view.pixel_source
+    images = benchmark.images[rows.to(benchmark.images.device)].float() / 255
+    if isinstance(pixel_source, Tensor):
+        images = images[:, pixel_source[task].to(images.device)]
+    return images.view(-1, *benchmark.image_shape) if work.parts.model.convolutional else images
 
 
-def bare(work: Work, device: torch.device, capture: Capture | None = None) -> Round:
-    """A round of the bare loop: A-GEM, or GEM's gradients without its quadratic program.
+class BareLoop:
+    """The bare loop: A-GEM, or GEM's gradients without its quadratic program.
 
-    capture: records the step once; where it does, the step has no branch.
+    branches: whether a step looks at a dot product and acts only on a conflict, as hand-written
+    code does. A captured step has no branches.
     """
-    parts, past = work.parts, work.past
-    benchmark, per_task = parts.benchmark, parts.method.references == "per_task"
-    stream = benchmark.make_stream(0)
-    net = work.network()
-    weights = list(net.parameters())
-    visible, slots = to_device(stream.view.visible_logits, device), parts.buffer.task_slots.shape[1]
-    held = [stream.train_rows[t][:slots] for t in range(past)]
-    memory_x = torch.cat([prepared(work, stream, held[t], t) for t in range(past)])
-    memory_y = benchmark.labels[torch.cat(held).to(device)]
-    memory_t = torch.arange(past, device=device).repeat_interleave(slots)
-    own_x, own_y = memory_x[:slots].clone(), memory_y[:slots].clone()
-    rows = own_rows(stream, work).to(device)
-    pixels = to_device(stream.view.pixel_source, device)
-    position = torch.zeros(1, dtype=torch.long, device=device)  # of the step, where it is captured
-    places = torch.arange(BATCH, device=device)
 
-    def gradient(x: Tensor, y: Tensor, task: Tensor | int) -> Tensor:
-        logits = net(x)
-        if isinstance(visible, Tensor):
-            logits = logits.masked_fill(~visible[task], -torch.inf)
-        found = torch.autograd.grad(cross_entropy(logits, y), weights)
-        return torch.cat([part.flatten() for part in found])
+    def __init__(self, work: Work, device: torch.device, branches: bool) -> None:
+        """Draw the network and the stream, and fill the memory with examples of the past tasks."""
+        self.parts, self.past_tasks, self.steps = work.parts, work.past_tasks, work.steps
+        self.branches = branches
+        benchmark, slots = self.parts.benchmark, self.parts.buffer.task_slots.shape[1]
+        stream = benchmark.make_stream(0)
+        self.module = work.make_module()
+        self.weights = list(self.module.parameters())
+        self.visible_logits = to_device(stream.view.visible_logits, device)
+        self.pixel_source = to_device(stream.view.pixel_source, device)
+        memory_rows = [stream.train_rows[task][:slots] for task in range(self.past_tasks)]
+        self.memory_images = torch.cat(
+            [float_images(work, stream, rows, task) for task, rows in enumerate(memory_rows)]
+        )
+        self.memory_labels = benchmark.labels[torch.cat(memory_rows).to(device)]
+        self.memory_tasks = torch.arange(self.past_tasks, device=device).repeat_interleave(slots)
+        self.slots_per_task = slots
+        # the memory of the present task, which no reference reads
+        self.present_images = self.memory_images[:slots].clone()
+        self.present_labels = self.memory_labels[:slots].clone()
+        self.rows = round_rows(stream, work).to(device)
+        self.position = torch.zeros(1, dtype=torch.long, device=device)  # of a captured step
+        self.batch_indices = torch.arange(BATCH, device=device)
 
-    def take(chosen: Tensor, place: Tensor) -> None:
-        """A step on the rows chosen."""
-        x, y = benchmark.images[chosen].float() / 255, benchmark.labels[chosen]
-        x = x[:, pixels[past]] if isinstance(pixels, Tensor) else x
-        x = x.view(-1, *benchmark.image_shape) if parts.model.convolutional else x
-        if per_task:
-            bounds = [(t, t * slots, (t + 1) * slots) for t in range(past)]
-            refs = torch.stack([gradient(memory_x[a:b], memory_y[a:b], t) for t, a, b in bounds])
-            g = gradient(x, y, past)
-            if capture or (refs @ g < 0).any():  # the quadratic program is left out, in its favour
-                g = g + 0.5 * refs.sum(0)
-        else:
-            random = (
-                torch.rand(len(memory_x), device=device)
-                .topk(parts.memory_batch or len(memory_x))
-                .indices
+    def gradient(self, images: Tensor, labels: Tensor, tasks: Tensor | int) -> Tensor:
+        """The gradient [P] of the mean cross-entropy."""
+        logits = self.module(images)
+        if isinstance(self.visible_logits, Tensor):
+            logits = logits.masked_fill(~self.visible_logits[tasks], -torch.inf)
+        gradients = torch.autograd.grad(cross_entropy(logits, labels), self.weights)
+        return torch.cat([gradient.flatten() for gradient in gradients])
+
+    def gem_direction(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The gradient on the batch, with the references of all past tasks added on a conflict; the
+        quadratic program is left out, in favour of the bare loop."""
+        references = []
+        for task in range(self.past_tasks):
+            slots = slice(task * self.slots_per_task, (task + 1) * self.slots_per_task)
+            references.append(
+                self.gradient(self.memory_images[slots], self.memory_labels[slots], task)
             )
-            r = gradient(memory_x[random], memory_y[random], memory_t[random])
-            g = gradient(x, y, past)
-            dot = g @ r
-            if capture or dot < 0:
-                g = g - dot.clamp_max(0) / (r @ r) * r
+        G = torch.stack(references)
+        g = self.gradient(images, labels, self.past_tasks)
+        if not self.branches or (G @ g < 0).any():
+            g = g + 0.5 * G.sum(0)
+        return g
+
+    def agem_direction(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The gradient on the batch, projected as in A-GEM."""
+        slots = (
+            torch.rand(len(self.memory_images), device=self.memory_images.device)
+            .topk(self.parts.memory_batch_size or len(self.memory_images))
+            .indices
+        )
+        r = self.gradient(
+            self.memory_images[slots], self.memory_labels[slots], self.memory_tasks[slots]
+        )
+        g = self.gradient(images, labels, self.past_tasks)
+        dot = g @ r
+        if not self.branches or dot < 0:
+            g = g - dot.clamp_max(0) / (r @ r) * r
+        return g
+
+    def step(self, rows: Tensor, slots: Tensor) -> None:
+        """A step on these rows [BATCH] of the dataset, which are then written to these slots
+        [BATCH] of the present task."""
+        benchmark = self.parts.benchmark
+        images, labels = benchmark.images[rows].float() / 255, benchmark.labels[rows]
+        if isinstance(self.pixel_source, Tensor):
+            images = images[:, self.pixel_source[self.past_tasks]]
+        if self.parts.model.convolutional:
+            images = images.view(-1, *benchmark.image_shape)
+        per_task = self.parts.method.references == "per_task"
+        find_direction = self.gem_direction if per_task else self.agem_direction
+        direction = find_direction(images, labels)
         with torch.no_grad():
             start = 0
-            for weight in weights:
+            for weight in self.weights:
                 end = start + weight.numel()
-                weight.sub_(LR * g[start:end].view_as(weight))
+                weight.sub_(LR * direction[start:end].view_as(weight))
                 start = end
-            own_x[place], own_y[place] = x, y
+            self.present_images[slots], self.present_labels[slots] = images, labels
 
-    def take_next() -> None:
-        own = position * BATCH + places
-        take(rows[own], own % slots)
-        position.add_(1)
+    def run_round(self) -> None:
+        """Take the steps of a round."""
+        for step in range(self.steps):
+            slots = (step * BATCH + self.batch_indices) % self.slots_per_task
+            self.step(self.rows[step * BATCH : (step + 1) * BATCH], slots)
 
-    replay = capture(take_next) if capture else None
-
-    def round_() -> None:
-        position.zero_()
-        for step in range(work.steps):
-            if replay:
-                replay()
-            else:
-                take(rows[step * BATCH : (step + 1) * BATCH], (step * BATCH + places) % slots)
-
-    return round_
+    def step_at_position(self) -> None:
+        """The step of number `position`, which moves on by one, so that a graph can repeat it."""
+        indices = self.position * BATCH + self.batch_indices
+        self.step(self.rows[indices], indices % self.slots_per_task)
+        self.position.add_(1)
 
 
-def peer(work: Work, prepared_images: bool) -> Round:
-    """A round of Avalanche, on float images prepared beforehand, or on bytes, as its own benchmarks
-    come."""
-    parts, past, stream = work.parts, work.past, work.parts.benchmark.make_stream(0)
-    benchmark, pixels = parts.benchmark, stream.view.pixel_source
+def bare_round(work: Work, device: torch.device) -> Round:
+    """A round of the bare loop."""
+    return BareLoop(work, device, branches=True).run_round
 
-    def examples(rows: Tensor, task: int) -> tuple[Tensor, Tensor]:
+
+def captured_bare_round(work: Work, device: torch.device, capture: Capture) -> Round:
+    """A round of the bare loop, whose step is captured once and then replayed."""
+    loop = BareLoop(work, device, branches=False)
+    replay = capture(loop.step_at_position)
+
+    def run_round() -> None:
+        loop.position.zero_()
+        for _ in range(work.steps):
+            replay()
+
+    return run_round
+
+
+def avalanche_round(work: Work, prepared_images: bool) -> Round:
+    """A round of Avalanche, on float images prepared beforehand, or on bytes, as in its own
+    benchmarks."""
+    parts, past_tasks = work.parts, work.past_tasks
+    benchmark, stream = parts.benchmark, parts.benchmark.make_stream(0)
+    permutations = stream.view.pixel_source
+
+    def task_examples(rows: Tensor, task: int) -> tuple[Tensor, Tensor]:
         if prepared_images:
-            return prepared(work, stream, rows, task), benchmark.labels[rows]
+            return float_images(work, stream, rows, task), benchmark.labels[rows]
         return benchmark.images[rows].view(-1, *benchmark.image_shape[1:]), benchmark.labels[rows]
 
     slots = parts.buffer.task_slots.shape[1]
-    held = [examples(stream.train_rows[t][:slots], t) for t in range(past)]
-    memory_batch = None if parts.method.references == "per_task" else MEMORY_BATCH
-    own = examples(own_rows(stream, work), past)
-    maps = pixels if isinstance(pixels, Tensor) and not prepared_images else None
-    return peers.avalanche(work.network(), held, own, maps, BATCH, memory_batch, LR)
+    return peers.avalanche_round(
+        network=work.make_module(),
+        memory=[task_examples(stream.train_rows[t][:slots], t) for t in range(past_tasks)],
+        round_examples=task_examples(round_rows(stream, work), past_tasks),
+        permutations=permutations
+        if isinstance(permutations, Tensor) and not prepared_images
+        else None,
+        batch_size=BATCH,
+        memory_batch_size=None if parts.method.references == "per_task" else MEMORY_BATCH,
+        lr=LR,
+    )
 
 
-def operations(round_: Round, work: Work) -> float:
-    """Floating-point operations of a step, of matrix products and convolutions alone."""
+def operations_per_step(run_round: Round, work: Work) -> float:
+    """The floating-point operations of a step in matrix products and convolutions."""
     with FlopCounterMode(display=False) as counter:
-        round_()
+        run_round()
     return float(counter.get_total_flops()) / work.steps
 
 
-def peak(device: torch.device) -> float:
-    """Floating-point operations a second of the device's fastest matrix product."""
+def peak_operations_per_second(device: torch.device) -> float:
+    """The floating-point operations per second of the device's fastest matrix product."""
     size = 2048 if device == CPU else 8192
     a = torch.rand(size, size, device=device)
     products: dict[str, Round] = {"torch": partial(torch.mm, a, a, out=torch.empty_like(a))}
     if device == CPU and torch.backends.mkldnn.is_available():
         linear = torch.ops.mkldnn._linear_pointwise
         products["oneDNN"] = partial(linear, a, a, None, "none", [], "")
-    seconds = measure(products, 5, device)
-    return 2 * size**3 / min(min(spent) for spent in seconds.values())
+    seconds = round_seconds(products, 5, device)
+    return 2 * size**3 / min(min(rounds) for rounds in seconds.values())
 
 
-def measure(rounds: dict[str, Round], count: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each contestant's rounds, taken in turn after one round of warm-up each."""
+def round_seconds(
+    contestants: dict[str, Round], rounds: int, device: torch.device
+) -> dict[str, list[float]]:
+    """The seconds of each contestant's rounds, measured in turn after a round of warm-up each."""
 
-    def finished(run: Round) -> None:
-        run()
+    def run_to_end(run_round: Round) -> None:
+        run_round()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    for run in rounds.values():
-        finished(run)
-    seconds: dict[str, list[float]] = {name: [] for name in rounds}
-    for _ in range(count):
-        for name, run in rounds.items():
+    for run_round in contestants.values():
+        run_to_end(run_round)
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run_round in contestants.items():
             begin = time.perf_counter()
-            finished(run)
+            run_to_end(run_round)
             seconds[name].append(time.perf_counter() - begin)
     return seconds
 
 
-def contestants(
+def make_contestants(
     work: Work, device: torch.device, replicas: int
 ) -> tuple[dict[str, Round], dict[str, int]]:
-    """A round of each, and how many replicas it trains."""
-    rounds = {"bare loop": bare(work, device)}
+    """The round of each contestant, and how many replicas it trains.
+
+    replicas: of the contestants that train several.
+    """
+    contestants = {"bare loop": bare_round(work, device)}
     if device.type == "cuda":
-        rounds["bare loop, captured"] = bare(work, device, cuda_graph)
+        captured = captured_bare_round(work, device, capture_cuda_graph)
+        contestants["bare loop, captured"] = captured
     if peers.INSTALLED and device == CPU and not work.parts.model.convolutional:
-        rounds["Avalanche"] = peer(work, prepared_images=False)
-        rounds["Avalanche, prepared images"] = peer(work, prepared_images=True)
+        contestants["Avalanche"] = avalanche_round(work, prepared_images=False)
+        contestants["Avalanche, prepared images"] = avalanche_round(work, prepared_images=True)
+    replica_counts = dict.fromkeys(contestants, 1)
     single = [eager(device), graph(device)]
     several = [streams(device)]
     if not work.parts.model.convolutional:
         several = [eager(device), streams(device), vmap(device)]
-    counts = dict.fromkeys(rounds, 1)
     for engines, count in ((single, 1), (several, replicas)):
         for engine in engines:
-            label = f"gradalign, {engine.name}" + (f", {count} replicas" if count > 1 else "")
-            rounds[label], counts[label] = product(work, engine, count), count
-    return rounds, counts
+            name = f"gradalign, {engine.name}" + (f", {count} replicas" if count > 1 else "")
+            contestants[name] = gradalign_round(work, engine, count)
+            replica_counts[name] = count
+    return contestants, replica_counts
+
+
+def steps_per_second(
+    work: Work, device: torch.device, replicas: int, rounds: int
+) -> dict[str, list[float]]:
+    """The steps per second of each contestant in each round, steps of several replicas counted
+    each, and the limit."""
+    contestants, replica_counts = make_contestants(work, device, replicas)
+    seconds = round_seconds(contestants, rounds, device)
+    rates = {
+        name: [replica_counts[name] * work.steps / s for s in seconds[name]] for name in contestants
+    }
+    operations = operations_per_step(contestants["bare loop"], work)
+    rates["limit"] = [peak_operations_per_second(device) / operations]
+    return rates
 
 
 def main() -> None:
-    """Measure what is asked for, print a table, write JSON."""
+    """Measure the named pieces of work, or all; print a table and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    names = list(works(CPU))
-    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(names)}")
+    work_names = list(work_factories(CPU))
+    parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(work_names)}")
     parser.add_argument("--device", type=torch.device, default=CPU)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--replicas", type=int, default=10)
     parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
-    device, threads = chosen.device, torch.get_num_threads()
+    options = parser.parse_args()
+    device, threads = options.device, torch.get_num_threads()
     keep_freed_memory()
-    recorded.WORTH = 1  # recordings are made in the warm-up
+    recorded.MIN_STEPS_TO_RECORD = 1  # recordings are made in the warm-up
     torch.manual_seed(0)
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
     table = Table(title=f"steps per second, {hardware}, {platform.machine()}")
     for column in ("work", "contestant", "median", "slowest", "fastest", "of the bare loop"):
         table.add_column(column, justify="left" if column in ("work", "contestant") else "right")
-    found: dict[str, dict[str, list[float]]] = {}
-    for name in chosen.works or names:
-        work = works(device)[name]()
-        rounds, counts = contestants(work, device, chosen.replicas)
-        seconds = measure(rounds, chosen.rounds, device)
-        found[name] = {
-            who: [counts[who] * work.steps / s for s in spent] for who, spent in seconds.items()
-        }
-        base = statistics.median(found[name]["bare loop"])
-        limit = peak(device) / operations(rounds["bare loop"], work)
-        found[name]["limit"] = [limit]
-        for who, rates in found[name].items():
-            middle = statistics.median(rates)
-            cells = [f"{value:.1f}" for value in (middle, min(rates), max(rates))]
-            table.add_row(name, who, *cells, f"{middle / base:.2f}")
+    rates_of_work: dict[str, dict[str, list[float]]] = {}
+    for work_name in options.works or work_names:
+        work = work_factories(device)[work_name]()
+        rates_of_work[work_name] = steps_per_second(work, device, options.replicas, options.rounds)
+        bare_median = statistics.median(rates_of_work[work_name]["bare loop"])
+        for contestant, rates in rates_of_work[work_name].items():
+            median = statistics.median(rates)
+            cells = [f"{value:.1f}" for value in (median, min(rates), max(rates))]
+            table.add_row(work_name, contestant, *cells, f"{median / bare_median:.2f}")
     Console().print(table)
-    if chosen.json:
-        about = {"torch": torch.__version__, "hardware": hardware}
-        chosen.json.write_text(json.dumps(about | {"steps_per_second": found}, indent=1) + "\n")
+    if options.json:
+        content = {
+            "torch": torch.__version__,
+            "hardware": hardware,
+            "steps_per_second": rates_of_work,
+        }
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

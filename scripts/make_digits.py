@@ -5,10 +5,17 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits
 
+PATH = Path(__file__).resolve().parent.parent / "gradalign_cli" / "data" / "digits.npz"
+
 digits = load_digits()
-x = np.round(digits.images * 255 / 16).astype(np.uint8)
-y = digits.target.astype(np.int64)
-test = np.arange(len(x)) % 5 == 0
-target = Path(__file__).resolve().parent.parent / "gradalign_cli" / "data" / "digits.npz"
-np.savez_compressed(target, x_train=x[~test], y_train=y[~test], x_test=x[test], y_test=y[test])
-print(target, target.stat().st_size, "bytes")
+images = np.round(digits.images * 255 / 16).astype(np.uint8)
+labels = digits.target.astype(np.int64)
+is_test = np.arange(len(images)) % 5 == 0
+np.savez_compressed(
+    PATH,
+    x_train=images[~is_test],
+    y_train=labels[~is_test],
+    x_test=images[is_test],
+    y_test=labels[is_test],
+)
+print(PATH, PATH.stat().st_size, "bytes")

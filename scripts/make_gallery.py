@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gradalign_cli.commands.explain import draw, load
+from gradalign_cli.commands.explain import load_method, method_picture
 from gradalign_cli.commands.list import first_comment, method_table
 from gradalign_cli.composition.paths import CONF
 
@@ -22,10 +22,10 @@ def main() -> None:
     (DOCS / "gallery").mkdir(exist_ok=True)
     page = HEAD
     for name in method_table(CONF):
-        _, method = load(CONF, name)
+        _, method = load_method(CONF, name)
         if method.references == "nothing":
             continue
-        (DOCS / "gallery" / f"{name}.svg").write_text(draw(name, method))
+        (DOCS / "gallery" / f"{name}.svg").write_text(method_picture(name, method))
         sentence = first_comment(CONF / "method" / f"{name}.yaml")
         page += f"\n{sentence}\n\n![{name}](gallery/{name}.svg)\n"
     (DOCS / "gallery.md").write_text(page)

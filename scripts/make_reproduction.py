@@ -1,5 +1,5 @@
 """Write docs/reproduction.md, and the last column of the table in docs/methods.md, from the results
-kept in docs/results, one json file a table.
+in docs/results, one json file for each table.
 
 gradalign reproduce TABLE
 cp outputs/tables/TABLE/table.json docs/results/TABLE.json
@@ -13,11 +13,11 @@ from typing import Any
 
 from gradalign_cli.composition.compose import composed
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.tables.ranks import ranks
+from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import Result
-from gradalign_cli.tables.table import Table, load, names
-from gradalign_cli.tables.verdict import comparisons, rows
-from gradalign_cli.tables.writing import markdown, score
+from gradalign_cli.tables.table import Table, load_table, table_names
+from gradalign_cli.tables.verdict import TableRow, paired_comparisons, table_rows
+from gradalign_cli.tables.writing import markdown, score_text
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Reproduction
@@ -30,79 +30,95 @@ verdict and changes nothing of it. Numbers known from memory alone are shown and
 """
 
 
-def kept(folder: Path, table: Table) -> dict[str, Result]:
-    """The results kept for the table's cells."""
+def stored_results(folder: Path, table: Table) -> dict[str, Result]:
+    """The results in a folder of those cells of a table that it has, by the cell's name."""
     file = folder / f"{table.name}.json"
     if not file.is_file():
         return {}
-    found = json.loads(file.read_text())["results"]
-    return {cell.name: result(found[cell.name]) for cell in table.cells if cell.name in found}
-
-
-def result(found: dict[str, Any]) -> Result:
-    """A result as json keeps it, whose seeds have become text."""
-    seeds = {int(seed): metrics for seed, metrics in found["seeds"].items()}
-    return Result(**{**found, "seeds": seeds})
-
-
-def machines(results: dict[str, Result]) -> list[str]:
-    """Which versions and hardware the results are of."""
-    told = {
-        f"gradalign {own.get('gradalign')}, commit {str(own.get('git_commit'))[:7]}, torch "
-        f"{own.get('torch')}, {own.get('device_name', own.get('device'))}, "
-        f"{own.get('threads')} thread(s)"
-        for own in (r.machine for r in results.values())
+    results = json.loads(file.read_text())["results"]
+    return {
+        cell.name: result_from_json(results[cell.name])
+        for cell in table.cells
+        if cell.name in results
     }
-    return sorted(told)
 
 
-def page(folder: Path) -> str:
-    """The whole document."""
+def result_from_json(entries: dict[str, Any]) -> Result:
+    """The result with these entries of table.json, where seeds are text."""
+    seeds = {int(seed): metrics for seed, metrics in entries["seeds"].items()}
+    return Result(**{**entries, "seeds": seeds})
+
+
+def machine_texts(results: dict[str, Result]) -> list[str]:
+    """The versions and the hardware that the results come from, each once."""
+    texts = {
+        f"gradalign {machine.get('gradalign')}, commit {str(machine.get('git_commit'))[:7]}, torch "
+        f"{machine.get('torch')}, {machine.get('device_name', machine.get('device'))}, "
+        f"{machine.get('threads')} thread(s)"
+        for machine in (result.machine for result in results.values())
+    }
+    return sorted(texts)
+
+
+def all_rows(table: Table, results: dict[str, Result]) -> list[TableRow]:
+    """The rows of all cells of a table."""
+    return [
+        row for cell in table.cells for row in table_rows(cell, results.get(cell.name), quick=False)
+    ]
+
+
+def reproduction_page(folder: Path) -> str:
+    """The text of docs/reproduction.md, from the results in a folder."""
     parts, overview = [], ["| table | standing |", "|---|---|"]
-    for name in names(CONF):
-        table = load(CONF, name)
-        found = kept(folder, table)
-        made = [row for cell in table.cells for row in rows(cell, found.get(cell.name), False)]
-        standing = score(made) if found else "not run"
+    for name in table_names(CONF):
+        table = load_table(CONF, name)
+        results = stored_results(folder, table)
+        rows = all_rows(table, results)
+        standing = score_text(rows) if results else "not run"
         overview.append(f"| {table.title} | {standing} |")
-        parts.append(
-            markdown(table, made, comparisons(found, "ACC"), ranks(table, found, "ACC"), level=2)
-        )
-        if found:
-            parts.append("Of: " + "; ".join(machines(found)) + ".\n")
+        comparisons = paired_comparisons(results, "ACC")
+        ranks = method_ranks(table, results, "ACC")
+        parts.append(markdown(table, rows, comparisons, ranks, level=2))
+        if results:
+            parts.append("Of: " + "; ".join(machine_texts(results)) + ".\n")
     return "\n".join([HEAD, *overview, "", *parts])
 
 
-def reproduced(folder: Path) -> dict[str, str]:
-    """Our ACC / the published one in percent, for each method with a judged cell: of the one within
-    its tolerance that has the most seeds, if any is, and the first of equals."""
-    best: dict[str, tuple[bool, int, str]] = {}
-    for name in names(CONF):
-        table = load(CONF, name)
-        found = kept(folder, table)
-        for cell in table.cells:
-            for row in rows(cell, found.get(cell.name), False):
-                if row.mean is None or row.metric != "ACC" or row.verdict.startswith("not judged"):
-                    continue
-                method = composed(CONF, cell.overrides)[1]["method"]
-                text = f"{100 * row.mean:.1f} / {100 * row.published:.1f}"
-                own = (row.verdict == "within", row.n, text)
-                if own[:2] > best.get(method, (False, 0, ""))[:2]:
-                    best[method] = own
+def accuracy_texts(folder: Path) -> dict[str, str]:
+    """`our ACC / published ACC` in percent for each method with a judged cell.
+
+    It is that of the cell within its tolerance with the most seeds, or where no cell is within its
+    tolerance, of the cell with the most seeds; the first of equals.
+    """
+    best: dict[str, tuple[bool, int, str]] = {}  # within tolerance, seeds, text
+    for name in table_names(CONF):
+        table = load_table(CONF, name)
+        overrides = {cell.name: cell.overrides for cell in table.cells}
+        for row in all_rows(table, stored_results(folder, table)):
+            if row.mean is None or row.metric != "ACC" or row.verdict.startswith("not judged"):
+                continue
+            method = composed(CONF, overrides[row.cell])[1]["method"]
+            text = f"{100 * row.mean:.1f} / {100 * row.published:.1f}"
+            candidate = (row.verdict == "within", row.n, text)
+            if candidate[:2] > best.get(method, (False, 0, ""))[:2]:
+                best[method] = candidate
     return {method: text for method, (*_, text) in best.items()}
 
 
-def with_last_column(text: str, numbers: dict[str, str]) -> str:
-    """docs/methods.md with these numbers in the rows of their methods."""
+def with_accuracies(methods_page: str, accuracies: dict[str, str]) -> str:
+    """docs/methods.md with the accuracy text of each method in the last column of its row, and a
+    dash for methods that have none."""
 
-    def row(found: re.Match[str]) -> str:
-        return f"{found['head']} {numbers.get(found['name'], '-')} |"
+    def replaced_row(row: re.Match[str]) -> str:
+        return f"{row['cells']} {accuracies.get(row['name'], '-')} |"
 
-    line = r"^(?P<head>\| (?P<name>(?!method)\w+) \|.*\|) [^|]* \|$"
-    return re.sub(line, row, text, flags=re.MULTILINE)
+    pattern = r"^(?P<cells>\| (?P<name>(?!method)\w+) \|.*\|) [^|]* \|$"
+    return re.sub(pattern, replaced_row, methods_page, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":
-    (DOCS / "reproduction.md").write_text(page(DOCS / "results"))
-    methods = DOCS / "methods.md"
-    methods.write_text(with_last_column(methods.read_text(), reproduced(DOCS / "results")))
+    (DOCS / "reproduction.md").write_text(reproduction_page(DOCS / "results"))
+    methods_file = DOCS / "methods.md"
+    methods_file.write_text(
+        with_accuracies(methods_file.read_text(), accuracy_texts(DOCS / "results"))
+    )

@@ -11,8 +11,10 @@ from torch.utils.data import Dataset, TensorDataset
 
 INSTALLED = importlib.util.find_spec("avalanche") is not None
 
+TaskExamples = tuple[Tensor, Tensor]  # images and labels [n] of one task
 
-class Bytes(Dataset[tuple[Tensor, int]]):
+
+class ByteImages(Dataset[tuple[Tensor, int]]):
     """Images of bytes [n, 28, 28], turned into floats one by one as Avalanche's MNIST does."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
@@ -21,70 +23,95 @@ class Bytes(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        return self.images[place].float().unsqueeze(0) / 255, int(self.labels[place])
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.images[index].float().unsqueeze(0) / 255, int(self.labels[index])
 
 
-def avalanche(
+def avalanche_round(
     network: nn.Module,
-    held: Sequence[tuple[Tensor, Tensor]],
-    own: tuple[Tensor, Tensor],
-    pixels: Tensor | None,
-    batch: int,
-    memory_batch: int | None,
+    memory: Sequence[TaskExamples],
+    round_examples: TaskExamples,
+    permutations: Tensor | None,
+    batch_size: int,
+    memory_batch_size: int | None,
     lr: float,
 ) -> Callable[[], None]:
-    """A round of Avalanche: A-GEM, or GEM where no memory batch is given.
+    """A round of Avalanche: A-GEM, or GEM where there is no memory batch size.
 
-    held: the images and labels that earlier tasks have in memory;  own: those of a round. pixels:
-    [T, D] the permutations where images are bytes that Avalanche turns into floats and permutes as
-    its own PermutedMNIST does; None where they are prepared beforehand, in its favour. What it does
-    to its memory when a task ends is left out, in its favour too.
+    memory: what the memory holds of each past task;  round_examples: what a round trains on;
+    permutations: [T, pixels] where images are bytes, which Avalanche turns into floats and permutes
+    as its own PermutedMNIST does; None where images are prepared beforehand, in Avalanche's favour.
+    What it does to its memory at the end of a task is left out, in its favour too.
     """
     from avalanche.benchmarks import benchmark_from_datasets
-    from avalanche.benchmarks.classic.cmnist import PixelsPermutation
-    from avalanche.benchmarks.utils import DefaultTransformGroups, as_classification_dataset
-    from avalanche.training.plugins import AGEMPlugin, EvaluationPlugin, GEMPlugin
+    from avalanche.training.plugins import EvaluationPlugin
     from avalanche.training.supervised import Naive
 
-    def dataset(examples: tuple[Tensor, Tensor], task: int) -> Any:
-        plain: Any = TensorDataset(*examples) if pixels is None else Bytes(*examples)
-        plain.targets, plain.targets_task_labels = examples[1], [task] * len(examples[1])
-        if pixels is None:
-            return as_classification_dataset(plain)
-        permutation = DefaultTransformGroups((PixelsPermutation(pixels[task]), None))
-        return as_classification_dataset(plain, transform_groups=permutation)
-
-    class AGEM(AGEMPlugin):  # type: ignore[misc]
-        def after_training_exp(self, strategy: Any, **_: Any) -> None: ...
-
-    class GEM(GEMPlugin):  # type: ignore[misc]
-        def before_training(self, strategy: Any, **_: Any) -> None:
-            strategy.clock.train_exp_counter = len(held)
-
-        def after_training_exp(self, strategy: Any, **_: Any) -> None: ...
-
-    slots, plugin = len(held[0][1]), None
-    if memory_batch:
-        plugin = AGEM(slots, memory_batch)
-        for t, examples in enumerate(held):
-            plugin.update_memory(dataset(examples, t))
+    past_datasets = [
+        avalanche_dataset(examples, task, permutations) for task, examples in enumerate(memory)
+    ]
+    slots_per_task = len(memory[0][1])
+    if memory_batch_size:
+        plugin = agem_plugin(past_datasets, slots_per_task, memory_batch_size)
     else:
-        plugin = GEM(slots, 0.5)
-        for t, examples in enumerate(held):
-            plugin.update_memory(dataset(examples, t), t, slots)
+        plugin = gem_plugin(past_datasets, slots_per_task)
     strategy = Naive(
         model=nn.Sequential(nn.Flatten(), network),
         optimizer=torch.optim.SGD(network.parameters(), lr=lr),
         criterion=cross_entropy,
-        train_mb_size=batch,
+        train_mb_size=batch_size,
         train_epochs=1,
         plugins=[plugin],
         evaluator=EvaluationPlugin(),
     )
-    (experience,) = benchmark_from_datasets(train=[dataset(own, len(held))]).train_stream
+    round_dataset = avalanche_dataset(round_examples, len(memory), permutations)
+    (experience,) = benchmark_from_datasets(train=[round_dataset]).train_stream
 
-    def round_() -> None:
+    def run_round() -> None:
         strategy.train(experience)
 
-    return round_
+    return run_round
+
+
+def avalanche_dataset(examples: TaskExamples, task: int, permutations: Tensor | None) -> Any:
+    """The examples of a task as Avalanche's dataset, see `avalanche_round`."""
+    from avalanche.benchmarks.classic.cmnist import PixelsPermutation
+    from avalanche.benchmarks.utils import DefaultTransformGroups, as_classification_dataset
+
+    dataset: Any = TensorDataset(*examples) if permutations is None else ByteImages(*examples)
+    dataset.targets, dataset.targets_task_labels = examples[1], [task] * len(examples[1])
+    if permutations is None:
+        return as_classification_dataset(dataset)
+    transforms = DefaultTransformGroups((PixelsPermutation(permutations[task]), None))
+    return as_classification_dataset(dataset, transform_groups=transforms)
+
+
+def agem_plugin(past_datasets: Sequence[Any], slots_per_task: int, memory_batch_size: int) -> Any:
+    """Avalanche's A-GEM with the past tasks in its memory, which the end of a task leaves as it
+    is."""
+    from avalanche.training.plugins import AGEMPlugin
+
+    class AGEM(AGEMPlugin):  # type: ignore[misc]
+        def after_training_exp(self, strategy: Any, **_: Any) -> None: ...
+
+    plugin = AGEM(slots_per_task, memory_batch_size)
+    for dataset in past_datasets:
+        plugin.update_memory(dataset)
+    return plugin
+
+
+def gem_plugin(past_datasets: Sequence[Any], slots_per_task: int) -> Any:
+    """Avalanche's GEM with the past tasks in its memory, which the end of a task leaves as it
+    is."""
+    from avalanche.training.plugins import GEMPlugin
+
+    class GEM(GEMPlugin):  # type: ignore[misc]
+        def before_training(self, strategy: Any, **_: Any) -> None:
+            strategy.clock.train_exp_counter = len(past_datasets)
+
+        def after_training_exp(self, strategy: Any, **_: Any) -> None: ...
+
+    plugin = GEM(slots_per_task, 0.5)
+    for task, dataset in enumerate(past_datasets):
+        plugin.update_memory(dataset, task, slots_per_task)
+    return plugin

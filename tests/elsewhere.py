@@ -1,5 +1,7 @@
-"""A device that is not there: its tensors hold their numbers on the CPU and are as strict as a
-GPU's. What mixes them with the CPU's fails, and so does what draws them from a CPU's generator.
+"""A simulated device, to test without a GPU what a GPU would refuse.
+
+Its tensors hold their values on the CPU, but an operation fails where it mixes them with tensors of
+the CPU, or draws them from a generator of the CPU.
 """
 
 from collections.abc import Iterator
@@ -12,32 +14,32 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-ELSEWHERE = torch.device("meta")  # the one name that needs neither a driver nor an extension
+SIMULATED = torch.device("meta")  # the only device type that needs no driver and no extension
 CPU = torch.device("cpu")
-MOVES = ("_to_copy", "copy_")
-BY_PLACE = ("index", "index_put", "index_put_", "_index_put_impl_")  # a GPU fetches a CPU's places
+COPIES = ("_to_copy", "copy_")  # operations that may mix devices
+INDEXING = ("index", "index_put", "index_put_", "_index_put_impl_")  # a GPU accepts CPU indices
 
 
-class Held(Tensor):
-    """A tensor elsewhere, its numbers in `numbers`."""
+class SimulatedTensor(Tensor):
+    """A tensor on the simulated device, whose values are the tensor `cpu_values`."""
 
-    numbers: Tensor
+    cpu_values: Tensor
 
     @staticmethod
-    def __new__(cls, numbers: Tensor) -> "Held":
-        held: Held = Tensor._make_wrapper_subclass(
+    def __new__(cls, cpu_values: Tensor) -> "SimulatedTensor":
+        tensor: SimulatedTensor = Tensor._make_wrapper_subclass(
             cls,
-            numbers.shape,
-            strides=numbers.stride(),
-            storage_offset=numbers.storage_offset(),
-            dtype=numbers.dtype,
-            device=ELSEWHERE,
+            cpu_values.shape,
+            strides=cpu_values.stride(),
+            storage_offset=cpu_values.storage_offset(),
+            dtype=cpu_values.dtype,
+            device=SIMULATED,
         )
-        held.numbers = numbers
-        return held
+        tensor.cpu_values = cpu_values
+        return tensor
 
     def untyped_storage(self) -> torch.UntypedStorage:
-        return self.numbers.untyped_storage()
+        return self.cpu_values.untyped_storage()
 
     @classmethod
     def __torch_dispatch__(
@@ -46,24 +48,24 @@ class Held(Tensor):
         return operate(function, args, kwargs or {})
 
 
-class Making(TorchFunctionMode):
-    """Numbers of Python are made a tensor here, and then moved."""
+class PythonConversions(TorchFunctionMode):
+    """Conversions between Python numbers and tensors, which go through the CPU."""
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = dict(kwargs or {})
-        if function is torch.tensor and kwargs.get("device") == ELSEWHERE:
-            return function(*args, **kwargs | {"device": CPU}).to(ELSEWHERE)
-        if function is Tensor.new_tensor and args[0].device == ELSEWHERE:
-            return args[0].cpu().new_tensor(*args[1:], **kwargs).to(ELSEWHERE)
+        if function is torch.tensor and kwargs.get("device") == SIMULATED:
+            return function(*args, **kwargs | {"device": CPU}).to(SIMULATED)
+        if function is Tensor.new_tensor and args[0].device == SIMULATED:
+            return args[0].cpu().new_tensor(*args[1:], **kwargs).to(SIMULATED)
         if function is Tensor.tolist:
             return function(args[0].cpu())
         return function(*args, **kwargs)
 
 
-class Operating(TorchDispatchMode):
-    """What is made on `ELSEWHERE` holds numbers."""
+class Operations(TorchDispatchMode):
+    """All other operations, so that new tensors on the simulated device hold values, too."""
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -72,47 +74,53 @@ class Operating(TorchDispatchMode):
 
 
 @contextmanager
-def elsewhere() -> Iterator[torch.device]:
-    """`ELSEWHERE` is a device."""
-    with Making(), Operating():
-        yield ELSEWHERE
+def simulated_device() -> Iterator[torch.device]:
+    """A context in which `SIMULATED` is a device."""
+    with PythonConversions(), Operations():
+        yield SIMULATED
 
 
 def operate(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-    """Do what a GPU would, on the numbers."""
+    """Carry out an operation of PyTorch on the values, or raise RuntimeError where a GPU would."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-    there = any(isinstance(tensor, Held) for tensor in tensors)
-    here = any(tensor.dim() for tensor in tensors if not isinstance(tensor, Held))
-    name, asked = function.overloadpacket.__name__, kwargs.get("device")
-    by_place = name in BY_PLACE and isinstance(args[0], Held)
-    if there and here and name not in MOVES and not by_place:
+    on_device = any(isinstance(tensor, SimulatedTensor) for tensor in tensors)
+    on_cpu = any(tensor.dim() for tensor in tensors if not isinstance(tensor, SimulatedTensor))
+    name, requested_device = function.overloadpacket.__name__, kwargs.get("device")
+    by_index = name in INDEXING and isinstance(args[0], SimulatedTensor)
+    if on_device and on_cpu and name not in COPIES and not by_index:
         raise RuntimeError(f"{function} meets tensors of two devices")
-    to = asked or (ELSEWHERE if there else CPU)
-    if to == ELSEWHERE and kwargs.get("generator") is not None:
-        raise RuntimeError(f"{function} elsewhere draws from a CPU's generator")
-    if asked:
+    device = requested_device or (SIMULATED if on_device else CPU)
+    if device == SIMULATED and kwargs.get("generator") is not None:
+        raise RuntimeError(f"{function} on the device draws from a CPU's generator")
+    if requested_device:
         kwargs = kwargs | {"device": CPU}
-    found = function(*tree_map(numbers_of, args), **tree_map(numbers_of, kwargs))
-    written = [
-        args[place] if place < len(args) else kwargs[argument.name]
-        for place, argument in enumerate(function._schema.arguments)
-        if argument.alias_info is not None
-        and argument.alias_info.is_write
-        and (place < len(args) or argument.name in kwargs)
-    ]
-    if written and isinstance(found, Tensor):
-        if isinstance(written[0], Held) and written[0].shape != found.shape:  # squeeze_, say
-            with torch._C._DisableTorchDispatch():
+    result = function(*tree_map(cpu_values_of, args), **tree_map(cpu_values_of, kwargs))
+    written = written_arguments(function, args, kwargs)
+    if written and isinstance(result, Tensor):
+        if isinstance(written[0], SimulatedTensor) and written[0].shape != result.shape:
+            with torch._C._DisableTorchDispatch():  # in-place changes of shape, such as squeeze_
                 function(*args, **kwargs)
         return written[0]
-    return tree_map(held, found) if to == ELSEWHERE else found
+    return tree_map(on_simulated_device, result) if device == SIMULATED else result
 
 
-def numbers_of(leaf: Any) -> Any:
-    """What an operation on the CPU takes."""
-    return leaf.numbers if isinstance(leaf, Held) else leaf
+def written_arguments(function: Any, args: Any, kwargs: dict[str, Any]) -> list[Any]:
+    """The arguments that an operation writes into."""
+    return [
+        args[number] if number < len(args) else kwargs[argument.name]
+        for number, argument in enumerate(function._schema.arguments)
+        if argument.alias_info is not None
+        and argument.alias_info.is_write
+        and (number < len(args) or argument.name in kwargs)
+    ]
 
 
-def held(leaf: Any) -> Any:
-    """What an operation elsewhere returns."""
-    return Held(leaf) if isinstance(leaf, Tensor) and not isinstance(leaf, Held) else leaf
+def cpu_values_of(leaf: Any) -> Any:
+    """The values of a simulated tensor; anything else as it is."""
+    return leaf.cpu_values if isinstance(leaf, SimulatedTensor) else leaf
+
+
+def on_simulated_device(leaf: Any) -> Any:
+    """A tensor as one on the simulated device; anything else as it is."""
+    plain = isinstance(leaf, Tensor) and not isinstance(leaf, SimulatedTensor)
+    return SimulatedTensor(leaf) if plain else leaf

@@ -6,12 +6,12 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.commands.explain import draw
+from gradalign_cli.commands.explain import method_picture
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.methods.method import task_ids
 from tests.methods.catalogue import METHODS, method
-from tests.methods.facts import TASKS, passes, size
+from tests.methods.facts import TASKS, backward_passes, state_bytes
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -63,16 +63,17 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     table = method_table(CONF)
     told = {name: (row["task ids"], row["bytes"]) for name, row in table.items()}
     made = {name: method(name) for name in METHODS}
-    assert told == {name: (task_ids(m), size(m)) for name, m in made.items()}
+    assert told == {name: (task_ids(m), state_bytes(m)) for name, m in made.items()}
     for b, m in ((2, 3), (5, 7)):
         of = {"T": TASKS, "b": b, "m": m}
         told_passes = {name: eval(row["passes"], of) for name, row in table.items()}
-        assert told_passes == {name: passes(each, b, m) for name, each in made.items()}
+        assert told_passes == {name: backward_passes(each, b, m) for name, each in made.items()}
 
 
 def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():
     """If not: python scripts/make_gallery.py"""
-    drawn = {n: draw(n, made) for n in METHODS if (made := method(n)).references != "nothing"}
+    methods = {name: method(name) for name in METHODS}
+    drawn = {n: method_picture(n, m) for n, m in methods.items() if m.references != "nothing"}
     assert {path.stem: path.read_text() for path in (DOCS / "gallery").iterdir()} == drawn
     shown = re.findall(r"!\[(\w+)\]\(gallery/\1.svg\)", (DOCS / "gallery.md").read_text())
     assert sorted(shown) == sorted(drawn)

@@ -1,1 +1,1 @@
-"""Streams of tasks over one dataset."""
+"""Datasets as streams of tasks."""

@@ -1,4 +1,4 @@
-"""What a benchmark is: a dataset held once on the device, and tasks that are rows of it."""
+"""What a benchmark is: a dataset, stored once on the device, and tasks that are rows of it."""
 
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -13,14 +13,18 @@ from gradalign_cli.numerics.trees import Absent
 class View(NamedTuple):
     """How each of a replica's T tasks sees the shared examples.
 
-    pixels:   [T, D] the source pixel of every pixel (a permutation or rotation), or absent.
-    visible:  [T, outputs] the logits a task may use, or absent when every task uses all.
-    label:    [classes] the logit that stands for a class.
-    position: [classes] a class's place among the classes of its task.
-    own:      [T, outputs] the logits of a task's classes, where a task is tested with them alone
-              too, or absent.
-    shown:    all [M, K] that references may read, as it is shown, and which of it there is, where
-              that stays the same, or absent.
+    pixel_source:    [T, pixels] the pixel of the stored image that each pixel of the task's image
+                     is copied from (a permutation or a rotation), absent where tasks see images as
+                     they are stored.
+    visible_logits:  [T, outputs] whether the softmax of a task includes a logit, absent where it
+                     includes all.
+    logit_of_class:  [classes] the logit that stands for a class.
+    class_position:  [classes] the number of a class among the classes of its task.
+    own_logits:      [T, outputs] whether a logit is of the task's own classes, where tasks are also
+                     tested with these logits alone, and absent otherwise.
+    reference_cache: the examples [M, K] of all slots that references may read, prepared once a task
+                     where the memory of ended tasks does not change, and which [M, K] of them may
+                     be read; absent where every step reads the memory anew.
     """
 
     pixel_source: Tensor | Absent
@@ -32,12 +36,15 @@ class View(NamedTuple):
 
 
 class Stream(NamedTuple):
-    """One replica's tasks, all drawn from its seed before training.
+    """One replica's tasks, drawn from its seed before training.
 
-    train: T tensors of rows to train on, one part of the stream after the other;  test: T tensors
-    of rows to be tested on;  owner: T tensors, the task of each row of train, or absent where part
-    t holds task t;  ordered: whether a part's rows come as they stand, and are not shuffled;  held:
-    T tensors of rows to train on that are held out, or none.
+    train_rows:    the training rows of each of T parts, which come one after the other.
+    test_rows:     the test rows of each of T tasks.
+    view:          how tasks see the examples.
+    train_tasks:   the task of each row in train_rows, absent where part t is task t alone.
+    fixed_order:   whether the rows of a part come as they are listed, and are not shuffled.
+    held_out_rows: the training rows of each task that are not trained on, empty where there are
+                   none.
     """
 
     train_rows: tuple[Tensor, ...]
@@ -49,15 +56,23 @@ class Stream(NamedTuple):
 
 
 class Benchmark(NamedTuple):
-    """Examples and the rule that makes a stream of tasks from a seed.
+    """A dataset and the rule that makes a stream of tasks from a seed.
 
-    x: [N, pixels] uint8, every example once;  y: [N] classes;  offset: [pixels] subtracted after
-    scaling to [0, 1], or absent;  scale: [pixels] divided by then, or absent;  shape: (channels,
-    height, width) that the network sees;  outputs: logits of the network;  tasks: T;  classes: of a
-    task;  scenario: task, class or domain (incremental);  stream: the tasks drawn from a seed;
-    standard: [T, 2, channels] the mean and deviation that each task's channels are brought to 0 and
-    1 by, or absent;  boundaries: sharp, where a task comes in its own part of the stream alone;
-    blurry, where it comes in others too; none, where nothing tells one part from the next.
+    images:           [N, pixels] uint8, every example once (rotated.py appends a blank pixel).
+    labels:           [N] classes.
+    pixel_offset:     [pixels] subtracted from pixels scaled to [0, 1], or absent.
+    pixel_scale:      [pixels] that they are then divided by, or absent.
+    image_shape:      (channels, height, width) that the network sees.
+    outputs:          number of logits.
+    tasks:            T.
+    classes_per_task: number of classes of a task.
+    scenario:         task, class or domain (incremental).
+    make_stream:      (seed) -> the tasks drawn from a seed.
+    task_mean_std:    [T, 2, channels] the mean and standard deviation by which the channels of each
+                      task are standardised, or absent.
+    boundaries:       sharp, where each part of the stream is one task; blurry, where a part also
+                      has examples of other tasks; none, where the learner is not told where a part
+                      ends.
     """
 
     images: Tensor
@@ -74,13 +89,13 @@ class Benchmark(NamedTuple):
     boundaries: Literal["sharp", "blurry", "none"] = "sharp"
 
 
-def stream_part(stream: Stream, number: int) -> tuple[Tensor, Tensor]:
-    """The rows [n] of a part of the stream and the task [n] of each."""
-    rows = stream.train_rows[number]
-    return rows, stream.train_tasks[number] if stream.train_tasks else torch.full_like(rows, number)
+def stream_part(stream: Stream, part: int) -> tuple[Tensor, Tensor]:
+    """The training rows [n] of part number `part` and the task [n] of each."""
+    rows = stream.train_rows[part]
+    return rows, stream.train_tasks[part] if stream.train_tasks else torch.full_like(rows, part)
 
 
-def whole_stream(stream: Stream) -> tuple[Tensor, Tensor]:
-    """All rows [N] to train on, part after part, and the task [N] of each."""
-    parts = [stream_part(stream, number) for number in range(len(stream.train_rows))]
-    return torch.cat([rows for rows, _ in parts]), torch.cat([owner for _, owner in parts])
+def concatenated_parts(stream: Stream) -> tuple[Tensor, Tensor]:
+    """All training rows [N], part after part, and the task [N] of each."""
+    parts = [stream_part(stream, part) for part in range(len(stream.train_rows))]
+    return torch.cat([rows for rows, _ in parts]), torch.cat([tasks for _, tasks in parts])

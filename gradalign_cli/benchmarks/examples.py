@@ -1,4 +1,4 @@
-"""Examples as the network meets them."""
+"""Examples as the network sees them."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,16 @@ from gradalign_cli.numerics.trees import Absent, tree_map
 
 
 class Examples(NamedTuple):
-    """Examples as the network meets them.
+    """A batch of examples as the network sees them.
 
-    x: [n, channels, height, width];  label: [n] the right logit;  visible: [n, outputs] the logits
-    that count, or absent;  weight: [n] 1, or 0 for what only fills a place, absent where all count;
-    stored: [n, K] the logits a memory keeps with an example, K = 0 where none;  noise: [n] a key of
-    the random numbers that an example meets in the network (noise.py), absent where it meets none.
+    images:         [n, channels, height, width].
+    target:         [n] the logit of the right class.
+    visible_logits: [n, outputs] whether the softmax includes a logit, absent where it includes all.
+    valid:          [n] 1, or 0 for padding, which counts for nothing; absent where all are valid.
+    stored_logits:  [n, K] the logits that the memory stores with an example, K = 0 where it stores
+                    none.
+    noise_keys:     [n] the key of the random numbers that the network uses on an example
+                    (numerics/noise.py), absent where it uses none.
     """
 
     images: Tensor
@@ -25,17 +29,19 @@ class Examples(NamedTuple):
     noise_keys: Tensor | Absent = ()
 
 
-ReferenceExamples = tuple[
-    Examples, Tensor
-]  # [M, n] of M references, and which [M] there are any of
+# the examples [M, n] of M references, and which [M] references have any; in `View.reference_cache`
+# the examples [M, K] of all their slots, and which [M, K] of these may be read
+ReferenceExamples = tuple[Examples, Tensor]
 
 
-def mask_logits(logits: Tensor, visible: Tensor | Absent) -> Tensor:
-    """Logits `[n, outputs]` with those that do not count at minus infinity."""
-    return logits.masked_fill(~visible, -torch.inf) if isinstance(visible, Tensor) else logits
+def mask_logits(logits: Tensor, visible_logits: Tensor | Absent) -> Tensor:
+    """Logits [n, outputs] with those that are not visible set to minus infinity."""
+    if not isinstance(visible_logits, Tensor):
+        return logits
+    return logits.masked_fill(~visible_logits, -torch.inf)
 
 
-def concatenate_examples(*parts: Examples) -> Examples:
-    """All examples, one part after the other."""
-    found: Examples = tree_map(lambda *fields: torch.cat(fields), *parts)
-    return found
+def concatenate_examples(*batches: Examples) -> Examples:
+    """The examples of all batches, one batch after the other."""
+    concatenated: Examples = tree_map(lambda *fields: torch.cat(fields), *batches)
+    return concatenated

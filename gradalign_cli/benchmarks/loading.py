@@ -1,4 +1,4 @@
-"""Loading: rows of a dataset become what the network sees."""
+"""Loading: rows of a dataset become the images and targets that the network sees."""
 
 from torch import Tensor
 
@@ -10,28 +10,30 @@ from gradalign_cli.numerics.trees import Absent, take_rows
 def load_examples(
     benchmark: Benchmark,
     view: View,
-    row: Tensor,
-    task: Tensor,
-    weight: Tensor | Absent = (),
-    noise: Tensor | Absent = (),
+    rows: Tensor,
+    tasks: Tensor,
+    valid: Tensor | Absent = (),
+    noise_keys: Tensor | Absent = (),
 ) -> Examples:
-    """The examples of rows [..., n] as tasks [..., n] (or [..., 1]) see them."""
-    x = take_rows(benchmark.images, row) / 255
-    if isinstance(
-        view.pixel_source, Tensor
-    ):  # threads share a gather of floats better than one of bytes
-        x = x.gather(-1, take_rows(view.pixel_source, task).expand(*row.shape, -1))
+    """The examples of rows [..., n] as tasks [..., n], or [..., 1] for one task, see them.
+
+    valid, noise_keys: [..., n] or absent, handed on as in `Examples`. Stored logits are none.
+    """
+    images = take_rows(benchmark.images, rows) / 255
+    if isinstance(view.pixel_source, Tensor):
+        # after the division, as threads share a gather of floats better than one of bytes
+        images = images.gather(-1, take_rows(view.pixel_source, tasks).expand(*rows.shape, -1))
     if isinstance(benchmark.pixel_offset, Tensor):
-        x = x - benchmark.pixel_offset
+        images = images - benchmark.pixel_offset
     if isinstance(benchmark.pixel_scale, Tensor):
-        x = x / benchmark.pixel_scale
-    x = x.view(*row.shape, *benchmark.image_shape)
+        images = images / benchmark.pixel_scale
+    images = images.view(*rows.shape, *benchmark.image_shape)
     if isinstance(benchmark.task_mean_std, Tensor):
-        mean, deviation = take_rows(benchmark.task_mean_std, task)[..., None, None].unbind(-4)
-        x = (x - mean) / deviation
-    visible = view.visible_logits
-    if isinstance(visible, Tensor):
-        visible = take_rows(visible, task).expand(*row.shape, -1)
-    label = take_rows(view.logit_of_class, take_rows(benchmark.labels, row))
-    stored = x.new_zeros(*row.shape, 0)
-    return Examples(x, label, visible, weight, stored, noise)
+        mean, std = take_rows(benchmark.task_mean_std, tasks)[..., None, None].unbind(-4)
+        images = (images - mean) / std
+    visible_logits = view.visible_logits
+    if isinstance(visible_logits, Tensor):
+        visible_logits = take_rows(visible_logits, tasks).expand(*rows.shape, -1)
+    target = take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
+    no_logits = images.new_zeros(*rows.shape, 0)
+    return Examples(images, target, visible_logits, valid, no_logits, noise_keys)

@@ -1,4 +1,4 @@
-"""The examples of a dataset as tensors, and the choices every benchmark shares."""
+"""The images of a dataset as tensors, and the options that benchmarks share."""
 
 from typing import NamedTuple
 
@@ -12,11 +12,11 @@ from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import Absent
 
 SCENARIOS = ("task", "class", "domain")
-Standard = list[float] | list[list[float]] | None
+MeanAndDeviation = list[float] | list[list[float]] | None
 
 
 class DatasetTensors(NamedTuple):
-    """x: [N, pixels] uint8;  y: [N];  train, test: rows of the two parts."""
+    """images: [N, pixels] uint8;  labels: [N];  train_rows, test_rows: the rows of each part."""
 
     images: Tensor
     labels: Tensor
@@ -25,21 +25,26 @@ class DatasetTensors(NamedTuple):
 
 
 def dataset_tensors(dataset: Dataset) -> DatasetTensors:
-    """All images of a dataset as flat rows, the training part first."""
-    x = torch.from_numpy(dataset.x).flatten(1)
-    rows = torch.arange(len(x))
+    """All images of a dataset as flat rows, the training images first."""
+    images = torch.from_numpy(dataset.images).flatten(1)
+    rows = torch.arange(len(images))
     return DatasetTensors(
-        x, torch.from_numpy(dataset.y), rows[: dataset.n_train], rows[dataset.n_train :]
+        images,
+        torch.from_numpy(dataset.labels),
+        rows[: dataset.train_count],
+        rows[dataset.train_count :],
     )
 
 
 def pixel_normalisation(
-    found: DatasetTensors, channels: int, centred: bool, standard: Standard
+    tensors: DatasetTensors, channels: int, centred: bool, standard: MeanAndDeviation
 ) -> tuple[Tensor | Absent, Tensor | Absent]:
-    """What is subtracted from pixels in [0, 1] and what they are divided by, [pixels] or absent.
+    """What is subtracted from pixels in [0, 1], and what they are then divided by: [pixels] each,
+    or absent.
 
-    centred: the mean training image, as A-GEM does; standard: [mean, deviation], as GPM does, each
-    a number or a list of one for each channel.
+    centred: subtract the mean training image, as A-GEM does. standard: subtract the mean and divide
+    by the deviation of [mean, deviation], as GPM does; each is a number, or a list with a number
+    for every channel. Raises UserError where both are asked for or `standard` does not fit.
     """
     require(not (centred and standard), "benchmark.standard", "null where centred", standard)
     if standard:
@@ -49,16 +54,21 @@ def pixel_normalisation(
         fits = fits and all(isinstance(number, float | int) for number in numbers)
         domain = f"[mean, deviation], each a number or a list of {channels}, one a channel"
         require(fits and min(parts[1]) > 0, "benchmark.standard", domain, standard)
-        each = found.images.shape[1] // channels
-        offset, scale = (torch.tensor(p).float().repeat_interleave(each) for p in parts)
-        return offset, scale
+        channel_pixels = tensors.images.shape[1] // channels
+        mean, deviation = (
+            torch.tensor(part).float().repeat_interleave(channel_pixels) for part in parts
+        )
+        return mean, deviation
     if centred:
-        return found.images[found.train_rows].float().mean(0) / 255, ()
+        return tensors.images[tensors.train_rows].float().mean(0) / 255, ()
     return (), ()
 
 
 def draw_subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
-    """`size` of the rows, drawn without replacement from the seed; all of them when None."""
+    """`size` of the rows, drawn without replacement from the seed; all rows where it is None.
+
+    Raises UserError where `size` is not positive or larger than the number of rows.
+    """
     if size is None:
         return rows
     require(size > 0, "benchmark.samples_per_task", "positive or null", size)
@@ -70,26 +80,41 @@ def draw_subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
 
 
 def hold_out(stream: Stream, share: float, seed: int) -> Stream:
-    """The stream with a share of each task's training rows, at least one, held out by the seed."""
-    train, held = [], []
+    """Hold a share of each task's training rows out, at least one row, drawn from the seed.
+
+    Raises UserError where no row would be left to train on.
+    """
+    train_rows, held_out_rows = [], []
     for task, rows in enumerate(stream.train_rows):
         size = max(round(share * len(rows)), 1)
         if size >= len(rows):
             raise UserError(
                 f"`schedule.held_out` leaves nothing of the {len(rows)} examples of task {task + 1}"
             )
-        drawn = rows[torch.randperm(len(rows), generator=generator(seed, "held out", task))]
-        held.append(drawn[:size])
-        train.append(drawn[size:])
-    return stream._replace(train_rows=tuple(train), held_out_rows=tuple(held))
+        shuffled = rows[torch.randperm(len(rows), generator=generator(seed, "held out", task))]
+        held_out_rows.append(shuffled[:size])
+        train_rows.append(shuffled[size:])
+    return stream._replace(train_rows=tuple(train_rows), held_out_rows=tuple(held_out_rows))
 
 
-def task_range(tasks: int, first: int | None, skip: int) -> range:
-    """The tasks kept of a sequence: after the first `skip`, at most `first` of them.
+def task_range(tasks: int, first_tasks: int | None, skip_tasks: int) -> range:
+    """The numbers of the tasks that are trained: of all `tasks`, the first `skip_tasks` are left
+    out, and at most `first_tasks` of the others are taken, all where it is None.
 
-    Holding out the first tasks for the choice of hyper-parameters is A-GEM's protocol.
+    In A-GEM's protocol the first tasks serve to choose hyper-parameters and are then left out.
+    Raises UserError where a number does not fit.
     """
-    require(0 <= skip < tasks, "benchmark.skip_tasks", f"at least 0 and below {tasks}", skip)
-    last = tasks if first is None else skip + first
-    require(skip < last <= tasks, "benchmark.first_tasks", f"in 1..{tasks - skip} or null", first)
-    return range(skip, last)
+    require(
+        0 <= skip_tasks < tasks,
+        "benchmark.skip_tasks",
+        f"at least 0 and below {tasks}",
+        skip_tasks,
+    )
+    end = tasks if first_tasks is None else skip_tasks + first_tasks
+    require(
+        skip_tasks < end <= tasks,
+        "benchmark.first_tasks",
+        f"in 1..{tasks - skip_tasks} or null",
+        first_tasks,
+    )
+    return range(skip_tasks, end)

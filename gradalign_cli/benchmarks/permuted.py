@@ -1,10 +1,11 @@
-"""Permuted benchmarks: every task sees the pixels of all classes in an order of its own."""
+"""Permuted benchmarks: every task sees the pixels of all images in its own fixed order."""
 
 import torch
+from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
 from gradalign_cli.benchmarks.options import (
-    Standard,
+    MeanAndDeviation,
     dataset_tensors,
     draw_subset,
     pixel_normalisation,
@@ -23,39 +24,43 @@ def permuted(
     skip_tasks: int = 0,
     first_tasks: int | None = None,
     centred: bool = False,
-    standard: Standard = None,
+    standard: MeanAndDeviation = None,
 ) -> Benchmark:
     """`tasks` fixed random orders of the pixels (Goodfellow et al. 2014; GEM permutes task 1 too).
 
-    first_identity: the first task keeps the images as they are. centred, standard: see
-    `normalisation`.
+    first_identity: the first task sees the images as they are. centred, standard: see
+    `pixel_normalisation`.
     """
     require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
-    kept = task_range(tasks, first_tasks, skip_tasks)
-    found = dataset_tensors(dataset)
-    width = found.images.shape[1]
-    offset, scale = pixel_normalisation(found, dataset.x.shape[1], centred, standard)
+    task_numbers = task_range(tasks, first_tasks, skip_tasks)
+    tensors = dataset_tensors(dataset)
+    pixels = tensors.images.shape[1]
+    offset, scale = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
 
-    def stream(seed: int) -> Stream:
-        pixels = torch.stack(
-            [torch.randperm(width, generator=generator(seed, "permutation", t)) for t in kept]
-        )
-        if first_identity and kept.start == 0:
-            pixels[0] = torch.arange(width)
-        train = [draw_subset(found.train_rows, samples_per_task, seed, t) for t in range(len(kept))]
-        own = torch.arange(dataset.classes)
-        view = View(pixels, (), own, own)
-        return Stream(tuple(train), (found.test_rows,) * len(kept), view)
+    def pixel_order(seed: int, task: int) -> Tensor:
+        return torch.randperm(pixels, generator=generator(seed, "permutation", task))
+
+    def make_stream(seed: int) -> Stream:
+        pixel_source = torch.stack([pixel_order(seed, task) for task in task_numbers])
+        if first_identity and task_numbers.start == 0:
+            pixel_source[0] = torch.arange(pixels)
+        train_rows = [
+            draw_subset(tensors.train_rows, samples_per_task, seed, number)
+            for number in range(len(task_numbers))
+        ]
+        classes = torch.arange(dataset.classes)
+        view = View(pixel_source, (), classes, classes)
+        return Stream(tuple(train_rows), (tensors.test_rows,) * len(task_numbers), view)
 
     return Benchmark(
-        found.images,
-        found.labels,
-        offset,
-        scale,
-        dataset.x.shape[1:],
-        dataset.classes,
-        len(kept),
-        dataset.classes,
-        "domain",
-        stream,
+        images=tensors.images,
+        labels=tensors.labels,
+        pixel_offset=offset,
+        pixel_scale=scale,
+        image_shape=dataset.images.shape[1:],
+        outputs=dataset.classes,
+        tasks=len(task_numbers),
+        classes_per_task=dataset.classes,
+        scenario="domain",
+        make_stream=make_stream,
     )

@@ -1,4 +1,4 @@
-"""Rotated benchmarks: every task sees the images of all classes turned by an angle of its own."""
+"""Rotated benchmarks: every task sees all images turned by its own angle."""
 
 import math
 
@@ -14,11 +14,13 @@ from gradalign_cli.numerics.generators import generator
 ANGLES = ("intervals", "uniform", "steps")
 
 
-def rotation(degrees: float, channels: int, height: int, width: int) -> Tensor:
-    """The source pixel `[channels * height * width]` of every pixel after a turn to the left.
+def rotation_pixel_source(degrees: float, channels: int, height: int, width: int) -> Tensor:
+    """The source pixel [channels * height * width] of every pixel of an image that is turned
+    counter-clockwise.
 
-    Nearest neighbour about the centre, as Pillow and torchvision rotate by default. A pixel whose
-    source lies outside is given the index one past the last pixel, where a blank pixel is kept.
+    Nearest neighbour about the centre, as Pillow and torchvision rotate by default. Where the
+    source lies outside the image, its index is one past the last pixel, where the benchmark stores
+    a blank pixel.
     """
     angle = -math.radians(degrees % 360)
     cos, sin = round(math.cos(angle), 15), round(math.sin(angle), 15)
@@ -30,8 +32,8 @@ def rotation(degrees: float, channels: int, height: int, width: int) -> Tensor:
     column = (cos * x + sin * y + width / 2).floor().long()
     row = (-sin * x + cos * y + height / 2).floor().long()
     inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
-    plane = row * width + column
-    source = plane + torch.arange(channels).view(-1, 1, 1) * height * width
+    plane_source = row * width + column
+    source = plane_source + torch.arange(channels).view(-1, 1, 1) * height * width
     return torch.where(inside, source, channels * height * width).flatten()
 
 
@@ -46,16 +48,16 @@ def rotated(
 ) -> Benchmark:
     """`tasks` rotations of the whole dataset.
 
-    angles: `intervals` draws task t of T uniformly in [t, t + 1) * degrees / T (GEM, with 180);
-    `uniform` draws every task in [0, degrees] (DER, with 180); `steps` turns task t by
-    t * degrees (OGD+, with 5).
+    angles: `intervals` draws the angle of task t of T uniformly in [t, t + 1) * degrees / T (GEM,
+    with 180); `uniform` draws every angle in [0, degrees) (DER, with 180); `steps` turns task t by
+    t * degrees (OGD+, with 5). Tasks count from 0.
     """
     require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
     require(angles in ANGLES, "benchmark.angles", f"one of {', '.join(ANGLES)}", angles)
-    kept = task_range(tasks, first_tasks, skip_tasks)
-    found = dataset_tensors(dataset)
-    blank = torch.zeros(len(found.images), 1, dtype=torch.uint8)
-    channels, height, width = dataset.x.shape[1:]
+    task_numbers = task_range(tasks, first_tasks, skip_tasks)
+    tensors = dataset_tensors(dataset)
+    blank_pixel = torch.zeros(len(tensors.images), 1, dtype=torch.uint8)
+    image_shape = dataset.images.shape[1:]
 
     def angle(seed: int, task: int) -> float:
         if angles == "steps":
@@ -63,21 +65,27 @@ def rotated(
         draw = float(torch.rand((), generator=generator(seed, "angle", task), dtype=torch.float64))
         return draw * degrees if angles == "uniform" else (task + draw) * degrees / tasks
 
-    def stream(seed: int) -> Stream:
-        pixels = torch.stack([rotation(angle(seed, t), channels, height, width) for t in kept])
-        train = [draw_subset(found.train_rows, samples_per_task, seed, t) for t in range(len(kept))]
-        own = torch.arange(dataset.classes)
-        return Stream(tuple(train), (found.test_rows,) * len(kept), View(pixels, (), own, own))
+    def make_stream(seed: int) -> Stream:
+        pixel_source = torch.stack(
+            [rotation_pixel_source(angle(seed, task), *image_shape) for task in task_numbers]
+        )
+        train_rows = [
+            draw_subset(tensors.train_rows, samples_per_task, seed, number)
+            for number in range(len(task_numbers))
+        ]
+        classes = torch.arange(dataset.classes)
+        view = View(pixel_source, (), classes, classes)
+        return Stream(tuple(train_rows), (tensors.test_rows,) * len(task_numbers), view)
 
     return Benchmark(
-        torch.cat([found.images, blank], dim=1),
-        found.labels,
-        (),
-        (),
-        (channels, height, width),
-        dataset.classes,
-        len(kept),
-        dataset.classes,
-        "domain",
-        stream,
+        images=torch.cat([tensors.images, blank_pixel], dim=1),
+        labels=tensors.labels,
+        pixel_offset=(),
+        pixel_scale=(),
+        image_shape=image_shape,
+        outputs=dataset.classes,
+        tasks=len(task_numbers),
+        classes_per_task=dataset.classes,
+        scenario="domain",
+        make_stream=make_stream,
     )

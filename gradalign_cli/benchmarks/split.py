@@ -7,7 +7,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
 from gradalign_cli.benchmarks.options import (
     SCENARIOS,
-    Standard,
+    MeanAndDeviation,
     dataset_tensors,
     draw_subset,
     pixel_normalisation,
@@ -31,88 +31,120 @@ def split(
     skip_tasks: int = 0,
     first_tasks: int | None = None,
     centred: bool = False,
-    standard: Standard = None,
+    standard: MeanAndDeviation = None,
 ) -> Benchmark:
     """Deal the classes out to tasks, `classes_per_task` at a time.
 
     scenario: `task` (a task uses its own logits alone, so it needs task ids), `class` (all tasks
     share all logits; tests also count what a task's own logits alone get right) or `domain` (every
     task uses the same `classes_per_task` logits).
-    class_order: `fixed` is the dataset's; `drawn` shuffles per seed, keeping the classes of the
-    first `skip_tasks` tasks in place, so that held-out tasks are the same for every seed (A-GEM);
-    `agem` does so too, and seeds 0 to 4 meet the very orders of that paper's five runs.
-    superclasses: one task a superclass (CIFAR-100 has 20 of five classes each). centred, standard:
-    see `normalisation`.
+    class_order: `fixed` is the dataset's; `drawn` and `agem` are drawn from the seed, see
+    `drawn_class_groups`.
+    superclasses: every task is a superclass (CIFAR-100 has 20 of five classes each). centred,
+    standard: see `pixel_normalisation`.
     """
+    check_split(dataset, classes_per_task, scenario, class_order)
+    tasks = dataset.classes // classes_per_task
+    task_numbers = task_range(tasks, first_tasks, skip_tasks)
+    tensors = dataset_tensors(dataset)
+    fixed_groups = fixed_class_groups(dataset, classes_per_task, superclasses)
+
+    def make_stream(seed: int) -> Stream:
+        groups = fixed_groups
+        if class_order != "fixed":
+            groups = drawn_class_groups(fixed_groups, class_order, skip_tasks, superclasses, seed)
+        train_rows, test_rows = [], []
+        for number, task in enumerate(task_numbers):
+            in_task = torch.isin(tensors.labels, groups[task])
+            rows = tensors.train_rows[in_task[tensors.train_rows]]
+            train_rows.append(draw_subset(rows, samples_per_task, seed, number))
+            test_rows.append(tensors.test_rows[in_task[tensors.test_rows]])
+        view = split_view(groups, task_numbers, scenario)
+        return Stream(tuple(train_rows), tuple(test_rows), view)
+
+    offset, scale = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
+    return Benchmark(
+        images=tensors.images,
+        labels=tensors.labels,
+        pixel_offset=offset,
+        pixel_scale=scale,
+        image_shape=dataset.images.shape[1:],
+        outputs=classes_per_task if scenario == "domain" else dataset.classes,
+        tasks=len(task_numbers),
+        classes_per_task=classes_per_task,
+        scenario=scenario,
+        make_stream=make_stream,
+    )
+
+
+def check_split(dataset: Dataset, classes_per_task: int, scenario: str, class_order: str) -> None:
+    """Raise UserError where an option of `split` has a value out of its domain."""
     require(scenario in SCENARIOS, "benchmark.scenario", f"one of {', '.join(SCENARIOS)}", scenario)
-    known = f"one of {', '.join(ORDERS)}"
-    require(class_order in ORDERS, "benchmark.class_order", known, class_order)
-    classes = dataset.classes
+    orders = f"one of {', '.join(ORDERS)}"
+    require(class_order in ORDERS, "benchmark.class_order", orders, class_order)
     require(
         isinstance(classes_per_task, int)
         and classes_per_task > 0
-        and classes % classes_per_task == 0,
+        and dataset.classes % classes_per_task == 0,
         "benchmark.classes_per_task",
-        f"a divisor of the {classes} classes of {dataset.name}",
+        f"a divisor of the {dataset.classes} classes of {dataset.name}",
         classes_per_task,
     )
-    tasks = classes // classes_per_task
-    kept = task_range(tasks, first_tasks, skip_tasks)
-    found = dataset_tensors(dataset)
-    start = torch.arange(classes)
-    if superclasses:
-        if dataset.superclass is None:
-            raise UserError(f"`benchmark.superclasses` needs superclasses, {dataset.name} has none")
-        superclass = torch.from_numpy(dataset.superclass)
-        sizes = superclass.bincount()
-        require(
-            bool((sizes == classes_per_task).all()),
-            "benchmark.classes_per_task",
-            f"the {int(sizes[0])} classes of a superclass",
-            classes_per_task,
-        )
-        start = superclass.argsort(stable=True)
 
-    def order(seed: int) -> Tensor:
-        if class_order == "fixed":
-            return start
-        held, rest = start.view(tasks, -1)[:skip_tasks], start.view(tasks, -1)[skip_tasks:]
-        rest = rest if superclasses else rest.flatten()  # whose groups stay together
-        if class_order == "agem":
-            source = np.random.RandomState((FIRST_SEED + seed) % 2**32)
-            drawn = torch.from_numpy(source.permutation(len(rest)))
-        else:
-            drawn = torch.randperm(len(rest), generator=generator(seed, "class order"))
-        return torch.cat([held.flatten(), rest[drawn].flatten()])
 
-    def stream(seed: int) -> Stream:
-        groups = order(seed).view(tasks, classes_per_task)
-        position = torch.empty(classes, dtype=torch.long)
-        position[groups] = torch.arange(classes_per_task).expand_as(groups)
-        train, test = [], []
-        for number, task in enumerate(kept):
-            member = torch.isin(found.labels, groups[task])
-            rows = draw_subset(
-                found.train_rows[member[found.train_rows]], samples_per_task, seed, number
-            )
-            train.append(rows)
-            test.append(found.test_rows[member[found.test_rows]])
-        own = torch.zeros(len(kept), classes, dtype=torch.bool)
-        own.scatter_(1, groups[kept.start : kept.stop], True)
-        label = position if scenario == "domain" else torch.arange(classes)
-        visible, tested = (own if scenario == kind else () for kind in ("task", "class"))
-        view = View((), visible, label, position, tested)
-        return Stream(tuple(train), tuple(test), view)
+def fixed_class_groups(dataset: Dataset, classes_per_task: int, superclasses: bool) -> Tensor:
+    """The classes [T, classes_per_task] of each task: in the dataset's order, or one superclass a
+    task.
 
-    outputs = classes_per_task if scenario == "domain" else classes
-    return Benchmark(
-        found.images,
-        found.labels,
-        *pixel_normalisation(found, dataset.x.shape[1], centred, standard),
-        dataset.x.shape[1:],
-        outputs,
-        len(kept),
+    Raises UserError where the dataset has no superclasses or these have another size.
+    """
+    if not superclasses:
+        return torch.arange(dataset.classes).view(-1, classes_per_task)
+    if dataset.superclass_of_class is None:
+        raise UserError(f"`benchmark.superclasses` needs superclasses, {dataset.name} has none")
+    superclass_of_class = torch.from_numpy(dataset.superclass_of_class)
+    sizes = superclass_of_class.bincount()
+    require(
+        bool((sizes == classes_per_task).all()),
+        "benchmark.classes_per_task",
+        f"the {int(sizes[0])} classes of a superclass",
         classes_per_task,
-        scenario,
-        stream,
+    )
+    return superclass_of_class.argsort(stable=True).view(-1, classes_per_task)
+
+
+def drawn_class_groups(
+    fixed_groups: Tensor, class_order: str, skip_tasks: int, superclasses: bool, seed: int
+) -> Tensor:
+    """The classes [T, classes_per_task] of each task in an order drawn from the seed.
+
+    The classes of the first `skip_tasks` tasks stay in place, so that these tasks are the same for
+    every seed (A-GEM). With superclasses the classes of a superclass stay together.
+    class_order: with `agem`, seeds 0 to 4 give the very orders of that paper's five runs; `drawn`
+    uses a generator of this package.
+    """
+    skipped_groups, groups = fixed_groups[:skip_tasks], fixed_groups[skip_tasks:]
+    units = groups if superclasses else groups.flatten()  # that change places
+    if class_order == "agem":
+        source = np.random.RandomState((FIRST_SEED + seed) % 2**32)
+        order = torch.from_numpy(source.permutation(len(units)))
+    else:
+        order = torch.randperm(len(units), generator=generator(seed, "class order"))
+    return torch.cat([skipped_groups, units[order].view_as(groups)])
+
+
+def split_view(groups: Tensor, task_numbers: range, scenario: str) -> View:
+    """Which logits the tasks `task_numbers` use. groups: the classes [T, classes_per_task] of all
+    tasks."""
+    classes = groups.numel()
+    class_position = torch.empty(classes, dtype=torch.long)
+    class_position[groups] = torch.arange(groups.shape[1]).expand_as(groups)
+    own_logits = torch.zeros(len(task_numbers), classes, dtype=torch.bool)
+    own_logits.scatter_(1, groups[task_numbers.start : task_numbers.stop], True)
+    return View(
+        pixel_source=(),
+        visible_logits=own_logits if scenario == "task" else (),
+        logit_of_class=class_position if scenario == "domain" else torch.arange(classes),
+        class_position=class_position,
+        own_logits=own_logits if scenario == "class" else (),
     )

@@ -1,1 +1,1 @@
-"""Policies that decide which examples a small memory keeps."""
+"""Policies that decide which examples a small memory stores."""

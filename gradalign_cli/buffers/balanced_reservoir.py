@@ -14,63 +14,80 @@ from gradalign_cli.buffers.buffer import (
 )
 from gradalign_cli.numerics.trees import tree_index
 
-ARRIVED, FULL = 0, 1  # rows of the counters: how many came; 1 once a group has been the largest
+# rows of the counters [2, groups]: how many examples of a group have arrived, and 1 once the group
+# is full, which in the paper means that it has been the largest
+ARRIVED, FULL = 0, 1
 
 
 def balanced_reservoir(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
-    """A group is a class of a task, so that it is balanced where all tasks have the same classes.
+    """A group is a class of a task, so the memory is also balanced where all tasks have the same
+    classes.
 
-    While there is room, everything is kept. Then an example of a group that has never been the
-    largest replaces one of the largest; any other plays the reservoir's game within its group.
+    While slots are empty, every example is stored. After that an example of a group that is not
+    full replaces an example of one of the largest groups; an example of a full group is admitted to
+    its own group as by a reservoir.
     """
     total = total_capacity(capacity, capacity_per, tasks, classes)
-    groups = tasks * classes
     slots = torch.arange(total)
-
-    def pick(candidates: Tensor, number: Tensor) -> Tensor:
-        """The slot [] that is the `number`-th of the candidates [capacity]."""
-        return (candidates & (candidates.cumsum(0) == number + 1)).long().argmax()
-
-    def insert_one(memory: Memory, arrival: Arrivals) -> Memory:
-        group = arrival.tasks * classes + arrival.class_positions
-        held = memory.rows >= 0
-        owner = memory.tasks * classes + memory.class_positions
-        kept = torch.zeros_like(memory.counters[0]).scatter_add(0, owner.clamp_min(0), held.long())
-        room = ~held.all()
-        largest = (kept == kept.max()) & ~room
-        counts = memory.counters.clone()
-        mine = torch.arange(groups, device=group.device) == group
-        counts = torch.stack([counts[ARRIVED] + mine, counts[FULL] | largest])
-
-        def drawn(number: Tensor) -> Tensor:
-            return (arrival.uniform[0].double() * number).long()
-
-        own_full = (counts[FULL] * mine).sum() > 0
-        arrived, own = (counts[ARRIVED] * mine).sum(), (kept * mine).sum()
-        crowd = held & largest[owner.clamp_min(0)]
-        chance = drawn(arrived)
-        slot = torch.where(
-            room,
-            (~held).long().argmax(),
-            torch.where(
-                own_full, pick(held & (owner == group), chance), pick(crowd, drawn(crowd.sum()))
-            ),
-        )
-        here = (slots.to(slot.device) == slot) & (room | ~own_full | (chance < own))
-        return memory._replace(
-            rows=torch.where(here, arrival.rows, memory.rows),
-            tasks=torch.where(here, arrival.tasks, memory.tasks),
-            class_positions=torch.where(here, arrival.class_positions, memory.class_positions),
-            stored_logits=torch.where(here[:, None], arrival.stored_logits, memory.stored_logits),
-            counters=counts,
-        )
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         for number in range(len(arrivals.rows)):
-            memory = insert_one(memory, tree_index(arrivals, number))
+            memory = insert_arrival(memory, tree_index(arrivals, number), classes, slots)
         return memory
 
-    all_slots = slots.expand(tasks, -1)
     return Buffer(
-        lambda: empty_memory(total, 2, groups), insert, keep_memory, all_slots, task_ids="of each"
+        init=lambda: empty_memory(total, 2, tasks * classes),
+        insert=insert,
+        end_task=keep_memory,
+        task_slots=slots.expand(tasks, -1),
+        task_ids="of each",
     )
+
+
+def insert_arrival(memory: Memory, arrival: Arrivals, classes: int, slots: Tensor) -> Memory:
+    """The memory after a single arrival, whose fields have no batch dimension.
+
+    classes: of a task;  slots: the numbers [capacity] of all slots.
+    """
+    group = arrival.tasks * classes + arrival.class_positions
+    filled = memory.rows >= 0
+    group_of_slot = memory.tasks * classes + memory.class_positions
+    stored = torch.zeros_like(memory.counters[0]).scatter_add(
+        0, group_of_slot.clamp_min(0), filled.long()
+    )
+    has_room = ~filled.all()
+    largest = (stored == stored.max()) & ~has_room
+    is_group = torch.arange(len(stored), device=group.device) == group
+    counters = torch.stack([memory.counters[ARRIVED] + is_group, memory.counters[FULL] | largest])
+
+    def drawn_number(count: Tensor) -> Tensor:
+        return (arrival.uniform[0].double() * count).long()
+
+    group_full = (counters[FULL] * is_group).sum() > 0
+    group_arrived, group_stored = (counters[ARRIVED] * is_group).sum(), (stored * is_group).sum()
+    in_largest = filled & largest[group_of_slot.clamp_min(0)]
+    reservoir_draw = drawn_number(group_arrived)
+    slot = torch.where(
+        has_room,
+        (~filled).long().argmax(),
+        torch.where(
+            group_full,
+            nth_candidate(filled & (group_of_slot == group), reservoir_draw),
+            nth_candidate(in_largest, drawn_number(in_largest.sum())),
+        ),
+    )
+    admitted = has_room | ~group_full | (reservoir_draw < group_stored)
+    replaced = (slots.to(slot.device) == slot) & admitted
+    return memory._replace(
+        rows=torch.where(replaced, arrival.rows, memory.rows),
+        tasks=torch.where(replaced, arrival.tasks, memory.tasks),
+        class_positions=torch.where(replaced, arrival.class_positions, memory.class_positions),
+        stored_logits=torch.where(replaced[:, None], arrival.stored_logits, memory.stored_logits),
+        counters=counters,
+    )
+
+
+def nth_candidate(candidates: Tensor, number: Tensor) -> Tensor:
+    """The slot [] of candidate number [], counted from 0, of a mask [capacity]; 0 where there are
+    fewer candidates."""
+    return (candidates & (candidates.cumsum(0) == number + 1)).long().argmax()

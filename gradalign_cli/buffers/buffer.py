@@ -11,12 +11,15 @@ from gradalign_cli.numerics.trees import Absent, take_rows
 
 
 class Memory(NamedTuple):
-    """Rows of the dataset, not pixels: a replica's memory costs bytes.
+    """The stored examples, as rows of the dataset and not as pixels, so that an example takes bytes
+    and not kilobytes.
 
-    row, task, position: [capacity] of each slot, row -1 where it is empty;
-    stored: [capacity, K] logits kept with each example, K = 0 where the method keeps none;
-    counts: the policy's own counters, such as how many examples of each group have arrived;
-    score: [capacity] a number the policy keeps with each example, [0] where it keeps none.
+    rows, tasks, class_positions: [capacity] of the example in each slot, -1 where the slot is
+                   empty.
+    stored_logits: [capacity, K] of each example, K = 0 where the method stores none.
+    counters:      the buffer's own counters, such as how many examples of each group have arrived.
+    scores:        [capacity] a number that the buffer stores with each example, [0] where it stores
+                   none.
     """
 
     rows: Tensor
@@ -28,11 +31,14 @@ class Memory(NamedTuple):
 
 
 class Measurements(NamedTuple):
-    """What a buffer wants to know of the network as the step leaves it.
+    """What a step measures for a buffer on the network that it leaves behind: losses, or cosines
+    between gradients.
 
-    arrivals: the loss of each [batch], or the cosines [batch, n] of its gradient to those of a few
-    stored examples;  stored: the losses [n] of these, absent with cosines;  slot, weight: [n] where
-    they are stored, and 1, or 0 for what only fills a place.
+    of_arrivals: the loss [batch] of each arrival, or the cosines [batch, n] between its gradient
+                 and those of n stored examples.
+    of_stored:   the losses [n] of the stored examples, absent with cosines.
+    slots:       [n] where the stored examples are.
+    valid:       [n] 1, or 0 for padding.
     """
 
     of_arrivals: Tensor
@@ -42,8 +48,13 @@ class Measurements(NamedTuple):
 
 
 class Arrivals(NamedTuple):
-    """A batch offered to the buffer: [batch] rows, their tasks, class positions, uniforms [batch,
-    U], logits [batch, K] to be kept with them, and what the buffer wants to know, if anything."""
+    """A batch offered to the buffer.
+
+    rows, tasks, class_positions: [batch].
+    uniform:       [batch, U] random numbers from [0, 1).
+    stored_logits: [batch, K] to be stored with the examples.
+    measurements:  those that the buffer asks for, absent where it asks for none.
+    """
 
     rows: Tensor
     tasks: Tensor
@@ -54,8 +65,12 @@ class Arrivals(NamedTuple):
 
 
 class EndedTask(NamedTuple):
-    """A finished task offered to the buffer, in a random order: [n] each, features [n, F], logits
-    [n, K] to be kept."""
+    """The examples of an ended task, offered to the buffer in a random order.
+
+    rows, class_positions: [n];  features: [n, F] of the network, F = 0 where nothing needs the
+    network;  stored_logits: [n, K] to be stored with the examples, K = 0 where the method stores
+    none.
+    """
 
     rows: Tensor
     class_positions: Tensor
@@ -64,16 +79,22 @@ class EndedTask(NamedTuple):
 
 
 class Buffer(NamedTuple):
-    """A policy as pure functions.
+    """A policy that decides which examples the memory stores, as pure functions.
 
-    insert: what happens to the memory in every step;  finish: what happens after a task, given
-    (memory, task, selection);  slots: [T, K] the slots that can hold examples of each task;
-    wants_features: whether `finish` needs the network's features of the task's examples;
-    wants: what `insert` needs to know of each arrival and `looks` stored examples, drawn anew in
-    every step: losses, or cosines of their gradients;  uniforms: how many random numbers it needs
-    for each arrival;  settled: whether what an ended task has in memory stays as it is while others
-    come;  task_ids: what the policy must be told of tasks, in the words of
-    `methods.method.task_ids`.
+    init:                 () -> an empty memory.
+    insert:               (memory, arrivals) -> memory, in every step after the update.
+    end_task:             (memory, task, ended_task) -> memory, after a task.
+    task_slots:           [T, K] the slots that can hold examples of each task.
+    needs_features:       whether `end_task` needs the network's features.
+    measures:             what a step measures for `insert` on the arrivals and on some stored
+                          examples, drawn anew in every step: their losses, or the cosines between
+                          their gradients.
+    measured_examples:    how many stored examples are measured.
+    uniforms_per_arrival: how many random numbers `insert` needs for each arrival.
+    keeps_ended_tasks:    whether the stored examples of an ended task stay the same while other
+                          tasks come.
+    task_ids:             what the buffer must be told of tasks, in the words of
+                          `methods.method.task_ids`.
     """
 
     init: Callable[[], Memory]
@@ -88,20 +109,24 @@ class Buffer(NamedTuple):
     task_ids: str = "no"
 
 
-def empty_memory(capacity: int, *counters: int, scored: bool = False) -> Memory:
+def empty_memory(capacity: int, *counter_shape: int, has_scores: bool = False) -> Memory:
     """A memory of empty slots, with counters of the given shape, and scores if any, at zero."""
-    none = torch.full((capacity,), -1)
-    counts, score = torch.zeros(counters, dtype=torch.long), torch.zeros(capacity * scored)
-    return Memory(none, none.clone(), none.clone(), torch.zeros(capacity, 0), counts, score)
+    empty = torch.full((capacity,), -1)
+    counters = torch.zeros(counter_shape, dtype=torch.long)
+    scores = torch.zeros(capacity * has_scores)
+    return Memory(empty, empty.clone(), empty.clone(), torch.zeros(capacity, 0), counters, scores)
 
 
 def keep_memory(memory: Memory, *_: object) -> Memory:
-    """The policy of doing nothing."""
+    """The memory as it is: a buffer's answer where it does nothing."""
     return memory
 
 
 def total_capacity(capacity: int, capacity_per: str, tasks: int, classes: int) -> int:
-    """The number of slots, where `capacity` is given in total, per task or per class of a task."""
+    """The number of slots, where `capacity` is given in total, per task, or per class of a task.
+
+    classes: of a task. Raises UserError where a value is out of its domain.
+    """
     require(
         capacity_per in ("total", "task", "class"),
         "buffer.capacity_per",
@@ -118,76 +143,86 @@ def total_capacity(capacity: int, capacity_per: str, tasks: int, classes: int) -
 
 
 def even_shares(total: int, groups: int) -> list[int]:
-    """`total` dealt out to groups as evenly as can be, the remainder to the first ones."""
+    """`total` divided among groups as evenly as possible, the remainder to the first groups."""
     return [total // groups + (group < total % groups) for group in range(groups)]
 
 
 def write_to_slots(
-    memory: Memory, slot: Tensor, keep: Tensor | None, arrivals: Arrivals, counts: Tensor
+    memory: Memory,
+    slot_of_arrival: Tensor,
+    admitted: Tensor | None,
+    arrivals: Arrivals,
+    counters: Tensor,
 ) -> Memory:
-    """Put the kept arrivals `[batch]`, all if None, into their slots, which are all different."""
+    """Write the admitted arrivals [batch], all where `admitted` is None, to their slots [batch],
+    of which no two may be equal, and set the counters."""
     capacity = len(memory.rows)
-    slot = slot if keep is None else torch.where(keep, slot, capacity)
+    slots = slot_of_arrival
+    if admitted is not None:
+        slots = torch.where(admitted, slots, capacity)
 
-    def put(field: Tensor, value: Tensor) -> Tensor:
-        index = slot if value.ndim == 1 else slot[:, None].expand_as(value)
-        if keep is None:
-            return field.scatter(0, index, value)
-        spare = torch.cat([field, field[:1]])  # one slot more, for what is not kept
-        return spare.scatter(0, index, value)[:capacity]
+    def written(field: Tensor, values: Tensor) -> Tensor:
+        index = slots if values.ndim == 1 else slots[:, None].expand_as(values)
+        if admitted is None:
+            return field.scatter(0, index, values)
+        extended = torch.cat([field, field[:1]])  # one slot more, for arrivals not admitted
+        return extended.scatter(0, index, values)[:capacity]
 
     return memory._replace(
-        rows=put(memory.rows, arrivals.rows),
-        tasks=put(memory.tasks, arrivals.tasks),
-        class_positions=put(memory.class_positions, arrivals.class_positions),
-        stored_logits=put(memory.stored_logits, arrivals.stored_logits)
+        rows=written(memory.rows, arrivals.rows),
+        tasks=written(memory.tasks, arrivals.tasks),
+        class_positions=written(memory.class_positions, arrivals.class_positions),
+        stored_logits=written(memory.stored_logits, arrivals.stored_logits)
         if arrivals.stored_logits.shape[1]
         else memory.stored_logits,
-        counters=counts,
+        counters=counters,
     )
 
 
-def write_from_sources(memory: Memory, source: Tensor, arrivals: Arrivals) -> Memory:
-    """Put into each slot the arrival that `source` [capacity] names, -1 for none."""
-    new = source >= 0
-    number = source.clamp_min(0)
+def write_chosen_arrivals(memory: Memory, arrival_of_slot: Tensor, arrivals: Arrivals) -> Memory:
+    """Write to each slot the arrival whose number is in `arrival_of_slot` [capacity]; -1 leaves the
+    slot as it is."""
+    replaced = arrival_of_slot >= 0
+    numbers = arrival_of_slot.clamp_min(0)
     return memory._replace(
-        rows=torch.where(new, take_rows(arrivals.rows, number), memory.rows),
-        tasks=torch.where(new, take_rows(arrivals.tasks, number), memory.tasks),
+        rows=torch.where(replaced, take_rows(arrivals.rows, numbers), memory.rows),
+        tasks=torch.where(replaced, take_rows(arrivals.tasks, numbers), memory.tasks),
         class_positions=torch.where(
-            new, take_rows(arrivals.class_positions, number), memory.class_positions
+            replaced, take_rows(arrivals.class_positions, numbers), memory.class_positions
         ),
         stored_logits=torch.where(
-            new[:, None], take_rows(arrivals.stored_logits, number), memory.stored_logits
+            replaced[:, None], take_rows(arrivals.stored_logits, numbers), memory.stored_logits
         ),
     )
 
 
-def draw_slot(weight: Tensor, uniform: Tensor) -> Tensor:
-    """The slot [] that a number [] from [0, 1) draws, each with a chance in proportion to its
-    weight [capacity]; no slot, `capacity`, where all weights are 0."""
-    reach = weight.double().cumsum(0)
-    return (reach <= uniform * reach[-1]).sum()
+def draw_slot(weights: Tensor, uniform: Tensor) -> Tensor:
+    """The slot [] that a random number [] from [0, 1) draws, each with a probability in proportion
+    to its weight [capacity]; `capacity`, which is no slot, where all weights are 0."""
+    cumulative = weights.double().cumsum(0)
+    return (cumulative <= uniform * cumulative[-1]).sum()
 
 
 def fill_slots(
-    memory: Memory, slots: Tensor, selection: EndedTask, chosen: Tensor, task: int
+    memory: Memory, slots: Tensor, ended_task: EndedTask, indices: Tensor, task: int
 ) -> Memory:
-    """Put the chosen examples of an ended task into the first of `slots`, as many as fit."""
-    chosen = chosen[: len(slots)]
-    slots = slots[: len(chosen)]
+    """Write the examples of an ended task with these indices [n] to the first of `slots`, as many
+    as fit."""
+    indices = indices[: len(slots)]
+    slots = slots[: len(indices)]
     return memory._replace(
-        rows=memory.rows.index_copy(0, slots, selection.rows[chosen]),
+        rows=memory.rows.index_copy(0, slots, ended_task.rows[indices]),
         tasks=memory.tasks.index_fill(0, slots, task),
         class_positions=memory.class_positions.index_copy(
-            0, slots, selection.class_positions[chosen]
+            0, slots, ended_task.class_positions[indices]
         ),
-        stored_logits=memory.stored_logits.index_copy(0, slots, selection.stored_logits[chosen]),
+        stored_logits=memory.stored_logits.index_copy(0, slots, ended_task.stored_logits[indices]),
     )
 
 
 class MemorySample(NamedTuple):
-    """Examples read from memory: [M, n] slots, rows, their tasks, weight 1 or 0 (nothing there)."""
+    """Examples read from memory: their slots, rows and tasks [M, n];  valid: [M, n] 1, or 0 for
+    padding, which counts for nothing."""
 
     slots: Tensor
     rows: Tensor
@@ -196,31 +231,34 @@ class MemorySample(NamedTuple):
 
 
 def sample_allowed(
-    values: Tensor, allowed: Tensor, size: int, key: Tensor | Absent
+    values: Tensor, allowed: Tensor, size: int, keys: Tensor | Absent
 ) -> tuple[Tensor, Tensor]:
-    """Of each row of `values` [M, K] the `size` with the largest keys [M, K] where `allowed`, and
-    which [M, size] of them are; keys are needed only when `size < K`.
+    """Of each row of `values` [M, K], those `size` values with the largest keys [M, K] for which
+    `allowed` [M, K] is true, and a mask [M, size] that is false for padding.
 
-    Where fewer are allowed, all of them are picked and the rest repeats one of them.
+    keys: random numbers from [0, 1), absent where `size` is K and all allowed values are taken.
+    Where fewer values than `size` are allowed, all of them are taken and the padding repeats one of
+    them.
     """
-    if isinstance(key, Tensor):
-        key, chosen = torch.where(allowed, key, -1.0).topk(size, dim=1)
-        values, allowed = values.gather(1, chosen), key >= 0
-        stand_in = values[:, :1]  # the largest key comes first
+    if isinstance(keys, Tensor):
+        keys, indices = torch.where(allowed, keys, -1.0).topk(size, dim=1)
+        values, allowed = values.gather(1, indices), keys >= 0
+        padding = values[:, :1]  # the largest key comes first
     else:
-        stand_in = values.gather(1, allowed.long().argmax(1, keepdim=True))
-    return torch.where(allowed, values, stand_in), allowed
+        padding = values.gather(1, allowed.long().argmax(1, keepdim=True))
+    return torch.where(allowed, values, padding), allowed
 
 
 def sample_memory(
     memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Tensor
 ) -> MemorySample:
-    """`size` examples without replacement of each row of `slots` `[M, K]` where `allowed`.
+    """A sample, without replacement, of `size` examples from each row of `slots` [M, K] where
+    `allowed` [M, K] is true.
 
-    uniform: [capacity] keys, needed only when `size < K`. Where fewer are allowed, all of them are
-    read and the rest repeats one of them at weight 0.
+    uniform: [capacity] random numbers from [0, 1), used only where size < K. Where fewer examples
+    than `size` are allowed, all of them are read and the padding repeats one of them.
     """
-    key = take_rows(uniform, slots) if size < slots.shape[1] else ()
-    slots, allowed = sample_allowed(slots, allowed, size, key)
-    row, task = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
-    return MemorySample(slots, row.clamp_min(0), task.clamp_min(0), allowed.float())
+    keys = take_rows(uniform, slots) if size < slots.shape[1] else ()
+    slots, allowed = sample_allowed(slots, allowed, size, keys)
+    rows, tasks = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
+    return MemorySample(slots, rows.clamp_min(0), tasks.clamp_min(0), allowed.float())

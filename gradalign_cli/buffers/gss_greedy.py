@@ -13,25 +13,27 @@ from gradalign_cli.buffers.buffer import (
     empty_memory,
     keep_memory,
     total_capacity,
-    write_from_sources,
+    write_chosen_arrivals,
 )
 from gradalign_cli.errors import require
 
 
-def likeness(seen: Measurements) -> Tensor:
-    """1 + the largest cosine [batch] of each arrival's gradient to that of a stored example; 1
-    where none is stored."""
-    largest = torch.where(seen.valid > 0, seen.of_arrivals, -torch.inf).amax(1)
-    return torch.where((seen.valid > 0).any(), 1 + largest, 1.0).clamp_min(0)
+def similarity_scores(measurements: Measurements) -> Tensor:
+    """The score [batch] of each arrival: 1 + the largest cosine between its gradient and that of a
+    stored example, at least 0; 1 where no example is stored."""
+    valid = measurements.valid > 0
+    largest = torch.where(valid, measurements.of_arrivals, -torch.inf).amax(1)
+    return torch.where(valid.any(), 1 + largest, 1.0).clamp_min(0)
 
 
 def gss_greedy(capacity: int, capacity_per: str, tasks: int, classes: int, compared: int) -> Buffer:
-    """While there is room, everything is kept, with its likeness as score. Then an example whose
-    cosines are all negative meets a stored one, drawn by score, and takes its slot with probability
-    C / (C + c), of the stored score C and its own c.
+    """While slots are empty, every example is stored with its score. After that an example with
+    negative cosines only, which has a score c < 1, competes with a stored example that is drawn in
+    proportion to its score C, and takes its slot with probability C / (C + c).
 
-    compared: how many stored examples are drawn to compare the arrivals of a step with; the paper
-    draws them anew for each arrival. Costs the gradients of all of these, one by one.
+    compared: how many stored examples are drawn in each step to compare its arrivals with; the
+    paper draws them anew for each arrival. A step takes the gradients of all arrivals and of these
+    examples, one by one.
     """
     total = total_capacity(capacity, capacity_per, tasks, classes)
     require(compared > 0, "buffer.compared", "positive", compared)
@@ -39,24 +41,27 @@ def gss_greedy(capacity: int, capacity_per: str, tasks: int, classes: int, compa
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         assert isinstance(arrivals.measurements, Measurements)
-        own, held = likeness(arrivals.measurements), (memory.rows >= 0).sum()
-        score, source = memory.scores, torch.full_like(memory.rows, -1)
-        here = slots.to(score.device)
-        for number, (which, whether) in enumerate(arrivals.uniform.double().unbind()):
-            rival = here == draw_slot(score, which)
-            theirs = (score * rival).sum()
-            wins = (own[number] < 1) & (whether * (theirs + own[number]) < theirs)
-            room = held + number < total
-            taken = torch.where(room, here == held + number, rival & wins)
-            score = torch.where(taken, own[number], score)
-            source = torch.where(taken, number, source)
-        return write_from_sources(memory, source, arrivals)._replace(scores=score)
+        new_scores = similarity_scores(arrivals.measurements)
+        filled = (memory.rows >= 0).sum()
+        scores, arrival_of_slot = memory.scores, torch.full_like(memory.rows, -1)
+        device_slots = slots.to(scores.device)
+        for number, (slot_draw, win_draw) in enumerate(arrivals.uniform.double().unbind()):
+            rival = device_slots == draw_slot(scores, slot_draw)
+            rival_score = (scores * rival).sum()
+            wins = (new_scores[number] < 1) & (
+                win_draw * (rival_score + new_scores[number]) < rival_score
+            )
+            has_room = filled + number < total
+            replaced = torch.where(has_room, device_slots == filled + number, rival & wins)
+            scores = torch.where(replaced, new_scores[number], scores)
+            arrival_of_slot = torch.where(replaced, number, arrival_of_slot)
+        return write_chosen_arrivals(memory, arrival_of_slot, arrivals)._replace(scores=scores)
 
     return Buffer(
-        lambda: empty_memory(total, 0, scored=True),
-        insert,
-        keep_memory,
-        slots.expand(tasks, -1),
+        init=lambda: empty_memory(total, 0, has_scores=True),
+        insert=insert,
+        end_task=keep_memory,
+        task_slots=slots.expand(tasks, -1),
         measures="cosines",
         measured_examples=compared,
         uniforms_per_arrival=2,

@@ -1,33 +1,33 @@
-"""Herding: of each class, the examples whose features have the class's mean (Rebuffi et al. 2017,
-alg. 4)."""
+"""Herding: of each class, the examples whose mean feature is nearest to the class's mean (Rebuffi
+et al. 2017, alg. 4)."""
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from gradalign_cli.buffers.buffer import Buffer
-from gradalign_cli.buffers.per_class import chosen_per_class
+from gradalign_cli.buffers.per_class import per_class_buffer
 
 
-def herd(features: Tensor, count: int) -> Tensor:
-    """The order [count] in which examples are taken, of features [n, F] in any scale.
+def herding_order(features: Tensor, count: int) -> Tensor:
+    """The indices [at most count] of the chosen examples of a class, in the order of the choice.
 
-    Features are brought to length 1; the k-th example brings the mean of the first k nearest to the
-    mean of all.
+    Features [n, F] are first normalised to length 1. The k-th example is the one that brings the
+    mean of the first k nearest to the mean of all.
     """
     features = normalize(features, dim=1)
     mean, total = features.mean(0), torch.zeros_like(features[0])
     taken = torch.zeros_like(features[:, 0], dtype=torch.bool)
     order = []
     for k in range(1, min(count, len(features)) + 1):
-        distance = (mean - (total + features) / k).norm(dim=1)
-        best = int(torch.where(taken, torch.inf, distance).argmin())
-        taken[best] = True
-        total = total + features[best]
-        order.append(best)
+        distances = (mean - (total + features) / k).norm(dim=1)
+        nearest = int(torch.where(taken, torch.inf, distances).argmin())
+        taken[nearest] = True
+        total = total + features[nearest]
+        order.append(nearest)
     return torch.tensor(order, dtype=torch.long, device=features.device)
 
 
 def herding(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
-    """Chosen when a task has ended, from the features the network has for it then."""
-    return chosen_per_class(herd, capacity, capacity_per, tasks, classes)
+    """Examples are chosen when a task has ended, by the features that the network then has."""
+    return per_class_buffer(herding_order, capacity, capacity_per, tasks, classes)

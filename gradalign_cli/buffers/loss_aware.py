@@ -1,5 +1,5 @@
-"""Loss-aware balanced reservoir: what is well learned of a frequent class goes first (LARS with
-BRS, Buzzega et al. 2020, arXiv 2010.05595)."""
+"""Loss-aware balanced reservoir: examples of frequent classes with a low loss are replaced first
+(LARS with BRS, Buzzega et al. 2020, arXiv 2010.05595)."""
 
 import torch
 from torch import Tensor
@@ -13,38 +13,44 @@ from gradalign_cli.buffers.buffer import (
     empty_memory,
     keep_memory,
     total_capacity,
-    write_from_sources,
+    write_chosen_arrivals,
 )
 from gradalign_cli.errors import require
 from gradalign_cli.numerics.trees import take_rows
 
 
-def expendable(count: Tensor, loss: Tensor) -> Tensor:
-    """Weights [capacity] of being replaced, of how often each example's class is stored and its
-    loss: both in units of their mean, the loss taken away, shifted so that the least is 0."""
-    tiny = torch.finfo(loss.dtype).tiny
-    worth = count / count.mean().clamp_min(tiny) - loss / loss.mean().clamp_min(tiny)
-    weight = worth - worth.min()
-    return torch.where(weight.sum() > 0, weight, 1.0)
+def replacement_weights(class_counts: Tensor, losses: Tensor) -> Tensor:
+    """The weights [capacity] with which slots are drawn to be replaced.
+
+    class_counts: [capacity] how many examples of the same class are stored;  losses: [capacity].
+    A weight is the count divided by the mean count, less the loss divided by the mean loss, shifted
+    so that the smallest weight is 0. Where all weights are then 0, all are 1.
+    """
+    tiny = torch.finfo(losses.dtype).tiny
+    relative_counts = class_counts / class_counts.mean().clamp_min(tiny)
+    difference = relative_counts - losses / losses.mean().clamp_min(tiny)
+    weights = difference - difference.min()
+    return torch.where(weights.sum() > 0, weights, 1.0)
 
 
-def refresh(loss: Tensor, seen: Measurements) -> Tensor:
-    """The losses [capacity], with those of the stored examples that were looked at."""
-    assert isinstance(seen.of_stored, Tensor)
-    spare = torch.cat([loss, loss[:1]])  # one slot more, for what only fills a place
-    slot = torch.where(seen.valid > 0, seen.slots, len(loss))
-    return spare.scatter(0, slot, seen.of_stored)[: len(loss)]
+def refreshed_losses(losses: Tensor, measurements: Measurements) -> Tensor:
+    """The losses [capacity] of all slots, those of the measured examples brought up to date."""
+    assert isinstance(measurements.of_stored, Tensor)
+    extended = torch.cat([losses, losses[:1]])  # one slot more, for padding
+    slots = torch.where(measurements.valid > 0, measurements.slots, len(losses))
+    return extended.scatter(0, slots, measurements.of_stored)[: len(losses)]
 
 
 def loss_aware(
     capacity: int, capacity_per: str, tasks: int, classes: int, refreshed: int
 ) -> Buffer:
-    """A reservoir admits examples; the slot of an admitted one is drawn by class and loss, where a
-    class of another task is another class.
+    """Examples are admitted as by a reservoir. The slot of an admitted example is drawn by class
+    and loss (`replacement_weights`); equal classes of two tasks count as two.
 
-    refreshed: how many random losses are brought up to date in a step, for one more pass forward;
-    the paper does it for those it replays. Its published code divides the losses once more by the
-    square of the mean count, which leaves them little say.
+    refreshed: how many stored examples, drawn at random, have their losses brought up to date in a
+    step, which costs one more forward pass; the paper does so for the examples that it replays. Its
+    published code divides the losses once more, by the square of the mean count, so that they
+    hardly matter.
     """
     total = total_capacity(capacity, capacity_per, tasks, classes)
     require(refreshed > 0, "buffer.refreshed", "positive", refreshed)
@@ -52,27 +58,33 @@ def loss_aware(
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         assert isinstance(arrivals.measurements, Measurements)
-        loss, own = refresh(memory.scores, arrivals.measurements), arrivals.measurements.of_arrivals
-        owner = (memory.tasks * classes + memory.class_positions).clamp_min(0)
-        group = arrivals.tasks * classes + arrivals.class_positions
-        source, here = torch.full_like(memory.rows, -1), slots.to(loss.device)
-        for number, (whether, which) in enumerate(arrivals.uniform.double().unbind()):
+        new_losses = arrivals.measurements.of_arrivals
+        losses = refreshed_losses(memory.scores, arrivals.measurements)
+        group_of_slot = (memory.tasks * classes + memory.class_positions).clamp_min(0)
+        new_groups = arrivals.tasks * classes + arrivals.class_positions
+        arrival_of_slot = torch.full_like(memory.rows, -1)
+        device_slots = slots.to(losses.device)
+        for number, (admission_draw, slot_draw) in enumerate(arrivals.uniform.double().unbind()):
             arrived = memory.counters[0] + number
-            kept = loss.new_zeros(tasks * classes).scatter_add(0, owner, torch.ones_like(loss))
-            rival = here == draw_slot(expendable(take_rows(kept, owner), loss), which)
-            admitted = (whether * (arrived + 1)).long() < total
-            taken = torch.where(arrived < total, here == arrived, rival & admitted)
-            loss = torch.where(taken, own[number], loss)
-            owner = torch.where(taken, group[number], owner)
-            source = torch.where(taken, number, source)
-        counts = memory.counters + len(arrivals.rows)
-        return write_from_sources(memory, source, arrivals)._replace(scores=loss, counters=counts)
+            group_counts = losses.new_zeros(tasks * classes).scatter_add(
+                0, group_of_slot, torch.ones_like(losses)
+            )
+            weights = replacement_weights(take_rows(group_counts, group_of_slot), losses)
+            drawn = device_slots == draw_slot(weights, slot_draw)
+            admitted = (admission_draw * (arrived + 1)).long() < total
+            replaced = torch.where(arrived < total, device_slots == arrived, drawn & admitted)
+            losses = torch.where(replaced, new_losses[number], losses)
+            group_of_slot = torch.where(replaced, new_groups[number], group_of_slot)
+            arrival_of_slot = torch.where(replaced, number, arrival_of_slot)
+        written = write_chosen_arrivals(memory, arrival_of_slot, arrivals)
+        counters = memory.counters + len(arrivals.rows)
+        return written._replace(scores=losses, counters=counters)
 
     return Buffer(
-        lambda: empty_memory(total, 1, scored=True),
-        insert,
-        keep_memory,
-        slots.expand(tasks, -1),
+        init=lambda: empty_memory(total, 1, has_scores=True),
+        insert=insert,
+        end_task=keep_memory,
+        task_slots=slots.expand(tasks, -1),
         measures="losses",
         measured_examples=refreshed,
         uniforms_per_arrival=2,

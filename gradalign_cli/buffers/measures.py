@@ -1,4 +1,5 @@
-"""What the network tells a buffer that asks: losses, or cosines between gradients."""
+"""What a buffer can measure on the network (`Buffer.measures`): the losses of examples, or the
+cosines between their gradients."""
 
 import torch
 from torch import Tensor
@@ -9,35 +10,40 @@ from gradalign_cli.models.model import Network
 from gradalign_cli.numerics.trees import Absent, tree_map
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
-FEW = 64  # gradients at a time: more take memory for no gain, fewer meet many stored ones too often
+# gradients of arrivals taken at a time: more take memory for no gain, and with fewer the stored
+# examples' gradients are read too often
+GRADIENTS_AT_ONCE = 64
 
 
-def losses(
-    network: Network, params: Tensor, statistics: Tensor, arrived: Examples, stored: Examples
+def measure_losses(
+    network: Network, params: Tensor, statistics: Tensor, arrivals: Examples, stored: Examples
 ) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of each arrival [batch] and stored example [n]; 0 where its weight is 0."""
-    both = concatenate_examples(arrived, stored)
-    found = cross_entropies(network(params, statistics, both).logits, both)
-    return found[: len(arrived.target)], found[len(arrived.target) :]
+    """The cross-entropy of each arrival [batch] and of each stored example [n]; 0 for padding."""
+    examples = concatenate_examples(arrivals, stored)
+    losses = cross_entropies(network(params, statistics, examples).logits, examples)
+    return losses[: len(arrivals.target)], losses[len(arrivals.target) :]
 
 
-def cosines(
-    network: Network, params: Tensor, statistics: Tensor, arrived: Examples, stored: Examples
+def measure_cosines(
+    network: Network, params: Tensor, statistics: Tensor, arrivals: Examples, stored: Examples
 ) -> tuple[Tensor, Absent]:
-    """The cosine [batch, n] of the gradient of each arrival's cross-entropy to that of each stored
-    example; 0 where one of them is 0, as it is where the weight is."""
+    """The cosine [batch, n] between the cross-entropy gradients of each arrival and each stored
+    example, and nothing of the stored examples alone. 0 where a gradient is 0, as for padding."""
 
-    def loss(params: Tensor, one: Examples) -> Tensor:
-        return cross_entropies(network(params, statistics, one).logits, one)[0]
+    def loss(params: Tensor, example: Examples) -> Tensor:
+        return cross_entropies(network(params, statistics, example).logits, example)[0]
 
-    def gradients(examples: Examples) -> Tensor:
-        alone = tree_map(lambda field: field[:, None], examples)
-        found: Tensor = torch.func.vmap(torch.func.grad(loss), (None, 0))(params, alone)
-        return found
+    def sample_gradients(examples: Examples) -> Tensor:
+        single_examples = tree_map(lambda field: field[:, None], examples)
+        gradients: Tensor = torch.func.vmap(torch.func.grad(loss), (None, 0))(
+            params, single_examples
+        )
+        return gradients
 
-    theirs, found = gradients(stored), []
-    for first in range(0, len(arrived.target), FEW):
-        own = gradients(tree_map(lambda field, k=first: field[k : k + FEW], arrived))
-        lengths = own.norm(dim=1)[:, None] * theirs.norm(dim=1)
-        found.append(ratio_or_zero(own @ theirs.T, lengths))
-    return torch.cat(found), ()
+    stored_gradients, cosines = sample_gradients(stored), []
+    for first in range(0, len(arrivals.target), GRADIENTS_AT_ONCE):
+        piece = slice(first, first + GRADIENTS_AT_ONCE)
+        gradients = sample_gradients(tree_map(lambda field, piece=piece: field[piece], arrivals))
+        lengths = gradients.norm(dim=1)[:, None] * stored_gradients.norm(dim=1)
+        cosines.append(ratio_or_zero(gradients @ stored_gradients.T, lengths))
+    return torch.cat(cosines), ()

@@ -1,4 +1,4 @@
-"""Buffers that choose of each class when a task has ended, from the network's features for it."""
+"""Buffers that choose examples of each class when a task has ended, by the network's features."""
 
 from collections.abc import Callable
 
@@ -14,33 +14,34 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import owned_slots, rings
+from gradalign_cli.buffers.ring import consecutive_task_slots, ring_layout
 
-Choose = Callable[[Tensor, int], Tensor]  # (features [n, F], k) -> at most k of their numbers
+# (features [n, F] of a class's examples, k) -> the indices of at most k chosen examples
+ChooseExamples = Callable[[Tensor, int], Tensor]
 
 
-def chosen_per_class(
-    choose: Choose, capacity: int, capacity_per: str, tasks: int, classes: int
+def per_class_buffer(
+    choose: ChooseExamples, capacity: int, capacity_per: str, tasks: int, classes: int
 ) -> Buffer:
-    """Every class of a task owns slots, filled by `choose`; examples come in a random order."""
+    """Every class of every task has its own slots, which `choose` fills when the task has ended.
+    It is given the examples in a random order."""
     total = total_capacity(capacity, capacity_per, tasks, classes)
-    size, first = rings(total, tasks * classes)
+    sizes, first_slots = ring_layout(total, tasks * classes)
 
-    def finish(memory: Memory, task: int, selection: EndedTask) -> Memory:
-        for position in range(classes):
-            group = task * classes + position
-            member = (selection.class_positions == position).nonzero()[:, 0]
-            chosen = member[choose(selection.features[member], int(size[group]))]
-            own = first[group] + torch.arange(int(size[group]), device=first.device)
-            memory = fill_slots(memory, own, selection, chosen, task)
+    def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:
+        for class_position in range(classes):
+            group = task * classes + class_position
+            in_class = (ended_task.class_positions == class_position).nonzero()[:, 0]
+            indices = in_class[choose(ended_task.features[in_class], int(sizes[group]))]
+            slots = first_slots[group] + torch.arange(int(sizes[group]), device=first_slots.device)
+            memory = fill_slots(memory, slots, ended_task, indices, task)
         return memory
 
-    slots = owned_slots(size.view(tasks, classes).sum(1))
     return Buffer(
-        lambda: empty_memory(total, 0),
-        keep_memory,
-        finish,
-        slots,
+        init=lambda: empty_memory(total, 0),
+        insert=keep_memory,
+        end_task=end_task,
+        task_slots=consecutive_task_slots(sizes.view(tasks, classes).sum(1)),
         needs_features=True,
         keeps_ended_tasks=True,
         task_ids="at ends",

@@ -1,4 +1,5 @@
-"""Reservoir: after n examples each of them is kept with probability capacity / n (Vitter 1985)."""
+"""Reservoir: after n examples, each of them is stored with probability capacity / n (Vitter
+1985)."""
 
 import torch
 
@@ -14,18 +15,22 @@ from gradalign_cli.buffers.buffer import (
 
 
 def reservoir(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
-    """Algorithm R: the n-th example (from 1) takes slot floor(u * n), if there is such a slot."""
+    """Algorithm R. The first `capacity` examples fill the slots; after that example n (from 1)
+    takes slot floor(u * n), with u uniform in [0, 1), if there is such a slot."""
     total = total_capacity(capacity, capacity_per, tasks, classes)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         number = memory.counters + torch.arange(len(arrivals.rows), device=arrivals.rows.device)
         drawn = (arrivals.uniform[:, 0].double() * (number + 1)).long()
         slot = torch.where(number < total, number, drawn)
-        # of two for one slot the later one stays, row and task alike
+        # of two arrivals for one slot the later one is stored
         overwritten = (slot[:, None] == slot).triu(1).any(1)
-        counts = memory.counters + len(arrivals.rows)
-        return write_to_slots(memory, slot, (slot < total) & ~overwritten, arrivals, counts)
+        counters = memory.counters + len(arrivals.rows)
+        return write_to_slots(memory, slot, (slot < total) & ~overwritten, arrivals, counters)
 
     return Buffer(
-        lambda: empty_memory(total, 1), insert, keep_memory, torch.arange(total).expand(tasks, -1)
+        init=lambda: empty_memory(total, 1),
+        insert=insert,
+        end_task=keep_memory,
+        task_slots=torch.arange(total).expand(tasks, -1),
     )

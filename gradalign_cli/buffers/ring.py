@@ -1,4 +1,5 @@
-"""Ring: each task owns slots, in which its newest examples replace its oldest (GEM, sec. 3)."""
+"""Ring: each task has its own slots, in which its newest examples replace its oldest (GEM,
+sec. 3)."""
 
 import torch
 from torch import Tensor
@@ -17,59 +18,67 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.trees import take_rows
 
 
-def rings(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
-    """Size and first slot `[groups]` of each group's ring."""
+def ring_layout(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
+    """The size [groups] and the first slot [groups] of each group's ring. Raises UserError where
+    there are fewer slots than groups."""
     if capacity < groups:
         raise UserError(
             f"`buffer.capacity` must give every group a slot, found {capacity} for {groups} groups"
         )
-    size = torch.tensor(even_shares(capacity, groups))
-    return size, size.cumsum(0) - size
+    sizes = torch.tensor(even_shares(capacity, groups))
+    return sizes, sizes.cumsum(0) - sizes
 
 
-def owned_slots(size: Tensor) -> Tensor:
-    """The slots [T, widest] of tasks that own `size` [T] of them each, one after the other.
+def consecutive_task_slots(task_sizes: Tensor) -> Tensor:
+    """The slots [T, K] of tasks that have `task_sizes` [T] slots each, one task after the other,
+    where K is the largest size.
 
-    A task with one slot fewer than the widest is given its neighbour's first slot too, which the
-    reading leaves out because its task is another. (The last task is nobody's earlier task.)
+    A task with fewer slots than K also lists the first slots of its successor. These are not read
+    as its own, because the stored task of their examples is another one. (The last task lists its
+    last slot again; it is never an earlier task.)
     """
-    slots = (size.cumsum(0) - size)[:, None] + torch.arange(int(size.max()))
-    return slots.clamp_max(int(size.sum()) - 1)
+    slots = (task_sizes.cumsum(0) - task_sizes)[:, None] + torch.arange(int(task_sizes.max()))
+    return slots.clamp_max(int(task_sizes.sum()) - 1)
 
 
 def insert_newest(
-    memory: Memory, arrivals: Arrivals, group: Tensor, size: Tensor, first: Tensor, smallest: int
+    memory: Memory,
+    arrivals: Arrivals,
+    arrival_groups: Tensor,
+    sizes: Tensor,
+    first_slots: Tensor,
+    smallest_size: int,
 ) -> Memory:
-    """Write arrivals to the rings of their groups `[batch]`, first in first out.
+    """Write arrivals to the rings of their groups [batch], first in, first out.
 
-    size, first: [groups] of the rings;  smallest: the least size.
+    sizes, first_slots: [groups] of the rings;  smallest_size: the smallest of the sizes.
     """
-    same = group[:, None] == group
-    own = take_rows(size, group)
+    same_group = arrival_groups[:, None] == arrival_groups
+    arrival_sizes = take_rows(sizes, arrival_groups)
     slot = (
-        take_rows(first, group) + (take_rows(memory.counters, group) + same.tril(-1).sum(1)) % own
+        take_rows(first_slots, arrival_groups)
+        + (take_rows(memory.counters, arrival_groups) + same_group.tril(-1).sum(1)) % arrival_sizes
     )
-    counts = memory.counters.scatter_add(0, group, torch.ones_like(group))
-    fits = len(group) <= smallest  # then no ring is overrun by one batch
-    return write_to_slots(
-        memory, slot, None if fits else same.triu(1).sum(1) < own, arrivals, counts
-    )
+    counters = memory.counters.scatter_add(0, arrival_groups, torch.ones_like(arrival_groups))
+    fits = len(arrival_groups) <= smallest_size  # then no arrival overwrites one of its own batch
+    newest = None if fits else same_group.triu(1).sum(1) < arrival_sizes
+    return write_to_slots(memory, slot, newest, arrivals, counters)
 
 
 def ring(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
-    """One ring a task."""
+    """One ring for every task."""
     total = total_capacity(capacity, capacity_per, tasks, classes)
-    size, first = rings(total, tasks)
-    smallest = int(size.min())
+    sizes, first_slots = ring_layout(total, tasks)
+    smallest_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        return insert_newest(memory, arrivals, arrivals.tasks, size, first, smallest)
+        return insert_newest(memory, arrivals, arrivals.tasks, sizes, first_slots, smallest_size)
 
     return Buffer(
-        lambda: empty_memory(total, tasks),
-        insert,
-        keep_memory,
-        owned_slots(size),
+        init=lambda: empty_memory(total, tasks),
+        insert=insert,
+        end_task=keep_memory,
+        task_slots=consecutive_task_slots(sizes),
         keeps_ended_tasks=True,
         task_ids="of each",
     )

@@ -1,4 +1,5 @@
-"""Ring per class: each class of each task owns slots, first in first out (A-GEM, appendix C)."""
+"""Ring per class: each class of each task has its own slots, first in, first out (A-GEM,
+appendix C)."""
 
 from gradalign_cli.buffers.buffer import (
     Arrivals,
@@ -8,25 +9,25 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import insert_newest, owned_slots, rings
+from gradalign_cli.buffers.ring import consecutive_task_slots, insert_newest, ring_layout
 
 
 def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
-    """One ring for every (task, class): balanced also where all tasks have the same classes."""
+    """One ring for every class of every task, so that the memory is also balanced where all tasks
+    have the same classes."""
     total = total_capacity(capacity, capacity_per, tasks, classes)
-    size, first = rings(total, tasks * classes)
-    smallest = int(size.min())
+    sizes, first_slots = ring_layout(total, tasks * classes)
+    smallest_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        group = arrivals.tasks * classes + arrivals.class_positions
-        return insert_newest(memory, arrivals, group, size, first, smallest)
+        groups = arrivals.tasks * classes + arrivals.class_positions
+        return insert_newest(memory, arrivals, groups, sizes, first_slots, smallest_size)
 
-    slots = owned_slots(size.view(tasks, classes).sum(1))
     return Buffer(
-        lambda: empty_memory(total, tasks * classes),
-        insert,
-        keep_memory,
-        slots,
+        init=lambda: empty_memory(total, tasks * classes),
+        insert=insert,
+        end_task=keep_memory,
+        task_slots=consecutive_task_slots(sizes.view(tasks, classes).sum(1)),
         keeps_ended_tasks=True,
         task_ids="of each",
     )

@@ -1,4 +1,4 @@
-"""Uniform: a random sample of each task, taken when it has ended."""
+"""Uniform: a random sample of each task, taken when the task has ended."""
 
 import torch
 
@@ -11,25 +11,24 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import owned_slots, rings
+from gradalign_cli.buffers.ring import consecutive_task_slots, ring_layout
 
 
 def uniform(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
-    """Every task owns slots; its examples all have the same chance of taking them."""
+    """Every task has its own slots, and each of its examples has the same chance to be stored."""
     total = total_capacity(capacity, capacity_per, tasks, classes)
-    size, first = rings(total, tasks)
+    sizes, first_slots = ring_layout(total, tasks)
 
-    def finish(memory: Memory, task: int, selection: EndedTask) -> Memory:
-        chosen = torch.arange(len(selection.rows))  # they come in a random order
-        own = first[task] + torch.arange(int(size[task]), device=first.device)
-        return fill_slots(memory, own, selection, chosen, task)
+    def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:
+        indices = torch.arange(len(ended_task.rows))  # the examples come in a random order
+        slots = first_slots[task] + torch.arange(int(sizes[task]), device=first_slots.device)
+        return fill_slots(memory, slots, ended_task, indices, task)
 
-    slots = owned_slots(size)
     return Buffer(
-        lambda: empty_memory(total, 0),
-        keep_memory,
-        finish,
-        slots,
+        init=lambda: empty_memory(total, 0),
+        insert=keep_memory,
+        end_task=end_task,
+        task_slots=consecutive_task_slots(sizes),
         keeps_ended_tasks=True,
         task_ids="at ends",
     )

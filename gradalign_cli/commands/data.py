@@ -1,45 +1,46 @@
-"""`gradalign data`: what is on this machine, and getting what is not."""
+"""`gradalign data`: which datasets are on this machine, and how to get the others."""
 
 import argparse
 
 from rich.console import Console
 from rich.table import Table
 
-from gradalign_cli.data.sources import data_folder, prepare, status
+from gradalign_cli.data.sources import data_folder, dataset_statuses, prepare_dataset
 
 
 def main(arguments: list[str]) -> int:
-    """Show where the datasets are, or prepare some."""
+    """Print the status of the datasets, or prepare some; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="gradalign data", description="The datasets on this machine."
     )
     parser.add_argument("--data-dir", help="the data folder (default: $GRADALIGN_DATA, or a cache)")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
-    actions.add_parser("status", help="what is there, and where")
-    prepare = actions.add_parser("prepare", help="find, check and keep datasets as NAME.npz")
+    actions.add_parser("status", help="which datasets are on this machine, and where")
+    prepare = actions.add_parser("prepare", help="find, check and store datasets as NAME.npz")
     prepare.add_argument("names", nargs="+", metavar="NAME")
-    chosen = parser.parse_args(arguments)
-    if chosen.action == "prepare":
-        prepare_all(chosen.names, chosen.data_dir)
+    options = parser.parse_args(arguments)
+    if options.action == "prepare":
+        prepare_datasets(options.names, options.data_dir)
     else:
-        show_status(chosen.data_dir)
+        print_status(options.data_dir)
     return 0
 
 
-def show_status(data_dir: str | None) -> None:
-    """Print where each dataset is."""
+def print_status(data_dir: str | None) -> None:
+    """Print where each dataset is, or what can be done to get it."""
     table = Table(title=f"data folder {data_folder(data_dir)}", title_justify="left")
     for column in ("dataset", "train", "test", "classes", "where"):
         table.add_column(column, overflow="fold")
-    for row in status(data_dir):
-        if row.found:
-            table.add_row(row.name, str(row.train), str(row.test), str(row.classes), row.where)
+    for status in dataset_statuses(data_dir):
+        if status.available:
+            counts = str(status.train), str(status.test), str(status.classes)
+            table.add_row(status.name, *counts, status.location_or_problem)
         else:
-            table.add_row(row.name, "", "", "", row.where)
+            table.add_row(status.name, "", "", "", status.location_or_problem)
     Console().print(table)
 
 
-def prepare_all(names: list[str], data_dir: str | None) -> None:
-    """Find or download each dataset, check it and keep it as NAME.npz."""
+def prepare_datasets(names: list[str], data_dir: str | None) -> None:
+    """Find or download each dataset, check it and store it as NAME.npz; print where."""
     for name in names:
-        print(prepare(name, data_dir))
+        print(prepare_dataset(name, data_dir))

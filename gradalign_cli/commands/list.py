@@ -20,81 +20,86 @@ GROUPS = (
     "experiments",
     "tables",
 )
-WIDTH = 160  # where there is no terminal to fit into
+WIDTH_WITHOUT_TERMINAL = 160  # in characters
 LEGEND = """
 g: gradient on the batch, r: on memory; passes: backward passes beside the one on the batch, T: one
 for each earlier task, b and m: examples in the batch and the memory batch; task ids: what training
-must be told; bytes: kept beside a memory of 1000 examples by an MLP 784-256-256-10 on 10 tasks;
-ACC: our mean / the published one, in percent, of a cell of docs/reproduction.md;
-tests: its own + those that every method shares.
+must be told; bytes: of the method's state, beside a memory of 1000 examples, for an MLP
+784-256-256-10 and 10 tasks; ACC: our mean / the published one, in percent, of a cell of
+docs/reproduction.md; tests: those of the method alone + those that all methods share.
 More: gradalign explain METHOD"""
 
 
 def main(arguments: list[str]) -> int:
-    """Print the choices of one group, or of all."""
+    """Print the choices of one group, or of all; returns the exit code."""
     parser = argparse.ArgumentParser(prog="gradalign list", description="What there is to choose.")
     parser.add_argument("group", nargs="?", choices=GROUPS, help="all when left out")
     group = parser.parse_args(arguments).group
     if group == "methods":
-        show_methods(CONF)
+        print_methods(CONF)
     else:
-        show(CONF, [group] if group else list(GROUPS))
+        print_choices(CONF, [group] if group else list(GROUPS))
     return 0
 
 
 def first_comment(path: Path) -> str:
-    """The sentence a config file opens with."""
-    line = next((x for x in path.read_text().splitlines() if x.startswith("#")), "")
-    if line.startswith("# @package"):
-        line = next(x for x in path.read_text().splitlines()[1:] if x.startswith("#"))
-    return line.lstrip("# ")
+    """The sentence that a config file opens with, after a line `# @package`."""
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    sentences = [line for line in comments if not line.startswith("# @package")]
+    return sentences[0].lstrip("# ") if sentences else ""
 
 
 def method_table(conf: Path) -> dict[str, dict[str, str]]:
-    """The table of docs/methods.md: for each method its cells under their heads, links as text."""
+    """The table of docs/methods.md: for each method its cells by column, links as plain text."""
     lines = (conf.parent / "docs" / "methods.md").read_text().splitlines()
     rows = [
         [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).strip() for cell in line.split("|")[1:-1]]
         for line in lines
         if re.match(r"\| \w+ \|", line)
     ]
-    return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
+    columns = rows[0]
+    return {row[0]: dict(zip(columns, row, strict=True)) for row in rows[1:]}
 
 
-def count_tests(tests: Path, name: str) -> str:
-    """How many tests a method has of its own, and how many it shares with all methods."""
-    files = (tests / "methods" / f"test_{part}.py" for part in (name, "contract"))
-    own, shared = (len(re.findall(r"^def test_", f.read_text(), re.MULTILINE)) for f in files)
-    return f"{own} + {shared}"
+def method_test_counts(tests: Path, method_name: str) -> str:
+    """The number of a method's own tests + that of the tests that all methods share, as text.
+
+    tests: the folder of all tests.
+    """
+    files = [tests / "methods" / f"test_{name}.py" for name in (method_name, "contract")]
+    own_count, shared_count = (
+        len(re.findall(r"^def test_", file.read_text(), re.MULTILINE)) for file in files
+    )
+    return f"{own_count} + {shared_count}"
 
 
 def wide_console() -> Console:
-    """A console with room for a table where there is no terminal to fit into."""
+    """A console; where it is no terminal, one that is wide enough for our tables."""
     console = Console()
-    return console if console.is_terminal else Console(width=WIDTH)
+    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
-def show_methods(conf: Path) -> None:
-    """Print what each method does, keeps, costs and needs, and in a checkout its tests."""
+def print_methods(conf: Path) -> None:
+    """Print the table of methods: their rules, costs and needs, and in a checkout their tests."""
     console = wide_console()
-    found, tests = method_table(conf), conf.parent / "tests"
+    methods, tests = method_table(conf), conf.parent / "tests"
     table = Table(box=None, pad_edge=False)
-    for head in found["agem"]:
-        table.add_column(head, no_wrap=head not in ("rule", "keeps"))
+    for column in methods["agem"]:
+        table.add_column(column, no_wrap=column not in ("rule", "keeps"))
     if tests.is_dir():
         table.add_column("tests", no_wrap=True)
-    for name, row in found.items():
-        counted = [count_tests(tests, name)] if tests.is_dir() else []
-        table.add_row(*row.values(), *counted)
+    for name, row in methods.items():
+        counts = [method_test_counts(tests, name)] if tests.is_dir() else []
+        table.add_row(*row.values(), *counts)
     for path in sorted((conf / "method").glob("*.yaml")):
-        if path.stem not in found:  # the user's own
+        if path.stem not in methods:  # the user's own
             table.add_row(path.stem, first_comment(path))
     console.print(table)
     console.print(LEGEND)
 
 
-def show(conf: Path, groups: list[str]) -> None:
-    """Print the choices of each group, `methods` for the folder `method` and so on."""
+def print_choices(conf: Path, groups: list[str]) -> None:
+    """Print the choices of each group; the choices of `methods` are the files of conf/method."""
     console = Console()
     for group in groups:
         table = Table(

@@ -1,4 +1,4 @@
-"""`gradalign reproduce TABLE`: run what a paper's table needs, print published beside ours."""
+"""`gradalign reproduce TABLE`: train what a paper's table needs, print published beside ours."""
 
 import argparse
 import sys
@@ -6,20 +6,37 @@ from pathlib import Path
 
 from gradalign_cli.commands.list import wide_console
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.tables.reproduce import Request, check_extra, reproduce
+from gradalign_cli.tables.reproduce import Request, checked_overrides, reproduce
 
-# `gradalign train` in a process that ends with this one
-TRAIN = (sys.executable, "-m", "gradalign_cli.tables.leash", "gradalign_cli.cli", "train")
+# `gradalign train` as a process that ends when this one ends
+TRAIN_COMMAND = (sys.executable, "-m", "gradalign_cli.tables.leash", "gradalign_cli.cli", "train")
 
 
 def main(arguments: list[str]) -> int:
-    """Reproduce one table; 1 where a cell failed, 130 where the user stopped it."""
+    """Reproduce one table. Returns the exit code: 1 where a run failed, 130 where the user
+    interrupted it."""
+    options = argument_parser().parse_args(arguments)
+    request = Request(
+        options.cells,
+        options.seeds,
+        options.budget,
+        options.quick,
+        options.at_once,
+        tuple(Path(folder) for folder in getattr(options, "from")),
+        checked_overrides(options.overrides),
+        TRAIN_COMMAND,
+    )
+    return reproduce(CONF, options.table, request, Path(options.out).resolve(), wide_console())
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The parser of the command's arguments."""
     parser = argparse.ArgumentParser(
         prog="gradalign reproduce", description="A paper's table: published beside ours."
     )
     parser.add_argument("table", metavar="TABLE", help="`gradalign list tables` names them")
     parser.add_argument(
-        "extra", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ..."
+        "overrides", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ..."
     )
     parser.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
@@ -33,15 +50,4 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")
     parser.add_argument("--from", nargs="+", default=[], metavar="DIR", help="use these runs too")
     parser.add_argument("--out", default="outputs/tables", metavar="DIR")
-    chosen = parser.parse_args(arguments)
-    request = Request(
-        chosen.cells,
-        chosen.seeds,
-        chosen.budget,
-        chosen.quick,
-        chosen.at_once,
-        tuple(Path(folder) for folder in getattr(chosen, "from")),
-        check_extra(chosen.extra),
-        TRAIN,
-    )
-    return reproduce(CONF, chosen.table, request, Path(chosen.out).resolve(), wide_console())
+    return parser

@@ -10,22 +10,25 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from gradalign_cli.composition import parts as configuration
+from gradalign_cli.composition.datasets import with_available_datasets
 from gradalign_cli.composition.hydra_jobs import fail_job, job_folder, run_jobs
-from gradalign_cli.engines.choice import CORES, Work, choose_engine, choose_threads
-from gradalign_cli.engines.engine import testing_with
+from gradalign_cli.composition.parts import build_run
+from gradalign_cli.composition.settings import device_of, plan_of
+from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
+from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, matrix_table, metrics_table
-from gradalign_cli.results.machine import machine
-from gradalign_cli.results.metrics import continual_metrics, metrics, summary
+from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, write_atomically
+from gradalign_cli.results.run_metrics import run_metrics
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.rounds import replicas_at_once, rounds, train_in_rounds
+from gradalign_cli.training.rounds import rounds, train_in_rounds
 
 
 def main(arguments: list[str]) -> int:
@@ -45,13 +48,13 @@ def job(config: DictConfig) -> None:
 def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     """Carry out the run that a config describes; returns what `metrics.json` holds."""
     begin = time.perf_counter()
-    config = configuration.with_present_datasets(config)
-    device, plan = configuration.device(config.device), configuration.plan(config)
-    parts, replicas, numbers = configuration.parts(config, device)
+    config = with_available_datasets(config)
+    device, plan = device_of(config), plan_of(config)
+    parts, replicas, numbers = build_run(config, device)
     work = work_of(parts, replicas, plan)
     torch.set_num_threads(choose_threads(config.threads, work))
     engine, reason = choose_engine(config.engine, work, device)
-    engine = testing_with(engine, config.threads or CORES)
+    engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     warn_of_broken_constraints(parts)
     run_folder = RunFolder(folder)
@@ -76,8 +79,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         record["failed"] = str(error)
         write_atomically(folder / "record.json", json.dumps(record, indent=1) + "\n")
         raise
-    results = judge(config, outcome, numbers)
-    record |= machine(device) | costs(outcome, setup) | run_folder.constraints()
+    results = run_metrics(outcome, numbers, config.metrics.convention)
+    record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     reported = parts.method.report(outcome.learners.method_state)
     record |= {name: value.tolist() for name, value in reported.items()}
     run_folder.finish(outcome, results, record)
@@ -87,11 +90,11 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     return results
 
 
-def work_of(parts: Parts, replicas: list[Replica], plan: Plan) -> Work:
+def work_of(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
     """What an engine is chosen for."""
     longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
     together = 1 if parts.schedule else len(replicas)  # which ends tasks at times of their own
-    return Work(parts, together, longest * plan.passes, plan.batch_size)
+    return Workload(parts, together, longest * plan.passes, plan.batch_size)
 
 
 def steps_of(replica: Replica, plan: Plan) -> int:
@@ -121,27 +124,7 @@ def described(config: DictConfig) -> str:
     return f"{config.name}: {config.method.name}{objective}"
 
 
-def judge(config: DictConfig, outcome: Outcome, numbers: list[dict[str, float]]) -> dict[str, Any]:
-    """The metrics of each replica and their summary."""
-    found = []
-    for r, R in enumerate(outcome.accuracy):
-        learning = None if outcome.learning_curves is None else outcome.learning_curves[r]
-        found.append(metrics(R, learning, config.metrics.convention))
-        if outcome.own_logits_accuracy is not None:
-            own = metrics(outcome.own_logits_accuracy[r], None, config.metrics.convention)
-            found[-1] |= {f"{name}_task": value for name, value in own.items()}
-        if outcome.continual_accuracy is not None:
-            found[-1] |= continual_metrics(
-                outcome.continual_accuracy[r], outcome.continual_moments[:, 0]
-            )
-    return {
-        "convention": config.metrics.convention,
-        "replicas": [own | each for own, each in zip(numbers, found, strict=True)],
-        "summary": summary(found),
-    }
-
-
-def costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
+def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
     """What a run took, for record.json."""
     return {
         "setup_seconds": setup_seconds,
@@ -163,10 +146,10 @@ def cost_sentence(record: dict[str, Any]) -> str:
 
 def save_config(config: DictConfig, folder: Path) -> None:
     """Write `config.yaml`, which repeats the run through --config-path and --config-name."""
-    kept = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
-    assert isinstance(kept, DictConfig)
-    with open_dict(kept):
-        kept.hydra = {
+    saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(saved, DictConfig)
+    with open_dict(saved):
+        saved.hydra = {
             "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
         }
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(kept))
+    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(saved))

@@ -14,37 +14,37 @@ from gradalign_cli.errors import UserError, require
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def call_target(group: str, chosen: DictConfig, **given: Any) -> Any:
-    """Call the function a config names (`_target_`) with the config's other entries.
+def call_target(group: str, config: DictConfig, **computed: Any) -> Any:
+    """Call the function that a group's config names by `_target_`, with the config's other entries
+    and the `computed` arguments.
 
     Raises UserError where an entry is missing, unknown, or not of the type the function declares.
     """
-    if "_target_" not in chosen:
+    if "_target_" not in config:
         raise UserError(f"`{group}._target_` must name a function, found none")
     try:
-        function = get_method(chosen["_target_"])
+        function = get_method(config["_target_"])
     except Exception as error:  # Hydra raises what the import of the user's own module raised
         raise UserError(f"`{group}._target_` cannot be imported: {error}") from error
-    entries = OmegaConf.to_container(chosen, resolve=True)
+    entries = OmegaConf.to_container(config, resolve=True)
     assert isinstance(entries, dict)
-    arguments = {str(name): value for name, value in entries.items()} | given
+    arguments = {str(name): value for name, value in entries.items()} | computed
     for label in ("_target_", "name", "defaults"):  # the last is Hydra's, in a yaml read as it lies
         arguments.pop(label, None)
     declared = declared_types(function)
     for name in arguments.keys() - declared.keys():
         raise UserError(f"`{group}.{name}` is not known; known are {', '.join(declared)}")
     for name, value in arguments.items():
-        if name not in given:
+        if name not in computed:
             check_type(f"{group}.{name}", declared[name], value)
-    needed = inspect.signature(function).parameters.values()
-    for parameter in needed:
+    for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise UserError(f"`{group}.{parameter.name}` must be given, found nothing")
     return function(**arguments)
 
 
 def declared_types(function: Callable[..., Any]) -> dict[str, Any]:
-    """The annotated parameters of a function."""
+    """The annotated parameters of a function and their types."""
     return {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
 
 
@@ -52,7 +52,7 @@ def check_type(field: str, declared: Any, value: Any) -> None:
     """Raise UserError unless a plain value is of its declared type."""
     optional = get_origin(declared) is UnionType
     kinds = get_args(declared) if optional else (declared,)
-    plain = [kind for kind in kinds if kind in KINDS]
+    plain = [kind for kind in kinds if kind in KINDS]  # lists and objects check themselves
     if not plain or (value is None and type(None) in kinds):
         return
     number = isinstance(value, int) and not isinstance(value, bool)

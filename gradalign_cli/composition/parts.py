@@ -1,17 +1,15 @@
 """From a composed config to the parts of a run; every value is checked before training starts."""
 
-import warnings
-from typing import Any
-
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.benchmarks.options import hold_out
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.composition.construct import call_target
+from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.replicas import build_method, replica_numbers
-from gradalign_cli.data import data_folder, load, present
+from gradalign_cli.composition.settings import whole_number
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.models.model import Model
@@ -20,100 +18,25 @@ from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.results.metrics import CONVENTIONS
 from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 
-UNTOLD = {"at ends": "where tasks end", "of each": "the task of each example"}
+NEEDED = {"at ends": "where tasks end", "of each": "the task of each example"}  # of `task_ids`
 
 
-def positive(config: DictConfig, field: str, least: int = 1) -> int:
-    """A whole number of the config that is at least `least`."""
-    value = OmegaConf.select(config, field)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= least, field, f"a whole number of at least {least}", value)
-    return int(value)
-
-
-def plan(config: DictConfig) -> Plan:
-    """How long to train and what to look at."""
-    return Plan(
-        positive(config, "passes"),
-        positive(config, "batch_size"),
-        positive(config, "alignment.every"),
-        positive(config, "metrics.lca_batches", least=0),
-        positive(config, "metrics.continual_every", least=0),
-        positive(config, "metrics.continual_samples"),
-    )
-
-
-def with_present_datasets(config: DictConfig) -> DictConfig:
-    """The config with those of the benchmark's `datasets` that are on this machine, so that what a
-    run records is what it was; a warning names the others."""
-    if "datasets" not in config.benchmark:
-        return config
-    named, folder = config.benchmark.datasets, data_folder(config.data_dir)
-    require(OmegaConf.is_list(named), "benchmark.datasets", "a list of names", named)
-    found = present(named, config.data_dir)
-    advice = f"in {folder}; `gradalign data status` says how to get them"
-    if len(found) < 2:
-        raise UserError(
-            f"`benchmark.datasets` needs two of {', '.join(named)} or more, found "
-            f"{' and '.join(found) or 'none'} {advice}"
-        )
-    missing = [name for name in named if name not in found]
-    if missing:
-        warnings.warn(
-            f"going on with {len(found)} tasks: {', '.join(missing)} not found {advice}",
-            stacklevel=1,
-        )
-    kept = OmegaConf.merge(config, {"benchmark": {"datasets": found}})
-    assert isinstance(kept, DictConfig)
-    return kept
-
-
-def datasets(config: DictConfig) -> dict[str, Any]:
-    """The benchmark's `dataset`, or all of its `datasets`, by that name."""
-    if "datasets" in config.benchmark:
-        return {"datasets": [load(name, config.data_dir) for name in config.benchmark.datasets]}
-    return {"dataset": load(config.benchmark.dataset, config.data_dir)}
-
-
-def refuse_what_is_not_told(
-    config: DictConfig, benchmark: Benchmark, method: Method, buffer: Buffer
-) -> None:
-    """Raise UserError where a part needs boundaries and the stream has none."""
-    if benchmark.boundaries != "none":
-        return
-    chosen = "`method` or `objective`" if "objective" in config else "`method`"
-    needs = ((chosen, task_ids(method), "er"), ("`buffer`", buffer.task_ids, "reservoir"))
-    for field, needed, other in needs:
-        if needed != "no":
-            raise UserError(
-                f"{field} must be told {UNTOLD[needed]}, and this `stream` does not tell: choose "
-                f"one that needs no task ids, such as {other}"
-            )
-    require(config.passes == 1, "passes", "1 for a `stream` without boundaries", config.passes)
-
-
-def parts(
+def build_run(
     config: DictConfig, device: torch.device
 ) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
-    """Everything a run is made of, its replicas, and what tells them apart."""
-    require(
-        config.metrics.convention in CONVENTIONS,
-        "metrics.convention",
-        f"one of {', '.join(CONVENTIONS)}",
-        config.metrics.convention,
-    )
+    """The parts of a run, its replicas, and the numbers of each replica: seed, lr, and what else
+    varies between them.
+
+    Raises UserError where a value is out of its domain or parts do not fit together.
+    """
+    convention, names = config.metrics.convention, ", ".join(CONVENTIONS)
+    require(convention in CONVENTIONS, "metrics.convention", f"one of {names}", convention)
     numbers = replica_numbers(config)
-    methods: list[Method] = []
-    for own in numbers:
-        extra = {name: float(value) for name, value in own.items() if name not in ("seed", "lr")}
-        methods.append(build_method(config, extra))
+    methods = [build_method(config, replica) for replica in numbers]
     optimizer: Optimizer = call_target("optimizer", config.optimizer)
-    benchmark: Benchmark = call_target("benchmark", config.benchmark, **datasets(config))
-    if "stream" in config:
-        benchmark = call_target("stream", config.stream, benchmark=benchmark)
+    benchmark = build_benchmark(config)
     model: Model = call_target(
         "model", config.model, shape=benchmark.image_shape, outputs=benchmark.outputs
     )
@@ -121,38 +44,73 @@ def parts(
         buffer: Buffer = call_target(
             "buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes_per_task
         )
-    refuse_what_is_not_told(config, benchmark, methods[0], buffer)
-    memory_batch = None if config.memory_batch is None else positive(config, "memory_batch")
-    schedule: Schedule | None = None
-    if "schedule" in config:
-        schedule = call_target("schedule", config.schedule)
-        looks = config.metrics.continual_every
-        require(looks == 0, "metrics.continual_every", "0 where a schedule ends tasks", looks)
-        if methods[0].shuffles_tasks or benchmark.boundaries != "sharp":
-            raise UserError(
-                "`schedule` needs tasks one after the other, which this `method` or `stream` mixes"
-            )
-    streams = {seed: benchmark.make_stream(seed) for seed in {int(own["seed"]) for own in numbers}}
+    check_boundaries(config, benchmark, methods[0], buffer)
+    size = None if config.memory_batch is None else whole_number(config, "memory_batch")
+    schedule = build_schedule(config, benchmark, methods[0])
+    replicas = build_replicas(benchmark, schedule, methods, numbers)
+    benchmark = benchmark._replace(
+        images=to_device(benchmark.images, device),
+        labels=to_device(benchmark.labels, device),
+        pixel_offset=to_device(benchmark.pixel_offset, device),
+        pixel_scale=to_device(benchmark.pixel_scale, device),
+        task_mean_std=to_device(benchmark.task_mean_std, device),
+    )
+    parts = Parts(benchmark, model, methods[0], buffer, optimizer, size, schedule)
+    return parts, replicas, numbers
+
+
+def build_benchmark(config: DictConfig) -> Benchmark:
+    """The benchmark, in the stream that the config chooses."""
+    benchmark: Benchmark = call_target("benchmark", config.benchmark, **benchmark_datasets(config))
+    if "stream" in config:
+        benchmark = call_target("stream", config.stream, benchmark=benchmark)
+    return benchmark
+
+
+def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> Schedule | None:
+    """The schedule, or None; UserError where tasks cannot be ended early."""
+    if "schedule" not in config:
+        return None
+    schedule: Schedule = call_target("schedule", config.schedule)
+    every = config.metrics.continual_every
+    require(every == 0, "metrics.continual_every", "0 where a schedule ends tasks", every)
+    if method.shuffles_tasks or benchmark.boundaries != "sharp":
+        raise UserError(
+            "`schedule` needs tasks one after the other, which this `method` or `stream` mixes"
+        )
+    return schedule
+
+
+def build_replicas(
+    benchmark: Benchmark,
+    schedule: Schedule | None,
+    methods: list[Method],
+    numbers: list[dict[str, float]],
+) -> list[Replica]:
+    """A replica for each method and its numbers; replicas of one seed share their stream."""
+    seeds = {int(replica["seed"]) for replica in numbers}
+    streams = {seed: benchmark.make_stream(seed) for seed in seeds}
     if schedule:
-        streams = {
-            seed: hold_out(own, schedule.held_out_share, seed) for seed, own in streams.items()
-        }
-    replicas = [
+        share = schedule.held_out_share
+        streams = {seed: hold_out(stream, share, seed) for seed, stream in streams.items()}
+    return [
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
         for own, method in zip(numbers, methods, strict=True)
     ]
-    there = {
-        name: to_device(getattr(benchmark, name), device)
-        for name in ("images", "labels", "pixel_offset", "pixel_scale", "task_mean_std")
-    }
-    benchmark = benchmark._replace(**there)
-    made = Parts(benchmark, model, methods[0], buffer, optimizer, memory_batch, schedule)
-    return made, replicas, numbers
 
 
-def device(name: str) -> torch.device:
-    """The device a run is to use; `auto` takes a GPU where there is one."""
-    require(name in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", name)
-    there = torch.cuda.is_available()
-    require(there or name != "cuda", "device", "auto or cpu where PyTorch finds no GPU", name)
-    return torch.device("cuda" if there and name != "cpu" else "cpu")
+def check_boundaries(
+    config: DictConfig, benchmark: Benchmark, method: Method, buffer: Buffer
+) -> None:
+    """Raise UserError where a part must be told of tasks and the stream has no boundaries."""
+    if benchmark.boundaries != "none":
+        return
+    field = "`method` or `objective`" if "objective" in config else "`method`"
+    needs = ((field, task_ids(method), "er"), ("`buffer`", buffer.task_ids, "reservoir"))
+    for group, needed, example in needs:
+        if needed != "no":
+            raise UserError(
+                f"{group} must be told {NEEDED[needed]}, and this `stream` does not tell: choose "
+                f"one that needs no task ids, such as {example}"
+            )
+    require(config.passes == 1, "passes", "1 for a `stream` without boundaries", config.passes)

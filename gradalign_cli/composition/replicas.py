@@ -13,13 +13,16 @@ from gradalign_cli.methods.method import Method
 
 
 def replica_numbers(config: DictConfig) -> list[dict[str, float]]:
-    """The replicas of a run: every combination of the values listed under `replicas`."""
-    numbers = OmegaConf.to_container(config.replicas, resolve=True)
-    assert isinstance(numbers, dict)
+    """The numbers of each replica by name, for every combination of the values under `replicas`.
+
+    Raises UserError where a number cannot vary between replicas or is out of its domain.
+    """
+    listed = OmegaConf.to_container(config.replicas, resolve=True)
+    assert isinstance(listed, dict)
     allowed = ["seed", "lr", *varying_numbers(config.method)]
     allowed += varying_numbers(config.objective) if "objective" in config else []
     choices: dict[str, list[Any]] = {}
-    for name, values in ((str(key), value) for key, value in numbers.items()):
+    for name, values in ((str(key), value) for key, value in listed.items()):
         field = f"replicas.{name}"
         if name not in allowed:
             raise UserError(f"`{field}` cannot vary between replicas; {', '.join(allowed)} can")
@@ -31,28 +34,32 @@ def replica_numbers(config: DictConfig) -> list[dict[str, float]]:
                 require(value >= 0, field, "non-negative", value)
             if name == "lr":
                 require(value > 0, field, "positive", value)
-    for needed in ("seed", "lr"):
-        require(needed in choices, f"replicas.{needed}", "given", None)
-    return [
-        dict(zip(choices, values, strict=True)) for values in itertools.product(*choices.values())
-    ]
+    for name in ("seed", "lr"):
+        require(name in choices, f"replicas.{name}", "given", None)
+    combinations = itertools.product(*choices.values())
+    return [dict(zip(choices, values, strict=True)) for values in combinations]
 
 
-def varying_numbers(chosen: DictConfig) -> list[str]:
-    """The hyper-parameters of a method that may vary between replicas: its floats."""
-    declared = declared_types(get_method(chosen["_target_"]))
+def varying_numbers(config: DictConfig) -> list[str]:
+    """The settings of a method that may vary between replicas: those declared as `float`."""
+    declared = declared_types(get_method(config["_target_"]))
     return [name for name, kind in declared.items() if kind is float]
 
 
 def build_method(config: DictConfig, numbers: dict[str, float]) -> Method:
-    """The method, with the loss of another where `objective` names one."""
-    made = []
-    for group in ("method", "objective"):
-        if group in config:
-            own = {
-                name: numbers[name] for name in varying_numbers(config[group]) if name in numbers
-            }
-            chosen = OmegaConf.merge(config[group], own)
-            assert isinstance(chosen, DictConfig)
-            made.append(call_target(group, chosen))
-    return combine(*made) if len(made) == 2 else made[0]
+    """The method of a replica with these numbers, trained on the loss of another method where the
+    config has an `objective`."""
+    method = build_of_group("method", config.method, numbers)
+    if "objective" not in config:
+        return method
+    return combine(method, build_of_group("objective", config.objective, numbers))
+
+
+def build_of_group(group: str, config: DictConfig, numbers: dict[str, float]) -> Method:
+    """A method from its config, with the replica's numbers in the place of the config's."""
+    names = numbers.keys() - {"seed", "lr"}  # these are the replica's own
+    replaced = {name: float(numbers[name]) for name in varying_numbers(config) if name in names}
+    merged = OmegaConf.merge(config, replaced)
+    assert isinstance(merged, DictConfig)
+    method: Method = call_target(group, merged)
+    return method

@@ -13,42 +13,45 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 class Dataset(NamedTuple):
-    """x: uint8 [n, channels, height, width], training images first;  y: int64 [n];
-    superclass: int64 [classes], or None where the dataset has none.
+    """images: uint8 [n, channels, height, width], training images first;  labels: int64 [n];
+    train_count: how many of the images are for training;  classes: number of classes;
+    superclass_of_class: int64 [classes], or None where the dataset has no superclasses.
     """
 
     name: str
-    x: np.ndarray
-    y: np.ndarray
-    n_train: int
+    images: np.ndarray
+    labels: np.ndarray
+    train_count: int
     classes: int
-    superclass: np.ndarray | None
+    superclass_of_class: np.ndarray | None
 
 
-class Known(NamedTuple):
-    """What a dataset of this name must be: image shape (height, width[, channels]) and counts."""
+class PublishedSize(NamedTuple):
+    """image_shape: (height, width[, channels]);  train, test: number of images;  classes: number of
+    classes."""
 
-    shape: tuple[int, ...]
+    image_shape: tuple[int, ...]
     train: int
     test: int
     classes: int
 
 
-KNOWN = {
-    "digits": Known((8, 8), 1437, 360, 10),
-    "mnist": Known((28, 28), 60000, 10000, 10),
-    "fashion_mnist": Known((28, 28), 60000, 10000, 10),
-    "cifar10": Known((32, 32, 3), 50000, 10000, 10),
-    "cifar100": Known((32, 32, 3), 50000, 10000, 100),
-    "svhn": Known((32, 32, 3), 73257, 26032, 10),
+PUBLISHED_SIZES = {
+    "digits": PublishedSize((8, 8), 1437, 360, 10),
+    "mnist": PublishedSize((28, 28), 60000, 10000, 10),
+    "fashion_mnist": PublishedSize((28, 28), 60000, 10000, 10),
+    "cifar10": PublishedSize((32, 32, 3), 50000, 10000, 10),
+    "cifar100": PublishedSize((32, 32, 3), 50000, 10000, 100),
+    "svhn": PublishedSize((32, 32, 3), 73257, 26032, 10),
 }
-NAMES = (*KNOWN, "notmnist")  # of which several splits are in use
+NAMES = (*PUBLISHED_SIZES, "notmnist")  # notMNIST has no size, as several splits of it are in use
 
-Arrays = dict[str, np.ndarray]
+Arrays = dict[str, np.ndarray]  # by the names in KEYS
 
 
 def read_npz(path: Path) -> Arrays:
-    """The four arrays of an .npz file; DataError names a file that is damaged."""
+    """The four arrays of an .npz file. Raises DataError, naming the file, where it is damaged or an
+    array is missing."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
             missing = [key for key in KEYS if key not in packed]
@@ -59,40 +62,49 @@ def read_npz(path: Path) -> Arrays:
         raise DataError(f"{path} is damaged or not an .npz file ({error})") from error
 
 
-def checked(name: str, arrays: Arrays, where: str) -> Dataset:
-    """The arrays as a dataset; DataError where shapes, types, labels or counts are wrong."""
+def validated_dataset(name: str, arrays: Arrays, source: str) -> Dataset:
+    """The arrays as a dataset. Raises DataError, naming the source, where shapes, types, labels or
+    the published size are wrong."""
     for part in ("train", "test"):
-        x, y = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        if x.dtype != np.uint8 or x.ndim not in (3, 4) or len(x) == 0:
-            raise DataError(
-                f"{where}: x_{part} must be uint8 images [n, height, width] or [n, height, width, "
-                f"channels], found {x.dtype} {list(x.shape)}"
-            )
-        if y.ndim != 1 or y.dtype.kind not in "iu" or len(y) != len(x):
-            raise DataError(
-                f"{where}: y_{part} must be one whole number for each of the {len(x)} images, "
-                f"found {y.dtype} {list(y.shape)}"
-            )
-    x_train, x_test = arrays["x_train"], arrays["x_test"]
-    if x_train.shape[1:] != x_test.shape[1:]:
+        check_part(arrays, part, source)
+    train_images, test_images = arrays["x_train"], arrays["x_test"]
+    if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(
-            f"{where}: training and test images must have one shape, found "
-            f"{list(x_train.shape[1:])} and {list(x_test.shape[1:])}"
+            f"{source}: training and test images must have one shape, found "
+            f"{list(train_images.shape[1:])} and {list(test_images.shape[1:])}"
         )
-    y = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.int64)
-    classes = int(y.max()) + 1
-    known = KNOWN.get(name)
-    if known is not None:
-        found = Known(x_train.shape[1:], len(x_train), len(x_test), classes)
-        if found != known:
-            raise DataError(f"{where}: {name} must be {known}, found {found}")
-    present = np.unique(arrays["y_train"])
-    if y.min() < 0 or len(present) != classes:
+    labels = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.int64)
+    classes = int(labels.max()) + 1
+    published = PUBLISHED_SIZES.get(name)
+    if published is not None:
+        size = PublishedSize(train_images.shape[1:], len(train_images), len(test_images), classes)
+        if size != published:
+            raise DataError(f"{source}: {name} must be {published}, found {size}")
+    train_classes = np.unique(arrays["y_train"])
+    if labels.min() < 0 or len(train_classes) != classes:
         raise DataError(
-            f"{where}: labels must be 0 to {classes - 1}, each in the training part, found "
-            f"{len(present)} of them and a smallest of {y.min()}"
+            f"{source}: labels must be 0 to {classes - 1}, each in the training part, found "
+            f"{len(train_classes)} of them and a smallest of {labels.min()}"
         )
-    x = np.concatenate([x_train, x_test])
-    x = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if x.ndim == 4 else x[:, None]
-    superclass = np.array(CIFAR100_SUPERCLASS) if name == "cifar100" else None
-    return Dataset(name, x, y, len(x_train), classes, superclass)
+    images = np.concatenate([train_images, test_images])
+    if images.ndim == 4:
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    else:
+        images = images[:, None]
+    superclass_of_class = np.array(CIFAR100_SUPERCLASS) if name == "cifar100" else None
+    return Dataset(name, images, labels, len(train_images), classes, superclass_of_class)
+
+
+def check_part(arrays: Arrays, part: str, source: str) -> None:
+    """Raise DataError unless part `train` or `test` is uint8 images with a whole number each."""
+    images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) == 0:
+        raise DataError(
+            f"{source}: x_{part} must be uint8 images [n, height, width] or [n, height, width, "
+            f"channels], found {images.dtype} {list(images.shape)}"
+        )
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
+        raise DataError(
+            f"{source}: y_{part} must be one whole number for each of the {len(images)} images, "
+            f"found {labels.dtype} {list(labels.shape)}"
+        )

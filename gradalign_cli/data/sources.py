@@ -10,12 +10,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradalign_cli.data.dataset import KEYS, NAMES, Arrays, Dataset, checked, read_npz
+from gradalign_cli.data.dataset import (
+    KEYS,
+    NAMES,
+    Arrays,
+    Dataset,
+    read_npz,
+    validated_dataset,
+)
 from gradalign_cli.errors import DataError
 
-PACKAGED = Path(__file__).with_name("digits.npz")
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
-# the class of torchvision that reads or downloads it, and where it keeps it below its root
+PACKAGED_DIGITS = Path(__file__).with_name("digits.npz")
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+# the class of torchvision that reads or downloads a dataset, and its place below torchvision's root
 TORCHVISION = {
     "mnist": ("MNIST", "MNIST/raw"),
     "fashion_mnist": ("FashionMNIST", "FashionMNIST/raw"),
@@ -25,19 +32,31 @@ TORCHVISION = {
 }
 
 
-class Status(NamedTuple):
-    """A row of `gradalign data status`; `where` says what is wrong or to be done if not found."""
+class LocalSource(NamedTuple):
+    """path: the file or folder of a dataset on this machine;  read: reads its arrays."""
+
+    path: Path
+    read: Callable[[], Arrays]
+
+
+class DatasetStatus(NamedTuple):
+    """A row of `gradalign data status`.
+
+    location_or_problem: the path where the dataset is available, otherwise what is wrong or to be
+    done;  train, test, classes: numbers of images and classes, 0 where it is not available.
+    """
 
     name: str
-    found: bool
-    where: str
+    available: bool
+    location_or_problem: str
     train: int
     test: int
     classes: int
 
 
 def data_folder(data_dir: str | None) -> Path:
-    """The folder given, else $GRADALIGN_DATA, else gradalign's in the user's cache."""
+    """`data_dir` where it is set, else $GRADALIGN_DATA, else gradalign's folder in the user's
+    cache."""
     if data_dir or os.environ.get("GRADALIGN_DATA"):
         return Path(data_dir or os.environ["GRADALIGN_DATA"]).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
@@ -45,7 +64,8 @@ def data_folder(data_dir: str | None) -> Path:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of a gzipped idx file, the format MNIST was published in."""
+    """The array of a gzipped idx file, the format in which MNIST was published. Raises DataError,
+    naming the file, where it is damaged."""
     try:
         with gzip.open(path) as file:
             zeros, kind, dimensions = struct.unpack(">HBB", file.read(4))
@@ -59,101 +79,104 @@ def read_idx(path: Path) -> np.ndarray:
 
 def read_debian(folder: Path) -> Arrays:
     """Fashion-MNIST as Debian's package dataset-fashion-mnist installs it."""
-    found = {}
+    arrays = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
-        found[f"x_{part}"] = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
-        found[f"y_{part}"] = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
-    return found
+        arrays[f"x_{part}"] = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
+        arrays[f"y_{part}"] = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
+    return arrays
 
 
-def through_torchvision(name: str, root: Path, download: bool) -> Arrays:
-    """The arrays of a dataset that torchvision has, or gets, below `root`."""
+def read_with_torchvision(name: str, root: Path, download: bool) -> Arrays:
+    """The arrays of a dataset that torchvision finds below `root`, or downloads to it."""
     import torchvision
 
     reader = getattr(torchvision.datasets, TORCHVISION[name][0])
-    found: Arrays = {}
+    arrays: Arrays = {}
     for part in ("train", "test"):
-        if name == "svhn":  # torchvision has its own words for it
-            images: Any = reader(str(root), split=part, download=download)
-            x, y = images.data.transpose(0, 2, 3, 1), images.labels
+        if name == "svhn":  # torchvision names its options and arrays differently
+            dataset: Any = reader(str(root), split=part, download=download)
+            images, labels = dataset.data.transpose(0, 2, 3, 1), dataset.labels
         else:
-            images = reader(str(root), train=part == "train", download=download)
-            x, y = images.data, images.targets
-        found[f"x_{part}"], found[f"y_{part}"] = np.asarray(x), np.asarray(y)
-    return found
+            dataset = reader(str(root), train=part == "train", download=download)
+            images, labels = dataset.data, dataset.targets
+        arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(images), np.asarray(labels)
+    return arrays
 
 
-def place(name: str, folder: Path) -> tuple[Path, Callable[[], Arrays]] | None:
-    """Where a dataset lies on this machine and how it is read from there; None where nowhere."""
-    kept = folder / f"{name}.npz"
-    if kept.exists():
-        return kept, lambda: read_npz(kept)
+def read_torchvision_layout(name: str, folder: Path, path: Path) -> Arrays:
+    """A dataset that lies at `path` in torchvision's layout below `folder`. Raises DataError,
+    naming the path, where files are missing or damaged."""
+    try:
+        return read_with_torchvision(name, folder, download=False)
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is not whole: {' '.join(str(error).split())}") from error
+
+
+def local_source(name: str, folder: Path) -> LocalSource | None:
+    """Where a dataset lies on this machine and how it is read; None where it is not found."""
+    npz = folder / f"{name}.npz"
+    if npz.exists():
+        return LocalSource(npz, lambda: read_npz(npz))
     if name == "digits":
-        return PACKAGED, lambda: read_npz(PACKAGED)
+        return LocalSource(PACKAGED_DIGITS, lambda: read_npz(PACKAGED_DIGITS))
     if name in TORCHVISION:
         layout = folder / TORCHVISION[name][1]
         if layout.exists():
-            return layout, lambda: read_layout(name, folder, layout)
-    if name == "fashion_mnist" and DEBIAN.is_dir():
-        return DEBIAN, lambda: read_debian(DEBIAN)
+            return LocalSource(layout, lambda: read_torchvision_layout(name, folder, layout))
+    if name == "fashion_mnist" and DEBIAN_FASHION_MNIST.is_dir():
+        return LocalSource(DEBIAN_FASHION_MNIST, lambda: read_debian(DEBIAN_FASHION_MNIST))
     return None
 
 
-def read_layout(name: str, folder: Path, layout: Path) -> Arrays:
-    """A dataset in torchvision's layout; DataError names the folder where it is not whole."""
-    try:
-        return through_torchvision(name, folder, download=False)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{layout} is not whole: {' '.join(str(error).split())}") from error
-
-
-def download(name: str, folder: Path) -> Arrays:
-    """The dataset as torchvision downloads it, tried once."""
+def download_dataset(name: str, folder: Path) -> Arrays:
+    """The arrays of a dataset that torchvision downloads, in one try. Raises DataError where the
+    download fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as root:
-            return through_torchvision(name, Path(root), download=True)
+            return read_with_torchvision(name, Path(root), download=True)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        places = f"{folder / name}.npz and {folder / TORCHVISION[name][1]}"
-        places += f" and {DEBIAN}" if name == "fashion_mnist" else ""
+        searched = f"{folder / name}.npz and {folder / TORCHVISION[name][1]}"
+        searched += f" and {DEBIAN_FASHION_MNIST}" if name == "fashion_mnist" else ""
         reason = " ".join(str(error).split())
         raise DataError(
-            f"{name} was not found in {places}, and the download failed ({reason}); put {name}.npz "
-            "with x_train, y_train, x_test, y_test into the data folder, or name another with "
-            "`data_dir` or $GRADALIGN_DATA"
+            f"{name} was not found in {searched}, and the download failed ({reason}); put "
+            f"{name}.npz with x_train, y_train, x_test, y_test into the data folder, or name "
+            "another with `data_dir` or $GRADALIGN_DATA"
         ) from error
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
-    """Find, or else download and keep, a dataset, and check it.
+def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
+    """The dataset of this name, checked. One that is not on this machine is downloaded and stored
+    in the data folder.
 
     Raises DataError, naming the file, where it is missing, damaged or not what its name promises.
     """
     folder = data_folder(data_dir)
-    found = place(name, folder)
-    if found is not None:
-        return checked(name, found[1](), str(found[0]))
+    source = local_source(name, folder)
+    if source is not None:
+        return validated_dataset(name, source.read(), str(source.path))
     if name not in TORCHVISION:
         if name in NAMES:
-            raise DataError(f"{name} was not found in {folder}; {advice(name)}")
+            raise DataError(f"{name} was not found in {folder}; {missing_dataset_advice(name)}")
         raise DataError(
             f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
             f"{folder}, found {name!r}"
         )
-    arrays = download(name, folder)
-    dataset = checked(name, arrays, f"torchvision's download of {name}")
-    keep(folder / f"{name}.npz", arrays)
+    arrays = download_dataset(name, folder)
+    dataset = validated_dataset(name, arrays, f"torchvision's download of {name}")
+    write_npz(folder / f"{name}.npz", arrays)
     return dataset
 
 
-def present(names: Sequence[str], data_dir: str | None = None) -> list[str]:
-    """Those of the datasets that lie on this machine."""
+def available_datasets(names: Sequence[str], data_dir: str | None = None) -> list[str]:
+    """Those of the named datasets that lie on this machine."""
     folder = data_folder(data_dir)
-    return [name for name in names if place(name, folder) is not None]
+    return [name for name in names if local_source(name, folder) is not None]
 
 
-def keep(path: Path, arrays: Arrays) -> None:
-    """Write an .npz file so that it is there whole or not at all."""
+def write_npz(path: Path, arrays: Arrays) -> None:
+    """Write an .npz file under another name and rename it, so that it is never half written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
@@ -161,46 +184,48 @@ def keep(path: Path, arrays: Arrays) -> None:
     os.replace(partial, path)
 
 
-def prepare(name: str, data_dir: str | None = None) -> Path:
-    """Make sure that NAME.npz is in the data folder and right; returns its path."""
-    folder = data_folder(data_dir)
-    path = folder / f"{name}.npz"
-    dataset = load(name, data_dir)
+def prepare_dataset(name: str, data_dir: str | None = None) -> Path:
+    """Make sure that NAME.npz is in the data folder and passes the checks; returns its path."""
+    path = data_folder(data_dir) / f"{name}.npz"
+    dataset = load_dataset(name, data_dir)
     if not path.exists():
-        x = dataset.x[:, 0] if dataset.x.shape[1] == 1 else dataset.x.transpose(0, 2, 3, 1)
-        n = dataset.n_train
-        parts = {
-            "x_train": x[:n],
-            "y_train": dataset.y[:n],
-            "x_test": x[n:],
-            "y_test": dataset.y[n:],
+        images, labels, train_count = dataset.images, dataset.labels, dataset.train_count
+        images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
+        arrays = {
+            "x_train": images[:train_count],
+            "y_train": labels[:train_count],
+            "x_test": images[train_count:],
+            "y_test": labels[train_count:],
         }
-        keep(path, parts)
+        write_npz(path, arrays)
     return path
 
 
-def advice(name: str) -> str:
-    """How a dataset that was not found can be had."""
+def missing_dataset_advice(name: str) -> str:
+    """What the user can do to get a dataset that was not found."""
     if name in TORCHVISION:
         return f"`gradalign data prepare {name}` downloads it"
     return f"put {name}.npz with {', '.join(KEYS)} into the data folder"
 
 
-def status(data_dir: str | None = None) -> list[Status]:
-    """What is there of the known datasets and of the user's own, without downloading."""
+def dataset_statuses(data_dir: str | None = None) -> list[DatasetStatus]:
+    """The status of the published datasets and of all .npz files in the data folder, without a
+    download."""
     folder = data_folder(data_dir)
-    own = sorted(path.stem for path in folder.glob("*.npz")) if folder.is_dir() else []
-    rows = []
-    for name in [*NAMES, *(name for name in own if name not in NAMES)]:
-        found = place(name, folder)
-        if found is None:
-            rows.append(Status(name, False, f"not found; {advice(name)}", 0, 0, 0))
-            continue
-        try:
-            data = checked(name, found[1](), str(found[0]))
-        except DataError as error:
-            rows.append(Status(name, False, str(error), 0, 0, 0))
-            continue
-        test = len(data.y) - data.n_train
-        rows.append(Status(name, True, str(found[0]), data.n_train, test, data.classes))
-    return rows
+    user_names = sorted(path.stem for path in folder.glob("*.npz")) if folder.is_dir() else []
+    names = [*NAMES, *(name for name in user_names if name not in NAMES)]
+    return [dataset_status(name, folder) for name in names]
+
+
+def dataset_status(name: str, folder: Path) -> DatasetStatus:
+    """Whether a dataset is on this machine and passes the checks."""
+    source = local_source(name, folder)
+    if source is None:
+        problem = f"not found; {missing_dataset_advice(name)}"
+        return DatasetStatus(name, False, problem, 0, 0, 0)
+    try:
+        dataset = validated_dataset(name, source.read(), str(source.path))
+    except DataError as error:
+        return DatasetStatus(name, False, str(error), 0, 0, 0)
+    train, test = dataset.train_count, len(dataset.labels) - dataset.train_count
+    return DatasetStatus(name, True, str(source.path), train, test, dataset.classes)

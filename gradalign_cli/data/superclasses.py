@@ -1,6 +1,6 @@
 """The 20 superclasses of CIFAR-100 (Krizhevsky 2009, table 1)."""
 
-SUPERCLASSES = {
+SUPERCLASSES = {  # the classes of each superclass
     "aquatic mammals": (4, 30, 55, 72, 95),
     "fish": (1, 32, 67, 73, 91),
     "flowers": (54, 62, 70, 82, 92),
@@ -23,7 +23,8 @@ SUPERCLASSES = {
     "vehicles 2": (41, 69, 81, 85, 89),
 }
 
+# the number of the superclass of each class
 CIFAR100_SUPERCLASS = [
-    next(number for number, fine in enumerate(SUPERCLASSES.values()) if label in fine)
+    next(number for number, classes in enumerate(SUPERCLASSES.values()) if label in classes)
     for label in range(100)
 ]

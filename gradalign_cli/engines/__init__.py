@@ -1,1 +1,1 @@
-"""Ways to carry many replicas through the same step."""
+"""Ways to take all replicas of a run through the same steps."""

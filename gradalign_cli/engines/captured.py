@@ -1,5 +1,10 @@
-"""Captured: a step is recorded once as a CUDA graph and replayed, so that a GPU never waits for
-Python. The recording reads a tape of draws and writes a tape of traces at a position it moves."""
+"""Captured steps: on a GPU a step is captured once, as a CUDA graph, and then replayed, so that the
+GPU never waits for Python. recorded.py does something similar on a CPU.
+
+A CUDA graph repeats the same operations on the same tensors. The captured step therefore reads the
+draws and writes the traces of a whole chunk of steps at a position that is a tensor, too, and that
+the step itself moves on.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,142 +15,151 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.engines.carry import TakeStep, step_by_step
-from gradalign_cli.engines.engine import Run
+from gradalign_cli.engines.carry import StepReplicas, make_plain_run
+from gradalign_cli.engines.engine import RunSteps
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 
-WARM_UP = 3  # runs before a capture, in which libraries choose their kernels
-WORD = 8  # bytes, at whose multiples every part of a packed draw begins
-WORTH = 20  # steps of a chunk from which a capture pays
+WARM_UP_CALLS = 3  # before a capture; in them libraries choose their kernels
+WORD_BYTES = 8  # every tensor of a packed draw begins at a multiple
+MIN_STEPS_TO_CAPTURE = 20  # of a chunk; for fewer a capture does not pay
 
+# captures what a function does to tensors and returns a function that replays it
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 class CapturedSteps(NamedTuple):
-    """Tensors that the captured steps read and write in place, and how to replay each step.
+    """The tensors that captured steps read and write in place, and the functions that replay them.
 
-    learners, views: [R, ...];  draws: [steps, bytes], packed;  traces: [steps, fields, R];
-    position: [1] the step to take next;  replays: by step function.
+    learners:     [R, ...] replaced by those after the step.
+    views:        [R, ...] stored because a captured step reads their memory.
+    packed_draws: [steps, bytes] see `pack_draws`.
+    traces:       [steps, fields of a trace, R].
+    position:     [1] the number of the next step in packed_draws and traces.
+    replays:      for each step function, the function that takes the next step.
     """
 
     learners: Learner
     views: View
-    draws: Tensor
+    packed_draws: Tensor
     traces: Tensor
     position: Tensor
     replays: dict[Step, Callable[[], None]]
 
 
-def cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
-    """A CUDA graph of what `function` does to tensors that stay where they are.
+def capture_cuda_graph(function: Callable[[], None]) -> Callable[[], None]:
+    """Capture what `function` does to tensors that stay in their places; returns the replay.
 
-    It is captured on the stream it was warmed up on, for which libraries have made their handles.
+    It is captured on the stream that it was warmed up on, because libraries made their handles for
+    that stream.
     """
-    side = torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(WARM_UP):
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP_CALLS):
             function()
-    torch.cuda.current_stream().wait_stream(side)
+    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=side):
+    with torch.cuda.graph(graph, stream=stream):
         function()
     return graph.replay
 
 
-def packed(draws: Draw) -> Tensor:
-    """The bytes of draws [steps, ...] in one tensor [steps, bytes], which a step reads at once."""
+def pack_draws(draws: Draw) -> Tensor:
+    """The bytes [steps, bytes] of draws [steps, ...], so that one operation reads a draw."""
     parts = [
         leaf.reshape(len(leaf), leaf[0].numel()).view(torch.uint8) for leaf in tree_leaves(draws)
     ]
-    return torch.cat([pad(part, (0, -part.shape[1] % WORD)) for part in parts], 1)
+    return torch.cat([pad(part, (0, -part.shape[1] % WORD_BYTES)) for part in parts], 1)
 
 
-def unpacked(row: Tensor, like: Draw) -> Draw:
-    """The draw that a row [bytes] holds, of the types and shapes of a step of `like`."""
+def unpack_draw(packed_draw: Tensor, draws: Draw) -> Draw:
+    """The draw of one step from its bytes [bytes]; `draws` [steps, ...] are of its types and
+    shapes."""
     start = 0
 
     def read(leaf: Tensor) -> Tensor:
         nonlocal start
         size = leaf[0].numel() * leaf.element_size()
-        part = row[start : start + size].view(leaf.dtype).view(leaf.shape[1:])
-        start += size + -size % WORD
+        part = packed_draw[start : start + size].view(leaf.dtype).view(leaf.shape[1:])
+        start += size + -size % WORD_BYTES
         return part
 
-    found: Draw = tree_map(read, like)
-    return found
+    draw: Draw = tree_map(read, draws)
+    return draw
 
 
-def overwrite(held: Sequence[Tensor], after: Sequence[Tensor]) -> None:
-    """Write tensors over those held; a held one that is to stand in another place is read first,
-    and one that stays is left."""
+def overwrite(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    """Copy each value into its target. A value that shares memory with a target is cloned before
+    the first copy, and skipped where it is its own target."""
 
-    def place(tensor: Tensor) -> tuple[Any, ...]:
+    def location(tensor: Tensor) -> tuple[Any, ...]:
         return tensor.untyped_storage().data_ptr(), tensor.storage_offset(), tensor.stride()
 
-    own, moves = {place(tensor)[0] for tensor in held}, []
-    for old, new in zip(held, after, strict=True):
-        if place(old) != place(new):
-            moves.append((old, new.clone() if place(new)[0] in own else new))
-    for old, new in moves:
-        old.copy_(new)
+    target_storages, copies = {location(target)[0] for target in targets}, []
+    for target, value in zip(targets, values, strict=True):
+        if location(target) != location(value):
+            shared = location(value)[0] in target_storages
+            copies.append((target, value.clone() if shared else value))
+    for target, value in copies:
+        target.copy_(value)
 
 
-def record(
-    carry: TakeStep,
+def capture_steps(
+    step_replicas: StepReplicas,
     capture: Capture,
     cycle: Sequence[Step],
     learners: Learner,
     draws: Draw,
     views: View,
 ) -> CapturedSteps:
-    """Capture the steps of a cycle on tensors of the given shapes."""
-    learners, tape = tree_map(torch.clone, learners), packed(draws)
+    """Capture the step functions of a cycle, on new tensors like these learners and draws."""
+    learners, packed_draws = tree_map(torch.clone, learners), pack_draws(draws)
     traces = draws.lr.new_empty(len(draws.lr), len(Trace._fields), len(learners.params))
-    position = torch.zeros(1, dtype=torch.long, device=tape.device)
+    position = torch.zeros(1, dtype=torch.long, device=packed_draws.device)
 
-    def take(step: Step) -> None:
-        """Take the next step of the tape."""
-        draw = unpacked(tape.index_select(0, position)[0], draws)
-        after, trace = carry(step, learners, draw, views)
-        overwrite(tree_leaves(learners), tree_leaves(after))
+    def take_next_step(step: Step) -> None:
+        draw = unpack_draw(packed_draws.index_select(0, position)[0], draws)
+        next_learners, trace = step_replicas(step, learners, draw, views)
+        overwrite(tree_leaves(learners), tree_leaves(next_learners))
         traces.index_copy_(0, position, torch.stack(trace)[None])
         position.add_(1)
 
     replays = {}
     for step in dict.fromkeys(cycle):
         position.zero_()  # warming up moved it
-        replays[step] = capture(partial(take, step))
-    return CapturedSteps(learners, views, tape, traces, position, replays)
+        replays[step] = capture(partial(take_next_step, step))
+    return CapturedSteps(learners, views, packed_draws, traces, position, replays)
 
 
-def captured(carry: TakeStep, capture: Capture = cuda_graph) -> Run:
-    """Carry learners through chunks of steps by replaying recordings of one step."""
-    recordings: dict[Any, CapturedSteps] = {}
-    recorded: list[Sequence[Step]] = [()]  # the cycle they are of
+def make_captured_run(
+    step_replicas: StepReplicas, capture: Capture = capture_cuda_graph
+) -> RunSteps:
+    """`Engine.run_steps` by replaying captured steps; chunks of few steps run without a capture."""
+    captures: dict[Any, CapturedSteps] = {}  # by the shapes of a draw
+    captured_cycle: list[Sequence[Step]] = [()]
 
-    def run(
+    def run_steps(
         cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        if recorded[0] is not cycle:  # another task: what was recorded holds memory
-            recordings.clear()
-            recorded[0] = cycle
+        if captured_cycle[0] is not cycle:  # a new task: free the memory of the last one's captures
+            captures.clear()
+            captured_cycle[0] = cycle
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
-        if shapes not in recordings or len(recordings[shapes].draws) < steps:
-            if steps < WORTH:
-                return step_by_step(carry)(cycle, learners, draws, views)
-            recordings[shapes] = record(carry, capture, cycle, learners, draws, views)
-        held = recordings[shapes]
-        tree_map(lambda old, new: old.copy_(new), held.learners, learners)
-        held.draws[:steps].copy_(packed(draws))
-        held.position.zero_()
+        if shapes not in captures or len(captures[shapes].packed_draws) < steps:
+            if steps < MIN_STEPS_TO_CAPTURE:
+                return make_plain_run(step_replicas)(cycle, learners, draws, views)
+            captures[shapes] = capture_steps(step_replicas, capture, cycle, learners, draws, views)
+        captured = captures[shapes]
+        tree_map(lambda target, value: target.copy_(value), captured.learners, learners)
+        captured.packed_draws[:steps].copy_(pack_draws(draws))
+        captured.position.zero_()
         for s in range(steps):
-            held.replays[cycle[s % len(cycle)]]()
-        return held.learners, Trace(*held.traces[:steps].clone().unbind(1))
+            captured.replays[cycle[s % len(cycle)]]()
+        return captured.learners, Trace(*captured.traces[:steps].clone().unbind(1))
 
-    return run
+    return run_steps

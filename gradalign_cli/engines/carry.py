@@ -1,4 +1,4 @@
-"""Ways to take all replicas through one step, each giving what a loop over them gives."""
+"""Ways to take all replicas through one step, all with the results of a loop over the replicas."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -7,65 +7,69 @@ from typing import Any
 import torch
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.engines.engine import Run
+from gradalign_cli.engines.engine import RunSteps
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 
-TakeStep = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace]]  # everything [R, ...]
+# takes all replicas through one step; everything is [R, ...]
+StepReplicas = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace]]
 
 
-def one_after_other(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
-    """A loop over the replicas."""
+def step_in_loop(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """One replica after the other."""
     replicas = range(len(learners.params))
-    taken = [
+    results = [
         step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r)) for r in replicas
     ]
-    return tree_stack(taken)
+    return tree_stack(results)
 
 
 @cache
-def streams_beside(count: int) -> list[torch.cuda.Stream]:
-    """So many streams, the same at every call: warmed up, they can be captured."""
+def cuda_streams(count: int) -> list[torch.cuda.Stream]:
+    """CUDA streams, the same ones at every call: a capture needs those it was warmed up on."""
     return [torch.cuda.Stream() for _ in range(count)]
 
 
-def side_by_side(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
-    """A loop over the replicas, each on a stream of its own: captured, they are branches of one
-    graph that a GPU runs at the same time."""
-    here, taken = torch.cuda.current_stream(), []
-    branches = streams_beside(len(learners.params))
-    for r, branch in enumerate(branches):
-        branch.wait_stream(here)
-        with torch.cuda.stream(branch):
-            taken.append(step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r)))
-    for branch in branches:
-        here.wait_stream(branch)
-    return tree_stack(taken)
+def step_on_streams(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """One replica after the other, each on its own CUDA stream. In a captured CUDA graph they are
+    branches that the GPU runs at the same time."""
+    main_stream, results = torch.cuda.current_stream(), []
+    streams = cuda_streams(len(learners.params))
+    for r, stream in enumerate(streams):
+        stream.wait_stream(main_stream)
+        with torch.cuda.stream(stream):
+            results.append(
+                step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r))
+            )
+    for stream in streams:
+        main_stream.wait_stream(stream)
+    return tree_stack(results)
 
 
-def batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
-    """One step on tensors that hold all replicas."""
+def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """All replicas in one batched step."""
     return torch.func.vmap(step)(learners, draws, views)
 
 
-def already_batched(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
-    """A step that takes all replicas of itself."""
+def call_batched_step(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+    """All replicas, by a step that already takes learners, draws and views [R, ...]."""
     return step(learners, draws, views)
 
 
-def step_by_step(carry: TakeStep) -> Run:
-    """Carry learners through the steps of a chunk, one after the other."""
+def make_plain_run(step_replicas: StepReplicas) -> RunSteps:
+    """`Engine.run_steps` as a Python loop over steps, with nothing captured or recorded."""
 
-    def run(
+    def run_steps(
         cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
         traces = []
         for s in range(len(draws.rows)):
-            learners, trace = carry(cycle[s % len(cycle)], learners, tree_index(draws, s), views)
+            step = cycle[s % len(cycle)]
+            learners, trace = step_replicas(step, learners, tree_index(draws, s), views)
             traces.append(trace)
         return learners, tree_stack(traces)
 
-    return run
+    return run_steps

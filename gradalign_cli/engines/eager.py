@@ -1,11 +1,11 @@
-"""Eager: one replica after the other, each operation as it comes."""
+"""Eager: one replica after the other, by plain PyTorch with nothing captured or recorded."""
 
 from collections.abc import Sequence
 
 import torch
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.engines.engine import Engine, one_by_one
+from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.trees import tree_index, tree_map, tree_stack
 from gradalign_cli.numerics.vectors import autograd_gradient
@@ -15,41 +15,43 @@ from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 
 
-def through(
+def run_replica(
     cycle: Sequence[Step], learner: Learner, draws: Draw, view: View
 ) -> tuple[Learner, Trace]:
-    """One replica through draws [steps, ...]; its traces are [steps]."""
-    found = []
-    for s, draw in enumerate(zip(*(part.unbind() for part in draws), strict=True)):
+    """Take one replica through draws [steps, ...]; returns its learner and its traces [steps]."""
+    traces = []
+    for s, draw in enumerate(zip(*(field.unbind() for field in draws), strict=True)):
         learner, trace = cycle[s % len(cycle)](learner, Draw(*draw), view)
-        found.append(trace)
-    return learner, tree_stack(found)
+        traces.append(trace)
+    return learner, tree_stack(traces)
 
 
-def apart(learners: Learner, draws: Draw, views: View) -> list[tuple[Learner, Draw, View]]:
-    """What each replica needs for a chunk."""
+def split_replicas(learners: Learner, draws: Draw, views: View) -> list[tuple[Learner, Draw, View]]:
+    """For each replica its learner, draws [steps, ...] and view, from learners [R, ...], draws
+    [steps, R, ...] and views [R, ...]."""
     return [
         (
             tree_index(learners, r),
-            tree_map(lambda part, r=r: part[:, r], draws),
+            tree_map(lambda field, r=r: field[:, r], draws),
             tree_index(views, r),
         )
         for r in range(len(learners.params))
     ]
 
 
-def gathered(results: Sequence[tuple[Learner, Trace]]) -> tuple[Learner, Trace]:
-    """The replicas' learners [R, ...] and traces [steps, R]."""
+def stack_replicas(results: Sequence[tuple[Learner, Trace]]) -> tuple[Learner, Trace]:
+    """Learners [R, ...] and traces [steps, R] from the results of `run_replica`."""
     learners, traces = tree_stack(results)
-    return learners, tree_map(lambda part: part.transpose(0, 1), traces)
+    return learners, tree_map(lambda field: field.transpose(0, 1), traces)
 
 
 def eager(device: torch.device = CPU) -> Engine:
-    """The engine that needs nothing of a device and makes no copy of the dataset."""
+    """The engine without a capture or a recording, for any device."""
 
-    def run(
+    def run_steps(
         cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        return gathered([through(cycle, *own) for own in apart(learners, draws, views)])
+        replicas = split_replicas(learners, draws, views)
+        return stack_replicas([run_replica(cycle, *replica) for replica in replicas])
 
-    return Engine("eager", device, autograd_gradient, run, one_by_one)
+    return Engine("eager", device, autograd_gradient, run_steps, map_in_loop)

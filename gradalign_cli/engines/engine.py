@@ -1,4 +1,4 @@
-"""What an engine is."""
+"""The contract of an engine: how all replicas go through the same steps, in an `Engine`."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -14,40 +14,49 @@ from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 
-Run = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
+# (cycle of step functions, learners [R, ...], draws [steps, R, ...], views [R, ...]) ->
+# (learners [R, ...], traces [steps, R])
+RunSteps = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
 
 
 class Engine(NamedTuple):
-    """device: where the tensors are;  gradient: how the step takes gradients;  run: carries
-    learners [R, ...] through draws [steps, R, ...], taking the given step functions in turn, and
-    returns them with the traces [steps, R];  each: applies a function of (one learner, one view,
-    other tensors of one replica) to all replicas.
+    """A way to take R replicas through the same steps and tests.
+
+    name:         as in the setting `engine`.
+    device:       where the tensors are.
+    gradient:     function (params, ...) -> (value, aux) -> its `GradientFunction`; what steps take
+                  gradients with.
+    run_steps:    takes the learners through the draws of a chunk of steps. Step s is taken by
+                  cycle[s % len(cycle)].
+    map_replicas: (function, learners, trees ...) -> the results [R, ...] of
+                  function(learner, tree ...) for each replica. Every tree has a leading dimension
+                  of replicas.
     """
 
     name: str
     device: torch.device
     gradient: Callable[[Any], GradientFunction]
-    run: Run
-    each: Callable[..., Tensor]
+    run_steps: RunSteps
+    map_replicas: Callable[..., Tensor]
 
 
-def one_by_one(function: Callable[..., Tensor], *trees: Any) -> Tensor:
-    """A function of one replica's trees for all replicas; large batches gain nothing together."""
-    replicas = len(trees[0].params)
-    return torch.stack(
-        [function(*(tree_index(tree, r) for tree in trees)) for r in range(replicas)]
-    )
+def map_in_loop(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+    """`Engine.map_replicas` as a loop: large test batches gain nothing from being batched over
+    replicas."""
+    replicas = range(len(trees[0].params))
+    return torch.stack([function(*(tree_index(tree, r) for tree in trees)) for r in replicas])
 
 
-def testing_with(engine: Engine, threads: int) -> Engine:
-    """The engine with so many CPU threads in its tests, whose batches are larger than a step's."""
+def with_test_threads(engine: Engine, threads: int) -> Engine:
+    """The engine with this number of CPU threads in `map_replicas`, because test batches are larger
+    than the batches of steps."""
 
-    def each(function: Callable[..., Tensor], *trees: Any) -> Tensor:
-        before = torch.get_num_threads()
+    def map_replicas(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+        step_threads = torch.get_num_threads()
         torch.set_num_threads(threads)
         try:
-            return engine.each(function, *trees)
+            return engine.map_replicas(function, *trees)
         finally:
-            torch.set_num_threads(before)
+            torch.set_num_threads(step_threads)
 
-    return engine._replace(each=each)
+    return engine._replace(map_replicas=map_replicas)

@@ -1,18 +1,20 @@
-"""Graph: one captured or recorded step a replica, one replica after the other."""
+"""Graph: one replica after the other, by captured steps on a GPU and recorded steps on a CPU."""
 
 import torch
 
-from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import one_after_other
+from gradalign_cli.engines.captured import make_captured_run
+from gradalign_cli.engines.carry import step_in_loop
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import Engine, one_by_one
-from gradalign_cli.engines.recorded import by_recordings
+from gradalign_cli.engines.engine import Engine, map_in_loop
+from gradalign_cli.engines.recorded import make_recorded_run
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import autograd_gradient
 
 
 def graph(device: torch.device = CPU) -> Engine:
-    """The engine for one replica: a GPU replays a captured step, a CPU repeats a recorded one."""
-    on_gpu = device.type == "cuda"
-    run = captured(one_after_other) if on_gpu else by_recordings(eager().run)
-    return Engine("graph", device, autograd_gradient, run, one_by_one)
+    """The engine for one replica."""
+    if device.type == "cuda":
+        run_steps = make_captured_run(step_in_loop)
+    else:
+        run_steps = make_recorded_run(eager().run_steps)
+    return Engine("graph", device, autograd_gradient, run_steps, map_in_loop)

@@ -1,5 +1,7 @@
-"""Recorded: on a CPU the operations of a step are written down once and repeated, without what
-autograd, vmap and the step's own Python cost each time."""
+"""Recorded steps: on a CPU the operations of a step are recorded once, by torch.fx, and repeated
+without the costs of autograd, vmap and the step's own Python. captured.py does something similar on
+a GPU.
+"""
 
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -10,8 +12,8 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.engines.engine import Run
-from gradalign_cli.engines.products import by_onednn, slow_products
+from gradalign_cli.engines.engine import RunSteps
+from gradalign_cli.engines.products import mkl_is_slow, use_onednn
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
@@ -19,47 +21,48 @@ from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 
 aten = torch.ops.aten
-WORTH = 100  # steps of one kind from which a recording pays
-RECORDING = Lock()  # one thread at a time
+MIN_STEPS_TO_RECORD = 100  # with one batch size; for fewer a recording does not pay
+RECORDING_LOCK = Lock()  # one thread records at a time
 
 
-def like(tree: Any, tensors: Sequence[Tensor]) -> Any:
-    """The tensors in the form of a tree."""
-    left = iter(tensors)
-    return tree_map(lambda _: next(left), tree)
+def unflatten_like(tree: Any, tensors: Sequence[Tensor]) -> Any:
+    """A tree built like `tree` with these tensors, in order."""
+    leaves = iter(tensors)
+    return tree_map(lambda _: next(leaves), tree)
 
 
-def record(step: Step, *given: Any) -> Step:
-    """The step as a list of operations, for tensors of the given shapes.
+def record_step(step: Step, learner: Learner, draw: Draw, view: View) -> Step:
+    """The step as a list of operations, for a learner, draw and view of these shapes.
 
     A step has no branch on a tensor, so its operations are the same every time.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
+    from torch.fx.experimental.proxy_tensor import make_fx  # importing it takes a second
 
-    found: list[Any] = []
+    inputs = learner, draw, view
+    outputs: list[Any] = []
 
-    def on_tensors(*tensors: Tensor) -> list[Tensor]:
-        found[:] = step(*like(given, tensors))
-        return tree_leaves(tuple(found))
+    def step_on_leaves(*leaves: Tensor) -> list[Tensor]:
+        outputs[:] = step(*unflatten_like(inputs, leaves))
+        return tree_leaves(tuple(outputs))
 
-    operations = make_fx(on_tensors)(*tree_leaves(given))
-    form = tuple(found)
-    if slow_products():
-        operations = by_onednn(operations, *tree_leaves(given))
-    repeat = tidied(operations).forward
+    operations = make_fx(step_on_leaves)(*tree_leaves(inputs))
+    output_tree = tuple(outputs)
+    if mkl_is_slow():
+        operations = use_onednn(operations, *tree_leaves(inputs))
+    repeat = simplify(operations).forward
 
-    def replay(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
+    def repeat_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
         with torch.no_grad():
-            tensors = repeat(*tree_leaves((learner, draw, view)))
-        after: tuple[Learner, Trace] = like(form, tensors)
-        return after
+            leaves = repeat(*tree_leaves((learner, draw, view)))
+        result: tuple[Learner, Trace] = unflatten_like(output_tree, leaves)
+        return result
 
-    return replay
+    return repeat_step
 
 
-def tidied(operations: GraphModule) -> GraphModule:
-    """The same operations, but for those that nobody uses, that only name a tensor anew, or that
-    turn back what was turned."""
+def simplify(operations: GraphModule) -> GraphModule:
+    """Remove, in place, operations whose result is not used, aliases of tensors and pairs of
+    transpositions that cancel."""
     for node in operations.graph.nodes:
         if node.target in (aten.alias.default, aten.detach.default):
             node.replace_all_uses_with(node.args[0])
@@ -70,37 +73,43 @@ def tidied(operations: GraphModule) -> GraphModule:
     return operations
 
 
-def recorded(step: Step) -> Step:
-    """The step, recorded once it has been taken often enough with a batch of one size."""
-    taken: dict[torch.Size, int] = {}
+def make_recorded_step(step: Step) -> Step:
+    """The step, which records itself at step number `MIN_STEPS_TO_RECORD` with one batch size and
+    repeats the recording from then on."""
+    steps_taken: dict[torch.Size, int] = {}  # by the shape of Draw.rows, as are the recordings
     recordings: dict[torch.Size, Step] = {}
 
-    def take(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
-        size = draw.rows.shape
-        if size not in recordings:
-            taken[size] = taken.get(size, 0) + 1
-            if taken[size] < WORTH:
+    def take_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
+        shape = draw.rows.shape
+        if shape not in recordings:
+            steps_taken[shape] = steps_taken.get(shape, 0) + 1
+            if steps_taken[shape] < MIN_STEPS_TO_RECORD:
                 return step(learner, draw, view)
-            with RECORDING:
-                if size not in recordings:  # no other thread has made it meanwhile
-                    recordings[size] = record(step, learner, draw, view)
-        return recordings[size](learner, draw, view)
+            with RECORDING_LOCK:
+                if shape not in recordings:  # another thread may have recorded it meanwhile
+                    recordings[shape] = record_step(step, learner, draw, view)
+        return recordings[shape](learner, draw, view)
 
-    return take
+    return take_step
 
 
-def by_recordings(run: Run, carried: Callable[[Step], Step] = lambda step: step) -> Run:
-    """`run` with the steps of its cycle recorded, as `carried` takes them."""
-    known: dict[Step, Step] = {}
-    last: list[Sequence[Step]] = [()]
+def make_recorded_run(
+    run_steps: RunSteps, transform_step: Callable[[Step], Step] = lambda step: step
+) -> RunSteps:
+    """`run_steps` with recorded step functions.
 
-    def run_recorded(
+    transform_step: applied to every step function before it is recorded, such as torch.func.vmap.
+    """
+    recorded_steps: dict[Step, Step] = {}
+    recorded_cycle: list[Sequence[Step]] = [()]
+
+    def run_recorded_steps(
         cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        if last[0] is not cycle:  # another task
-            known.clear()
-            known.update({step: recorded(carried(step)) for step in cycle})
-            last[0] = cycle
-        return run([known[step] for step in cycle], learners, draws, views)
+        if recorded_cycle[0] is not cycle:  # a new task
+            recorded_steps.clear()
+            recorded_steps.update({s: make_recorded_step(transform_step(s)) for s in cycle})
+            recorded_cycle[0] = cycle
+        return run_steps([recorded_steps[step] for step in cycle], learners, draws, views)
 
-    return run_recorded
+    return run_recorded_steps

@@ -1,4 +1,4 @@
-"""Streams: replicas beside each other, as branches of one captured graph or as threads of a CPU."""
+"""Streams: replicas at the same time, as branches of one captured CUDA graph or in CPU threads."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import side_by_side
-from gradalign_cli.engines.eager import apart, gathered, through
-from gradalign_cli.engines.engine import Engine, one_by_one
-from gradalign_cli.engines.recorded import by_recordings
+from gradalign_cli.engines.captured import make_captured_run
+from gradalign_cli.engines.carry import step_on_streams
+from gradalign_cli.engines.eager import run_replica, split_replicas, stack_replicas
+from gradalign_cli.engines.engine import Engine, map_in_loop
+from gradalign_cli.engines.recorded import make_recorded_run
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.numerics.vectors import autograd_gradient
@@ -23,26 +23,31 @@ from gradalign_cli.step.trace import Trace
 
 
 def streams(device: torch.device = CPU) -> Engine:
-    """The engine for several replicas whose single operations leave the device half idle.
+    """The engine for several replicas, where one replica's operations do not fill the device.
 
-    On a CPU each thread takes a whole replica through a chunk, which divides the work better than
-    threads that meet in every operation.
+    On a CPU each thread takes a whole replica through a chunk of recorded steps. This divides the
+    work better than several threads for every operation.
     """
     if device.type == "cuda":
-        return Engine("streams", device, autograd_gradient, captured(side_by_side), one_by_one)
+        run_steps = make_captured_run(step_on_streams)
+        return Engine("streams", device, autograd_gradient, run_steps, map_in_loop)
     pool = ThreadPoolExecutor(
         torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
     )
 
-    def run(
+    def run_in_threads(
         cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        jobs = [pool.submit(through, cycle, *own) for own in apart(learners, draws, views)]
-        return gathered([job.result() for job in jobs])
+        replicas = split_replicas(learners, draws, views)
+        futures = [pool.submit(run_replica, cycle, *replica) for replica in replicas]
+        return stack_replicas([future.result() for future in futures])
 
-    def each(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+    def map_replicas(function: Callable[..., Tensor], *trees: Any) -> Tensor:
         replicas = range(len(trees[0].params))
-        jobs = [pool.submit(function, *(tree_index(tree, r) for tree in trees)) for r in replicas]
-        return torch.stack([job.result() for job in jobs])
+        futures = [
+            pool.submit(function, *(tree_index(tree, r) for tree in trees)) for r in replicas
+        ]
+        return torch.stack([future.result() for future in futures])
 
-    return Engine("streams", device, autograd_gradient, by_recordings(run), each)
+    run_steps = make_recorded_run(run_in_threads)
+    return Engine("streams", device, autograd_gradient, run_steps, map_replicas)

@@ -6,24 +6,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import already_batched, batched, step_by_step
-from gradalign_cli.engines.engine import Engine, one_by_one
-from gradalign_cli.engines.recorded import by_recordings
+from gradalign_cli.engines.captured import make_captured_run
+from gradalign_cli.engines.carry import call_batched_step, make_plain_run, step_by_vmap
+from gradalign_cli.engines.engine import Engine, map_in_loop
+from gradalign_cli.engines.recorded import make_recorded_run
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import functional_gradient
 
 
-def all_together(function: Callable[..., Tensor], *trees: Any) -> Tensor:
-    """A function of one replica's trees for all replicas at once."""
-    found: Tensor = torch.func.vmap(function)(*trees)
-    return found
+def map_by_vmap(function: Callable[..., Tensor], *trees: Any) -> Tensor:
+    """`Engine.map_replicas` with all replicas in one batch."""
+    results: Tensor = torch.func.vmap(function)(*trees)
+    return results
 
 
 def vmap(device: torch.device = CPU) -> Engine:
-    """The engine that trades many small operations for a few large ones; captured on a GPU,
-    recorded on a CPU."""
+    """The engine that makes a few large operations of many small ones; its batched steps are
+    captured on a GPU and recorded on a CPU."""
     if device.type == "cuda":
-        return Engine("vmap", device, functional_gradient, captured(batched), all_together)
-    run = by_recordings(step_by_step(already_batched), torch.func.vmap)
-    return Engine("vmap", device, functional_gradient, run, one_by_one)
+        run_steps = make_captured_run(step_by_vmap)
+        return Engine("vmap", device, functional_gradient, run_steps, map_by_vmap)
+    run_steps = make_recorded_run(make_plain_run(call_batched_step), torch.func.vmap)
+    return Engine("vmap", device, functional_gradient, run_steps, map_in_loop)

@@ -8,69 +8,82 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
-from gradalign_cli.methods.subspace import in_matrices, projected_widths, representations
+from gradalign_cli.methods.subspace import (
+    map_matrices,
+    projected_widths,
+    representation_matrices,
+)
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
-class NullSpaces(NamedTuple):
-    """first, second: [P] Adam's moments;  steps: [];  covariance, P: [d, d] of each projected
-    layer: the sum of x x' over inputs x, and the projector on what is almost its null space."""
+class AdamNSCLState(NamedTuple):
+    """first_moment, second_moment: [P] of Adam;  steps: [] number of steps;  covariances,
+    projectors: [d, d] for each projected layer, the sum of x x' over the inputs x of old tasks, and
+    the projector on its approximate null space."""
 
-    first: Tensor
-    second: Tensor
+    first_moment: Tensor
+    second_moment: Tensor
     steps: Tensor
-    covariance: tuple[Tensor, ...]
-    P: tuple[Tensor, ...]
+    covariances: tuple[Tensor, ...]
+    projectors: tuple[Tensor, ...]
 
 
 def null_projector(covariance: Tensor, factor: float) -> Tensor:
-    """U U' [d, d] of the eigenvectors U with eigenvalues of at most factor * the smallest one.
+    """U U' [d, d] for the eigenvectors U of a covariance [d, d] whose eigenvalues are at most
+    factor * the smallest one.
 
-    Eigenvalues below the rounding of float32 count as that rounding, as singular values do there.
+    The smallest one counts as at least the largest one times the precision of float32: eigenvalues
+    below that are rounding errors.
     """
-    values, U = torch.linalg.eigh(covariance.double())
-    least = values[0].clamp_min(values[-1] * torch.finfo(torch.float32).eps)
-    kept: Tensor = U * (values <= factor * least)
-    return (kept @ kept.T).to(covariance.dtype)
+    eigenvalues, eigenvectors = torch.linalg.eigh(covariance.double())
+    smallest = eigenvalues[0].clamp_min(eigenvalues[-1] * torch.finfo(torch.float32).eps)
+    U: Tensor = eigenvectors * (eigenvalues <= factor * smallest)
+    return (U @ U.T).to(covariance.dtype)
 
 
 def adam_nscl(factor: float, samples: int, project_head: bool) -> Method:
-    """P times Adam's step, per layer; P is the identity until a task has ended.
+    """Adam's step, multiplied in each layer by the projector on the approximate null space of the
+    inputs of old tasks; the plain Adam step until a task has ended.
 
-    factor: the paper's a, in eq. 12: how far above the smallest an eigenvalue counts as zero.
-    samples: inputs of the ended task. project_head: false where every task has logits of its own.
-    The paper's betas are Adam's usual ones; `optimizer.lr` is Adam's.
+    factor: the paper's a in eq. 12; eigenvalues up to this many times the smallest count as zero.
+    samples: how many examples of an ended task its inputs are taken from.
+    project_head: whether the last layer is projected too; false where every task has logits of its
+    own.
+    The betas are Adam's usual ones, as in the paper. `replicas.lr` is Adam's learning rate.
     """
     require(factor >= 1, "method.factor", "at least 1", factor)
     require(samples > 0, "method.samples", "positive", samples)
 
-    def init(setting: MethodSetup) -> NullSpaces:
-        params = setting.params
-        widths = projected_widths(setting, project_head)
-        first, second = params.new_zeros(2, len(params))
+    def init(setup: MethodSetup) -> AdamNSCLState:
+        params = setup.params
+        widths = projected_widths(setup, project_head)
+        first_moment, second_moment = params.new_zeros(2, len(params))
         eye = partial(torch.eye, dtype=params.dtype, device=params.device)
-        return NullSpaces(
-            first,
-            second,
+        return AdamNSCLState(
+            first_moment,
+            second_moment,
             params.new_zeros(()),
             tuple(params.new_zeros(d, d) for d in widths),
             tuple(map(eye, widths)),
         )
 
-    def align(gradients: Gradients, state: NullSpaces) -> tuple[Tensor, NullSpaces]:
-        g, (b1, b2), steps = gradients.g, BETAS, state.steps + 1
-        first = b1 * state.first + (1 - b1) * g
-        second = b2 * state.second + (1 - b2) * g.square()
-        step = first / (1 - b1**steps) / ((second / (1 - b2**steps)).sqrt() + EPS)
-        changes = [lambda G, P=P: G @ P for P in state.P]
-        after = state._replace(first=first, second=second, steps=steps)
-        return in_matrices(step, gradients.layers, changes), after
+    def align(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor, AdamNSCLState]:
+        g, (beta1, beta2), steps = gradients.g, BETAS, state.steps + 1
+        first_moment = beta1 * state.first_moment + (1 - beta1) * g
+        second_moment = beta2 * state.second_moment + (1 - beta2) * g.square()
+        root = (second_moment / (1 - beta2**steps)).sqrt()
+        adam_step = first_moment / (1 - beta1**steps) / (root + EPS)
+        projections = [lambda G, P=P: G @ P for P in state.projectors]
+        state = state._replace(first_moment=first_moment, second_moment=second_moment, steps=steps)
+        return map_matrices(adam_step, gradients.layers, projections), state
 
-    def end_task(state: NullSpaces, params: Tensor, probe: Probe) -> NullSpaces:
-        found = representations(probe.layer_inputs(probe.rows[:samples]), probe.layers)
-        covariance = tuple(C + R @ R.T for C, R in zip(state.covariance, found, strict=False))
-        P = tuple(null_projector(C, factor) for C in covariance)
-        return state._replace(covariance=covariance, P=P)
+    def end_task(state: AdamNSCLState, params: Tensor, probe: Probe) -> AdamNSCLState:
+        layer_inputs = probe.layer_inputs(probe.rows[:samples])
+        representations = representation_matrices(layer_inputs, probe.layers)
+        pairs = zip(state.covariances, representations, strict=False)  # the head may have none
+        covariances = tuple(C + R @ R.T for C, R in pairs)
+        projectors = tuple(null_projector(C, factor) for C in covariances)
+        return state._replace(covariances=covariances, projectors=projectors)
 
     return Method(align, init=init, end_task=end_task)

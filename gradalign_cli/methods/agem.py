@@ -9,14 +9,16 @@ from gradalign_cli.methods.method import Gradients, Method
 
 
 def project(g: Tensor, r: Tensor) -> Tensor:
-    """g - (g.r / r.r) r when g.r < 0, else g, for gradients [P] of the batch and of a memory."""
-    tiny = torch.finfo(r.dtype).tiny  # r = 0 has no direction to project on: 0 / tiny = 0
+    """g - (g.r / r.r) r where g.r < 0, else g, for the gradients g [P] on the batch and r [P] on
+    memory."""
+    tiny = torch.finfo(r.dtype).tiny  # for r = 0 the scale is 0 / tiny = 0, and g is returned
     scale = (r @ g).clamp_max(0) / (r @ r).clamp_min(tiny)
     return torch.addcmul(g, r, scale, value=-1)
 
 
 def agem() -> Method:
-    """Project against the gradient of a batch of all earlier tasks."""
+    """The gradient on the batch, projected to be orthogonal to the gradient on a memory batch of
+    all earlier tasks where their dot product is negative."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         return project(gradients.g, gradients.references[0]), state

@@ -1,4 +1,4 @@
-"""A-GEM in each layer: a layer that hurts its memory gradient is projected, the others are not."""
+"""A-GEM in each layer by itself: only the layers whose gradients conflict are projected."""
 
 from typing import Any
 
@@ -9,17 +9,21 @@ from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
 
 
-def project_layers(g: Tensor, r: Tensor, layers: list[int]) -> Tensor:
-    """A-GEM's projection of each part of g [P] against the same part of r [P]."""
-    parts = zip(g.split(layers), r.split(layers), strict=True)
-    return torch.cat([project(mine, theirs) for mine, theirs in parts])
+def project_layers(g: Tensor, r: Tensor, layer_sizes: list[int]) -> Tensor:
+    """A-GEM's projection of each layer's part of g [P] against the same part of r [P]."""
+    parts = zip(g.split(layer_sizes), r.split(layer_sizes), strict=True)
+    return torch.cat([project(g_part, r_part) for g_part, r_part in parts])
 
 
 def agem_layerwise() -> Method:
-    """No dot product of a layer is left negative, which is stricter than their sum."""
+    """A-GEM's projection in each layer by itself.
+
+    The dot product with the reference is then non-negative in every layer, which is stricter than
+    a non-negative sum over the layers.
+    """
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        layers = [layer.size for layer in gradients.layers]
-        return project_layers(gradients.g, gradients.references[0], layers), state
+        layer_sizes = [layer.size for layer in gradients.layers]
+        return project_layers(gradients.g, gradients.references[0], layer_sizes), state
 
     return Method(align, references="pooled")

@@ -5,6 +5,9 @@ from gradalign_cli.methods.method import Method
 
 
 def agem_r() -> Method:
-    """A-GEM, of which the yaml brings the reservoir. The authors' code refers to the memory of all
-    tasks, this to that of earlier ones."""
+    """A-GEM; the method's yaml selects the reservoir buffer.
+
+    The authors' code takes the reference on the memory of all tasks; here it is on the memory of
+    earlier tasks only.
+    """
     return agem()

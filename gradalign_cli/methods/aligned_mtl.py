@@ -4,20 +4,24 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import mean_weights, weighing
-from gradalign_cli.numerics.spectral import eigen
+from gradalign_cli.methods.weighing import mean_weights, weighted_sum_method
+from gradalign_cli.numerics.spectral import eigh
 
 
-def aligned(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
-    """sqrt(smallest eigenvalue) K^(-1/2) times the mean weights [n], for a Gram matrix [n, n]."""
-    values, vectors = eigen(K)
-    kept = values > len(K) * torch.finfo(K.dtype).eps * values[-1]
-    smallest = torch.where(kept, values, torch.inf).min()
-    root = torch.where(kept, (smallest / torch.where(kept, values, 1.0)).sqrt(), 0.0)
-    weights: Tensor = vectors @ (root * (vectors.T @ mean_weights(there)))
+def alignment_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+    """sqrt(least) K^(-1/2) u [n] for a Gram matrix K [n, n], with `least` its smallest positive
+    eigenvalue, K^(-1/2) a pseudo-inverse and u the mean weights of the available objectives [n]."""
+    eigenvalues, eigenvectors = eigh(K)
+    positive = eigenvalues > len(K) * torch.finfo(K.dtype).eps * eigenvalues[-1]
+    least = torch.where(positive, eigenvalues, torch.inf).min()
+    scales = torch.where(positive, (least / torch.where(positive, eigenvalues, 1.0)).sqrt(), 0.0)
+    weights: Tensor = eigenvectors @ (scales * (eigenvectors.T @ mean_weights(available)))
     return weights
 
 
 def aligned_mtl() -> Method:
-    """The condition number of the gradients becomes 1, on the scale of the weakest direction."""
-    return weighing(aligned)
+    """The mean of the gradients of all tasks, after they are made orthogonal and equally long.
+
+    The condition number of the gradients becomes 1, on the scale of the weakest direction.
+    """
+    return weighted_sum_method(alignment_weights)

@@ -1,4 +1,4 @@
-"""C-Flat: descend to where the loss is flat, whatever the method (Bian et al. 2024)."""
+"""C-Flat: descend to where the loss is flat, with any method (Bian et al. 2024)."""
 
 from typing import NamedTuple
 
@@ -17,42 +17,47 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class CFlatState(NamedTuple):
-    """radius, strength: []."""
+    """radius, strength: [] the hyper-parameters of `c_flat`."""
 
     radius: Tensor
     strength: Tensor
 
 
-def c_flat(radius: float, strength: float) -> Method:
-    """The gradient of max loss(p + e) + strength * radius * max |gradient(p + e)|, |e| <= radius
-    (arXiv 2404.00986, eq. 7), which four gradients approximate.
+def move_along(params: Tensor, direction: Tensor, radius: Tensor) -> Tensor:
+    """params [P] moved by `radius` [] along a direction [P]; not moved where that is 0."""
+    return params + radius * direction * ratio_or_zero(direction.new_ones(()), direction.norm())
 
-    The first maximum is taken one step up the loss; the second one step up the length of the
-    gradient, with products of the Hessian by differences over the radius.
+
+def c_flat(radius: float, strength: float) -> Method:
+    """The gradient of max loss(p + e) + strength * radius * max |gradient(p + e)|, both maxima over
+    |e| <= radius (arXiv 2404.00986, eq. 7), approximated by four gradients.
+
+    The first maximum is taken at one step of length `radius` along the gradient. The second is
+    taken at one step along the direction in which the norm of the gradient grows. Products with
+    the Hessian are differences of two gradients over the radius.
     """
     require(radius > 0, "method.radius", "positive", radius)
     require(strength >= 0, "method.strength", "non-negative", strength)
 
-    def init(setting: MethodSetup) -> CFlatState:
-        return CFlatState(setting.params.new_tensor(radius), setting.params.new_tensor(strength))
+    def init(setup: MethodSetup) -> CFlatState:
+        return CFlatState(setup.params.new_tensor(radius), setup.params.new_tensor(strength))
 
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: CFlatState
+    def find_gradient(
+        take_gradient: TakeGradient, inputs: LossInputs, state: CFlatState
     ) -> tuple[ObjectiveGradient, CFlatState]:
-        def up(params: Tensor, direction: Tensor) -> Tensor:
-            return params + state.radius * direction * ratio_or_zero(
-                direction.new_ones(()), direction.norm()
-            )
+        def gradient_at(params: Tensor) -> Tensor:
+            return take_gradient(inputs._replace(params=params))[0]
 
-        def at(params: Tensor) -> Tensor:
-            return derivative(trial._replace(params=params))[0]
+        params, radius = inputs.params.detach(), state.radius
+        g, value_and_output = take_gradient(inputs)
+        sharp_gradient = gradient_at(move_along(params, g, radius))
+        # the difference is about radius * H g / |g|, and |gradient| grows along H g / |g|
+        steep_params = move_along(params, sharp_gradient - g, radius)
+        steep_gradient = gradient_at(steep_params)
+        # about radius times the gradient of |gradient| at steep_params
+        norm_gradient = (
+            gradient_at(move_along(steep_params, steep_gradient, radius)) - steep_gradient
+        )
+        return (sharp_gradient + state.strength * norm_gradient, value_and_output), state
 
-        here = trial.params.detach()
-        g, rest = derivative(trial)
-        higher = at(up(here, g))
-        steeper = up(here, higher - g)  # higher - g is radius * H g / |g|, uphill for |gradient|
-        there = at(steeper)
-        rise = at(up(steeper, there)) - there
-        return (higher + state.strength * rise, rest), state
-
-    return Method(keep_gradient, find_gradient=derive, init=init)
+    return Method(keep_gradient, find_gradient=find_gradient, init=init)

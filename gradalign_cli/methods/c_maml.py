@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.lookahead import looked_ahead
+from gradalign_cli.methods.lookahead import lookahead_gradient
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -17,24 +17,26 @@ from gradalign_cli.methods.method import (
 
 
 class CMAMLState(NamedTuple):
-    """step: [] of the imagined steps."""
+    """step: [] the size of the look-ahead steps."""
 
     step: Tensor
 
 
 def c_maml(step: float) -> Method:
-    """The first-order hypergradient of a step on each example of the batch (arXiv 2007.13904,
-    alg. 2). step: the size of these steps, the paper's alpha.
+    """The first-order hypergradient of one step on each example of the batch (arXiv 2007.13904,
+    alg. 2).
+
+    step: the size of these steps, the paper's alpha.
     """
     require(step >= 0, "method.step", "non-negative", step)
 
-    def init(setting: MethodSetup) -> CMAMLState:
-        return CMAMLState(setting.params.new_tensor(step))
+    def init(setup: MethodSetup) -> CMAMLState:
+        return CMAMLState(setup.params.new_tensor(step))
 
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: CMAMLState
+    def find_gradient(
+        take_gradient: TakeGradient, inputs: LossInputs, state: CMAMLState
     ) -> tuple[ObjectiveGradient, CMAMLState]:
-        found, _ = looked_ahead(derivative, trial, state.step)
-        return found, state
+        objective_gradient, _ = lookahead_gradient(take_gradient, inputs, state.step)
+        return objective_gradient, state
 
-    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)
+    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)

@@ -7,57 +7,73 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup
-from gradalign_cli.methods.mgda import shortest
-from gradalign_cli.methods.weighing import gram, mean_weights, non_negative_qp, regular
+from gradalign_cli.methods.mgda import min_norm_weights
+from gradalign_cli.methods.weighing import (
+    jacobian_and_gram,
+    lower_bounded_minimiser,
+    mean_weights,
+    regularised_gram,
+)
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
-CANDIDATES, ROUNDS = 32, 6  # each round narrows the bracket of the multiplier 31 times
+CANDIDATES, ROUNDS = 32, 6  # each round divides the bracket of the multiplier by 31
 
 
-class Reach(NamedTuple):
+class CAGradState(NamedTuple):
     """reach: [] the paper's c."""
 
     reach: Tensor
 
 
-def averse(K: Tensor, there: Tensor, reach: Tensor) -> Tensor:
-    """Weights [n] of argmax_d min_i g_i'd with |d - g0| <= reach |g0| and g0 the mean gradient.
+def worst_case_weights(K: Tensor, available: Tensor, reach: Tensor) -> Tensor:
+    """Weights [n] of argmax_d min_i g_i'd with |d - g0| <= reach |g0| and g0 the mean gradient, for
+    the Gram matrix K [n, n] of the gradients.
 
-    d = J'(u + z) with u the mean weights. For the multiplier m of the worst case, z is
-    argmin 1/2 z'Kz + (Ku - m)'z, z >= 0, and m is where z'Kz = reach^2 u'Ku; z grows with m.
-    A single objective has no conflict to avoid, and is followed as it is.
+    d = J'(u + z) with u the mean weights. For a multiplier m of the worst case, z is
+    argmin 1/2 z'Kz + (Ku - m)'z, z >= 0. The solution has the m where z'Kz = reach^2 u'Ku. As z'Kz
+    grows with m, rounds of equally spaced candidates bracket it. A single objective has no conflict
+    to avoid, so its gradient is followed as it is.
     """
-    matrix, u = regular(K, there), mean_weights(there)
-    slope = matrix @ u
-    radius = reach * (there.sum() > 1) * (u @ slope).clamp_min(0).sqrt()
-    w = shortest(K, there)
-    low = torch.where(there, slope, torch.inf).min()
-    high = torch.where(there, slope, -torch.inf).max() + radius * (w @ matrix @ w).sqrt()
+    matrix, u = regularised_gram(K, available), mean_weights(available)
+    slopes = matrix @ u
+    radius = reach * (available.sum() > 1) * (u @ slopes).clamp_min(0).sqrt()
+    w = min_norm_weights(K, available)
+    low = torch.where(available, slopes, torch.inf).min()
+    high = torch.where(available, slopes, -torch.inf).max() + radius * (w @ matrix @ w).sqrt()
     matrices = matrix.expand(CANDIDATES, -1, -1)
     grid = torch.linspace(0, 1, CANDIDATES, dtype=K.dtype, device=K.device)
     z = torch.zeros_like(u)
     for _ in range(ROUNDS):
-        m = low + (high - low) * grid
-        q = torch.where(there, slope - m[:, None], 0.0)
-        candidates = torch.where(there, non_negative_qp(matrices, q, torch.zeros_like(q)), 0.0)
-        length = ((candidates @ matrix) * candidates).sum(1).clamp_min(0).sqrt()
-        below = ((length <= radius).sum() - 1).clamp(0, CANDIDATES - 2)
-        pair = below + torch.arange(2, device=K.device)
-        low, high = take_rows(m, pair)  # m[below] would ask the device for the number
-        z = take_rows(candidates, pair)[1] * ratio_or_zero(radius, take_rows(length, pair)[1])
+        multipliers = low + (high - low) * grid
+        q = torch.where(available, slopes - multipliers[:, None], 0.0)
+        candidates = torch.where(
+            available, lower_bounded_minimiser(matrices, q, torch.zeros_like(q)), 0.0
+        )
+        lengths = ((candidates @ matrix) * candidates).sum(1).clamp_min(0).sqrt()
+        below = ((lengths <= radius).sum() - 1).clamp(0, CANDIDATES - 2)
+        bracket = below + torch.arange(2, device=K.device)
+        low, high = take_rows(multipliers, bracket)  # multipliers[below] would wait for the device
+        z = take_rows(candidates, bracket)[1]
+        z = z * ratio_or_zero(radius, take_rows(lengths, bracket)[1])
     return u + z
 
 
 def cagrad(reach: float) -> Method:
-    """reach 0 is the mean of all gradients; a large one comes near MGDA."""
+    """The direction whose smallest dot product with a task's gradient is largest, among the
+    directions within `reach` times the length of the mean gradient of that mean.
+
+    reach: the paper's c. With 0 the direction is the mean of all gradients; a large one comes near
+    MGDA.
+    """
     require(reach >= 0, "method.reach", "non-negative", reach)
 
-    def init(setting: MethodSetup) -> Reach:
-        return Reach(setting.params.new_tensor(reach))
+    def init(setup: MethodSetup) -> CAGradState:
+        return CAGradState(setup.params.new_tensor(reach))
 
-    def align(gradients: Gradients, state: Reach) -> tuple[Tensor, Reach]:
-        J, K, there = gram(gradients)
-        return averse(K, there, state.reach.double()).to(J.dtype) @ J, state
+    def align(gradients: Gradients, state: CAGradState) -> tuple[Tensor, CAGradState]:
+        J, K, available = jacobian_and_gram(gradients)
+        weights = worst_case_weights(K, available, state.reach.double())
+        return weights.to(J.dtype) @ J, state
 
     return Method(align, references="per_task", init=init)

@@ -1,5 +1,6 @@
 """A method and a loss are two choices: the alignment of one method, the objective of another."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -19,92 +20,113 @@ from gradalign_cli.methods.method import (
     keep_params,
     keep_state,
 )
-from gradalign_cli.models.model import Layer, Output
+from gradalign_cli.models.model import Output
 
 
-class Both(NamedTuple):
-    """The states of the two."""
+class CombinedState(NamedTuple):
+    """The states of the method whose alignment is used and of the one whose objective is."""
 
     alignment: Any
     objective: Any
 
 
-def combine(alignment: Method, objective: Method) -> Method:
-    """`alignment` applied to the gradient of the loss that `objective` trains on.
-
-    References stay gradients of the cross-entropy on memory. How g is found is up to the one that
-    has a way of its own. Raises UserError where the first has a loss of its own or the second an
-    alignment, or both a way to find g.
-    """
+def check_combination(alignment: Method, objective: Method) -> None:
+    """Raise UserError where `alignment` has a loss of its own, where `objective` has an alignment
+    or parameters of its own, or where both have a `find_gradient`."""
     if (
         alignment.objective is not batch_cross_entropy
         or alignment.memory_batches
         or alignment.shuffles_tasks
     ):
         raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
-    own_networks = (
+    changes_params = (
         objective.next_task_params is not keep_params or objective.test_params is not keep_params
     )
-    if objective.align is not keep_gradient or objective.shuffles_tasks or own_networks:
+    if objective.align is not keep_gradient or objective.shuffles_tasks or changes_params:
         raise UserError("`objective` must be a method that changes the loss, not the gradient")
-    first, second = (
-        alignment.find_gradient is not gradient_at_params,
-        objective.find_gradient is not gradient_at_params,
-    )
-    if first and second:
+    if (
+        alignment.find_gradient is not gradient_at_params
+        and objective.find_gradient is not gradient_at_params
+    ):
         raise UserError("`method` and `objective` both take gradients in a way of their own")
 
-    def init(setting: MethodSetup) -> Both:
-        return Both(alignment.init(setting), objective.init(setting))
 
-    def align(gradients: Gradients, state: Both) -> tuple[Tensor, Both]:
-        direction, own = alignment.align(gradients, state.alignment)
-        return direction, state._replace(alignment=own)
+def make_find_gradient(
+    alignment: Method, objective: Method
+) -> Callable[[TakeGradient, LossInputs, CombinedState], tuple[ObjectiveGradient, CombinedState]]:
+    """The `find_gradient` of the alignment's method where it has its own, else the objective's."""
 
-    def value(trial: LossInputs, state: Both) -> tuple[Tensor, Output]:
-        return objective.objective(trial, state.objective)
+    def find_for_alignment(
+        take_gradient: TakeGradient, inputs: LossInputs, state: CombinedState
+    ) -> tuple[ObjectiveGradient, CombinedState]:
+        gradient, own_state = alignment.find_gradient(take_gradient, inputs, state.alignment)
+        return gradient, state._replace(alignment=own_state)
 
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: Both
-    ) -> tuple[ObjectiveGradient, Both]:
-        if first:
-            found, own = alignment.find_gradient(derivative, trial, state.alignment)
-            return found, state._replace(alignment=own)
-        found, own = objective.find_gradient(derivative, trial, state.objective)
-        return found, state._replace(objective=own)
+    def find_for_objective(
+        take_gradient: TakeGradient, inputs: LossInputs, state: CombinedState
+    ) -> tuple[ObjectiveGradient, CombinedState]:
+        gradient, own_state = objective.find_gradient(take_gradient, inputs, state.objective)
+        return gradient, state._replace(objective=own_state)
 
-    def after(state: Both, g: Tensor, before: Tensor, now: Tensor) -> Both:
-        return Both(
-            alignment.after_step(state.alignment, g, before, now),
-            objective.after_step(state.objective, g, before, now),
+    default = alignment.find_gradient is gradient_at_params
+    return find_for_objective if default else find_for_alignment
+
+
+def combine(alignment: Method, objective: Method) -> Method:
+    """The method that takes the gradient of `objective`'s loss and aligns it as `alignment` does.
+
+    References remain gradients of the cross-entropy on memory. Raises UserError where the two
+    cannot be combined, see `check_combination`.
+    """
+    check_combination(alignment, objective)
+
+    def init(setup: MethodSetup) -> CombinedState:
+        return CombinedState(alignment.init(setup), objective.init(setup))
+
+    def align(gradients: Gradients, state: CombinedState) -> tuple[Tensor, CombinedState]:
+        direction, alignment_state = alignment.align(gradients, state.alignment)
+        return direction, state._replace(alignment=alignment_state)
+
+    def combined_objective(inputs: LossInputs, state: CombinedState) -> tuple[Tensor, Output]:
+        return objective.objective(inputs, state.objective)
+
+    def after_step(
+        state: CombinedState, g: Tensor, params_before: Tensor, params_after: Tensor
+    ) -> CombinedState:
+        return CombinedState(
+            alignment.after_step(state.alignment, g, params_before, params_after),
+            objective.after_step(state.objective, g, params_before, params_after),
         )
 
-    def end_task(state: Both, params: Tensor, probe: Probe) -> Both:
-        return Both(
+    def end_task(state: CombinedState, params: Tensor, probe: Probe) -> CombinedState:
+        return CombinedState(
             alignment.end_task(state.alignment, params, probe),
             objective.end_task(state.objective, params, probe),
         )
 
-    def restart(state: Both, params: Tensor) -> Tensor:
+    def next_task_params(state: CombinedState, params: Tensor) -> Tensor:
         return alignment.next_task_params(state.alignment, params)
 
-    def tested(state: Both, params: Tensor, task: int, layers: tuple[Layer, ...]) -> Tensor:
+    def test_params(state: CombinedState, params: Tensor, task: int, layers: Any) -> Tensor:
         return alignment.test_params(state.alignment, params, task, layers)
 
-    def report(state: Both) -> dict[str, Tensor]:
+    def report(state: CombinedState) -> dict[str, Tensor]:
         return alignment.report(state.alignment) | objective.report(state.objective)
 
-    endless = alignment.end_task is keep_state and objective.end_task is keep_state
-    return alignment._replace(
+    combined = alignment._replace(
         align=align,
-        objective=value,
-        find_gradient=derive,
+        objective=combined_objective,
+        find_gradient=make_find_gradient(alignment, objective),
         memory_batches=objective.memory_batches,
         stores_logits=objective.stores_logits,
         init=init,
-        after_step=after,
-        end_task=keep_state if endless else end_task,
-        next_task_params=keep_params if alignment.next_task_params is keep_params else restart,
-        test_params=tested,
+        after_step=after_step,
+        test_params=test_params,
         report=report,
     )
+    # `task_ids` reads off these two whether the method must be told where tasks end
+    if alignment.end_task is not keep_state or objective.end_task is not keep_state:
+        combined = combined._replace(end_task=end_task)
+    if alignment.next_task_params is not keep_params:
+        combined = combined._replace(next_task_params=next_task_params)
+    return combined

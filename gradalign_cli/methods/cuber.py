@@ -1,5 +1,7 @@
-"""CUBER: TRGP that moves along with old tasks which gain from it (Lin et al. 2022)."""
+"""CUBER: TRGP that also changes the weights of old tasks which gain from the change (Lin et al.
+2022)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -16,46 +18,145 @@ from gradalign_cli.methods.method import (
     TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
-    Rule,
-    append,
-    columns_to_add,
-    matrices,
-    project,
-    replaced,
-    representations,
+    GrowthRule,
+    grown_basis,
+    layer_matrices,
+    project_off_bases,
+    replace_task_matrix,
+    representation_matrices,
 )
-from gradalign_cli.methods.trgp import Layers, TRGPState, shifted, trgp
+from gradalign_cli.methods.trgp import Layers, TRGPState, learn_scalings, scaled_gradient, trgp
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class CUBERState(NamedTuple):
-    """trgp: the state of TRGP. Of each projected layer: gradients [T, rows, w] of each old task's
-    loss where it ended, within its space;  without [T, d, v] the basis that there would be, had a
-    task not been;  held [d, v] the basis that the present task keeps off. correlation: [] the
-    cosine asked for."""
+    """task_gradients, bases_without_task and current_bases have one entry for each projected layer.
+
+    trgp: the state of TRGP.
+    task_gradients: [T, rows, w] the gradient of each old task's loss at the end of the task,
+    multiplied by the columns of its input space.
+    bases_without_task: [T, d, v] for each old task, the basis of the inputs of all other old tasks.
+    current_bases: [d, v] the basis that the current task's gradients are projected off.
+    correlation: [] hyper-parameter.
+    """
 
     trgp: TRGPState
-    gradients: tuple[Tensor, ...]
-    without: tuple[Tensor, ...]
-    held: tuple[Tensor, ...]
+    task_gradients: tuple[Tensor, ...]
+    bases_without_task: tuple[Tensor, ...]
+    current_bases: tuple[Tensor, ...]
     correlation: Tensor
 
 
-def joined_by(
-    G: Tensor, spaces: Tensor, gradients: Tensor, trust: Tensor, correlation: Tensor
+def select_joined_task(
+    G: Tensor, spaces: Tensor, task_gradients: Tensor, trust: Tensor, correlation: Tensor
 ) -> Tensor:
-    """Which of the old tasks [T] gains most from a step along G [rows, d]; none where no space
-    [T, d, w] holds more than `trust` of G's length (the paper's sufficient projection) at a cosine
-    above `correlation` with the task's own gradient [T, rows, w] there (positive correlation)."""
-    inside = G @ spaces
-    lengths = inside.flatten(1).norm(dim=1)
-    products = (inside * gradients).flatten(1).sum(1)
-    cosines = ratio_or_zero(products, lengths * gradients.flatten(1).norm(dim=1))
-    gains = (ratio_or_zero(lengths, G.norm()) > trust) & (cosines > correlation)
+    """A mask [T] that is True for the old task which gains most from a step along G [rows, d], and
+    for no other.
+
+    The task must satisfy two conditions. Its space [T, d, w] holds more than `trust` of the norm of
+    G (the paper's sufficient projection), and within the space the cosine of G and the task's own
+    gradient [T, rows, w] is above `correlation` (positive correlation). The largest cosine wins; if
+    no task satisfies both, all is False.
+    """
+    coordinates = G @ spaces
+    norms = coordinates.flatten(1).norm(dim=1)
+    products = (coordinates * task_gradients).flatten(1).sum(1)
+    cosines = ratio_or_zero(products, norms * task_gradients.flatten(1).norm(dim=1))
+    gains = (ratio_or_zero(norms, G.norm()) > trust) & (cosines > correlation)
     best = torch.where(gains, cosines, -torch.inf).argmax()
     return gains & (torch.arange(len(gains), device=G.device) == best)
+
+
+def cuber_gradient(
+    take_gradient: TakeGradient, inputs: LossInputs, state: CUBERState
+) -> tuple[ObjectiveGradient, CUBERState]:
+    """The `find_gradient` of CUBER: that of TRGP, but in a task's first step each layer chooses the
+    old task that it joins, and that one is not among the tasks that it trusts."""
+    trgp_state = state.trgp
+    objective_gradient = scaled_gradient(take_gradient, inputs, trgp_state)
+    scaled_spaces, current_bases = [], []
+    for G, spaces, task_gradients, bases_without_task, current_basis in zip(
+        layer_matrices(objective_gradient[0], inputs.layers),
+        trgp_state.spaces,
+        state.task_gradients,
+        state.bases_without_task,
+        state.current_bases,
+        strict=False,
+    ):
+        joined = select_joined_task(G, spaces, task_gradients, trgp_state.trust, state.correlation)
+        joined = joined[:, None, None]
+        joins_now = (trgp_state.is_first_step > 0) & joined.any()
+        basis_without_joined = (joined * bases_without_task).sum(0)
+        current_bases.append(torch.where(joins_now, basis_without_joined, current_basis))
+        scaled_spaces.append(torch.where(joined, 0.0, spaces))
+    objective_gradient, learned = learn_scalings(
+        objective_gradient, inputs, trgp_state._replace(spaces=tuple(scaled_spaces))
+    )
+    learned = learned._replace(spaces=trgp_state.spaces)
+    return objective_gradient, state._replace(trgp=learned, current_bases=tuple(current_bases))
+
+
+def align_off_current_bases(gradients: Gradients, state: CUBERState) -> tuple[Tensor, CUBERState]:
+    """The `align` of CUBER: g, projected off the inputs of the old tasks that are not joined."""
+    importance = [torch.ones_like(M[0]) for M in state.current_bases]
+    direction = project_off_bases(
+        gradients.g, gradients.layers, state.current_bases, importance, state.trgp.ended_tasks
+    )
+    return direction, state
+
+
+def grow_bases_without_task(
+    bases_without_task: Tensor, basis: Tensor, R: Tensor, threshold: float, task: int
+) -> list[Tensor]:
+    """The `bases_without_task` of a layer at the end of task number `task`, from those [T, d, v]
+    before it.
+
+    Those without an earlier task grow by columns for R [d, n], the inputs of the ended task. The
+    one without the ended task is `basis` [d, w], that of all earlier tasks.
+    """
+    bases = [*bases_without_task]
+    for earlier_task in range(task):
+        bases[earlier_task] = grown_basis(bases[earlier_task], R, threshold, False)
+    bases[task] = basis
+    return bases
+
+
+def task_end_bases(
+    state: CUBERState,
+    trgp_state: TRGPState,
+    R: Sequence[Tensor],
+    growth_rule: GrowthRule,
+    task: int,
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The `bases_without_task` and `current_bases` at the end of task number `task`, from the state
+    before it, TRGP's state after it, and the task's inputs R [d, n] of each layer."""
+    bases_without_task, current_bases = [], []
+    for number, (bases, basis) in enumerate(
+        zip(state.bases_without_task, state.trgp.bases, strict=True)
+    ):
+        threshold = growth_rule.threshold(number, task)
+        grown_bases = grow_bases_without_task(bases, basis, R[number], threshold, task)
+        *padded_bases, current_basis = pad_to_common_shapes(
+            [*grown_bases, trgp_state.bases[number]]
+        )
+        bases_without_task.append(tree_stack(padded_bases))
+        current_bases.append(current_basis)
+    return tuple(bases_without_task), tuple(current_bases)
+
+
+def task_end_gradients(
+    state: CUBERState, trgp_state: TRGPState, G: Sequence[Tensor], task: int
+) -> tuple[Tensor, ...]:
+    """The `task_gradients` at the end of task number `task`, from the state before it, TRGP's state
+    after it, and the gradient G [rows, d] of the task's loss for each layer."""
+    return tuple(
+        replace_task_matrix(task_gradients, task, layer_G @ spaces[task])
+        for task_gradients, layer_G, spaces in zip(
+            state.task_gradients, G, trgp_state.spaces, strict=False
+        )
+    )
 
 
 def cuber(
@@ -69,82 +170,51 @@ def cuber(
     step: float,
     correlation: float,
 ) -> Method:
-    """TRGP whose weights also move along the inputs of an old task, in a layer where the task's
-    first gradient and the old task's last one agree (arXiv 2211.00789).
+    """TRGP whose weights also change along the inputs of an old task, in a layer where the current
+    task's first gradient agrees with the old task's gradient (arXiv 2211.00789).
 
-    So a layer has three regimes for an old task: one whose inputs hold little of the gradient is
-    left alone, one whose hold much is trusted as in TRGP, and one whose gradient agrees too is
-    joined. correlation: the cosine above which they agree, the paper's eps_2, whose value we do not
-    know. The other arguments are TRGP's.
+    So an old task is treated in one of three ways in a layer. If its input space holds little of
+    the gradient, its weights are left alone. If it holds much, the task is trusted as in TRGP. If
+    also the gradients agree, the task is joined: the gradient is not projected off its inputs.
 
-    Ours: a layer joins one old task, the one that agrees most, and still keeps off all that the
-    others need; an old gradient is that of `samples` examples, compared within the old task's
-    space. As we remember it the paper also pulls joined weights back to where the task found them;
-    that is left out.
+    correlation: the cosine above which gradients agree (the paper's eps_2, value unknown to us).
+    The other arguments are those of `trgp`.
+
+    Departures: a layer joins one old task only, the one that agrees most, and its gradient is still
+    projected off the inputs of all others. The gradient of an old task is taken on `samples`
+    examples and compared within the task's input space. As far as we remember, the paper also pulls
+    the joined weights back to where the task found them; this is left out.
     """
-    rule = Rule(thresholds, increase, rank_rule)
-    inner = trgp(thresholds, increase, samples, rank_rule, project_head, tasks, trust, step)
+    growth_rule = GrowthRule(thresholds, increase, rank_rule)
+    trgp_method = trgp(thresholds, increase, samples, rank_rule, project_head, tasks, trust, step)
     require(-1 <= correlation <= 1, "method.correlation", "in [-1, 1]", correlation)
 
-    def init(setting: MethodSetup) -> CUBERState:
-        own = inner.init(setting)
-        weights = matrices(setting.params, setting.layers)
-        both = zip(weights, own.spaces, strict=False)
-        return CUBERState(
-            own,
-            tuple(W @ spaces for W, spaces in both),  # empty, as all spaces are
-            own.spaces,
-            own.bases,
-            setting.params.new_tensor(correlation),
-        )
-
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: CUBERState
-    ) -> tuple[ObjectiveGradient, CUBERState]:
-        own, layers = state.trgp, trial.layers
-        computed = derivative(trial._replace(params=shifted(trial.params, layers, own.now)))
-        left, held = [], []
-        kept = zip(own.spaces, state.gradients, state.without, state.held, strict=True)
-        for G, (spaces, gradients, without, before) in zip(
-            matrices(computed[0], layers), kept, strict=False
-        ):
-            joined = joined_by(G, spaces, gradients, own.trust, state.correlation)[:, None, None]
-            first = (own.fresh > 0) & joined.any()
-            held.append(torch.where(first, (joined * without).sum(0), before))
-            left.append(torch.where(joined, 0.0, spaces))  # what is joined is not scaled
-        found, after = inner.find_gradient(
-            lambda _: computed, trial, own._replace(spaces=tuple(left))
-        )
-        after = after._replace(spaces=own.spaces)
-        return found, state._replace(trgp=after, held=tuple(held))
-
-    def align(gradients: Gradients, state: CUBERState) -> tuple[Tensor, CUBERState]:
-        whole = [torch.ones_like(M[0]) for M in state.held]
-        held = state.held, whole, state.trgp.tasks
-        return project(gradients.g, gradients.layers, *held), state
+    def init(setup: MethodSetup) -> CUBERState:
+        trgp_state = trgp_method.init(setup)
+        matrices = layer_matrices(setup.params, setup.layers)
+        # the initial spaces have no columns, and so these have none
+        task_gradients = tuple(W @ S for W, S in zip(matrices, trgp_state.spaces, strict=False))
+        number = setup.params.new_tensor(correlation)
+        return CUBERState(trgp_state, task_gradients, trgp_state.spaces, trgp_state.bases, number)
 
     def end_task(state: CUBERState, params: Tensor, probe: Probe) -> CUBERState:
         task, rows = probe.task, probe.rows[:samples]
-        after = inner.end_task(state.trgp, params, probe)
-        found = representations(probe.layer_inputs(rows), probe.layers)
-        last = matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
-        gradients, without, held = [], [], []
-        for number, M in enumerate(state.trgp.bases):
-            threshold, all_others = rule.threshold(number, task), [*state.without[number]]
-            for old in range(task):
-                others = all_others[old]
-                new, _ = columns_to_add(others, found[number], threshold, False)
-                ones = torch.ones_like(others[0]), torch.ones_like(new[0])
-                all_others[old] = append(others, ones[0], new, ones[1])[0]
-            all_others[task] = M
-            *all_others, kept = pad_to_common_shapes([*all_others, after.bases[number]])
-            without.append(tree_stack(all_others))
-            held.append(kept)
-            own = last[number] @ after.spaces[number][task]
-            gradients.append(replaced(state.gradients[number], task, own))
-        return CUBERState(after, tuple(gradients), tuple(without), tuple(held), state.correlation)
+        trgp_state = trgp_method.end_task(state.trgp, params, probe)
+        R = representation_matrices(probe.layer_inputs(rows), probe.layers)
+        bases_without_task, current_bases = task_end_bases(state, trgp_state, R, growth_rule, task)
+        G = layer_matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
+        task_gradients = task_end_gradients(state, trgp_state, G, task)
+        return CUBERState(
+            trgp_state, task_gradients, bases_without_task, current_bases, state.correlation
+        )
 
-    def tested(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:
-        return inner.test_params(state.trgp, params, task, layers)
+    def test_params(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:
+        return trgp_method.test_params(state.trgp, params, task, layers)
 
-    return Method(align, find_gradient=derive, init=init, end_task=end_task, test_params=tested)
+    return Method(
+        align_off_current_bases,
+        find_gradient=cuber_gradient,
+        init=init,
+        end_task=end_task,
+        test_params=test_params,
+    )

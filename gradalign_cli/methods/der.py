@@ -1,4 +1,4 @@
-"""DER: remember not only examples but the logits they had (Buzzega et al. 2020, eq. 6)."""
+"""DER: replay examples with the logits that they had on arrival (Buzzega et al. 2020, eq. 6)."""
 
 from typing import NamedTuple
 
@@ -18,41 +18,41 @@ from gradalign_cli.models.losses import mean_over_valid
 from gradalign_cli.models.model import Output
 
 
-class Weight(NamedTuple):
+class DERState(NamedTuple):
     """alpha: [] the weight of the distance to the stored logits."""
 
     alpha: Tensor
 
 
-def distance(logits: Tensor, examples: Examples) -> Tensor:
-    """Mean squared difference [] of logits [n, outputs] to the stored ones, over those that count
-    and over the examples of weight 1."""
+def stored_logit_distance(logits: Tensor, examples: Examples) -> Tensor:
+    """The mean squared difference [] between logits [n, outputs] and the stored logits, over the
+    visible logits of each example and over the valid examples."""
     squares = (logits - examples.stored_logits).square()
     if isinstance(examples.visible_logits, Tensor):
-        each = torch.where(examples.visible_logits, squares, 0.0).sum(
-            1
-        ) / examples.visible_logits.sum(1)
+        visible = examples.visible_logits
+        means = torch.where(visible, squares, 0.0).sum(1) / visible.sum(1)
     else:
-        each = squares.mean(1)
-    return mean_over_valid(each, examples.valid)
+        means = squares.mean(1)
+    return mean_over_valid(means, examples.valid)
 
 
 def der(alpha: float) -> Method:
-    """Cross-entropy on the batch + alpha * distance of a memory batch's logits to its stored ones.
+    """The cross-entropy of the batch + alpha * the mean squared distance between a memory batch's
+    logits and its stored logits.
 
-    An example is stored with the logits it had in the step that brought it.
+    An example is stored with the logits that it had in the step in which it arrived.
     """
     require(alpha >= 0, "method.alpha", "non-negative", alpha)
 
-    def init(setting: MethodSetup) -> Weight:
-        return Weight(setting.params.new_tensor(alpha))
+    def init(setup: MethodSetup) -> DERState:
+        return DERState(setup.params.new_tensor(alpha))
 
-    def objective(trial: LossInputs, state: Weight) -> tuple[Tensor, Output]:
-        value, output = batch_cross_entropy(trial, state)
-        (memory,) = trial.memory_batches
-        again = trial.network(trial.params, output.statistics, memory)
-        value = value + state.alpha * distance(again.logits, memory)
-        return value, output._replace(statistics=again.statistics)
+    def objective(inputs: LossInputs, state: DERState) -> tuple[Tensor, Output]:
+        value, output = batch_cross_entropy(inputs, state)
+        (memory_batch,) = inputs.memory_batches
+        memory_output = inputs.network(inputs.params, output.statistics, memory_batch)
+        value = value + state.alpha * stored_logit_distance(memory_output.logits, memory_batch)
+        return value, output._replace(statistics=memory_output.statistics)
 
     return Method(
         keep_gradient, objective=objective, init=init, memory_batches=1, stores_logits=True

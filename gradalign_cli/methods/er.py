@@ -1,4 +1,4 @@
-"""Experience replay: train on new and remembered examples together (Chaudhry et al. 2019)."""
+"""Experience replay: train on new and stored examples together (Chaudhry et al. 2019)."""
 
 from typing import Any
 
@@ -10,15 +10,15 @@ from gradalign_cli.models.model import Output
 
 
 def er() -> Method:
-    """The mean cross-entropy over new and remembered examples together (arXiv 1902.10486, alg. 1).
+    """The mean cross-entropy over the batch and a memory batch together (arXiv 1902.10486, alg. 1).
 
-    Where fewer examples are remembered than the memory batch holds, the mean is over those there.
+    Where the memory holds fewer examples than the memory batch, the mean is over those it holds
+    and the batch.
     """
 
-    def objective(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
-        (memory,) = trial.memory_batches
-        return batch_cross_entropy(
-            trial._replace(batch=concatenate_examples(trial.batch, memory)), state
-        )
+    def objective(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
+        (memory_batch,) = inputs.memory_batches
+        batch = concatenate_examples(inputs.batch, memory_batch)
+        return batch_cross_entropy(inputs._replace(batch=batch), state)
 
     return Method(keep_gradient, objective=objective, memory_batches=1)

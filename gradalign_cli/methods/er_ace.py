@@ -11,22 +11,22 @@ from gradalign_cli.models.model import Output
 
 
 def er_ace() -> Method:
-    """Cross-entropy of the batch over the classes in it + of a memory batch over all classes.
+    """The cross-entropy of the batch over the classes that occur in it, plus the cross-entropy of a
+    memory batch over all classes.
 
-    So old classes are not pushed down by every example that is not theirs.
+    New examples then do not lower the logits of old classes.
     """
 
-    def objective(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
-        batch, (memory,) = trial.batch, trial.memory_batches
-        output = trial.network(trial.params, trial.statistics, batch)
-        old = trial.network(trial.params, output.statistics, memory)
-        places = torch.arange(output.logits.shape[1], device=batch.target.device)
-        present = (batch.target[:, None] == places).any(0).expand_as(output.logits)
-        here = (
-            present & batch.visible_logits if isinstance(batch.visible_logits, Tensor) else present
-        )
-        value = cross_entropy(output.logits, batch._replace(visible_logits=here))
-        value = value + cross_entropy(old.logits, memory)
-        return value, output._replace(statistics=old.statistics)
+    def objective(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
+        batch, (memory_batch,) = inputs.batch, inputs.memory_batches
+        output = inputs.network(inputs.params, inputs.statistics, batch)
+        memory_output = inputs.network(inputs.params, output.statistics, memory_batch)
+        logit_numbers = torch.arange(output.logits.shape[1], device=batch.target.device)
+        in_batch = (batch.target[:, None] == logit_numbers).any(0).expand_as(output.logits)
+        if isinstance(batch.visible_logits, Tensor):
+            in_batch = in_batch & batch.visible_logits
+        value = cross_entropy(output.logits, batch._replace(visible_logits=in_batch))
+        value = value + cross_entropy(memory_output.logits, memory_batch)
+        return value, output._replace(statistics=memory_output.statistics)
 
     return Method(keep_gradient, objective=objective, memory_batches=1)

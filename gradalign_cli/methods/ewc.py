@@ -10,38 +10,50 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import penalised
+from gradalign_cli.methods.penalty import penalised_cross_entropy
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.vectors import mean_in_pieces, ratio_or_zero
 
-FISHERS = ("sample", "batch")
+FISHER_FORMS = ("sample", "batch")
 
 
 class EWCState(NamedTuple):
-    """strength, decay: [];  importance, anchor: [P]."""
+    """strength, decay: [] hyper-parameters;  importance, penalty_centre: [P] the weights and the
+    centre of the quadratic penalty."""
 
     strength: Tensor
     decay: Tensor
     importance: Tensor
-    anchor: Tensor
+    penalty_centre: Tensor
+
+
+def squared_gradients(probe: Probe, form: str, samples: int | None) -> Tensor:
+    """The diagonal Fisher information [P] of the ended task, from its first `samples` examples, all
+    when None; form: see `ewc`."""
+    rows = probe.rows[:samples]
+    if form == "batch":
+        return probe.mean_gradient(cross_entropy, rows).square()
+    return mean_in_pieces(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
 
 
 def ewc(
     strength: float, online: bool, decay: float | None, fisher: str, fisher_samples: int | None
 ) -> Method:
-    """strength / 2 * sum_t sum_i F_ti (p_i - p_ti)^2 added to the loss.
+    """strength / 2 * sum_t sum_i F_ti (p_i - p_ti)^2 added to the loss, p_t being the solution of
+    task t and F_t its diagonal Fisher information.
 
-    The sum over tasks is one quadratic: its weight is the sum of the F_t, its centre their weighted
-    mean of the p_t, so two vectors `[P]` are kept however many tasks there are, without loss.
-    online: only the latest solution is the centre, and earlier weights fade by `decay` a task; when
-    None, the weight is the mean of the F_t, as in the code published with HAT (Serra et al. 2018).
+    The sum over tasks is one quadratic: its weight is the sum of the F_t and its centre the mean of
+    the p_t weighted by F_t. So two vectors [P] stand for any number of tasks, exactly.
+    online: only the last solution is the centre, and the weight is multiplied by `decay` before the
+    F of an ended task is added. With `decay` null the weight is the mean of the F_t, as in the code
+    published with HAT (Serra et al. 2018).
     fisher: `sample` is the mean of the squared gradients of single examples; `batch` is the squared
-    gradient of the mean loss, as GEM's published code has it.
-    fisher_samples: how many examples of the task it is taken over; all when None.
+    gradient of the mean loss, as in GEM's published code.
+    fisher_samples: how many examples of the task it is computed from; null for all.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(decay is None or 0 <= decay <= 1, "method.decay", "in [0, 1] or null", decay)
-    require(fisher in FISHERS, "method.fisher", f"one of {', '.join(FISHERS)}", fisher)
+    require(fisher in FISHER_FORMS, "method.fisher", f"one of {', '.join(FISHER_FORMS)}", fisher)
     require(
         fisher_samples is None or fisher_samples > 0,
         "method.fisher_samples",
@@ -49,26 +61,26 @@ def ewc(
         fisher_samples,
     )
 
-    def init(setting: MethodSetup) -> EWCState:
-        fading = 1.0 if decay is None else decay
-        numbers = setting.params.new_tensor(strength), setting.params.new_tensor(fading)
-        return EWCState(*numbers, *torch.zeros(2, len(setting.params)))
+    def init(setup: MethodSetup) -> EWCState:
+        number = setup.params.new_tensor
+        importance, penalty_centre = torch.zeros(2, len(setup.params))
+        return EWCState(
+            number(strength), number(1.0 if decay is None else decay), importance, penalty_centre
+        )
 
     def end_task(state: EWCState, params: Tensor, probe: Probe) -> EWCState:
-        rows = probe.rows[:fisher_samples]
-        if fisher == "batch":
-            new = probe.mean_gradient(cross_entropy, rows).square()
-        else:
-            new = mean_in_pieces(
-                rows, lambda part: probe.sample_gradients(cross_entropy, part).square()
-            )
+        task_fisher = squared_gradients(probe, fisher, fisher_samples)
         if online and decay is None:
-            mean = state.importance + (new - state.importance) / (probe.task + 1)
-            return state._replace(importance=mean, anchor=params)
+            change = (task_fisher - state.importance) / (probe.task + 1)
+            return state._replace(importance=state.importance + change, penalty_centre=params)
         if online:
-            return state._replace(importance=state.decay * state.importance + new, anchor=params)
-        importance = state.importance + new
-        anchor = state.anchor + ratio_or_zero(new, importance) * (params - state.anchor)
-        return state._replace(importance=importance, anchor=anchor)
+            importance = state.decay * state.importance + task_fisher
+            return state._replace(importance=importance, penalty_centre=params)
+        importance = state.importance + task_fisher
+        share = ratio_or_zero(task_fisher, importance)
+        penalty_centre = state.penalty_centre + share * (params - state.penalty_centre)
+        return state._replace(importance=importance, penalty_centre=penalty_centre)
 
-    return Method(keep_gradient, objective=penalised(0.5), init=init, end_task=end_task)
+    return Method(
+        keep_gradient, objective=penalised_cross_entropy(0.5), init=init, end_task=end_task
+    )

@@ -1,4 +1,5 @@
-"""EWC++: EWC with a running Fisher information and one anchor (Chaudhry et al. 2018, sec. 4.1)."""
+"""EWC++: EWC with a running Fisher information and one penalty centre (Chaudhry et al. 2018, sec.
+4.1)."""
 
 from typing import NamedTuple
 
@@ -7,60 +8,70 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import less_penalty, penalised
-from gradalign_cli.methods.rwalk import to_one
+from gradalign_cli.methods.penalty import penalised_cross_entropy, subtract_penalty_gradient
+from gradalign_cli.methods.rwalk import scale_to_one
 
 
 class EWCPPState(NamedTuple):
-    """strength, decay: [];  fisher: [P] running mean of squared gradients;  squares: [P] their sum
-    over this interval;  steps: [];  importance, anchor: [P]."""
+    """strength, decay: [] hyper-parameters;  fisher: [P] running mean of squared gradients;
+    square_sum: [P] sum of the squared gradients of the current interval;  task_steps: [] steps
+    since the task began;  importance, penalty_centre: [P] the weights and the centre of the
+    penalty."""
 
     strength: Tensor
     decay: Tensor
     fisher: Tensor
-    squares: Tensor
-    steps: Tensor
+    square_sum: Tensor
+    task_steps: Tensor
     importance: Tensor
-    anchor: Tensor
+    penalty_centre: Tensor
 
 
 def ewc_pp(strength: float, decay: float, interval: int) -> Method:
-    """strength * sum_i F_i (p_i - anchor_i)^2 added to the loss (arXiv 1801.10112, eq. 6).
+    """strength * sum_i F_i (p_i - centre_i)^2 added to the loss (arXiv 1801.10112, eq. 6). F and
+    the centre in the penalty are those at the end of the last task.
 
-    F <- decay * mean g^2 + (1 - decay) * F after every `interval` steps, the mean over them, with g
-    of the batch's loss without the penalty; no example is looked at again when a task has ended. F
-    enters over its largest entry, as in the code published with A-GEM, which calls this EWC.
+    After every `interval` steps F becomes decay * (mean of g^2 over these steps) + (1 - decay) * F,
+    with g the gradient of the batch's loss without the penalty. No example is read again when a
+    task has ended. F is divided by its largest entry in the penalty, as in the code published with
+    A-GEM, which calls this method EWC.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
     require(interval > 0, "method.interval", "positive", interval)
 
-    def init(setting: MethodSetup) -> EWCPPState:
-        params, number = setting.params, setting.params.new_tensor
-        fisher, squares, importance = params.new_zeros(3, len(params))
+    def init(setup: MethodSetup) -> EWCPPState:
+        params, number = setup.params, setup.params.new_tensor
+        fisher, square_sum, importance = params.new_zeros(3, len(params))
         return EWCPPState(
-            number(strength), number(decay), fisher, squares, number(0.0), importance, params
+            number(strength), number(decay), fisher, square_sum, number(0.0), importance, params
         )
 
-    def after(state: EWCPPState, g: Tensor, before: Tensor, after: Tensor) -> EWCPPState:
-        own = less_penalty(g, state, before)
-        squares, steps = state.squares + own.square(), state.steps + 1
-        full = steps % interval == 0
-        later = state.decay * squares / interval + (1 - state.decay) * state.fisher
+    def after_step(
+        state: EWCPPState, g: Tensor, params_before: Tensor, params_after: Tensor
+    ) -> EWCPPState:
+        batch_g = subtract_penalty_gradient(g, state, params_before)
+        square_sum, task_steps = state.square_sum + batch_g.square(), state.task_steps + 1
+        interval_ends = task_steps % interval == 0
+        fisher = state.decay * square_sum / interval + (1 - state.decay) * state.fisher
         return state._replace(
-            fisher=torch.where(full, later, state.fisher),
-            squares=torch.where(full, 0.0, squares),
-            steps=steps,
+            fisher=torch.where(interval_ends, fisher, state.fisher),
+            square_sum=torch.where(interval_ends, 0.0, square_sum),
+            task_steps=task_steps,
         )
 
     def end_task(state: EWCPPState, params: Tensor, probe: Probe) -> EWCPPState:
         return state._replace(
-            squares=torch.zeros_like(params),
-            steps=torch.zeros_like(state.steps),
-            importance=to_one(state.fisher),
-            anchor=params,
+            square_sum=torch.zeros_like(params),
+            task_steps=torch.zeros_like(state.task_steps),
+            importance=scale_to_one(state.fisher),
+            penalty_centre=params,
         )
 
     return Method(
-        keep_gradient, objective=penalised(1.0), init=init, after_step=after, end_task=end_task
+        keep_gradient,
+        objective=penalised_cross_entropy(1.0),
+        init=init,
+        after_step=after_step,
+        end_task=end_task,
     )

@@ -4,5 +4,5 @@ from gradalign_cli.methods.method import Method, keep_gradient
 
 
 def finetune() -> Method:
-    """Follow the gradient of the new task, whatever it does to the old ones."""
+    """The gradient on the new task, followed as it is, even where it hurts old tasks."""
     return Method(keep_gradient)

@@ -1,4 +1,4 @@
-"""GDumb: train on the memory alone, when a test comes (Prabhu et al. 2020)."""
+"""GDumb: train from scratch on the memory alone, before a test (Prabhu et al. 2020)."""
 
 import math
 from typing import Any, NamedTuple
@@ -12,47 +12,50 @@ from gradalign_cli.numerics.generators import permutation
 
 
 class GDumbState(NamedTuple):
-    """first: [P] as training starts;  learned: [P] as the last training on the memory left it;
-    step, least_step: []."""
+    """initial_params: [P] that each training on the memory starts from;  memory_params: [P] result
+    of the last training on the memory;  step, least_step: [] hyper-parameters."""
 
-    first: Tensor
-    learned: Tensor
+    initial_params: Tensor
+    memory_params: Tensor
     step: Tensor
     least_step: Tensor
 
 
 def gdumb(passes: int, batch: int, step: float, least_step: float) -> Method:
-    """When a task has ended, a network is trained from its start on the memory alone, by SGD over
-    `passes` with batches of `batch` and a step size that falls from step to least_step as
-    half a cosine; tests are its answers. A balance to compare others with: it needs no stream.
+    """When a task has ended, a network is trained from the initial parameters on the memory alone;
+    tests use this network. The stream only fills the memory. A baseline for other methods.
 
-    The paper's sampler is greedy and balanced, and the yaml brings a balanced reservoir. Its
-    augmentation by cutmix is left out.
+    passes, batch: passes over the memory and the batch size of this training, which is by SGD.
+    step, least_step: its step size falls from step to least_step as half a cosine.
+
+    The paper's sampler is greedy and balanced; the method's yaml selects a balanced reservoir. The
+    paper's CutMix augmentation is left out.
     """
     require(passes > 0, "method.passes", "positive", passes)
     require(batch > 0, "method.batch", "positive", batch)
     require(0 <= least_step <= step, "method.least_step", "in [0, method.step]", least_step)
 
-    def init(setting: MethodSetup) -> GDumbState:
-        number = setting.params.new_tensor
-        return GDumbState(setting.params, setting.params.clone(), number(step), number(least_step))
+    def init(setup: MethodSetup) -> GDumbState:
+        number = setup.params.new_tensor
+        return GDumbState(setup.params, setup.params.clone(), number(step), number(least_step))
 
-    def stay(gradients: Gradients, state: GDumbState) -> tuple[Tensor, GDumbState]:
+    def align(gradients: Gradients, state: GDumbState) -> tuple[Tensor, GDumbState]:
         return torch.zeros_like(gradients.g), state
 
     def end_task(state: GDumbState, params: Tensor, probe: Probe) -> GDumbState:
-        params, held, span = state.first, probe.filled_slots, state.step - state.least_step
-        source = torch.Generator().manual_seed(probe.task)
-        batches = -(-len(held) // batch)
+        params, slots = state.initial_params, probe.filled_slots
+        step_range = state.step - state.least_step
+        generator = torch.Generator().manual_seed(probe.task)
+        batches = -(-len(slots) // batch)
         for number in range(passes):
-            order = held[permutation(len(held), source).to(held.device)]
-            for place, part in enumerate(order.split(batch)):
-                done = (number + place / batches) / passes
-                size = state.least_step + span * (1 + math.cos(math.pi * done)) / 2
-                params = params - size * probe.memory_gradient(params, part)
-        return state._replace(learned=params)
+            shuffled_slots = slots[permutation(len(slots), generator).to(slots.device)]
+            for position, batch_slots in enumerate(shuffled_slots.split(batch)):
+                progress = (number + position / batches) / passes
+                step_size = state.least_step + step_range * (1 + math.cos(math.pi * progress)) / 2
+                params = params - step_size * probe.memory_gradient(params, batch_slots)
+        return state._replace(memory_params=params)
 
-    def tested(state: GDumbState, params: Tensor, task: int, layers: Any) -> Tensor:
-        return state.learned
+    def test_params(state: GDumbState, params: Tensor, task: int, layers: Any) -> Tensor:
+        return state.memory_params
 
-    return Method(stay, init=init, end_task=end_task, test_params=tested)
+    return Method(align, init=init, end_task=end_task, test_params=test_params)

@@ -1,23 +1,33 @@
-"""GPM: stay orthogonal to the inputs that old tasks gave each layer (Saha et al. 2021, alg. 1)."""
+"""GPM: gradients orthogonal to the inputs that old tasks give each layer (Saha et al. 2021,
+alg. 1)."""
 
 import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.subspace import Rule, append, columns_to_add, subspace_method
+from gradalign_cli.methods.subspace import (
+    GrowthRule,
+    append_columns,
+    columns_to_add,
+    subspace_method,
+)
 
 
 def gpm(
     thresholds: list[float], increase: float, samples: int, rank_rule: str, project_head: bool
 ) -> Method:
-    """When a task has ended, the inputs it gives each layer join a basis; later gradients are kept
-    orthogonal to it. The arguments are those of `Rule` and `subspace_method`.
+    """Each layer has a basis of the inputs of old tasks, and its gradient is projected to be
+    orthogonal to the basis.
+
+    When a task has ended, columns for its inputs are added to the bases. The arguments are those of
+    `GrowthRule` and `subspace_method`.
     """
 
-    def grow(
-        M: Tensor, weight: Tensor, R: Tensor, threshold: float, drop: bool
+    def grow_basis(
+        M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_fewer: bool
     ) -> tuple[Tensor, Tensor]:
-        new, _ = columns_to_add(M, R, threshold, drop)
-        return append(M, weight, new, torch.ones_like(new[0]))
+        columns, _ = columns_to_add(M, R, threshold, one_fewer)
+        return append_columns(M, importance, columns, torch.ones_like(columns[0]))
 
-    return subspace_method(Rule(thresholds, increase, rank_rule), samples, project_head, grow)
+    growth_rule = GrowthRule(thresholds, increase, rank_rule)
+    return subspace_method(growth_rule, samples, project_head, grow_basis)

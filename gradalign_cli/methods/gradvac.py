@@ -1,4 +1,5 @@
-"""GradVac: pull each pair of gradients to the cosine it used to have (Wang et al. 2021, alg. 1)."""
+"""GradVac: raise the cosine of each pair of gradients to a running target (Wang et al. 2021,
+alg. 1)."""
 
 from typing import NamedTuple
 
@@ -7,69 +8,76 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup
-from gradalign_cli.methods.weighing import gram, mean_weights
+from gradalign_cli.methods.weighing import jacobian_and_gram, mean_weights
 
 
-class Vaccine(NamedTuple):
-    """beta: [] how fast a target follows;  targets: [T, T] cosine wanted of each pair of tasks."""
+class GradVacState(NamedTuple):
+    """beta: [] the rate of the targets' moving average;  target_cosines: [T, T] for each pair of
+    tasks."""
 
     beta: Tensor
-    targets: Tensor
+    target_cosines: Tensor
 
 
-def order(uniform: Tensor) -> Tensor:
-    """For each objective a random order [n, n] of all of them, from numbers [n, n]."""
+def random_orders(uniform: Tensor) -> Tensor:
+    """In each row, a random order of the numbers 0 .. n - 1, from random numbers [n, n]."""
     return uniform.argsort(1)
 
 
-def vaccinate(
-    K: Tensor, there: Tensor, uniform: Tensor, targets: Tensor, beta: Tensor
+def vaccine_weights(
+    K: Tensor, available: Tensor, uniform: Tensor, target_cosines: Tensor, beta: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Weights [n] and new targets [n, n], for a Gram matrix [n, n] and targets in (-1, 1).
+    """The weights [n] of the mean of the changed gradients, and the moved targets [n, n], for a
+    Gram matrix K [n, n] and target cosines [n, n] in (-1, 1).
 
-    Each gradient g_i meets the others in a random order. Where its cosine c with g_j is below the
-    target t, it gains |g_i| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2)) of g_j,
-    which brings the cosine to t (eq. 4). Then t moves by beta (c - t). The mean of the changed
-    gradients is followed (the paper adds them up, which is another step size).
+    Each gradient g_i is compared with the others in a random order. Where its cosine c with g_j is
+    below the target t, |g_i| (t sqrt(1 - c^2) - c sqrt(1 - t^2)) / (|g_j| sqrt(1 - t^2)) times g_j
+    is added to it, which brings the cosine to t (eq. 4). Then t moves by beta (c - t). The paper
+    adds the changed gradients up instead of taking their mean, which is another step size.
     """
     n = len(K)
-    places = torch.arange(n, device=K.device)
-    C = torch.eye(n, dtype=K.dtype, device=K.device)  # row i: g_i, as it is now, in the gradients
-    meets = order(uniform)
-    size = K.diagonal().clamp_min(0).sqrt()
-    for s in range(n):
-        other = places == meets[:, s, None]
-        mine = ((C @ K) * C).sum(1).clamp_min(0).sqrt()
-        theirs = torch.where(other, size, 0.0).sum(1)
-        dot = torch.where(other, C @ K, 0.0).sum(1)
-        product = mine * theirs
-        c = (dot / torch.where(product > 0, product, 1.0)).clamp(-1, 1)
-        t = torch.where(other, targets, 0.0).sum(1)
-        real = (product > 0) & (meets[:, s] != places) & there
-        gain = t * (1 - c * c).sqrt() - c * (1 - t * t).sqrt()
-        scale = mine * gain / (torch.where(real, theirs, 1.0) * (1 - t * t).sqrt())
-        C = C + torch.where(real & (c < t), scale, 0.0)[:, None] * other
-        moved = targets + beta * (c - t)[:, None] * other
-        targets = torch.where(real[:, None], moved, targets)
-    return mean_weights(there) @ C, targets
+    indices = torch.arange(n, device=K.device)
+    C = torch.eye(n, dtype=K.dtype, device=K.device)  # row i: weights of g_i as changed so far
+    orders = random_orders(uniform)
+    norms = K.diagonal().clamp_min(0).sqrt()
+    for position in range(n):
+        partner = indices == orders[:, position, None]  # one-hot [n, n]: the j of each i
+        norm = ((C @ K) * C).sum(1).clamp_min(0).sqrt()
+        partner_norm = torch.where(partner, norms, 0.0).sum(1)
+        dot_product = torch.where(partner, C @ K, 0.0).sum(1)
+        norm_product = norm * partner_norm
+        c = (dot_product / torch.where(norm_product > 0, norm_product, 1.0)).clamp(-1, 1)
+        t = torch.where(partner, target_cosines, 0.0).sum(1)
+        is_pair = (norm_product > 0) & (orders[:, position] != indices) & available
+        gap = t * (1 - c * c).sqrt() - c * (1 - t * t).sqrt()
+        gain = norm * gap / (torch.where(is_pair, partner_norm, 1.0) * (1 - t * t).sqrt())
+        C = C + torch.where(is_pair & (c < t), gain, 0.0)[:, None] * partner
+        moved_targets = target_cosines + beta * (c - t)[:, None] * partner
+        target_cosines = torch.where(is_pair[:, None], moved_targets, target_cosines)
+    return mean_weights(available) @ C, target_cosines
 
 
 def gradvac(beta: float) -> Method:
-    """beta 0 keeps all targets at 0, which is PCGrad."""
+    """The mean of the gradients of the current and all earlier tasks, each changed so that its
+    cosines with the others are at least the moving averages of earlier steps.
+
+    beta: the rate of the moving averages, which start at 0. With 0 they stay there, which is
+    PCGrad.
+    """
     require(0 <= beta < 1, "method.beta", "in [0, 1)", beta)
 
-    def init(setting: MethodSetup) -> Vaccine:
-        targets = setting.params.new_zeros(setting.tasks, setting.tasks, dtype=torch.float64)
-        return Vaccine(setting.params.new_tensor(beta).double(), targets)
+    def init(setup: MethodSetup) -> GradVacState:
+        zeros = setup.params.new_zeros(setup.tasks, setup.tasks, dtype=torch.float64)
+        return GradVacState(setup.params.new_tensor(beta).double(), zeros)
 
-    def align(gradients: Gradients, state: Vaccine) -> tuple[Tensor, Vaccine]:
-        J, K, there = gram(gradients)
-        n = len(J)
-        uniform = gradients.uniform.view(n, n)
-        own = state.targets[:n, :n]
-        weights, own = vaccinate(K, there, uniform, own, state.beta)
-        right = torch.cat([own, state.targets[:n, n:]], 1)
-        targets = torch.cat([right, state.targets[n:]])
-        return weights.to(J.dtype) @ J, state._replace(targets=targets)
+    def align(gradients: Gradients, state: GradVacState) -> tuple[Tensor, GradVacState]:
+        J, K, available = jacobian_and_gram(gradients)
+        n, targets = len(J), state.target_cosines
+        weights, block = vaccine_weights(
+            K, available, gradients.uniform.view(n, n), targets[:n, :n], state.beta
+        )
+        first_rows = torch.cat([block, targets[:n, n:]], 1)
+        state = state._replace(target_cosines=torch.cat([first_rows, targets[n:]]))
+        return weights.to(J.dtype) @ J, state
 
     return Method(align, references="per_task", init=init, needs_random=True)

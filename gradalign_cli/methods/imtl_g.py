@@ -4,24 +4,28 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import mean_weights, weighing
-from gradalign_cli.numerics.spectral import eigen, inverses
+from gradalign_cli.methods.weighing import mean_weights, weighted_sum_method
+from gradalign_cli.numerics.spectral import eigh, pseudo_inverse_eigenvalues
 
 
-def impartial(K: Tensor, there: Tensor, uniform: Tensor | None = None) -> Tensor:
-    """Weights [n], 1 in total, with (Kw)_i / |g_i| the same for all i: K^+ norms, scaled.
+def impartial_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+    """The weights w [n], 1 in total, with (Kw)_i / |g_i| the same for all i, for a Gram matrix
+    K [n, n]: the pseudo-inverse of K times the norms |g_i|, scaled.
 
-    Where they would sum to 0, the mean is taken.
+    Where these numbers sum to 0, the weights are those of the mean.
     """
-    values, vectors = eigen(K)
-    inverse = inverses(values, len(K) * torch.finfo(K.dtype).eps * values[-1])
-    v = vectors @ (inverse * (vectors.T @ K.diagonal().clamp_min(0).sqrt()))
-    v = torch.where(there, v, 0.0)
+    eigenvalues, eigenvectors = eigh(K)
+    threshold = len(K) * torch.finfo(K.dtype).eps * eigenvalues[-1]
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, threshold)
+    v = eigenvectors @ (inverse * (eigenvectors.T @ K.diagonal().clamp_min(0).sqrt()))
+    v = torch.where(available, v, 0.0)
     total = v.sum()
-    lost = total.abs() <= 1e-12 * v.abs().sum()
-    return torch.where(lost, mean_weights(there), v / torch.where(lost, 1.0, total))
+    sums_to_zero = total.abs() <= 1e-12 * v.abs().sum()
+    scaled = v / torch.where(sums_to_zero, 1.0, total)
+    return torch.where(sums_to_zero, mean_weights(available), scaled)
 
 
 def imtl_g() -> Method:
-    """Closed form of eq. 6; weights may be negative."""
-    return weighing(impartial)
+    """The direction with equal projections on the gradients of all objectives, by the closed form
+    of eq. 6; weights may be negative."""
+    return weighted_sum_method(impartial_weights)

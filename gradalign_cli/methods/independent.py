@@ -1,4 +1,4 @@
-"""Independent: a network for each task, which no other task disturbs or helps (GEM, sec. 5)."""
+"""Independent: one network for each task, without transfer or interference (GEM, sec. 5)."""
 
 from typing import Any, NamedTuple
 
@@ -8,39 +8,44 @@ from torch import Tensor
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 
 
-class Networks(NamedTuple):
-    """first: [P] as every task starts;  learned: [T, P] as the ended tasks left theirs;  ended:
-    [T] which of them that are."""
+class IndependentState(NamedTuple):
+    """initial_params: [P];  task_params: [T, P] the parameters at the end of each task;  ended: [T]
+    which tasks have ended and have their parameters in task_params."""
 
-    first: Tensor
-    learned: Tensor
+    initial_params: Tensor
+    task_params: Tensor
     ended: Tensor
 
 
 def independent(inherit: bool) -> Method:
-    """Fine-tuning where each task is tested with the network it left behind.
+    """Fine-tuning where each task is tested with the parameters from the end of its training.
 
-    inherit: a task starts from the last one's network, as in GEM's code, and not from the first.
-    Nothing is divided: to compare networks of equal size in all, make the model smaller.
+    inherit: whether a task starts from the parameters of the task before, as in GEM's code, or from
+    the initial ones. Each task has a network of full size; to compare methods at equal total size,
+    choose a smaller model.
     """
 
-    def init(setting: MethodSetup) -> Networks:
-        params, tasks = setting.params, setting.tasks
+    def init(setup: MethodSetup) -> IndependentState:
+        params, tasks = setup.params, setup.tasks
         ended = torch.zeros(tasks, dtype=torch.bool, device=params.device)
-        return Networks(params, params.new_zeros(tasks, len(params)), ended)
+        return IndependentState(params, params.new_zeros(tasks, len(params)), ended)
 
-    def end_task(state: Networks, params: Tensor, probe: Probe) -> Networks:
-        now = int(state.ended.sum())
-        learned, ended = state.learned.clone(), state.ended.clone()
-        learned[now], ended[now] = params, True
-        return state._replace(learned=learned, ended=ended)
+    def end_task(state: IndependentState, params: Tensor, probe: Probe) -> IndependentState:
+        task = int(state.ended.sum())
+        task_params, ended = state.task_params.clone(), state.ended.clone()
+        task_params[task], ended[task] = params, True
+        return state._replace(task_params=task_params, ended=ended)
 
-    def restart(state: Networks, params: Tensor) -> Tensor:
-        return params if inherit else state.first
+    def next_task_params(state: IndependentState, params: Tensor) -> Tensor:
+        return params if inherit else state.initial_params
 
-    def tested(state: Networks, params: Tensor, task: int, layers: Any) -> Tensor:
-        return torch.where(state.ended[task], state.learned[task], params)
+    def test_params(state: IndependentState, params: Tensor, task: int, layers: Any) -> Tensor:
+        return torch.where(state.ended[task], state.task_params[task], params)
 
     return Method(
-        keep_gradient, init=init, end_task=end_task, next_task_params=restart, test_params=tested
+        keep_gradient,
+        init=init,
+        end_task=end_task,
+        next_task_params=next_task_params,
+        test_params=test_params,
     )

@@ -4,9 +4,9 @@ from gradalign_cli.methods.method import Method, keep_gradient
 
 
 def joint() -> Method:
-    """Fine-tuning on the examples of all tasks shuffled together.
+    """Fine-tuning on the examples of all tasks, shuffled together.
 
-    The one stream is cut into as many parts as there are tasks, so that the network is tested as
-    often as any other, and makes as many steps.
+    The shuffled stream is cut into as many parts as there are tasks, so the network takes as many
+    steps and is tested as often as with any other method.
     """
     return Method(keep_gradient, shuffles_tasks=True)

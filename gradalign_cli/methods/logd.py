@@ -1,5 +1,5 @@
-"""LOGD: in each layer, leave what is special to old tasks alone and do not hurt what they share
-(Tang et al. 2021, arXiv 2105.07561)."""
+"""LOGD: in each layer, remove the part of the gradient that is specific to single old tasks, and do
+not hurt the part that they share (Tang et al. 2021, arXiv 2105.07561)."""
 
 from typing import Any
 
@@ -8,36 +8,47 @@ from torch import Tensor
 
 from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.numerics.spectral import eigen, inverses
+from gradalign_cli.numerics.spectral import eigh, pseudo_inverse_eigenvalues
 
 
-def decompose(g: Tensor, refs: Tensor, seen: Tensor) -> Tensor:
-    """g without its part in the span of refs [M, P] minus their mean, and without harm to the mean.
+def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
+    """The direction [P] for one layer with the gradient g [P] and the references [M, P], of which
+    some are available [M].
 
-    P is the projection off the span. P g is kept where its product with the mean is not negative;
-    else its component along the mean's own part off the span goes too. That last step is derived
-    from the paper's demand to be orthogonal to both; the paper's optional PCA is left out.
+    The shared gradient is the mean of the references, and the specific gradients are their
+    differences from it. First g is projected off the span of the specific gradients. The result is
+    kept where its product with the mean is not negative. Else it is also projected off the mean,
+    which is itself projected off the span before. This last step is derived from the paper's
+    requirement of orthogonality to both. The paper's optional PCA is left out.
     """
-    count = seen.sum().clamp_min(1)
-    mean = refs.sum(0) / count
-    special = torch.where(seen[:, None], refs - mean, 0.0)
-    gram = (special @ special.T).double()
-    values, vectors = eigen(gram)
-    inverse = inverses(values, 1e-10 * values[-1].clamp_min(torch.finfo(gram.dtype).tiny))
+    count = available.sum().clamp_min(1)
+    mean = references.sum(0) / count
+    specific = torch.where(available[:, None], references - mean, 0.0)
+    gram = (specific @ specific.T).double()
+    eigenvalues, eigenvectors = eigh(gram)
+    threshold = 1e-10 * eigenvalues[-1].clamp_min(torch.finfo(gram.dtype).tiny)
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, threshold)
 
-    def off(x: Tensor) -> Tensor:
-        along: Tensor = vectors @ (inverse * (vectors.T @ (special @ x).double()))
-        return x - along.to(x.dtype) @ special
+    def project_off_specific(vector: Tensor) -> Tensor:
+        dot_products = (specific @ vector).double()
+        weights: Tensor = eigenvectors @ (inverse * (eigenvectors.T @ dot_products))
+        return vector - weights.to(vector.dtype) @ specific
 
-    return project(off(g), off(mean))
+    return project(project_off_specific(g), project_off_specific(mean))
 
 
 def logd() -> Method:
-    """The parts special to the old tasks are the differences of their gradients to the mean."""
+    """In each layer, the gradient without its part in the span of the differences between the old
+    tasks' gradients and their mean, and without harm to this mean."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        layers = [layer.size for layer in gradients.layers]
-        parts = zip(gradients.g.split(layers), gradients.references.split(layers, 1), strict=True)
-        return torch.cat([decompose(g, refs, gradients.available) for g, refs in parts]), state
+        layer_sizes = [layer.size for layer in gradients.layers]
+        g_parts = gradients.g.split(layer_sizes)
+        reference_parts = gradients.references.split(layer_sizes, 1)
+        directions = [
+            project_layer(g, references, gradients.available)
+            for g, references in zip(g_parts, reference_parts, strict=True)
+        ]
+        return torch.cat(directions), state
 
     return Method(align, references="per_task")

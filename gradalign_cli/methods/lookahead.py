@@ -1,7 +1,8 @@
-"""Gradients taken after a few imagined steps, which methods that learn to align share.
+"""Gradients taken after a few look-ahead steps, for methods that learn to align gradients.
 
-A step on one example followed by the gradient on others rewards, to first order, gradients with a
-positive dot product (Riemer et al. 2019, eq. 6; Gupta et al. 2020, sec. 3).
+A look-ahead step changes a copy of the parameters. The gradient on other examples after such a step
+favours, to first order in the step size, gradients with a positive dot product (Riemer et al. 2019,
+eq. 6; Gupta et al. 2020, sec. 3).
 """
 
 import torch
@@ -12,27 +13,27 @@ from gradalign_cli.methods.method import LossInputs, ObjectiveGradient, TakeGrad
 from gradalign_cli.numerics.trees import tree_map
 
 
-def one_by_one(examples: Examples) -> list[Examples]:
-    """Each of n examples alone."""
-    found: list[Examples] = [
+def single_examples(examples: Examples) -> list[Examples]:
+    """n examples as n batches of one."""
+    batches: list[Examples] = [
         tree_map(lambda field, i=i: field[i : i + 1], examples) for i in range(len(examples.target))
     ]
-    return found
+    return batches
 
 
-def looked_ahead(
-    derivative: TakeGradient, trial: LossInputs, step: Tensor
+def lookahead_gradient(
+    take_gradient: TakeGradient, inputs: LossInputs, step_size: Tensor
 ) -> tuple[ObjectiveGradient, Tensor]:
-    """The gradient on batch and memory where the network is after a step on each example of the
-    batch, of size `step` [] or [P], and the sum [P] of the gradients that led there.
+    """The gradient on batch and memory batches together, after one step of size `step_size` [] or
+    [P] on each example of the batch in turn, and the sum [P] of the gradients of those steps.
 
-    This is the first-order hypergradient of the network before the steps (arXiv 2007.13904, alg. 1
-    and 2).
+    This is the first-order hypergradient with respect to the parameters before the steps (arXiv
+    2007.13904, alg. 1 and 2).
     """
-    params = trial.params
-    path = torch.zeros_like(params)
-    for one in one_by_one(trial.batch):
-        g, _ = derivative(trial._replace(params=params, batch=one))
-        params, path = params - step * g, path + g
-    both = concatenate_examples(trial.batch, *trial.memory_batches)
-    return derivative(trial._replace(params=params, batch=both)), path
+    params = inputs.params
+    gradient_sum = torch.zeros_like(params)
+    for example in single_examples(inputs.batch):
+        g, _ = take_gradient(inputs._replace(params=params, batch=example))
+        params, gradient_sum = params - step_size * g, gradient_sum + g
+    examples = concatenate_examples(inputs.batch, *inputs.memory_batches)
+    return take_gradient(inputs._replace(params=params, batch=examples)), gradient_sum

@@ -1,4 +1,4 @@
-"""LwF: new examples should be answered as before the task (Li & Hoiem 2016, eq. 2-4)."""
+"""LwF: keep the old network's outputs on new examples (Li & Hoiem 2016, eq. 2-4)."""
 
 from typing import NamedTuple
 
@@ -18,46 +18,54 @@ from gradalign_cli.models.model import Output
 
 
 class LwFState(NamedTuple):
-    """strength, temperature: [];  params: [P] before the task;  learned: [outputs] 1 for the logits
-    that earlier tasks used."""
+    """strength, temperature: [] the hyper-parameters of `lwf`;  old_params: [P] at the end of the
+    last task;  old_logit_mask: [outputs] 1 for the logits that are targets in an ended task."""
 
     strength: Tensor
     temperature: Tensor
-    params: Tensor
-    learned: Tensor
+    old_params: Tensor
+    old_logit_mask: Tensor
+
+
+def distillation_loss(logits: Tensor, old_logits: Tensor, state: LwFState) -> Tensor:
+    """strength * the mean cross-entropy [] between the old and the current softmax, from the logits
+    [n, outputs] of the current and the old network; 0 before the first task has ended."""
+    any_ended = state.old_logit_mask.sum() > 0
+    hidden = (state.old_logit_mask == 0) & any_ended  # none before a task has ended
+
+    def soften(logits: Tensor) -> Tensor:
+        # finite, as 0 * infinity below would not be a number
+        return (logits / state.temperature).masked_fill(hidden, -1e9)
+
+    target = torch.softmax(soften(old_logits), 1)
+    losses = -(target * torch.log_softmax(soften(logits), 1)).sum(1)
+    return torch.where(any_ended, state.strength, 0.0) * losses.mean()
 
 
 def lwf(strength: float, temperature: float) -> Method:
-    """Cross-entropy on the batch + strength * cross-entropy to the old network's soft answers.
+    """The cross-entropy of the batch + strength * the cross-entropy between the old network's and
+    the current network's softmax at a temperature, on the batch.
 
-    Answers are over the logits that earlier tasks used, softened by the temperature. A network with
-    BatchNorm is asked, old as new, with the statistics of the batch.
+    The old network is the one at the end of the last task. The softmax is over the logits that are
+    targets in ended tasks. Both networks use the batch's statistics in BatchNorm.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(temperature > 0, "method.temperature", "positive", temperature)
 
-    def init(setting: MethodSetup) -> LwFState:
-        number = setting.params.new_tensor
-        learned = setting.params.new_zeros(setting.outputs)
-        return LwFState(number(strength), number(temperature), setting.params, learned)
+    def init(setup: MethodSetup) -> LwFState:
+        number = setup.params.new_tensor
+        old_logit_mask = setup.params.new_zeros(setup.outputs)
+        return LwFState(number(strength), number(temperature), setup.params, old_logit_mask)
 
-    def objective(trial: LossInputs, state: LwFState) -> tuple[Tensor, Output]:
-        value, output = batch_cross_entropy(trial, state)
-        quiet = trial.batch._replace(noise_keys=())  # old answers are as they were tested
-        before = trial.network(state.params, trial.statistics, quiet).logits
-        some = state.learned.sum() > 0
-        hidden = (state.learned == 0) & some  # with nothing learned there is nothing to hide
-
-        def soften(logits: Tensor) -> Tensor:
-            return (logits / state.temperature).masked_fill(hidden, -1e9)
-
-        soft = torch.softmax(soften(before), 1)
-        each = -(soft * torch.log_softmax(soften(output.logits), 1)).sum(1)
-        return value + torch.where(some, state.strength, 0.0) * each.mean(), output
+    def objective(inputs: LossInputs, state: LwFState) -> tuple[Tensor, Output]:
+        value, output = batch_cross_entropy(inputs, state)
+        # without keys the old network drops no units, as when it was tested
+        batch = inputs.batch._replace(noise_keys=())
+        old_output = inputs.network(state.old_params, inputs.statistics, batch)
+        return value + distillation_loss(output.logits, old_output.logits, state), output
 
     def end_task(state: LwFState, params: Tensor, probe: Probe) -> LwFState:
-        return state._replace(
-            params=params, learned=torch.maximum(state.learned, probe.task_logits)
-        )
+        old_logit_mask = torch.maximum(state.old_logit_mask, probe.task_logits)
+        return state._replace(old_params=params, old_logit_mask=old_logit_mask)
 
     return Method(keep_gradient, objective=objective, init=init, end_task=end_task)

@@ -1,4 +1,4 @@
-"""MEGA-I: add the memory gradient, weighed by the ratio of losses (Guo et al. 2020, eq. 7)."""
+"""MEGA-I: add the memory gradient, weighted by the ratio of the losses (Guo et al. 2020, eq. 7)."""
 
 from typing import NamedTuple
 
@@ -11,30 +11,32 @@ from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 RULES = ("paper", "code")
 
 
-class Sensitivity(NamedTuple):
+class MEGA1State(NamedTuple):
     """eps: [] the loss below which a task counts as learned."""
 
     eps: Tensor
 
 
 def mega1(eps: float, rule: str) -> Method:
-    """g + (ref_loss / loss) r while loss > eps, then r alone.
+    """g + (reference loss / loss) r while the loss on the batch is above eps, else r, with r the
+    gradient on a memory batch of all earlier tasks.
 
-    rule: `paper`; the published code asks instead whether the loss on memory is above eps, and
-    follows r alone where it is not (`code`).
+    eps: the loss up to which a task counts as learned.
+    rule: `paper` is that. In the published code, `code`, the loss on memory is compared with eps
+    instead of the loss on the batch.
     """
     require(eps >= 0, "method.eps", "non-negative", eps)
     require(rule in RULES, "method.rule", f"one of {', '.join(RULES)}", rule)
 
-    def init(setting: MethodSetup) -> Sensitivity:
-        return Sensitivity(setting.params.new_tensor(eps))
+    def init(setup: MethodSetup) -> MEGA1State:
+        return MEGA1State(setup.params.new_tensor(eps))
 
-    def align(gradients: Gradients, state: Sensitivity) -> tuple[Tensor, Sensitivity]:
-        g, r, memory_loss = gradients.g, gradients.references[0], gradients.reference_losses[0]
-        asked = gradients.loss if rule == "paper" else memory_loss
-        both = asked > state.eps
-        ratio = memory_loss / gradients.loss.clamp_min(torch.finfo(g.dtype).tiny)
-        mixed = torch.where(both, 1.0, 0.0) * g + torch.where(both, ratio, 1.0) * r
-        return torch.where(gradients.available[0], mixed, g), state
+    def align(gradients: Gradients, state: MEGA1State) -> tuple[Tensor, MEGA1State]:
+        g, r, reference_loss = gradients.g, gradients.references[0], gradients.reference_losses[0]
+        compared_loss = gradients.loss if rule == "paper" else reference_loss
+        uses_g = compared_loss > state.eps
+        ratio = reference_loss / gradients.loss.clamp_min(torch.finfo(g.dtype).tiny)
+        direction = torch.where(uses_g, 1.0, 0.0) * g + torch.where(uses_g, ratio, 1.0) * r
+        return torch.where(gradients.available[0], direction, g), state
 
     return Method(align, references="pooled", init=init)

@@ -1,4 +1,5 @@
-"""MEGA-II: turn the gradient towards the memory's as far as the losses say (Guo et al. 2020)."""
+"""MEGA-II: rotate the gradient towards the memory's, by an angle that depends on the losses (Guo et
+al. 2020)."""
 
 import math
 from typing import Any
@@ -10,29 +11,36 @@ from gradalign_cli.methods.method import Gradients, Method
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
-def turn(g: Tensor, r: Tensor, loss: Tensor, ref_loss: Tensor) -> Tensor:
-    """The vector of length |g| at the angle t in [0, pi / 2] from g, towards r, that maximises
-    loss cos t + ref_loss cos(angle - t), where `angle` lies between g and r [P] (eq. 9).
+def rotate_towards(g: Tensor, r: Tensor, loss: Tensor, reference_loss: Tensor) -> Tensor:
+    """The vector [P] of length |g| at the angle t in [0, pi / 2] from g, towards r, that maximises
+    loss cos t + reference_loss cos(a - t), where a is the angle between g and r [P] (eq. 9).
 
-    Without the bound on t that is the direction of loss g / |g| + ref_loss r / |r|. Where g and r
-    lie on one line there is no plane to turn in, and g is kept.
+    Without the bounds on t this is the direction of loss g / |g| + reference_loss r / |r|. Where g
+    and r are collinear there is no plane to rotate in, and g is returned.
     """
-    size, cosine = g.norm(), ratio_or_zero(g @ r, g.norm() * r.norm()).clamp(-1, 1)
+    norm, cosine = g.norm(), ratio_or_zero(g @ r, g.norm() * r.norm()).clamp(-1, 1)
     sine = (1 - cosine.square()).sqrt()
-    ahead, aside = loss + ref_loss * cosine, ref_loss * sine
-    angle = torch.atan2(aside, ahead).clamp(0, math.pi / 2)
-    normal = ratio_or_zero(r, r.norm()) - cosine * ratio_or_zero(g, size)
-    flat = normal.norm() <= 1e-4
-    turned = torch.cos(angle) * g + torch.sin(angle) * size * ratio_or_zero(normal, normal.norm())
-    return torch.where(flat, g, turned)
+    # the components, along g and orthogonal to it, of loss g / |g| + reference_loss r / |r|
+    along_g, across_g = loss + reference_loss * cosine, reference_loss * sine
+    angle = torch.atan2(across_g, along_g).clamp(0, math.pi / 2)
+    normal = ratio_or_zero(r, r.norm()) - cosine * ratio_or_zero(g, norm)
+    collinear = normal.norm() <= 1e-4
+    unit_normal = ratio_or_zero(normal, normal.norm())
+    rotated = torch.cos(angle) * g + torch.sin(angle) * norm * unit_normal
+    return torch.where(collinear, g, rotated)
 
 
 def mega2() -> Method:
-    """In closed form; the published code climbs to the same angle from three random starts."""
+    """The gradient on the batch, rotated towards the gradient on a memory batch of all earlier
+    tasks.
+
+    The angle is computed in closed form. The published code finds the same angle by gradient ascent
+    from three random starts.
+    """
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        r, ref_loss = gradients.references[0], gradients.reference_losses[0]
-        turned = turn(gradients.g, r, gradients.loss, ref_loss)
-        return torch.where(gradients.available[0], turned, gradients.g), state
+        r, reference_loss = gradients.references[0], gradients.reference_losses[0]
+        rotated = rotate_towards(gradients.g, r, gradients.loss, reference_loss)
+        return torch.where(gradients.available[0], rotated, gradients.g), state
 
     return Method(align, references="pooled")

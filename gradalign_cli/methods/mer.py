@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.lookahead import one_by_one
+from gradalign_cli.methods.lookahead import single_examples
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -19,7 +19,7 @@ from gradalign_cli.methods.method import (
 
 
 class MERState(NamedTuple):
-    """step, within, current_factor: []."""
+    """step, within, current_factor: [] the hyper-parameters of `mer`."""
 
     step: Tensor
     within: Tensor
@@ -27,42 +27,49 @@ class MERState(NamedTuple):
 
 
 def mer(batches: int, step: float, within: float, current_factor: float) -> Method:
-    """Reptile over `batches` of the batch and a memory batch, one SGD step an example.
+    """Reptile: one SGD step on each example in turn, then a part of the way back.
 
-    After each of them the parameters go back to p0 + within (p - p0), with p0 those before it (the
-    paper's beta), and after all of them to p0 + gamma (p - p0), with p0 those before the first:
-    `optimizer.lr` = gamma * step. The current examples come first, as in the published code.
+    batches: how many memory batches are drawn. Each has a round of steps of size `step`, on the
+    examples of the batch and then on those of the memory batch. The new examples come first, as in
+    the published code.
+    within: the paper's beta. After a round the parameters become p0 + beta (p - p0), with p0 those
+    before the round.
+    current_factor: how many times as long as `step` the steps on new examples are.
+    The paper's gamma is set by `replicas.lr` = gamma * step: after all rounds the parameters become
+    p0 + gamma (p - p0), with p0 those before the first round.
 
-    Algorithm 1 is the general case, with optimizer.batch_size 1 and k - 1 = memory_batch;
-    algorithm 6 has one batch; algorithm 7 one batch whose current example takes a step
-    `current_factor` times as long.
+    Algorithm 1 is the general case, with `batch_size` 1 and k - 1 = `memory_batch`. Algorithm 6 has
+    one round. Algorithm 7 has one round and a longer step on the new example.
     """
     require(batches > 0, "method.batches", "positive", batches)
     require(step > 0, "method.step", "positive", step)
     require(within > 0, "method.within", "positive", within)
     require(current_factor > 0, "method.current_factor", "positive", current_factor)
 
-    def init(setting: MethodSetup) -> MERState:
-        return MERState(*map(setting.params.new_tensor, (step, within, current_factor)))
+    def init(setup: MethodSetup) -> MERState:
+        return MERState(*map(setup.params.new_tensor, (step, within, current_factor)))
 
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: MERState
+    def find_gradient(
+        take_gradient: TakeGradient, inputs: LossInputs, state: MERState
     ) -> tuple[ObjectiveGradient, MERState]:
-        now, statistics = trial.params, trial.statistics
+        params, statistics = inputs.params, inputs.statistics
         values, logits = [], []
-        for memory in trial.memory_batches:
-            start = now
-            for number, one in enumerate(one_by_one(concatenate_examples(trial.batch, memory))):
-                current = number < len(trial.batch.target)
-                here = trial._replace(params=now, statistics=statistics, batch=one)
-                g, (value, output) = derivative(here)
-                now = now - (state.step * state.current_factor if current else state.step) * g
+        for memory_batch in inputs.memory_batches:
+            round_start = params
+            examples = single_examples(concatenate_examples(inputs.batch, memory_batch))
+            for number, example in enumerate(examples):
+                is_new = number < len(inputs.batch.target)
+                g, (value, output) = take_gradient(
+                    inputs._replace(params=params, statistics=statistics, batch=example)
+                )
+                params = params - (state.step * state.current_factor if is_new else state.step) * g
                 statistics = output.statistics
-                if current:
+                if is_new:
                     values.append(value)
                     logits.append(output.logits)
-            now = start + state.within * (now - start)
-        seen = output._replace(logits=torch.cat(logits), statistics=statistics)
-        return ((trial.params - now) / state.step, (torch.stack(values).mean(), seen)), state
+            params = round_start + state.within * (params - round_start)
+        output = output._replace(logits=torch.cat(logits), statistics=statistics)
+        g = (inputs.params - params) / state.step
+        return (g, (torch.stack(values).mean(), output)), state
 
-    return Method(keep_gradient, find_gradient=derive, memory_batches=batches, init=init)
+    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=batches, init=init)

@@ -1,4 +1,10 @@
-"""What an alignment method is: pure functions on flat gradients."""
+"""The contract of a method: pure functions on flat gradients, collected in a `Method`.
+
+A method is a function that takes the hyper-parameters of its yaml and returns a `Method`. Only
+`align` must be written; all other fields have defaults that change nothing. agem.py is a short
+example. A method sees flat vectors [P] of all parameters and of all gradients, and no optimizer,
+dataset or config.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -9,15 +15,23 @@ from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer, Network, Output
 
-ExampleFunction = Callable[
-    [Tensor, Examples], Tensor
-]  # a number [] of the logits [1, outputs] of an example
+# (logits [n, outputs], examples) -> a number [], such as the mean cross-entropy
+ExampleFunction = Callable[[Tensor, Examples], Tensor]
 
 
 class LossInputs(NamedTuple):
-    """What an objective is taken of: a network at params [P] and statistics [S], a batch, and as
-    many independent batches of the whole memory as the method asks for; layers: the parts of
-    params, in order."""
+    """What an objective is computed from, in one step.
+
+    network:        (params, statistics, examples) -> Output, in training mode.
+    params:         [P] parameters; the gradient of the objective is taken with respect to them.
+    statistics:     [S] running statistics of BatchNorm; an objective that calls the network twice
+                    passes the statistics of the first output to the second call.
+    batch:          the new examples.
+    memory_batches: as many batches as `Method.memory_batches` says, drawn independently from the
+                    whole memory. Where the memory holds fewer examples than a batch, the remaining
+                    places have `Examples.valid` 0 and must not count.
+    layers:         the parts of params, in order.
+    """
 
     network: Network
     params: Tensor
@@ -27,20 +41,24 @@ class LossInputs(NamedTuple):
     layers: tuple[Layer, ...] = ()
 
 
+# (inputs, method state) -> (value [], output of the network on the batch)
 Objective = Callable[[LossInputs, Any], tuple[Tensor, Output]]
-ObjectiveGradient = tuple[
-    Tensor, tuple[Tensor, Output]
-]  # g [P], and the value [] and output it belongs to
+# gradient [P] of an objective, and the (value [], output) that the objective returned with it
+ObjectiveGradient = tuple[Tensor, tuple[Tensor, Output]]
+# takes the gradient of the method's objective at inputs.params
 TakeGradient = Callable[[LossInputs], ObjectiveGradient]
 
 
 class Gradients(NamedTuple):
-    """What there is to align, all taken at the same parameters.
+    """The gradients that `Method.align` makes a direction of, all taken at the same parameters.
 
-    g: [P] of the objective;  refs: [M, P] on memory;  seen: [M] False, and the reference 0, where
-    a task has nothing in memory;  loss: [] and ref_losses: [M] the values they belong to;
-    uniform: [(M + 1) ** 2] random numbers where the method asks for them;  layers: the parts of a
-    flat vector, in order.
+    g:                [P] gradient of the objective, as `Method.find_gradient` returned it.
+    references:       [M, P] gradients of the cross-entropy on memory, see `Method.references`.
+    available:        [M] False where the memory holds no example for a reference, which is then 0.
+    loss:             [] value of the objective that g belongs to.
+    reference_losses: [M] mean cross-entropies that the references belong to.
+    uniform:          [(M + 1) ** 2] random numbers from [0, 1) where `Method.needs_random`.
+    layers:           the parts of a flat vector [P], in order.
     """
 
     g: Tensor
@@ -53,7 +71,13 @@ class Gradients(NamedTuple):
 
 
 class MethodSetup(NamedTuple):
-    """What a method is set up for: params [P] at first, how many tasks, logits and layers."""
+    """What a method's initial state is made of.
+
+    params:  [P] the initial parameters.
+    tasks:   T, the number of tasks of the run.
+    outputs: the number of logits of the network.
+    layers:  the parts of params, in order.
+    """
 
     params: Tensor
     tasks: int
@@ -62,16 +86,27 @@ class MethodSetup(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What a method may ask of the network when a task has ended.
+    """What a method may compute with the network and the memory when a task has ended.
 
-    rows: [n] examples of the task in a random order;  task: its number;  sample_gradients: (of,
-    rows, tasks) -> [n, P] the gradient of a number of each example, as tasks [n] show it, or this
-    one where there are none;  mean_gradient: (of, rows) -> [P] of a number of them all;
-    inputs: (rows) -> what each layer with a matrix multiplies [n, columns];  layers: of the flat
-    vector;  used: [outputs] 1 for the logits that are right for some example;  held: [n] slots of
-    the memory that hold an example;  memory_gradient: (params, slots) -> [P] of the mean
-    cross-entropy on some of them;  memory_inputs: (slots) -> what each layer with a matrix
-    multiplies for them. All leave the network's statistics alone.
+    The network is in evaluation mode and has the parameters that the task is tested with. No
+    function changes the statistics of BatchNorm. The memory is the one that the buffer leaves at
+    the end of the task.
+
+    rows:                [n] the examples of the ended task, in a random order.
+    task:                the number of the ended task.
+    sample_gradients:    (function, rows [n]) -> [n, P] the gradient of an `ExampleFunction` on each
+                         example alone. A third argument tasks [n] shows each example as that task
+                         sees it; by default the ended task.
+    mean_gradient:       (function, rows [n]) -> [P] the gradient of an `ExampleFunction` on all
+                         examples together.
+    layer_inputs:        (rows [n]) -> for each layer with a matrix, the inputs [n, columns] that
+                         the matrix multiplies. Raises UserError where the model does not have them.
+    layers:              the parts of a flat vector [P], in order.
+    task_logits:         [outputs] 1 for the logits that are the target of some example of the task.
+    filled_slots:        [k] the slots of the memory that hold an example.
+    memory_gradient:     (params [P], slots [k]) -> [P] the gradient of the mean cross-entropy of
+                         the examples in these slots.
+    memory_layer_inputs: (slots [k]) -> as `layer_inputs`, for the examples in these slots.
     """
 
     rows: Tensor
@@ -86,56 +121,73 @@ class Probe(NamedTuple):
     memory_layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
 
 
-def batch_cross_entropy(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
+def batch_cross_entropy(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
     """The objective of fine-tuning: the mean cross-entropy of the batch."""
-    output = trial.network(trial.params, trial.statistics, trial.batch)
-    return cross_entropy(output.logits, trial.batch), output
+    output = inputs.network(inputs.params, inputs.statistics, inputs.batch)
+    return cross_entropy(output.logits, inputs.batch), output
 
 
 def gradient_at_params(
-    derivative: TakeGradient, trial: LossInputs, state: Any
+    take_gradient: TakeGradient, inputs: LossInputs, state: Any
 ) -> tuple[ObjectiveGradient, Any]:
-    """The gradient where the network is."""
-    return derivative(trial), state
+    """One gradient of the objective, at the current parameters."""
+    return take_gradient(inputs), state
 
 
 def keep_params(state: Any, params: Tensor, *_: Any) -> Tensor:
-    """The parameters as they are."""
+    """The parameters, unchanged."""
     return params
 
 
 def keep_state(state: Any, *_: Any) -> Any:
-    """The state as it is."""
+    """The state, unchanged."""
     return state
 
 
 class Method(NamedTuple):
-    """An answer to "the new gradient hurts the old tasks".
+    """An answer to "the new gradient hurts the old tasks": pure functions and what they need.
 
-    align:      (gradients, state) -> (direction [P], state); the optimizer steps against the
-                direction. While there is no earlier task, a method with references is not asked,
-                and the direction is g.
-    references: what `refs` are: nothing (M = 0), the gradient of a memory batch of all earlier
-                tasks (pooled, M = 1), of one of them drawn at random (one_task, M = 1), or of each
-                earlier task (per_task).
-    objective:  (trial, state) -> (value [], the network's output on the batch, with the statistics
-                it leaves): what gradients are taken of.
-    derive:     (derivative, trial, state) -> ((g [P], (value [], output)), state): how g is found;
-                `derivative(trial)` is the objective's gradient at any trial's parameters and
-                examples.
-    replays:    how many batches of the whole memory a trial holds, independently drawn.
-    stores:     whether the memory keeps the logits an example had when it came.
-    init:       (setting) -> state, a tuple of tensors; numbers that may differ between replicas
-                live in it. Only `end_task` may change their shapes; where those of replicas trained
-                together then differ, zeros are put behind, which must mean nothing.
-    after:      (state, g, params before, params after) -> state, in every step.
-    end_task:   (state, params, probe) -> state; a method that has one must be told where tasks end.
-    restart:    (state, params) -> the parameters that the next task starts from.
-    tested:     (state, params, task, layers) -> the parameters that a task, given as a number, is
-                tested with.
-    mixed:      whether the examples of all tasks are shuffled into one stream.
-    random:     whether `align` needs random numbers.
-    report:     (state) -> what record.json says of the state at the end, by name.
+    The functions are called in this order: `init` once; in every step `find_gradient` (which calls
+    `objective`), `align`, then `after_step`; at the end of a task `end_task`, then
+    `next_task_params`; `test_params` before every test. The functions of a step run under vmap and
+    are captured as a graph: no Python branch may depend on a tensor's values, and every tensor
+    keeps its shape.
+
+    Replicas that train together share all functions but `init`, `end_task` and `next_task_params`;
+    they differ in the state. A hyper-parameter that is a float may differ between replicas, so the
+    shared functions must read it from the state.
+
+    align:            (gradients, state) -> (direction [P], state). The optimizer steps against the
+                      direction. While a method with references has none (M = 0), it is not
+                      called, and the direction is g.
+    references:       the references in `Gradients`: none ("nothing", M = 0), the gradient on a
+                      memory batch of all earlier tasks ("pooled", M = 1), of one earlier task drawn
+                      at random in each step ("one_task", M = 1), or of each earlier task
+                      ("per_task", M = the number of ended tasks).
+    objective:        (inputs, state) -> (value [], output): the loss that gradients are taken of.
+                      The first rows of output.logits are the logits of the batch, and
+                      output.statistics are those that the network has after the step.
+    find_gradient:    (take_gradient, inputs, state) -> ((g [P], (value [], output)), state): how g
+                      is computed. `take_gradient(inputs)` is the gradient of the objective at the
+                      parameters and examples of any `LossInputs`, so that a method may take several
+                      gradients in a step.
+    memory_batches:   how many memory batches `LossInputs` holds.
+    stores_logits:    whether the memory stores, with an example, the logits that it had in the step
+                      in which it arrived.
+    init:             (setup) -> state: a tensor, or a tuple of states such as a NamedTuple. Only
+                      `end_task` may change the shape of a tensor in it. Where the shapes of
+                      replicas then differ, the smaller tensors are padded with zeros at their ends,
+                      so such zeros must not change what the method does.
+    after_step:       (state, g [P], params_before [P], params_after [P]) -> state, after the
+                      optimizer's update. g is what `find_gradient` returned, before `align`.
+    end_task:         (state, params [P], probe) -> state. A method that has this function needs a
+                      stream that tells where tasks end, see `task_ids`.
+    next_task_params: (state, params [P]) -> the parameters [P] that the next task starts from.
+    test_params:      (state, params [P], task, layers) -> the parameters [P] that task number
+                      `task` is tested with.
+    shuffles_tasks:   whether the examples of all tasks are shuffled into one stream.
+    needs_random:     whether `align` needs the random numbers `Gradients.uniform`.
+    report:           (state) -> entries of record.json, by name, from the state at the end.
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
@@ -146,7 +198,7 @@ class Method(NamedTuple):
     )
     memory_batches: int = 0
     stores_logits: bool = False
-    init: Callable[[MethodSetup], Any] = lambda setting: ()
+    init: Callable[[MethodSetup], Any] = lambda setup: ()
     after_step: Callable[[Any, Tensor, Tensor, Tensor], Any] = keep_state
     end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
     next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
@@ -155,24 +207,27 @@ class Method(NamedTuple):
     needs_random: bool = False
     report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
 
-    def reference_count(self, past: int) -> int:
-        """M, how many references there are while `past` tasks are over; each costs a step one
-        backward pass."""
+    def reference_count(self, past_tasks: int) -> int:
+        """M, the number of references while `past_tasks` tasks are over. Each of them costs one
+        backward pass in every step."""
         if self.references == "nothing":
             return 0
-        return past if self.references == "per_task" else min(past, 1)
+        return past_tasks if self.references == "per_task" else min(past_tasks, 1)
 
 
 def task_ids(method: Method) -> str:
-    """What training must be told of tasks: that "of each" example, where one ends ("at ends"), or
-    nothing ("no"). A pooled reference leaves out the current task where it is told, and is on the
-    whole memory where not."""
+    """What a method must be told of tasks: the task of each example ("of each"), where a task ends
+    ("at ends"), or nothing ("no").
+
+    A method with a pooled reference works either way. Its reference leaves out the current task on
+    a stream with known tasks, and is the gradient on the whole memory on a stream without them.
+    """
     if method.references in ("one_task", "per_task"):
         return "of each"
-    endless = method.end_task is keep_state and method.next_task_params is keep_params
-    return "no" if endless else "at ends"
+    acts_at_ends = method.end_task is not keep_state or method.next_task_params is not keep_params
+    return "at ends" if acts_at_ends else "no"
 
 
 def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-    """The alignment of a method that leaves the gradient as it is."""
+    """The `align` of a method that follows its gradient as it is."""
     return gradients.g, state

@@ -20,44 +20,44 @@ from gradalign_cli.numerics.trees import take_rows, tree_map
 
 
 class MIRState(NamedTuple):
-    """step: [] of the step that is imagined."""
+    """step: [] the size of the look-ahead step."""
 
     step: Tensor
 
 
-def losses(trial: LossInputs, params: Tensor, examples: Examples) -> Tensor:
-    """The loss of each example [n]; 0 where none is there."""
-    output = trial.network(params, trial.statistics, examples)
+def example_losses(inputs: LossInputs, params: Tensor, examples: Examples) -> Tensor:
+    """The cross-entropy [n] of each example at params [P]; 0 where the example is not valid."""
+    output = inputs.network(params, inputs.statistics, examples)
     return cross_entropies(output.logits, examples)
 
 
 def mir(chosen: int, step: float) -> Method:
-    """ER with those of the memory batch whose loss would grow most (arXiv 1908.04742, sec. 3.1).
+    """ER with those examples of the memory batch whose loss a step on the batch alone would
+    increase most (arXiv 1908.04742, sec. 3.1).
 
-    A step on the batch alone is imagined, and the growth of the loss of every candidate seen;
-    `memory_batch` says how many candidates are read. chosen: how many of them are replayed.
-    step: the size of the imagined step; the paper takes the learning rate.
+    The candidates are the memory batch, so `memory_batch` is their number. chosen: how many of
+    them are replayed. step: the size of the look-ahead step; the paper takes the learning rate.
     """
     require(chosen > 0, "method.chosen", "positive", chosen)
     require(step > 0, "method.step", "positive", step)
 
-    def init(setting: MethodSetup) -> MIRState:
-        return MIRState(setting.params.new_tensor(step))
+    def init(setup: MethodSetup) -> MIRState:
+        return MIRState(setup.params.new_tensor(step))
 
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: MIRState
+    def find_gradient(
+        take_gradient: TakeGradient, inputs: LossInputs, state: MIRState
     ) -> tuple[ObjectiveGradient, MIRState]:
-        (memory,) = trial.memory_batches
-        assert isinstance(memory.valid, Tensor)
-        there = memory.valid > 0
-        here = trial.params.detach()
-        g, _ = derivative(trial)
+        (candidates,) = inputs.memory_batches
+        assert isinstance(candidates.valid, Tensor)
+        params = inputs.params.detach()
+        g, _ = take_gradient(inputs)
         with torch.no_grad():
-            before = losses(trial, here, memory)
-            growth = losses(trial, here - state.step * g, memory) - before
-        ranked = torch.where(there, growth, -torch.inf)
-        worst = ranked.topk(min(chosen, len(ranked))).indices
-        replayed = tree_map(lambda field: take_rows(field, worst), memory)
-        return derivative(trial._replace(batch=concatenate_examples(trial.batch, replayed))), state
+            losses = example_losses(inputs, params, candidates)
+            growth = example_losses(inputs, params - state.step * g, candidates) - losses
+        growth = torch.where(candidates.valid > 0, growth, -torch.inf)
+        largest = growth.topk(min(chosen, len(growth))).indices
+        replayed = tree_map(lambda field: take_rows(field, largest), candidates)
+        batch = concatenate_examples(inputs.batch, replayed)
+        return take_gradient(inputs._replace(batch=batch)), state
 
-    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)
+    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)

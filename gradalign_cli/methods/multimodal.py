@@ -10,53 +10,69 @@ from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.generators import permutation
 
 
-class InputLayers(NamedTuple):
-    """own: [T, F] the first layer of each task, as it starts or as its task left it;  present: []
-    the task whose layer the parameters hold."""
+class MultimodalState(NamedTuple):
+    """input_layers: [T, F] the first layer of each task, trained if the task has ended, else
+    initial;  current_task: [] the task whose first layer is in the parameters."""
 
-    own: Tensor
-    present: Tensor
+    input_layers: Tensor
+    current_task: Tensor
 
 
-def shuffled(part: Tensor, layer: Layer, task: int) -> Tensor:
-    """A layer's part [F] of untrained parameters with its weights in another order, and its biases.
+def draw_input_layer(initial_layer: Tensor, layer: Layer, task: int) -> Tensor:
+    """An initial first layer [F] for a task: the weights of the network's initial first layer [F]
+    in a random order, and its biases in a random order.
 
-    Both are drawn independently and alike, so that this is a layer drawn for the task.
+    The initial weights are independent and identically distributed, and so are the biases, so this
+    has the distribution of a newly drawn layer.
     """
-    source = torch.Generator().manual_seed(task)
+    generator = torch.Generator().manual_seed(task)
     biases = layer.matrix_rows * layer.has_bias
-    both = part.split([layer.size - biases, biases])
-    orders = [permutation(len(each), source).to(part.device) for each in both]
-    return torch.cat([each[order] for each, order in zip(both, orders, strict=True)])
+    parts = initial_layer.split([layer.size - biases, biases])
+    orders = [permutation(len(part), generator).to(part.device) for part in parts]
+    return torch.cat([part[order] for part, order in zip(parts, orders, strict=True)])
+
+
+def params_with_input_layer(state: MultimodalState, params: Tensor, task: int) -> Tensor:
+    """The parameters [P] with the stored first layer of a task in place of their own."""
+    return torch.cat([state.input_layers[task], params[state.input_layers.shape[1] :]])
 
 
 def multimodal() -> Method:
-    """Fine-tuning where every task has the first layer of the network for itself.
+    """Fine-tuning where each task has its own first layer; all later layers are shared.
 
-    A task's layer waits as it was drawn until the task comes, and rests when it has ended; what
-    follows it is trained by all tasks in turn. A task is tested through its own layer.
+    A task's first layer is trained during that task only. Each task is tested with its own first
+    layer.
     """
 
-    def init(setting: MethodSetup) -> InputLayers:
-        layer = setting.layers[0]
-        first = setting.params[: layer.size]
-        others = [shuffled(first, layer, task) for task in range(1, setting.tasks)]
-        return InputLayers(torch.stack([first, *others]), first.new_zeros(()))
+    def init(setup: MethodSetup) -> MultimodalState:
+        layer = setup.layers[0]
+        initial_layer = setup.params[: layer.size]
+        drawn_layers = [
+            draw_input_layer(initial_layer, layer, task) for task in range(1, setup.tasks)
+        ]
+        return MultimodalState(
+            torch.stack([initial_layer, *drawn_layers]), initial_layer.new_zeros(())
+        )
 
-    def through(state: InputLayers, params: Tensor, task: int) -> Tensor:
-        return torch.cat([state.own[task], params[state.own.shape[1] :]])
+    def end_task(state: MultimodalState, params: Tensor, probe: Probe) -> MultimodalState:
+        input_layers = state.input_layers.clone()
+        input_layers[probe.task] = params[: input_layers.shape[1]]
+        return MultimodalState(input_layers, state.current_task + 1)
 
-    def end_task(state: InputLayers, params: Tensor, probe: Probe) -> InputLayers:
-        own = state.own.clone()
-        own[probe.task] = params[: own.shape[1]]
-        return InputLayers(own, state.present + 1)
+    def next_task_params(state: MultimodalState, params: Tensor) -> Tensor:
+        task = min(int(state.current_task), len(state.input_layers) - 1)
+        return params_with_input_layer(state, params, task)
 
-    def restart(state: InputLayers, params: Tensor) -> Tensor:
-        return through(state, params, min(int(state.present), len(state.own) - 1))
-
-    def tested(state: InputLayers, params: Tensor, task: int, layers: tuple[Layer, ...]) -> Tensor:
-        return torch.where(state.present == task, params, through(state, params, task))
+    def test_params(
+        state: MultimodalState, params: Tensor, task: int, layers: tuple[Layer, ...]
+    ) -> Tensor:
+        stored = params_with_input_layer(state, params, task)
+        return torch.where(state.current_task == task, params, stored)
 
     return Method(
-        keep_gradient, init=init, end_task=end_task, next_task_params=restart, test_params=tested
+        keep_gradient,
+        init=init,
+        end_task=end_task,
+        next_task_params=next_task_params,
+        test_params=test_params,
     )

@@ -1,4 +1,4 @@
-"""OGD: stay orthogonal to the gradients of old answers (Farajtabar et al. 2020, alg. 1)."""
+"""OGD: stay orthogonal to the gradients of old tasks' logits (Farajtabar et al. 2020, alg. 1)."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,87 +12,96 @@ from gradalign_cli.errors import require
 from gradalign_cli.methods.method import ExampleFunction, Gradients, Method, MethodSetup, Probe
 
 ANSWERS = ("label", "average", "all")
-TOLERANCE = 1e-4  # length below which what a unit vector adds to a basis is rounding
+TOLERANCE = 1e-4  # a unit vector's remainder off a basis that is shorter is a rounding error
 
 
 class OGDState(NamedTuple):
-    """basis: [T * per_task, P] orthonormal rows, zero where none is yet;  tasks: [] that ended."""
+    """basis: [T * per_task, P] orthonormal rows, and rows of zeros where none is stored yet;
+    ended_tasks: [] number of tasks that have ended."""
 
     basis: Tensor
-    tasks: Tensor
+    ended_tasks: Tensor
 
 
-def orthonormal(new: Tensor, basis: Tensor) -> Tensor:
-    """Orthonormal rows [<= n, P] that span what `new` [n, P] adds to the rows of `basis`: those of
-    Gram and Schmidt, without the rows that add nothing."""
-    rest = normalize(new, dim=1)
-    for _ in range(2):  # once more for what rounding leaves
-        rest = rest - (rest @ basis.T) @ basis
-    found = torch.empty_like(rest)
+def orthonormal_additions(vectors: Tensor, basis: Tensor) -> Tensor:
+    """The rows [at most n, P] that Gram-Schmidt adds to an orthonormal basis for vectors [n, P].
+
+    A vector in the span of the basis and of the vectors before it adds no row. Rows of the basis
+    may be 0.
+    """
+    remainders = normalize(vectors, dim=1)
+    for _ in range(2):  # twice, against rounding errors
+        remainders = remainders - (remainders @ basis.T) @ basis
+    additions = torch.empty_like(remainders)
     count = 0
-    for row in rest:
+    for row in remainders:
         for _ in range(2):
-            row = row - (found[:count] @ row) @ found[:count]
+            row = row - (additions[:count] @ row) @ additions[:count]
         if row.norm() > TOLERANCE:
-            found[count] = row / row.norm()
+            additions[count] = row / row.norm()
             count += 1
-    return found[:count]
+    return additions[:count]
 
 
-def off(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-    """g less its part in the span of `state.basis`, and the state as it is."""
+def align_off_basis(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
+    """The `align` that removes from g its part in the span of the rows of `state.basis`."""
     return gradients.g - (state.basis @ gradients.g) @ state.basis, state
 
 
-def of_label(logits: Tensor, examples: Examples) -> Tensor:
-    """The logit of the right class."""
+def target_logit(logits: Tensor, examples: Examples) -> Tensor:
+    """The logit [] of an example's class."""
     return logits[0].gather(0, examples.target)[0]
 
 
-def of_average(logits: Tensor, examples: Examples) -> Tensor:
-    """The mean of the logits that the task may see."""
+def mean_visible_logit(logits: Tensor, examples: Examples) -> Tensor:
+    """The mean [] of the logits that the example's task may use."""
     if not isinstance(examples.visible_logits, Tensor):
         return logits.mean()
     return torch.where(examples.visible_logits, logits, 0.0).sum() / examples.visible_logits.sum()
 
 
-def of_logit(number: int) -> ExampleFunction:
-    """A given logit."""
+def numbered_logit(number: int) -> ExampleFunction:
+    """The function that returns the logit with a number."""
     return lambda logits, examples: logits[0, number]
 
 
 def ogd(per_task: int, answer: str) -> Method:
-    """g less its part in the span of the gradients of logits on examples of old tasks.
+    """g without its part in the span of the gradients of logits on examples of old tasks.
 
-    per_task: gradients stored when a task has ended. answer: the logit of the `label` (OGD-GTL, the
-    paper's best), the `average` of the logits, or `all` logits, of fewer examples.
+    per_task: the most gradients stored of each task.
+    answer: which logits: `label` is that of each example's class (OGD-GTL, the paper's best),
+    `average` the mean of its logits, and `all` each logit, of fewer examples.
     """
     require(per_task > 0, "method.per_task", "positive", per_task)
     require(answer in ANSWERS, "method.answer", f"one of {', '.join(ANSWERS)}", answer)
 
-    def new_gradients(probe: Probe) -> Tensor:
+    def task_gradients(probe: Probe) -> Tensor:
         if answer != "all":
-            of = of_label if answer == "label" else of_average
-            return probe.sample_gradients(of, probe.rows[:per_task])
-        used = probe.task_logits.nonzero()[:, 0].tolist()
-        rows = probe.rows[: max(per_task // len(used), 1)]
-        return torch.cat([probe.sample_gradients(of_logit(n), rows) for n in used])[:per_task]
+            logit = target_logit if answer == "label" else mean_visible_logit
+            return probe.sample_gradients(logit, probe.rows[:per_task])
+        logit_numbers = probe.task_logits.nonzero()[:, 0].tolist()
+        rows = probe.rows[: max(per_task // len(logit_numbers), 1)]
+        gradients = [
+            probe.sample_gradients(numbered_logit(number), rows) for number in logit_numbers
+        ]
+        return torch.cat(gradients)[:per_task]
 
-    return spanning(per_task, new_gradients)
+    return stored_span_method(per_task, task_gradients)
 
 
-def spanning(per_task: int, new_gradients: Callable[[Probe], Tensor]) -> Method:
-    """The method that keeps off the span of vectors [<= per_task, P] of each ended task."""
+def stored_span_method(per_task: int, task_vectors: Callable[[Probe], Tensor]) -> Method:
+    """The method that removes from g its part in the span of stored vectors: those that
+    `task_vectors(probe) -> [at most per_task, P]` returns at the end of each task."""
 
-    def init(setting: MethodSetup) -> OGDState:
-        size = setting.tasks * per_task, len(setting.params)
-        return OGDState(setting.params.new_zeros(size), setting.params.new_zeros(()))
+    def init(setup: MethodSetup) -> OGDState:
+        shape = setup.tasks * per_task, len(setup.params)
+        return OGDState(setup.params.new_zeros(shape), setup.params.new_zeros(()))
 
     def end_task(state: OGDState, params: Tensor, probe: Probe) -> OGDState:
-        found = orthonormal(new_gradients(probe), state.basis)
-        start = int(state.tasks) * per_task
+        additions = orthonormal_additions(task_vectors(probe), state.basis)
+        start = int(state.ended_tasks) * per_task
         basis = state.basis.clone()
-        basis[start : start + len(found)] = found
-        return OGDState(basis, state.tasks + 1)
+        basis[start : start + len(additions)] = additions
+        return OGDState(basis, state.ended_tasks + 1)
 
-    return Method(off, init=init, end_task=end_task)
+    return Method(align_off_basis, init=init, end_task=end_task)

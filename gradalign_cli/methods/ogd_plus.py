@@ -1,4 +1,5 @@
-"""OGD+: OGD whose stored gradients follow the weights (Abbana Bennani et al. 2020)."""
+"""OGD+: OGD whose stored gradients are taken anew at the current weights (Abbana Bennani et al.
+2020)."""
 
 from typing import NamedTuple
 
@@ -7,12 +8,12 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe
-from gradalign_cli.methods.ogd import of_label, off, orthonormal
+from gradalign_cli.methods.ogd import align_off_basis, orthonormal_additions, target_logit
 
 
 class OGDPlusState(NamedTuple):
-    """basis: [T * per_task, P] orthonormal rows, zero where none is;  rows, tasks: [T * per_task]
-    of the examples kept, -1 where none is yet."""
+    """basis: [T * per_task, P] orthonormal rows, then rows of zeros;  rows, tasks: [T * per_task]
+    of the stored examples, -1 where none is stored yet."""
 
     basis: Tensor
     rows: Tensor
@@ -20,29 +21,28 @@ class OGDPlusState(NamedTuple):
 
 
 def ogd_plus(per_task: int) -> Method:
-    """g less its part in the span of the gradients of right logits on examples of old tasks, all of
-    them taken anew when a task has ended (arXiv 2006.11942, alg. 1).
+    """g without its part in the span of the gradients of the target logits on examples of old
+    tasks. All these gradients are taken anew whenever a task has ended (arXiv 2006.11942, alg. 1).
 
-    per_task: examples kept of each task.
+    per_task: the most examples stored of each task.
     """
     require(per_task > 0, "method.per_task", "positive", per_task)
 
-    def init(setting: MethodSetup) -> OGDPlusState:
-        count, params = setting.tasks * per_task, setting.params
+    def init(setup: MethodSetup) -> OGDPlusState:
+        count, params = setup.tasks * per_task, setup.params
         empty = torch.full((count,), -1, device=params.device)
         return OGDPlusState(params.new_zeros(count, len(params)), empty, empty.clone())
 
     def end_task(state: OGDPlusState, params: Tensor, probe: Probe) -> OGDPlusState:
-        new = probe.rows[:per_task]
+        task_rows = probe.rows[:per_task]
         rows, tasks = state.rows.clone(), state.tasks.clone()
-        place = slice(probe.task * per_task, probe.task * per_task + len(new))
-        rows[place], tasks[place] = new, probe.task
-        kept = rows >= 0
-        found = orthonormal(
-            probe.sample_gradients(of_label, rows[kept], tasks[kept]), state.basis[:0]
-        )
+        places = slice(probe.task * per_task, probe.task * per_task + len(task_rows))
+        rows[places], tasks[places] = task_rows, probe.task
+        filled = rows >= 0
+        gradients = probe.sample_gradients(target_logit, rows[filled], tasks[filled])
+        orthonormal_rows = orthonormal_additions(gradients, state.basis[:0])
         basis = torch.zeros_like(state.basis)
-        basis[: len(found)] = found
+        basis[: len(orthonormal_rows)] = orthonormal_rows
         return OGDPlusState(basis, rows, tasks)
 
-    return Method(off, init=init, end_task=end_task)
+    return Method(align_off_basis, init=init, end_task=end_task)

@@ -1,4 +1,5 @@
-"""OWM: change weights only where old tasks' mean inputs are not (Zeng et al. 2019, eqs. 1-3)."""
+"""OWM: change weights only orthogonally to the mean inputs of old tasks (Zeng et al. 2019,
+eqs. 1-3)."""
 
 from functools import partial
 from typing import NamedTuple
@@ -9,63 +10,71 @@ from torch import Tensor
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import (
-    in_matrices,
-    one_or_each,
+    map_matrices,
     projected_widths,
-    representations,
+    representation_matrices,
+    require_one_or_per_layer,
 )
 
 
-class Projectors(NamedTuple):
-    """P: [d, d] of each projected layer, I before the first task has ended."""
+class OWMState(NamedTuple):
+    """projectors: P [d, d] of each projected layer, the identity until a task has ended."""
 
-    P: tuple[Tensor, ...]
+    projectors: tuple[Tensor, ...]
 
 
-def shrunk(P: Tensor, means: Tensor, alpha: float, decay: float) -> Tensor:
+def shrink_projector(P: Tensor, mean_inputs: Tensor, alpha: float, decay: float) -> Tensor:
     """P [d, d] after the mean inputs [n, d] of n batches, by recursive least squares (eq. 3).
 
-    P <- P - P x x'P / (alpha_i + x'P x) with alpha_i = alpha * decay ** (i / n): the inverse of
-    I + sum_i x_i x_i' / alpha_i, kept up to date batch by batch.
+    For each x_i in turn, P <- P - P x_i x_i'P / (alpha_i + x_i'P x_i) with
+    alpha_i = alpha * decay ** (i / n). From the identity this gives the inverse of
+    I + sum_i x_i x_i' / alpha_i.
     """
-    for i, x in enumerate(means):
+    for i, x in enumerate(mean_inputs):
         k = P @ x
-        P = P - torch.outer(k, k) / (alpha * decay ** (i / len(means)) + x @ k)
+        P = P - torch.outer(k, k) / (alpha * decay ** (i / len(mean_inputs)) + x @ k)
     return P
 
 
 def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) -> Method:
-    """Each layer's gradient G becomes G P; P loses the directions of the ended task's inputs.
+    """Each layer's gradient G becomes G P. When a task has ended, P shrinks along the mean inputs
+    of the task's batches.
 
-    alpha, decay: one a layer or one for all; batch: examples a mean input is taken of.
-    project_head: false where every task has logits of its own.
+    alpha, decay: of `shrink_projector`, one number for each projected layer or one for all.
+    batch: how many examples a mean input is taken over.
+    project_head: whether the last layer is projected too; false where every task has logits of its
+    own.
     """
     require(batch > 0, "method.batch", "positive", batch)
     for name, values in (("alpha", alpha), ("decay", decay)):
-        fits = len(values) > 0 and all(value > 0 for value in values)
-        require(fits, f"method.{name}", "a list of positive numbers", values)
+        is_valid = len(values) > 0 and all(value > 0 for value in values)
+        require(is_valid, f"method.{name}", "a list of positive numbers", values)
 
-    def init(setting: MethodSetup) -> Projectors:
-        widths = projected_widths(setting, project_head)
-        one_or_each("method.alpha", alpha, len(widths))
-        one_or_each("method.decay", decay, len(widths))
-        eye = partial(torch.eye, dtype=setting.params.dtype, device=setting.params.device)
-        return Projectors(tuple(eye(width) for width in widths))
+    def init(setup: MethodSetup) -> OWMState:
+        widths = projected_widths(setup, project_head)
+        require_one_or_per_layer("method.alpha", alpha, len(widths))
+        require_one_or_per_layer("method.decay", decay, len(widths))
+        eye = partial(torch.eye, dtype=setup.params.dtype, device=setup.params.device)
+        return OWMState(tuple(eye(width) for width in widths))
 
-    def align(gradients: Gradients, state: Projectors) -> tuple[Tensor, Projectors]:
-        changes = [lambda G, P=P: G @ P for P in state.P]
-        return in_matrices(gradients.g, gradients.layers, changes), state
+    def align(gradients: Gradients, state: OWMState) -> tuple[Tensor, OWMState]:
+        projections = [lambda G, P=P: G @ P for P in state.projectors]
+        return map_matrices(gradients.g, gradients.layers, projections), state
 
-    def end_task(state: Projectors, params: Tensor, probe: Probe) -> Projectors:
-        found = [
-            representations(probe.layer_inputs(r), probe.layers) for r in probe.rows.split(batch)
+    def end_task(state: OWMState, params: Tensor, probe: Probe) -> OWMState:
+        batches = [
+            representation_matrices(probe.layer_inputs(rows), probe.layers)
+            for rows in probe.rows.split(batch)
         ]
-        means = [torch.stack([R.mean(1) for R in layer]) for layer in zip(*found, strict=True)]
-        return Projectors(
-            tuple(
-                shrunk(P, means[k].to(P.dtype), alpha[k % len(alpha)], decay[k % len(decay)])
-                for k, P in enumerate(state.P)
+        mean_inputs = [
+            torch.stack([R.mean(1) for R in layer]) for layer in zip(*batches, strict=True)
+        ]
+        projectors = [
+            shrink_projector(
+                P, mean_inputs[k].to(P.dtype), alpha[k % len(alpha)], decay[k % len(decay)]
             )
-        )
+            for k, P in enumerate(state.projectors)
+        ]
+        return OWMState(tuple(projectors))
 
     return Method(align, init=init, end_task=end_task)

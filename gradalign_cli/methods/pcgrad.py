@@ -3,20 +3,24 @@
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.gradvac import vaccinate
+from gradalign_cli.methods.gradvac import vaccine_weights
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import weighing
+from gradalign_cli.methods.weighing import weighted_sum_method
 
 
-def surgery(K: Tensor, there: Tensor, uniform: Tensor) -> Tensor:
-    """Weights [n] of the mean of the projected gradients, for a Gram matrix [n, n].
+def surgery_weights(K: Tensor, available: Tensor, uniform: Tensor) -> Tensor:
+    """The weights [n] of the mean of the projected gradients, for a Gram matrix K [n, n] and random
+    numbers [n, n] that give the order of the projections.
 
-    The projection brings a negative cosine to 0, as GradVac does with targets that stay at 0. The
-    paper adds the gradients up, which is another step size.
+    The projection raises a negative cosine to 0, which is what GradVac does with all target cosines
+    at 0. The paper adds the projected gradients up instead of taking their mean, which is another
+    step size.
     """
-    return vaccinate(K, there, uniform, torch.zeros_like(K), K.new_zeros(()))[0]
+    weights, _ = vaccine_weights(K, available, uniform, torch.zeros_like(K), K.new_zeros(()))
+    return weights
 
 
 def pcgrad() -> Method:
-    """Each objective meets the others in a random order."""
-    return weighing(surgery, random=True)
+    """The mean of the gradients of the current and all earlier tasks, each projected off those that
+    it conflicts with, in a random order."""
+    return weighted_sum_method(surgery_weights, needs_random=True)

@@ -1,4 +1,8 @@
-"""A quadratic penalty around earlier solutions, which measures of importance share."""
+"""The quadratic penalty that EWC, EWC++, SI, MAS and RWalk add to the loss.
+
+The state of such a method has the fields strength [], importance [P] of each parameter, and
+penalty_centre [P], the parameters at which the penalty is 0: those of earlier solutions.
+"""
 
 from typing import Any
 
@@ -8,19 +12,22 @@ from gradalign_cli.methods.method import LossInputs, Objective, batch_cross_entr
 from gradalign_cli.models.model import Output
 
 
-def penalised(factor: float) -> Objective:
-    """The batch's loss + factor * strength * sum_i importance_i (p_i - anchor_i)^2, with the three
-    taken from the state."""
+def penalised_cross_entropy(factor: float) -> Objective:
+    """The objective: the mean cross-entropy of the batch + factor * strength * sum_i importance_i
+    (p_i - centre_i)^2, with strength, importance and centre from the method's state."""
 
-    def objective(trial: LossInputs, state: Any) -> tuple[Tensor, Output]:
-        value, output = batch_cross_entropy(trial, state)
-        distance = trial.params - state.anchor
-        return value + factor * state.strength * (state.importance * distance) @ distance, output
+    def objective(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
+        value, output = batch_cross_entropy(inputs, state)
+        displacement = inputs.params - state.penalty_centre
+        penalty = factor * state.strength * (state.importance * displacement) @ displacement
+        return value + penalty, output
 
     return objective
 
 
-def less_penalty(g: Tensor, state: Any, params: Tensor) -> Tensor:
-    """The gradient [P] of the batch's loss alone, from that of `penalised(1.0)` at params [P]."""
-    own: Tensor = g - 2 * state.strength * state.importance * (params - state.anchor)
-    return own
+def subtract_penalty_gradient(g: Tensor, state: Any, params: Tensor) -> Tensor:
+    """The gradient [P] of the cross-entropy alone, from the gradient g [P] of
+    `penalised_cross_entropy(1.0)` at params [P]."""
+    displacement = params - state.penalty_centre
+    cross_entropy_gradient: Tensor = g - 2 * state.strength * state.importance * displacement
+    return cross_entropy_gradient

@@ -1,4 +1,5 @@
-"""RWalk: EWC's Fisher information and SI's path, both per step (Chaudhry et al. 2018)."""
+"""RWalk: a quadratic penalty weighted by EWC's Fisher information and SI's path score, both updated
+in the steps (Chaudhry et al. 2018)."""
 
 from typing import NamedTuple
 
@@ -7,49 +8,96 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import less_penalty, penalised
+from gradalign_cli.methods.penalty import penalised_cross_entropy, subtract_penalty_gradient
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 FORMS = ("paper", "code")
 
 
 class RWalkState(NamedTuple):
-    """strength, decay, damping: [];  fisher: [P] running mean of squared gradients;  squares: [P]
-    their sum over this task, for the form that needs it;  score: [P] of this task;  old_score: [P]
-    of those before;  saved, start: [P] the loss each weight has saved in this interval and where it
-    began;  steps: [];  importance, anchor: [P]."""
+    """strength, decay, damping: [] hyper-parameters;  fisher: [P] running mean of squared
+    gradients;  square_sum: [P] their sum over the current task, which only the form `code` needs;
+    task_score: [P] score of the current task;  earlier_score: [P] of the tasks before it;
+    loss_decrease: [P] in the current interval, due to each parameter's path;  interval_start: [P]
+    the parameters when the interval began;  task_steps: [] steps since the task began;  importance,
+    penalty_centre: [P] the weights and the centre of the penalty."""
 
     strength: Tensor
     decay: Tensor
     damping: Tensor
     fisher: Tensor
-    squares: Tensor
-    score: Tensor
-    old_score: Tensor
-    saved: Tensor
-    start: Tensor
-    steps: Tensor
+    square_sum: Tensor
+    task_score: Tensor
+    earlier_score: Tensor
+    loss_decrease: Tensor
+    interval_start: Tensor
+    task_steps: Tensor
     importance: Tensor
-    anchor: Tensor
+    penalty_centre: Tensor
 
 
-def to_one(values: Tensor) -> Tensor:
-    """Values [P] over their largest."""
+def scale_to_one(values: Tensor) -> Tensor:
+    """Values [P] >= 0 divided by the largest of them; zeros where all are 0."""
     return ratio_or_zero(values, values.max())
 
 
+def add_step(
+    state: RWalkState,
+    batch_g: Tensor,
+    params_before: Tensor,
+    params_after: Tensor,
+    interval: int,
+    form: str,
+) -> RWalkState:
+    """The state after a step from one [P] to other parameters [P], with the gradient batch_g [P] of
+    the batch's loss without the penalty; interval, form: see `rwalk`."""
+    loss_decrease = state.loss_decrease - batch_g * (params_after - params_before)
+    task_steps = state.task_steps + 1
+    squared_change = (params_after - state.interval_start).square()
+    interval_ends = task_steps % interval == 0
+    square_sum = state.square_sum
+    if form == "paper":
+        fisher = state.decay * batch_g.square() + (1 - state.decay) * state.fisher
+        distance = fisher * squared_change / 2 + state.damping
+    else:
+        square_sum = square_sum + batch_g.square()
+        interval_fisher = state.decay * square_sum / interval + (1 - state.decay) * state.fisher
+        fisher = torch.where(interval_ends, interval_fisher, state.fisher)
+        distance = state.fisher * squared_change + state.damping
+    interval_score = torch.where(interval_ends, loss_decrease.clamp_min(0) / distance, 0.0)
+    return state._replace(
+        fisher=fisher,
+        square_sum=square_sum,
+        task_score=state.task_score + interval_score,
+        loss_decrease=torch.where(interval_ends, 0.0, loss_decrease),
+        interval_start=torch.where(interval_ends, params_after, state.interval_start),
+        task_steps=task_steps,
+    )
+
+
+def combined_score(state: RWalkState, task: int, form: str) -> Tensor:
+    """The score [P] of all tasks up to number `task`, which has ended; form: see `rwalk`."""
+    if task == 0:
+        return state.task_score
+    earlier_score = state.earlier_score * (1 if form == "paper" else 3)
+    return (earlier_score + state.task_score) / 2
+
+
 def rwalk(strength: float, decay: float, damping: float, interval: int, form: str) -> Method:
-    """strength * sum_i (F_i + s_i) (p_i - anchor_i)^2 added to the loss (arXiv 1801.10112, eq. 8).
+    """strength * sum_i (F_i + s_i) (p_i - centre_i)^2 added to the loss (arXiv 1801.10112, eq. 8).
+    F, s and the centre in the penalty are those at the end of the last task; there F and s are
+    divided by their largest entries, so that one strength suits both.
 
-    F <- decay * g^2 + (1 - decay) * F in every step (eq. 6), with g of the loss without the
-    penalty. s sums over intervals of a few steps max(saved, 0) / (F change^2 / 2 + damping), saved
-    being -sum g * change (eq. 7); when a task has ended it is the mean of itself and the scores
-    before. F and s enter over their largest entry, which makes one strength fit both.
+    In every step F becomes decay * g^2 + (1 - decay) * F (eq. 6), with g the gradient of the loss
+    without the penalty. After every `interval` steps, the score of the task grows by
+    max(loss decrease, 0) / (F change^2 / 2 + damping), with the loss decrease -sum g * change and
+    the change over these steps (eq. 7). When the first task has ended, s is its score. After later
+    tasks s becomes the mean of s and the score of the ended task.
 
-    form: `paper` is that. `code` is what the authors published with A-GEM: F <- decay * S /
-    interval + (1 - decay) * F when an interval ends, S the sum of g^2 since the task began; saved
-    is over F change^2 + damping, with the F before; a second task's score is half of its own and
-    one and a half of those before.
+    form: `paper` is that. `code` is what the authors published with A-GEM: F changes at the end of
+    an interval only, to decay * S / interval + (1 - decay) * F with S the sum of g^2 since the task
+    began; the loss decrease is divided by F change^2 + damping, with the F before that change; and
+    after later tasks s becomes (3 s + the score of the ended task) / 2.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
@@ -57,53 +105,38 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
     require(interval > 0, "method.interval", "positive", interval)
     require(form in FORMS, "method.form", f"one of {', '.join(FORMS)}", form)
 
-    def init(setting: MethodSetup) -> RWalkState:
-        params, number = setting.params, setting.params.new_tensor
-        first = number(strength), number(decay), number(damping)
-        fisher, squares, score, old, saved, importance = params.new_zeros(6, len(params))
-        steps = number(0.0)
-        return RWalkState(
-            *first, fisher, squares, score, old, saved, params, steps, importance, params.clone()
+    def init(setup: MethodSetup) -> RWalkState:
+        params, number = setup.params, setup.params.new_tensor
+        numbers = number(strength), number(decay), number(damping)
+        fisher, square_sum, task_score, earlier_score, loss_decrease, importance = params.new_zeros(
+            6, len(params)
         )
+        sums = fisher, square_sum, task_score, earlier_score, loss_decrease
+        return RWalkState(*numbers, *sums, params, number(0.0), importance, params.clone())
 
-    def after(state: RWalkState, g: Tensor, before: Tensor, after: Tensor) -> RWalkState:
-        own = less_penalty(g, state, before)
-        saved, steps = state.saved - own * (after - before), state.steps + 1
-        moved, full = (after - state.start).square(), steps % interval == 0
-        squares = state.squares
-        if form == "paper":
-            fisher = state.decay * own.square() + (1 - state.decay) * state.fisher
-            distance = fisher * moved / 2 + state.damping
-        else:
-            squares = squares + own.square()
-            later = state.decay * squares / interval + (1 - state.decay) * state.fisher
-            fisher = torch.where(full, later, state.fisher)
-            distance = state.fisher * moved + state.damping
-        return state._replace(
-            fisher=fisher,
-            squares=squares,
-            score=state.score + torch.where(full, saved.clamp_min(0) / distance, 0.0),
-            saved=torch.where(full, 0.0, saved),
-            start=torch.where(full, after, state.start),
-            steps=steps,
-        )
+    def after_step(
+        state: RWalkState, g: Tensor, params_before: Tensor, params_after: Tensor
+    ) -> RWalkState:
+        batch_g = subtract_penalty_gradient(g, state, params_before)
+        return add_step(state, batch_g, params_before, params_after, interval, form)
 
     def end_task(state: RWalkState, params: Tensor, probe: Probe) -> RWalkState:
-        old = state.old_score * (1 if form == "paper" else 3)
-        score = (old + state.score) / 2 if probe.task else state.score
-        none = torch.zeros_like(params)
-        importance = to_one(state.fisher) + to_one(score)
+        score, zeros = combined_score(state, probe.task, form), torch.zeros_like(params)
         return state._replace(
-            squares=none,
-            score=none,
-            old_score=score,
-            saved=none,
-            start=params,
-            steps=torch.zeros_like(state.steps),
-            importance=importance,
-            anchor=params,
+            square_sum=zeros,
+            task_score=zeros,
+            earlier_score=score,
+            loss_decrease=zeros,
+            interval_start=params,
+            task_steps=torch.zeros_like(state.task_steps),
+            importance=scale_to_one(state.fisher) + scale_to_one(score),
+            penalty_centre=params,
         )
 
     return Method(
-        keep_gradient, objective=penalised(1.0), init=init, after_step=after, end_task=end_task
+        keep_gradient,
+        objective=penalised_cross_entropy(1.0),
+        init=init,
+        after_step=after_step,
+        end_task=end_task,
     )

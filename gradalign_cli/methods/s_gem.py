@@ -1,4 +1,5 @@
-"""S-GEM: project against one earlier task drawn at random (Chaudhry et al. 2019, sec. 4)."""
+"""S-GEM: project against the gradient on one earlier task, drawn at random (Chaudhry et al. 2019,
+sec. 4)."""
 
 from typing import Any
 
@@ -9,7 +10,8 @@ from gradalign_cli.methods.method import Gradients, Method
 
 
 def s_gem() -> Method:
-    """A-GEM's projection, with the gradient on a random earlier task in place of all of them."""
+    """A-GEM's projection, against the gradient on a memory batch of one earlier task instead of
+    all; the task is drawn at random in each step."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         return project(gradients.g, gradients.references[0]), state

@@ -1,4 +1,5 @@
-"""SGP: GPM that lets a gradient keep what matters little to old tasks (Saha & Roy 2023)."""
+"""SGP: GPM that removes less of a gradient where it matters little to old tasks (Saha & Roy
+2023)."""
 
 import torch
 from torch import Tensor
@@ -6,19 +7,20 @@ from torch import Tensor
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.subspace import (
-    Rule,
-    append,
-    columns_held,
+    GrowthRule,
+    append_columns,
+    basis_rank,
     columns_to_add,
     subspace_method,
 )
 
 
-def scaled(values: Tensor, scale: float) -> Tensor:
-    """Importance [r] of singular values s [r]: (scale + 1) s / (scale s + max s) (eq. 4)."""
-    if not len(values):
-        return values
-    return (scale + 1) * values / (scale * values + values.max())
+def importance_of(singular_values: Tensor, scale: float) -> Tensor:
+    """The importance [r] of columns with singular values s [r]: (scale + 1) s / (scale s + max s)
+    (eq. 4)."""
+    if not len(singular_values):
+        return singular_values
+    return (scale + 1) * singular_values / (scale * singular_values + singular_values.max())
 
 
 def sgp(
@@ -29,21 +31,26 @@ def sgp(
     project_head: bool,
     scale: float,
 ) -> Method:
-    """GPM's bases, each column removed from a gradient in proportion to its importance.
+    """GPM's bases, but each column is removed from a gradient in proportion to its importance only.
 
-    scale: the paper's alpha; infinite scale is GPM. A column's singular value in a later task is
-    the energy that this task's inputs put along it; importance adds up over tasks, to 1 at most.
+    The importance of a column follows from its singular value. For a column from an earlier task
+    that is the square root of the energy of the ended task's inputs along it. The importance adds
+    up over tasks, to 1 at most.
+
+    scale: the paper's alpha; with an infinite scale the method is GPM. The other arguments are
+    those of `GrowthRule` and `subspace_method`.
     """
     require(scale >= 0, "method.scale", "non-negative", scale)
 
-    def grow(
-        M: Tensor, weight: Tensor, R: Tensor, threshold: float, drop: bool
+    def grow_basis(
+        M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_fewer: bool
     ) -> tuple[Tensor, Tensor]:
-        held = columns_held(M)
-        new, values = columns_to_add(M, R, threshold, drop)
-        again = (M[:, :held].T @ R).norm(dim=1)  # sqrt of the energy along each old column
-        both = scaled(torch.cat([again, values]), scale)
-        older = (weight[:held] + both[:held]).clamp(0, 1)
-        return append(M, torch.cat([older, weight[held:]]), new, both[held:])
+        rank = basis_rank(M)
+        columns, singular_values = columns_to_add(M, R, threshold, one_fewer)
+        old_singular_values = (M[:, :rank].T @ R).norm(dim=1)
+        task_importance = importance_of(torch.cat([old_singular_values, singular_values]), scale)
+        old_importance = (importance[:rank] + task_importance[:rank]).clamp(0, 1)
+        return append_columns(M, old_importance, columns, task_importance[rank:])
 
-    return subspace_method(Rule(thresholds, increase, rank_rule), samples, project_head, grow)
+    growth_rule = GrowthRule(thresholds, increase, rank_rule)
+    return subspace_method(growth_rule, samples, project_head, grow_basis)

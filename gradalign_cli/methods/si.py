@@ -1,4 +1,5 @@
-"""SI: a weight matters as much as its path has lowered the loss (Zenke et al. 2017, eq. 4-5)."""
+"""SI: a quadratic penalty weighted by how much a parameter's path has lowered the loss (Zenke et
+al. 2017, eq. 4-5)."""
 
 from typing import NamedTuple
 
@@ -7,45 +8,56 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import less_penalty, penalised
+from gradalign_cli.methods.penalty import penalised_cross_entropy, subtract_penalty_gradient
 
 
 class SIState(NamedTuple):
-    """strength, damping: [];  path: [P] loss that each weight has saved in this task;  importance,
-    anchor: [P]."""
+    """strength, damping: [] hyper-parameters;  loss_decrease: [P] since the task began, due to each
+    parameter's path;  importance, penalty_centre: [P] the weights and the centre of the penalty."""
 
     strength: Tensor
     damping: Tensor
-    path: Tensor
+    loss_decrease: Tensor
     importance: Tensor
-    anchor: Tensor
+    penalty_centre: Tensor
 
 
 def si(strength: float, damping: float) -> Method:
-    """strength * sum_i W_i (p_i - anchor_i)^2 added to the loss.
+    """strength * sum_i W_i (p_i - centre_i)^2 added to the loss, the centre being the parameters at
+    the end of the last task.
 
-    path_i sums -g_i * change_i over the steps of a task, with g of the loss without the penalty. At
-    its end W_i grows by path_i / ((p_i - anchor_i)^2 + damping), or by nothing where the path was
-    uphill: a weight cannot matter less than not at all.
+    In a task, the loss decrease of parameter i is the sum of -g_i * change_i over the steps, with g
+    the gradient of the loss without the penalty. When the task has ended, W_i grows by the loss
+    decrease over ((p_i - centre_i)^2 + damping). Where the loss decrease is negative, W_i does not
+    change, so that no importance is negative.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(damping > 0, "method.damping", "positive", damping)
 
-    def init(setting: MethodSetup) -> SIState:
-        number, none = setting.params.new_tensor, torch.zeros_like(setting.params)
-        return SIState(number(strength), number(damping), none, none.clone(), setting.params)
+    def init(setup: MethodSetup) -> SIState:
+        number, zeros = setup.params.new_tensor, torch.zeros_like(setup.params)
+        return SIState(number(strength), number(damping), zeros, zeros.clone(), setup.params)
 
-    def after(state: SIState, g: Tensor, before: Tensor, after: Tensor) -> SIState:
-        own = less_penalty(g, state, before)
-        return state._replace(path=state.path - own * (after - before))
+    def after_step(
+        state: SIState, g: Tensor, params_before: Tensor, params_after: Tensor
+    ) -> SIState:
+        batch_g = subtract_penalty_gradient(g, state, params_before)
+        loss_decrease = state.loss_decrease - batch_g * (params_after - params_before)
+        return state._replace(loss_decrease=loss_decrease)
 
     def end_task(state: SIState, params: Tensor, probe: Probe) -> SIState:
-        moved = (params - state.anchor).square()
-        gained = (state.path / (moved + state.damping)).clamp_min(0)
+        squared_change = (params - state.penalty_centre).square()
+        task_importance = (state.loss_decrease / (squared_change + state.damping)).clamp_min(0)
         return state._replace(
-            path=torch.zeros_like(params), importance=state.importance + gained, anchor=params
+            loss_decrease=torch.zeros_like(params),
+            importance=state.importance + task_importance,
+            penalty_centre=params,
         )
 
     return Method(
-        keep_gradient, objective=penalised(1.0), init=init, after_step=after, end_task=end_task
+        keep_gradient,
+        objective=penalised_cross_entropy(1.0),
+        init=init,
+        after_step=after_step,
+        end_task=end_task,
     )

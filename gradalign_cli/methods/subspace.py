@@ -1,7 +1,11 @@
-"""Subspaces of what layers multiply: the core gradient space of GPM and its kin.
+"""Subspaces of the layers' inputs: the core gradient space of GPM and related methods.
 
-The gradient of a layer's matrix is a sum of outer products with its inputs, so a change orthogonal
-to old inputs leaves old answers as they are (Saha et al. 2021, sec. 4).
+The gradient of a layer's matrix is a sum of outer products with the layer's inputs. So a change of
+the matrix that is orthogonal to the inputs of old examples does not change the layer's outputs for
+them (Saha et al. 2021, sec. 4).
+
+d is the number of columns of a layer's matrix, the bias counted as one more column. A basis M is
+[d, w] with orthonormal columns; columns of zeros may follow them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -18,22 +22,24 @@ from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 RANK_RULES = ("strict", "paper")
 
 
-class Subspaces(NamedTuple):
-    """For each layer with a matrix: bases [d, w], orthonormal columns, as many as there are, with
-    zeros behind where another replica holds more;  importance [w] in [0, 1] of each column;
-    tasks: [] that ended."""
+class SubspaceState(NamedTuple):
+    """bases: M [d, w] of each projected layer; where replicas have different numbers of columns,
+    the smaller bases are padded with zeros;  importance: [w] for each projected layer, in [0, 1]
+    for each column;  ended_tasks: [] number of tasks that have ended."""
 
     bases: tuple[Tensor, ...]
     importance: tuple[Tensor, ...]
-    tasks: Tensor
+    ended_tasks: Tensor
 
 
-class Rule(NamedTuple):
-    """How many columns a basis gains.
+class GrowthRule(NamedTuple):
+    """How many columns a basis gains when a task has ended.
 
-    thresholds: the share of the inputs' energy that it must hold, one a layer or one for all;
-    increase: added for each earlier task;  rank_rule: `strict` holds what the threshold says,
-    `paper` takes one column fewer on the first task, as GPM's published code does.
+    thresholds: the share of the inputs' energy that the basis must hold, one number for each
+    projected layer or one for all.
+    increase: added to the thresholds for each earlier task.
+    rank_rule: `strict` holds the threshold exactly; `paper` adds one column fewer on the first
+    task, as GPM's published code does.
     """
 
     thresholds: list[float]
@@ -44,177 +50,225 @@ class Rule(NamedTuple):
         """Raise UserError where a value is out of its domain."""
         choices = f"one of {', '.join(RANK_RULES)}"
         require(self.rank_rule in RANK_RULES, "method.rank_rule", choices, self.rank_rule)
-        listed = isinstance(self.thresholds, list) and len(self.thresholds) > 0
-        require(listed, "method.thresholds", "a list of numbers", self.thresholds)
+        is_list = isinstance(self.thresholds, list) and len(self.thresholds) > 0
+        require(is_list, "method.thresholds", "a list of numbers", self.thresholds)
         for threshold in self.thresholds:
-            fits = isinstance(threshold, float | int) and 0 < threshold <= 1
-            require(fits, "method.thresholds", "in (0, 1]", threshold)
+            is_valid = isinstance(threshold, float | int) and 0 < threshold <= 1
+            require(is_valid, "method.thresholds", "in (0, 1]", threshold)
 
     def threshold(self, layer: int, task: int) -> float:
-        """The share for a layer once `task` tasks are over."""
+        """The threshold of a projected layer at the end of task number `task`."""
         return min(self.thresholds[layer % len(self.thresholds)] + self.increase * task, 1.0)
 
+    def one_fewer(self, task: int) -> bool:
+        """Whether the bases gain one column fewer at the end of task number `task`."""
+        return self.rank_rule == "paper" and task == 0
 
-def projected_widths(setting: MethodSetup, project_head: bool) -> list[int]:
-    """d of each layer with a matrix, but for the last where it is to be left free."""
-    widths = [layer.size // layer.matrix_rows for layer in setting.layers if layer.matrix_rows]
+
+def projected_widths(setup: MethodSetup, project_head: bool) -> list[int]:
+    """d of each projected layer: of all layers with a matrix, without the last one unless
+    `project_head`."""
+    widths = [layer.size // layer.matrix_rows for layer in setup.layers if layer.matrix_rows]
     return widths if project_head else widths[:-1]
 
 
-def one_or_each(field: str, values: Sequence[float], layers: int) -> None:
-    """Raise UserError unless there is one value, or one for each of the layers."""
+def require_one_or_per_layer(field: str, values: Sequence[float], layers: int) -> None:
+    """Raise UserError unless `values` holds one number, or one for each of the layers."""
     if len(values) not in (1, layers):
         raise UserError(f"`{field}` must hold 1 or {layers} numbers, found {values}")
 
 
-def nothing_held(setting: MethodSetup, rule: Rule, project_head: bool) -> Subspaces:
-    """Empty bases for all layers with a matrix, but for the last where it is to be left free."""
-    widths = projected_widths(setting, project_head)
-    one_or_each("method.thresholds", rule.thresholds, len(widths))
-    zeros = setting.params.new_zeros
-    return Subspaces(tuple(zeros(d, 0) for d in widths), tuple(zeros(0) for d in widths), zeros(()))
+def empty_subspaces(
+    setup: MethodSetup, growth_rule: GrowthRule, project_head: bool
+) -> SubspaceState:
+    """Bases without columns for the projected layers.
+
+    Raises UserError where the number of thresholds does not fit the number of these layers.
+    """
+    widths = projected_widths(setup, project_head)
+    require_one_or_per_layer("method.thresholds", growth_rule.thresholds, len(widths))
+    zeros = setup.params.new_zeros
+    return SubspaceState(
+        tuple(zeros(d, 0) for d in widths), tuple(zeros(0) for d in widths), zeros(())
+    )
 
 
-def matrix(part: Tensor, layer: Layer) -> Tensor:
-    """A layer's part of a flat vector as a matrix [rows, d], the bias its last column."""
+def layer_matrix(layer_vector: Tensor, layer: Layer) -> Tensor:
+    """A layer's part of a flat vector as a matrix [rows, d] whose last column is the bias, if the
+    layer has one."""
     if not layer.has_bias:
-        return part.view(layer.matrix_rows, -1)
-    weight, bias = part.split([layer.size - layer.matrix_rows, layer.matrix_rows])
+        return layer_vector.view(layer.matrix_rows, -1)
+    weight, bias = layer_vector.split([layer.size - layer.matrix_rows, layer.matrix_rows])
     return torch.cat([weight.view(layer.matrix_rows, -1), bias[:, None]], 1)
 
 
-def flat(found: Tensor, layer: Layer) -> Tensor:
-    """The reverse of `matrix`."""
+def flatten_layer_matrix(matrix: Tensor, layer: Layer) -> Tensor:
+    """The inverse of `layer_matrix`."""
     if not layer.has_bias:
-        return found.flatten()
-    return torch.cat([found[:, :-1].flatten(), found[:, -1]])
+        return matrix.flatten()
+    return torch.cat([matrix[:, :-1].flatten(), matrix[:, -1]])
 
 
-def matrices(vector: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
-    """The matrix of each layer that has one."""
-    parts = vector.split([layer.size for layer in layers])
-    both = zip(parts, layers, strict=True)
-    return [matrix(part, layer) for part, layer in both if layer.matrix_rows]
+def layer_matrices(vector: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
+    """The `layer_matrix` of each layer with a matrix, from a flat vector [P]."""
+    parts = zip(vector.split([layer.size for layer in layers]), layers, strict=True)
+    return [layer_matrix(part, layer) for part, layer in parts if layer.matrix_rows]
 
 
-def representation(inputs: Tensor, layer: Layer) -> Tensor:
-    """Inputs [n, columns] of a layer as R [d, n], with a row of ones for a bias."""
+def representation_matrix(inputs: Tensor, layer: Layer) -> Tensor:
+    """R [d, n] from the inputs [n, columns] of a layer, with a row of ones where it has a bias."""
     ones = inputs.new_ones(len(inputs), 1)
     return (torch.cat([inputs, ones], 1) if layer.has_bias else inputs).T
 
 
-def representations(inputs: Sequence[Tensor], layers: Sequence[Layer]) -> list[Tensor]:
-    """R of each layer with a matrix."""
-    matrices = [layer for layer in layers if layer.matrix_rows]
-    return [representation(x, layer) for x, layer in zip(inputs, matrices, strict=True)]
+def representation_matrices(
+    layer_inputs: Sequence[Tensor], layers: Sequence[Layer]
+) -> list[Tensor]:
+    """The `representation_matrix` of each layer with a matrix, from the inputs of each of them."""
+    matrix_layers = [layer for layer in layers if layer.matrix_rows]
+    return [
+        representation_matrix(inputs, layer)
+        for inputs, layer in zip(layer_inputs, matrix_layers, strict=True)
+    ]
 
 
-def in_matrices(
-    g: Tensor, layers: Sequence[Layer], changes: Iterable[Callable[[Tensor], Tensor]]
+def map_matrices(
+    vector: Tensor, layers: Sequence[Layer], functions: Iterable[Callable[[Tensor], Tensor]]
 ) -> Tensor:
-    """g [P] with one change after the other applied to the matrix of each layer that has one, as
-    far as they go."""
-    left = iter(changes)
-    changed = []
-    for part, layer in zip(g.split([layer.size for layer in layers]), layers, strict=True):
-        change = next(left, None) if layer.matrix_rows else None
-        changed.append(flat(change(matrix(part, layer)), layer) if change else part)
-    return torch.cat(changed)
+    """A flat vector [P] after the first function is applied to the matrix of the first layer that
+    has one, the second function to the second, and so on; the rest is unchanged."""
+    remaining_functions = iter(functions)
+    parts = []
+    for part, layer in zip(vector.split([layer.size for layer in layers]), layers, strict=True):
+        function = next(remaining_functions, None) if layer.matrix_rows else None
+        if function:
+            parts.append(flatten_layer_matrix(function(layer_matrix(part, layer)), layer))
+        else:
+            parts.append(part)
+    return torch.cat(parts)
 
 
-def off(M: Tensor, weight: Tensor) -> Callable[[Tensor], Tensor]:
-    """G -> G - G M diag(weight) M'."""
-    return lambda G: G - ((G @ M) * weight) @ M.T
+def projection_off(M: Tensor, importance: Tensor) -> Callable[[Tensor], Tensor]:
+    """The function G -> G - G M diag(importance) M' for a basis M [d, w] and importance [w]."""
+    return lambda G: G - ((G @ M) * importance) @ M.T
 
 
-def project(
+def project_off_bases(
     g: Tensor,
     layers: Sequence[Layer],
     bases: Sequence[Tensor],
     importance: Sequence[Tensor],
-    tasks: Tensor,
+    ended_tasks: Tensor,
 ) -> Tensor:
     """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M.
 
-    What has no matrix, a BatchNorm's scales and shifts, stays once a task has ended.
+    Layers without a matrix, such as BatchNorm's scales and shifts, get the gradient 0 as soon as a
+    task has ended.
     """
-    found = in_matrices(g, layers, map(off, bases, importance))
+    projected = map_matrices(g, layers, map(projection_off, bases, importance))
     if all(layer.matrix_rows for layer in layers):
-        return found
-    sizes = [layer.size for layer in layers]
-    parts = zip(found.split(sizes), layers, strict=True)
-    return torch.cat([part if layer.matrix_rows else part * (tasks == 0) for part, layer in parts])
+        return projected
+    parts = zip(projected.split([layer.size for layer in layers]), layers, strict=True)
+    return torch.cat(
+        [part if layer.matrix_rows else part * (ended_tasks == 0) for part, layer in parts]
+    )
 
 
-def rank_needed(values: Tensor, before: float, total: float, threshold: float) -> int:
-    """The fewest singular values [k] that, with the energy `before`, hold `threshold * total`."""
-    held = before + torch.cat([values.new_zeros(1), values.square().cumsum(0)])
-    return int((held < threshold * total * (1 - 1e-6)).sum().clamp_max(len(values)))
+def needed_rank(
+    singular_values: Tensor, basis_energy: float, total_energy: float, threshold: float
+) -> int:
+    """The smallest number of singular values [k], largest first, whose energy together with that of
+    the basis is at least threshold * total energy; an energy is a sum of squares."""
+    energies = basis_energy + torch.cat(
+        [singular_values.new_zeros(1), singular_values.square().cumsum(0)]
+    )
+    too_small = energies < threshold * total_energy * (1 - 1e-6)
+    return int(too_small.sum().clamp_max(len(singular_values)))
 
 
-def columns_to_add(M: Tensor, R: Tensor, threshold: float, drop: bool) -> tuple[Tensor, Tensor]:
-    """New orthonormal columns [d, r] for a basis M [d, w] from R [d, n], and all singular values of
-    what R adds [r].
+def columns_to_add(
+    M: Tensor, R: Tensor, threshold: float, one_fewer: bool
+) -> tuple[Tensor, Tensor]:
+    """New orthonormal columns [d, r] for a basis M [d, w], so that it holds `threshold` of the
+    energy of R [d, n]; one column less if `one_fewer`.
 
-    As many as hold `threshold` of R's energy together with M; drop: one fewer.
+    They are the first left singular vectors of the part of R outside the basis. Their singular
+    values [r] are returned with them.
     """
-    rest = R - M @ (M.T @ R)
-    rest = rest - M @ (M.T @ rest)
-    U, values, _ = torch.linalg.svd(rest.double(), full_matrices=False)
-    total = float(R.double().square().sum())
-    before = total - float(values.square().sum())
-    rank = max(rank_needed(values, before, total, threshold) - drop, 0)
-    rank = min(rank, len(M) - columns_held(M))
-    return U[:, :rank].to(M.dtype), values[:rank].to(M.dtype)
+    remainder = R - M @ (M.T @ R)
+    remainder = remainder - M @ (M.T @ remainder)
+    U, singular_values, _ = torch.linalg.svd(remainder.double(), full_matrices=False)
+    total_energy = float(R.double().square().sum())
+    basis_energy = total_energy - float(singular_values.square().sum())
+    rank = max(needed_rank(singular_values, basis_energy, total_energy, threshold) - one_fewer, 0)
+    rank = min(rank, len(M) - basis_rank(M))
+    return U[:, :rank].to(M.dtype), singular_values[:rank].to(M.dtype)
 
 
-def columns_held(M: Tensor) -> int:
-    """How many of the columns of a basis [d, w] are not zero."""
+def basis_rank(M: Tensor) -> int:
+    """The number of columns of a basis M [d, w] that are not 0."""
     return int(M.square().sum().round())
 
 
-def append(M: Tensor, weight: Tensor, new: Tensor, new_weight: Tensor) -> tuple[Tensor, Tensor]:
-    """The basis [d, w] and its importance [w] with columns put behind those that are there."""
-    there = columns_held(M)
-    return torch.cat([M[:, :there], new], 1), torch.cat([weight[:there], new_weight])
+def append_columns(
+    M: Tensor, importance: Tensor, columns: Tensor, column_importance: Tensor
+) -> tuple[Tensor, Tensor]:
+    """A basis and the importance of its columns, with columns [d, r] and their importance [r]
+    behind those of M [d, w] that are not 0."""
+    rank = basis_rank(M)
+    return (
+        torch.cat([M[:, :rank], columns], 1),
+        torch.cat([importance[:rank], column_importance]),
+    )
 
 
-def replaced(every: Tensor, task: int, own: Tensor) -> Tensor:
-    """Matrices [T, d, w] of tasks with another [d, v] for one of them, as wide as the widest."""
-    each = [*every]
-    each[task] = own
-    found: Tensor = tree_stack(pad_to_common_shapes(each))
-    return found
+def grown_basis(M: Tensor, R: Tensor, threshold: float, one_fewer: bool) -> Tensor:
+    """A basis M [d, w] with the `columns_to_add` behind those of its columns that are not 0."""
+    columns, _ = columns_to_add(M, R, threshold, one_fewer)
+    return torch.cat([M[:, : basis_rank(M)], columns], 1)
 
 
-Grow = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
+def replace_task_matrix(matrices: Tensor, task: int, matrix: Tensor) -> Tensor:
+    """Matrices [T, d, w] of all tasks with `matrix` [d, v] as that of one task; the narrower ones
+    are padded with columns of zeros."""
+    task_matrices = [*matrices]
+    task_matrices[task] = matrix
+    stacked: Tensor = tree_stack(pad_to_common_shapes(task_matrices))
+    return stacked
 
 
-def subspace_method(rule: Rule, samples: int, project_head: bool, grow: Grow) -> Method:
-    """The method that projects gradients off its bases, and grows them when a task has ended.
+# (M, importance, R, threshold, one_fewer) -> (M, importance); see `columns_to_add`
+GrowBasis = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 
-    samples: examples of the ended task. project_head: false where every task has logits of its own.
-    grow: (M, importance, R, threshold, drop) -> (M, importance), see `columns_to_add`.
+
+def subspace_method(
+    growth_rule: GrowthRule, samples: int, project_head: bool, grow_basis: GrowBasis
+) -> Method:
+    """The method that projects the gradient off the bases, and grows them when a task has ended.
+
+    samples: how many examples of the ended task the layers' inputs are taken from.
+    project_head: whether the last layer is projected too; false where every task has logits of its
+    own.
     """
     require(samples > 0, "method.samples", "positive", samples)
-    rule.check()
+    growth_rule.check()
 
-    def init(setting: MethodSetup) -> Subspaces:
-        return nothing_held(setting, rule, project_head)
+    def init(setup: MethodSetup) -> SubspaceState:
+        return empty_subspaces(setup, growth_rule, project_head)
 
-    def align(gradients: Gradients, state: Subspaces) -> tuple[Tensor, Subspaces]:
-        held = state.bases, state.importance, state.tasks
-        return project(gradients.g, gradients.layers, *held), state
+    def align(gradients: Gradients, state: SubspaceState) -> tuple[Tensor, SubspaceState]:
+        return project_off_bases(gradients.g, gradients.layers, *state), state
 
-    def end_task(state: Subspaces, params: Tensor, probe: Probe) -> Subspaces:
-        task = int(state.tasks)
-        found = representations(probe.layer_inputs(probe.rows[:samples]), probe.layers)
-        drop = rule.rank_rule == "paper" and task == 0
+    def end_task(state: SubspaceState, params: Tensor, probe: Probe) -> SubspaceState:
+        task = int(state.ended_tasks)
+        R = representation_matrices(probe.layer_inputs(probe.rows[:samples]), probe.layers)
         grown = [
-            grow(M, weight, found[number], rule.threshold(number, task), drop)
-            for number, (M, weight) in enumerate(zip(state.bases, state.importance, strict=True))
+            grow_basis(
+                M, importance, R[k], growth_rule.threshold(k, task), growth_rule.one_fewer(task)
+            )
+            for k, (M, importance) in enumerate(zip(state.bases, state.importance, strict=True))
         ]
         bases, importance = zip(*grown, strict=True)
-        return Subspaces(bases, importance, state.tasks + 1)
+        return SubspaceState(bases, importance, state.ended_tasks + 1)
 
     return Method(align, init=init, end_task=end_task)

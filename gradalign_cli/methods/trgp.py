@@ -1,4 +1,4 @@
-"""TRGP: GPM that reuses the old tasks a new one resembles (Lin et al. 2022)."""
+"""TRGP: GPM that reuses the weights of old tasks which a new task resembles (Lin et al. 2022)."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,15 +19,15 @@ from gradalign_cli.methods.method import (
     TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
-    Rule,
-    append,
+    GrowthRule,
     columns_to_add,
-    in_matrices,
-    matrices,
-    nothing_held,
-    project,
-    replaced,
-    representations,
+    empty_subspaces,
+    grown_basis,
+    layer_matrices,
+    map_matrices,
+    project_off_bases,
+    replace_task_matrix,
+    representation_matrices,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_map, tree_stack
@@ -36,61 +36,157 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 Layers = tuple[Layer, ...]
 
 
-class Trust(NamedTuple):
-    """Of one task in one layer: spaces [K, d, w], orthonormal columns S_k of the tasks it trusts,
-    zero where it trusts none;  scales: [K, w, w] the Q_k that it learns for them."""
+class Scaling(NamedTuple):
+    """How a task scales the weights W of one layer.
+
+    spaces: [K, d, w] orthonormal columns S_k of the input spaces of the K old tasks that it trusts,
+    0 where it trusts fewer;  scales: [K, w, w] the Q_k that it learns for them.
+    """
 
     spaces: Tensor
     scales: Tensor
 
 
 class TRGPState(NamedTuple):
-    """Of each projected layer: bases [d, v] of all old inputs;  spaces [T, d, w] of each old task,
-    w that of the widest;  learned: what each ended task trusted [T, K, d, w];  now: what the
-    present one does. fresh: []
-    1 until the task's first step;  tasks: [] that ended;  step: [] of the scales;  trust: []
-    the share asked for."""
+    """bases, spaces, ended_scalings and current_scalings have one entry for each projected layer.
+
+    bases: [d, v] orthonormal columns of the inputs of all old tasks.
+    spaces: [T, d, w] of the inputs of each old task, w being the rank of the widest.
+    ended_scalings: the scalings of all ended tasks, [T, K, d, w] and [T, K, w, w].
+    current_scalings: the scalings of the current task.
+    is_first_step: [] 1 until the current task's first step, then 0.
+    ended_tasks: [] number of tasks that have ended.
+    step, trust: [] hyper-parameters.
+    """
 
     bases: tuple[Tensor, ...]
     spaces: tuple[Tensor, ...]
-    learned: tuple[Trust, ...]
-    now: tuple[Trust, ...]
-    fresh: Tensor
-    tasks: Tensor
+    ended_scalings: tuple[Scaling, ...]
+    current_scalings: tuple[Scaling, ...]
+    is_first_step: Tensor
+    ended_tasks: Tensor
     step: Tensor
     trust: Tensor
 
 
-def shift(W: Tensor, trust: Trust) -> Tensor:
+def scale_weights(W: Tensor, scaling: Scaling) -> Tensor:
     """W [r, d] -> W + sum_k W S_k (Q_k - I) S_k': the weights that a task computes with (eq. 4)."""
-    S, Q = trust
+    S, Q = scaling
     eye = torch.eye(Q.shape[-1], dtype=W.dtype, device=W.device)
     return W + (W @ S @ (Q - eye) @ S.mT).sum(0)
 
 
-def shifted(params: Tensor, layers: Layers, of: Sequence[Trust]) -> Tensor:
-    """The parameters [P] that a task computes with, from its trust in each projected layer."""
-    return in_matrices(params, layers, [partial(shift, trust=own) for own in of])
+def scale_params(params: Tensor, layers: Layers, scalings: Sequence[Scaling]) -> Tensor:
+    """The parameters [P] that a task computes with, from its scaling of each projected layer."""
+    functions = [partial(scale_weights, scaling=scaling) for scaling in scalings]
+    return map_matrices(params, layers, functions)
 
 
-def unshift(G: Tensor, trust: Trust) -> Tensor:
-    """The gradient of W, from that of `shift(W)`."""
-    S, Q = trust
-    return shift(G, Trust(S, Q.mT))
+def weights_gradient(G: Tensor, scaling: Scaling) -> Tensor:
+    """The gradient [r, d] with respect to W, from the gradient G [r, d] with respect to
+    `scale_weights(W, scaling)`."""
+    S, Q = scaling
+    return scale_weights(G, Scaling(S, Q.mT))
 
 
 def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
-    """The gradient [K, w, w] of the scales, from that of `shift(W)`."""
+    """The gradient [K, w, w] with respect to the scales Q, from the gradient G [r, d] with respect
+    to `scale_weights(W, Scaling(S, Q))`; it does not depend on Q."""
     return (W @ S).mT @ (G @ S)
 
 
-def trusted(G: Tensor, spaces: Tensor, most: int, threshold: Tensor) -> Tensor:
-    """The spaces [K, d, w] of the tasks that hold most of G, where that is more than `threshold` of
-    its length; zero for the rest (def. 2)."""
+def select_trusted_spaces(G: Tensor, spaces: Tensor, count: int, trust: Tensor) -> Tensor:
+    """The spaces [count, d, w], among those of T tasks [T, d, w], that hold the largest shares of
+    the norm of a gradient G [r, d]; 0 in place of those whose share is not above `trust`
+    (def. 2)."""
     shares = ratio_or_zero((G @ spaces).flatten(1).norm(dim=1), G.norm())
-    best = shares.topk(min(most, len(shares)))
-    found = spaces[best.indices] * (best.values > threshold)[:, None, None]
-    return pad(found, (0, 0, 0, 0, 0, most - len(found)))
+    largest = shares.topk(min(count, len(shares)))
+    selected = spaces[largest.indices] * (largest.values > trust)[:, None, None]
+    return pad(selected, (0, 0, 0, 0, 0, count - len(selected)))
+
+
+def neutral_scaling(spaces: Tensor, count: int) -> Scaling:
+    """The scaling of a layer by a task that trusts none of the spaces [T, d, w], with room for
+    `count` of them."""
+    d, w = spaces.shape[1:]
+    eye = torch.eye(w, dtype=spaces.dtype, device=spaces.device)
+    return Scaling(spaces.new_zeros(count, d, w), eye.expand(count, w, w).clone())
+
+
+def scaled_gradient(
+    take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
+) -> ObjectiveGradient:
+    """The objective and its gradient at the parameters that the current task computes with, with
+    respect to these."""
+    params = scale_params(inputs.params, inputs.layers, state.current_scalings)
+    return take_gradient(inputs._replace(params=params))
+
+
+def learn_scalings(
+    objective_gradient: ObjectiveGradient, inputs: LossInputs, state: TRGPState
+) -> tuple[ObjectiveGradient, TRGPState]:
+    """The gradient with respect to the parameters, and the state after a step of the scales, from
+    what `scaled_gradient` returned.
+
+    In a task's first step the spaces that it trusts are selected, layer by layer.
+    """
+    g, value_and_output = objective_gradient
+    layers = inputs.layers
+    scalings: list[Scaling] = []
+    functions: list[Callable[[Tensor], Tensor]] = []
+    matrices = zip(layer_matrices(inputs.params, layers), layer_matrices(g, layers), strict=True)
+    for (W, G), (S, Q), spaces in zip(matrices, state.current_scalings, state.spaces, strict=False):
+        trusted = select_trusted_spaces(G, spaces, len(S), state.trust)
+        S = torch.where(state.is_first_step > 0, trusted, S)
+        scalings.append(Scaling(S, Q - state.step * scales_gradient(W, G, S)))
+        functions.append(partial(weights_gradient, scaling=Scaling(S, Q)))
+    state = state._replace(
+        current_scalings=tuple(scalings), is_first_step=torch.zeros_like(state.is_first_step)
+    )
+    return (map_matrices(g, layers, functions), value_and_output), state
+
+
+def trgp_gradient(
+    take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
+) -> tuple[ObjectiveGradient, TRGPState]:
+    """The `find_gradient` of TRGP."""
+    return learn_scalings(scaled_gradient(take_gradient, inputs, state), inputs, state)
+
+
+def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:
+    """The `align` of TRGP: g, projected off the inputs of all old tasks."""
+    importance = [torch.ones_like(M[0]) for M in state.bases]
+    direction = project_off_bases(
+        gradients.g, gradients.layers, state.bases, importance, state.ended_tasks
+    )
+    return direction, state
+
+
+def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int) -> TRGPState:
+    """The state after the end of task number `task`: its scalings are stored, as wide as those that
+    the next task has, and the next task begins."""
+    tasks = len(state.spaces[0])
+    task_scalings: list[tuple[Scaling, ...]] = [
+        tree_index(state.ended_scalings, ended_task) for ended_task in range(task)
+    ]
+    task_scalings += [state.current_scalings] + [next_scalings] * (tasks - task)
+    return state._replace(
+        ended_scalings=tree_stack(pad_to_common_shapes(task_scalings)[:-1]),
+        current_scalings=next_scalings,
+        is_first_step=torch.ones_like(state.is_first_step),
+        ended_tasks=state.ended_tasks + 1,
+    )
+
+
+def trgp_test_params(state: TRGPState, params: Tensor, task: int, layers: Layers) -> Tensor:
+    """The `test_params` of TRGP: the parameters [P], scaled as the task has learned."""
+    is_current = state.ended_tasks == task
+    scalings: tuple[Scaling, ...] = tree_map(
+        lambda current, ended: torch.where(is_current, current, ended[task]),
+        state.current_scalings,
+        state.ended_scalings,
+    )
+    return scale_params(params, layers, scalings)
 
 
 def trgp(
@@ -103,92 +199,51 @@ def trgp(
     trust: float,
     step: float,
 ) -> Method:
-    """GPM, with old weights scaled anew for each task within the spaces of `tasks` old ones.
+    """GPM where each task computes with weights that it scales anew within the input spaces of some
+    old tasks, those it trusts.
 
-    A task computes with `shift` of the weights and is tested with what it has learned for them;
-    the weights themselves keep off all old inputs. tasks, trust: how many old tasks a layer trusts
-    at most, and the share of its first gradient that their inputs must hold (the paper's 0.5).
-    step: the step size of the scales. The other arguments are those of `Rule` and `gpm`.
+    A task computes with `scale_weights` of the weights and learns the scales; it is tested with
+    them. The weights themselves change orthogonally to the inputs of all old tasks.
+
+    tasks, trust: how many old tasks a layer trusts at most, and the share of the norm of the task's
+    first gradient that their input spaces must hold (0.5 in the paper).
+    step: the step size of the scales.
+    The other arguments are those of `GrowthRule` and `gpm`.
     """
-    rule = Rule(thresholds, increase, rank_rule)
-    rule.check()
+    growth_rule = GrowthRule(thresholds, increase, rank_rule)
+    growth_rule.check()
     require(samples > 0, "method.samples", "positive", samples)
     require(tasks > 0, "method.tasks", "positive", tasks)
     require(0 <= trust <= 1, "method.trust", "in [0, 1]", trust)
     require(step >= 0, "method.step", "non-negative", step)
 
-    def nobody(spaces: Tensor) -> Trust:
-        """Trust in no task, where spaces [T, d, w] can be trusted."""
-        d, w = spaces.shape[1:]
-        eye = torch.eye(w, dtype=spaces.dtype, device=spaces.device)
-        return Trust(spaces.new_zeros(tasks, d, w), eye.expand(tasks, w, w).clone())
-
-    def init(setting: MethodSetup) -> TRGPState:
-        bases = nothing_held(setting, rule, project_head).bases
-        spaces = tuple(M.expand(setting.tasks, *M.shape) for M in bases)
-        now, number = tuple(map(nobody, spaces)), setting.params.new_tensor
-        return TRGPState(
-            bases,
-            spaces,
-            tree_stack([now] * setting.tasks),
-            now,
-            number(1.0),
-            number(0.0),
-            number(step),
-            number(trust),
-        )
-
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: TRGPState
-    ) -> tuple[ObjectiveGradient, TRGPState]:
-        layers = trial.layers
-        g, rest = derivative(trial._replace(params=shifted(trial.params, layers, state.now)))
-        now: list[Trust] = []
-        back: list[Callable[[Tensor], Tensor]] = []
-        both = zip(matrices(trial.params, layers), matrices(g, layers), strict=True)
-        for (W, G), (S, Q), spaces in zip(both, state.now, state.spaces, strict=False):
-            S = torch.where(state.fresh > 0, trusted(G, spaces, len(S), state.trust), S)
-            now.append(Trust(S, Q - state.step * scales_gradient(W, G, S)))
-            back.append(partial(unshift, trust=Trust(S, Q)))
-        after = state._replace(now=tuple(now), fresh=torch.zeros_like(state.fresh))
-        return (in_matrices(g, layers, back), rest), after
-
-    def align(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:
-        whole = [torch.ones_like(M[0]) for M in state.bases]
-        return project(gradients.g, gradients.layers, state.bases, whole, state.tasks), state
+    def init(setup: MethodSetup) -> TRGPState:
+        number = setup.params.new_tensor
+        bases = empty_subspaces(setup, growth_rule, project_head).bases
+        spaces = tuple(M.expand(setup.tasks, *M.shape) for M in bases)
+        scalings = tuple(neutral_scaling(layer_spaces, tasks) for layer_spaces in spaces)
+        ended_scalings = tree_stack([scalings] * setup.tasks)
+        numbers = number(1.0), number(0.0), number(step), number(trust)
+        return TRGPState(bases, spaces, ended_scalings, scalings, *numbers)
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
-        task, found = (
-            probe.task,
-            representations(probe.layer_inputs(probe.rows[:samples]), probe.layers),
-        )
-        drop = rule.rank_rule == "paper" and task == 0
+        task, one_fewer = probe.task, growth_rule.one_fewer(probe.task)
+        layer_inputs = probe.layer_inputs(probe.rows[:samples])
+        representations = representation_matrices(layer_inputs, probe.layers)
         bases, spaces = [], []
-        for number, (M, old) in enumerate(zip(state.bases, state.spaces, strict=True)):
-            R, threshold = found[number], rule.threshold(number, task)
-            new, _ = columns_to_add(M, R, threshold, drop)
-            bases.append(append(M, torch.ones_like(M[0]), new, torch.ones_like(new[0]))[0])
-            own, _ = columns_to_add(M[:, :0], R, threshold, drop)
-            spaces.append(replaced(old, task, own))
-        now = tuple(map(nobody, spaces))
-        trusts: list[tuple[Trust, ...]] = [tree_index(state.learned, t) for t in range(task)]
-        trusts += [state.now] + [now] * (len(spaces[0]) - task)
-        return TRGPState(
-            tuple(bases),
-            tuple(spaces),
-            tree_stack(pad_to_common_shapes(trusts)[:-1]),  # as wide as what the next task trusts
-            now,
-            torch.ones_like(state.fresh),
-            state.tasks + 1,
-            state.step,
-            state.trust,
-        )
+        for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
+            R, threshold = representations[number], growth_rule.threshold(number, task)
+            bases.append(grown_basis(M, R, threshold, one_fewer))
+            space, _ = columns_to_add(M[:, :0], R, threshold, one_fewer)
+            spaces.append(replace_task_matrix(layer_spaces, task, space))
+        state = state._replace(bases=tuple(bases), spaces=tuple(spaces))
+        next_scalings = tuple(neutral_scaling(layer_spaces, tasks) for layer_spaces in spaces)
+        return end_scalings(state, next_scalings, task)
 
-    def tested(state: TRGPState, params: Tensor, task: int, layers: Layers) -> Tensor:
-        present = state.tasks == task
-        own: tuple[Trust, ...] = tree_map(
-            lambda now, kept: torch.where(present, now, kept[task]), state.now, state.learned
-        )
-        return shifted(params, layers, own)
-
-    return Method(align, find_gradient=derive, init=init, end_task=end_task, test_params=tested)
+    return Method(
+        align_off_bases,
+        find_gradient=trgp_gradient,
+        init=init,
+        end_task=end_task,
+        test_params=trgp_test_params,
+    )

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.lookahead import looked_ahead
+from gradalign_cli.methods.lookahead import lookahead_gradient
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -18,38 +18,42 @@ from gradalign_cli.methods.method import (
 
 
 class VRMCLState(NamedTuple):
-    """step, momentum: [];  estimate, before: [P] the last direction and the parameters it was taken
-    at;  steps: [] that were made."""
+    """step, momentum: [];  previous_direction, previous_params: [P] of the last step, the
+    parameters before their update;  steps: [] number of steps so far."""
 
     step: Tensor
     momentum: Tensor
-    estimate: Tensor
-    before: Tensor
+    previous_direction: Tensor
+    previous_params: Tensor
     steps: Tensor
 
 
 def vr_mcl(step: float, momentum: float) -> Method:
-    """d_t = h(p_t) + momentum (d_{t-1} - h(p_{t-1})), both h on the same batch and memory batch.
+    """d_t = h(p_t) + momentum (d_{t-1} - h(p_{t-1})), with both h on the same batch and the same
+    memory batch.
 
-    h is the first-order hypergradient of `looked_ahead`; momentum 0 is C-MAML. step: the size of
-    the imagined steps.
+    h is C-MAML's first-order hypergradient; momentum 0 is C-MAML. step: the size of the look-ahead
+    steps.
     """
     require(step >= 0, "method.step", "non-negative", step)
     require(0 <= momentum < 1, "method.momentum", "in [0, 1)", momentum)
 
-    def init(setting: MethodSetup) -> VRMCLState:
-        params, number = setting.params, setting.params.new_tensor
-        none = torch.zeros_like(params)
-        return VRMCLState(number(step), number(momentum), none, params, number(0.0))
+    def init(setup: MethodSetup) -> VRMCLState:
+        params, number = setup.params, setup.params.new_tensor
+        zero = torch.zeros_like(params)
+        return VRMCLState(number(step), number(momentum), zero, params, number(0.0))
 
-    def derive(
-        derivative: TakeGradient, trial: LossInputs, state: VRMCLState
+    def find_gradient(
+        take_gradient: TakeGradient, inputs: LossInputs, state: VRMCLState
     ) -> tuple[ObjectiveGradient, VRMCLState]:
-        (g, rest), _ = looked_ahead(derivative, trial, state.step)
-        (old, _), _ = looked_ahead(derivative, trial._replace(params=state.before), state.step)
-        gone = torch.where(state.steps > 0, state.momentum, 0.0)
-        found = g + gone * (state.estimate - old)
-        after = state._replace(estimate=found, before=trial.params, steps=state.steps + 1)
-        return (found, rest), after
+        (g, value_and_output), _ = lookahead_gradient(take_gradient, inputs, state.step)
+        previous_inputs = inputs._replace(params=state.previous_params)
+        (previous_g, _), _ = lookahead_gradient(take_gradient, previous_inputs, state.step)
+        momentum = torch.where(state.steps > 0, state.momentum, 0.0)  # none in the first step
+        direction = g + momentum * (state.previous_direction - previous_g)
+        state = state._replace(
+            previous_direction=direction, previous_params=inputs.params, steps=state.steps + 1
+        )
+        return (direction, value_and_output), state
 
-    return Method(keep_gradient, find_gradient=derive, memory_batches=1, init=init)
+    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)

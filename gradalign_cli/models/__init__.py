@@ -1,1 +1,1 @@
-"""Networks as pure functions of a flat parameter vector."""
+"""Networks as pure functions of a flat vector of parameters, and their losses."""

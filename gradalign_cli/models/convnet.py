@@ -1,7 +1,7 @@
 """Plain convolutional networks without biases: GPM's AlexNet and LeNet (Saha et al. 2021)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,135 +18,200 @@ from torch.nn.functional import (
 
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.models.model import Layer, Model, Output
-from gradalign_cli.numerics.noise import drop, numbers
+from gradalign_cli.numerics.noise import drop_units, random_integers
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
 
 class Block(NamedTuple):
-    """A convolution of `filters` with square kernels, then a maximum over `pool` pixels (size,
-    stride, padding)."""
+    """A convolution with square kernels, then max-pooling.
+
+    filters:     the number of kernels.
+    kernel_size: height and width of a kernel, in pixels.
+    padding:     of the images before the convolution, in pixels.
+    max_pool:    (kernel_size, stride, padding) of the pooling, in pixels.
+    """
 
     filters: int
-    kernel: int
+    kernel_size: int
     padding: int
-    pool: tuple[int, int, int]
+    max_pool: tuple[int, int, int]
 
 
-def columns(x: Tensor, block: Block) -> Tensor:
-    """What a block's kernels [filters, d] multiply: the patches [n * places, d] of images."""
-    patches = unfold(x, block.kernel, padding=block.padding)
+class Architecture(NamedTuple):
+    """What a network consists of; its hidden layers are the blocks and then the linear layers.
+
+    blocks:           the convolutional blocks.
+    weight_shapes:    of the kernels and then of the matrices, the last one that of the logits.
+    norm_shapes:      of a scale and a shift for each hidden layer; empty without BatchNorm.
+    activation_sizes: for each hidden layer, the number of its outputs for one example, before
+                      pooling.
+    dropout:          for each hidden layer, the share of its outputs that is dropped in training;
+                      empty or all 0 where nothing is dropped.
+    """
+
+    blocks: Sequence[Block]
+    weight_shapes: list[tuple[int, ...]]
+    norm_shapes: list[tuple[int, ...]]
+    activation_sizes: list[int]
+    dropout: Sequence[float]
+
+
+def make_architecture(
+    blocks: Sequence[Block],
+    widths: Sequence[int],
+    with_batch_norm: bool,
+    image_shape: tuple[int, int, int],
+    outputs: int,
+    dropout: Sequence[float],
+) -> Architecture:
+    """The architecture of `convnet`, with the same parameters."""
+    channels, *image_size = image_shape  # image_size: (height, width)
+    kernel_shapes, activation_sizes = [], []
+    for block in blocks:
+        kernel_shapes.append((block.filters, channels, block.kernel_size, block.kernel_size))
+        pool_size, stride, pool_padding = block.max_pool
+        output_size = [side + 2 * block.padding - block.kernel_size + 1 for side in image_size]
+        activation_sizes.append(block.filters * math.prod(output_size))
+        image_size = [(side + 2 * pool_padding - pool_size) // stride + 1 for side in output_size]
+        require(min(image_size) > 0, "model", "an MLP for images this small", image_shape)
+        channels = block.filters
+    sizes = [channels * math.prod(image_size), *widths, outputs]
+    weight_shapes = [*kernel_shapes, *zip(sizes[1:], sizes, strict=False)]
+    norm_shapes: list[tuple[int, ...]] = []
+    if with_batch_norm:
+        norm_shapes = [(shape[0],) for shape in weight_shapes[:-1] for _ in range(2)]
+    activation_sizes += widths
+    return Architecture(blocks, weight_shapes, norm_shapes, activation_sizes, dropout)
+
+
+def initial_params(architecture: Architecture, gain: float, generator: Generator) -> Tensor:
+    """Initial parameters [P]: weights uniform between -b and b with b = gain / sqrt(fan_in), the
+    scales of BatchNorm 1 and its shifts 0."""
+    weights = [
+        (2 * torch.rand(shape, generator=generator) - 1) * gain / math.sqrt(math.prod(shape[1:]))
+        for shape in architecture.weight_shapes
+    ]
+    scales_and_shifts = [
+        torch.full(shape, float(number % 2 == 0))
+        for number, shape in enumerate(architecture.norm_shapes)
+    ]
+    return flatten_tensors([*weights, *scales_and_shifts])
+
+
+def forward(
+    architecture: Architecture, params: Tensor, images: Tensor, noise_keys: Tensor | Absent
+) -> tuple[list[Tensor], Tensor]:
+    """The inputs of each layer, and the logits [n, outputs]; drops nothing where `noise_keys` are
+    absent."""
+    blocks, weight_shapes, norm_shapes, activation_sizes, dropout = architecture
+    if norm_shapes and len(images) == 1:
+        raise UserError(
+            "`model` normalises by the batch and was given one example: take a method that asks"
+            " for no gradient of one, and a `batch_size` that leaves none over"
+        )
+    tensors = split_vector(params, [*weight_shapes, *norm_shapes])
+    *weights, last_weight = tensors[: len(weight_shapes)]
+    scales_and_shifts = iter(tensors[len(weight_shapes) :])
+    drops: Iterator[tuple[float, Tensor]] | None = None
+    if isinstance(noise_keys, Tensor):
+        integers = random_integers(noise_keys, sum(activation_sizes))
+        drops = zip(dropout, integers.split(activation_sizes, 1), strict=True)
+
+    def normalise_and_rectify(h: Tensor) -> Tensor:
+        if norm_shapes:
+            h = batch_norm(h, None, None, next(scales_and_shifts), next(scales_and_shifts), True)
+        return relu(h)
+
+    def drop(h: Tensor) -> Tensor:
+        return h if drops is None else drop_units(h, *next(drops))
+
+    inputs, h = [], images
+    for kernels, block in zip(weights, blocks, strict=False):
+        inputs.append(h)
+        h = normalise_and_rectify(conv2d(h, kernels, padding=block.padding))
+        h = h if norm_shapes else local_response_norm(h, 4, 0.001 / 9, 0.75, 1)
+        h = max_pool2d(drop(h), *block.max_pool)
+    h = h.flatten(1)
+    for weight in weights[len(blocks) :]:
+        inputs.append(h)
+        h = drop(normalise_and_rectify(linear(h, weight)))
+    return [*inputs, h], linear(h, last_weight)
+
+
+def image_patches(images: Tensor, block: Block) -> Tensor:
+    """The patches [n * positions, d] of n images that the kernels [filters, d] of a block multiply,
+    with d = channels * kernel_size ** 2."""
+    patches = unfold(images, block.kernel_size, padding=block.padding)
     return patches.transpose(1, 2).flatten(0, 1)
 
 
 def convnet(
     blocks: Sequence[Block],
     widths: Sequence[int],
-    normed: bool,
+    with_batch_norm: bool,
     gain: float,
-    shape: tuple[int, int, int],
+    image_shape: tuple[int, int, int],
     outputs: int,
     dropout: Sequence[float] = (),
 ) -> Model:
-    """Blocks, then hidden layers of the given widths, then the logits.
+    """Convolutional blocks, hidden linear layers of the given widths, and the logits.
 
-    normed: BatchNorm after every layer but the last, by the batch's own statistics in training and
-    in testing, so that it keeps none; otherwise local response normalisation after convolutions.
-    gain: weights are uniform within gain / sqrt(inputs).
-    dropout: the share of its outputs that each layer but the last loses in training, before the
-    maximum of a block; none where empty.
+    with_batch_norm: BatchNorm after every layer but the last. It normalises by the batch in testing
+                     too, so there are no running statistics. Without it, local response
+                     normalisation follows every convolution.
+    gain:            initial weights are uniform between -b and b with b = gain / sqrt(fan_in).
+    image_shape:     (channels, height, width).
+    dropout:         the share of its outputs that each hidden layer loses in training, in a block
+                     before the pooling; empty: nothing is dropped.
     """
-    channels, height, width = shape
-    kernels, plane, entries = [], [height, width], []
-    for block in blocks:
-        kernels.append((block.filters, channels, block.kernel, block.kernel))
-        size, stride, edge = block.pool
-        inner = [side + 2 * block.padding - block.kernel + 1 for side in plane]
-        entries.append(block.filters * math.prod(inner))
-        plane = [(side + 2 * edge - size) // stride + 1 for side in inner]
-        require(min(plane) > 0, "model", "an MLP for images this small", shape)
-        channels = block.filters
-    sizes = [channels * plane[0] * plane[1], *widths, outputs]
-    matrices = [*kernels, *zip(sizes[1:], sizes, strict=False)]
-    norms = [(matrix[0],) for matrix in matrices[:-1] for _ in range(2)] if normed else []
-    shapes = [*matrices, *norms]
-    entries += widths
-    noisy = any(dropout)
+    architecture = make_architecture(blocks, widths, with_batch_norm, image_shape, outputs, dropout)
+    needs_noise = any(dropout)
 
-    def start(source: Generator) -> Tensor:
-        drawn = [
-            (2 * torch.rand(s, generator=source) - 1) * gain / math.sqrt(math.prod(s[1:]))
-            for s in matrices
-        ]
-        affine = [torch.full(s, float(k % 2 == 0)) for k, s in enumerate(norms)]
-        return flatten_tensors([*drawn, *affine])
-
-    def forward(
-        params: Tensor, x: Tensor, noise: Tensor | Absent = ()
-    ) -> tuple[list[Tensor], Tensor]:
-        """What each layer is given, and the logits."""
-        if normed and len(x) == 1:
-            raise UserError(
-                "`model` normalises by the batch and was given one example: take a method that asks"
-                " for no gradient of one, and a `batch_size` that leaves none over"
-            )
-        parts = split_vector(params, shapes)
-        affine = iter(parts[len(matrices) :])
-        drawn = numbers(noise, sum(entries)) if isinstance(noise, Tensor) else None
-        losses = iter(() if drawn is None else zip(dropout, drawn.split(entries, 1), strict=True))
-
-        def active(h: Tensor) -> Tensor:
-            h = batch_norm(h, None, None, next(affine), next(affine), True) if normed else h
-            return relu(h)
-
-        def thinned(h: Tensor) -> Tensor:
-            return h if drawn is None else drop(h, *next(losses))
-
-        given, h = [], x
-        for weight, block in zip(parts, blocks, strict=False):
-            given.append(h)
-            h = active(conv2d(h, weight, padding=block.padding))
-            h = h if normed else local_response_norm(h, 4, 0.001 / 9, 0.75, 1)
-            h = max_pool2d(thinned(h), *block.pool)
-        h = h.flatten(1)
-        for weight in parts[len(blocks) : len(matrices) - 1]:
-            given.append(h)
-            h = thinned(active(linear(h, weight)))
-        given.append(h)
-        return given, linear(h, parts[len(matrices) - 1])
+    def init(generator: Generator) -> Tensor:
+        return initial_params(architecture, gain, generator)
 
     def apply(
-        params: Tensor, statistics: Tensor, x: Tensor, training: bool, noise: Tensor | Absent = ()
+        params: Tensor,
+        statistics: Tensor,
+        images: Tensor,
+        training: bool,
+        noise_keys: Tensor | Absent = (),
     ) -> Output:
-        given, logits = forward(params, x, noise if training and noisy else ())
-        return Output(logits, given[-1], statistics)
+        noise_keys = noise_keys if training and needs_noise else ()
+        inputs, logits = forward(architecture, params, images, noise_keys)
+        return Output(logits, inputs[-1], statistics)
 
-    def inputs(params: Tensor, statistics: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        given, _ = forward(params, x)
-        patches = [columns(h, block) for h, block in zip(given, blocks, strict=False)]
-        return *patches, *given[len(blocks) :]
+    def layer_inputs(params: Tensor, statistics: Tensor, images: Tensor) -> tuple[Tensor, ...]:
+        inputs, _ = forward(architecture, params, images, ())
+        patches = [image_patches(h, block) for h, block in zip(inputs, blocks, strict=False)]
+        return *patches, *inputs[len(blocks) :]
 
-    layers = [Layer(math.prod(s), s[0], False) for s in matrices]
-    layers += [Layer(math.prod(s), 0, False) for s in norms]
-    return Model(start, torch.zeros(0), apply, True, tuple(layers), inputs, noisy)
+    layers = [Layer(math.prod(shape), shape[0], False) for shape in architecture.weight_shapes]
+    layers += [Layer(math.prod(shape), 0, False) for shape in architecture.norm_shapes]
+    return Model(init, torch.zeros(0), apply, True, tuple(layers), layer_inputs, needs_noise)
 
 
 def alexnet(shape: tuple[int, int, int], outputs: int, dropout: list[float]) -> Model:
     """GPM's AlexNet for 32 x 32 images.
 
-    dropout: the share of its outputs that each of its five hidden layers loses in training; the
-    paper's 0.2, 0.2, 0.5, 0.5, 0.5, or none where empty.
+    shape:   (channels, height, width) of an image.
+    dropout: the share of its outputs that each of the five hidden layers loses in training; the
+             paper's 0.2, 0.2, 0.5, 0.5, 0.5, or empty for no dropout.
     """
-    fits = all(isinstance(share, float | int) and 0 <= share < 1 for share in dropout)
-    fits = fits and len(dropout) in (0, 5)
-    require(fits, "model.dropout", "a list of 5 numbers in [0, 1), or of none", dropout)
-    halved = (2, 2, 0)
-    blocks = [Block(64, 4, 0, halved), Block(128, 3, 0, halved), Block(256, 2, 0, halved)]
+    valid = all(isinstance(share, float | int) and 0 <= share < 1 for share in dropout)
+    valid = valid and len(dropout) in (0, 5)
+    require(valid, "model.dropout", "a list of 5 numbers in [0, 1), or of none", dropout)
+    halving = (2, 2, 0)
+    blocks = [Block(64, 4, 0, halving), Block(128, 3, 0, halving), Block(256, 2, 0, halving)]
     return convnet(blocks, [2048, 2048], True, 1.0, shape, outputs, dropout)
 
 
 def lenet(shape: tuple[int, int, int], outputs: int) -> Model:
-    """GPM's LeNet, with He's uniform start (gain sqrt 6)."""
-    pool = (3, 2, 1)
-    blocks = [Block(20, 5, 2, pool), Block(50, 5, 2, pool)]
+    """GPM's LeNet, with weights uniform as in He et al. 2015 (gain sqrt 6).
+
+    shape: (channels, height, width) of an image.
+    """
+    max_pool = (3, 2, 1)
+    blocks = [Block(20, 5, 2, max_pool), Block(50, 5, 2, max_pool)]
     return convnet(blocks, [800, 500], False, math.sqrt(6), shape, outputs)

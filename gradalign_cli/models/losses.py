@@ -1,4 +1,4 @@
-"""Losses of logits, over the examples that count."""
+"""Cross-entropies of logits, over the examples that are valid."""
 
 import torch
 from torch import Tensor
@@ -7,36 +7,37 @@ from torch.nn import functional
 from gradalign_cli.benchmarks.examples import Examples, mask_logits
 from gradalign_cli.numerics.trees import Absent
 
-IGNORED = -100  # a label that counts for nothing
+IGNORED_TARGET = -100  # PyTorch's cross_entropy ignores examples with this target
 
 
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
-    """Mean cross-entropy [] of logits [n, outputs] over the examples of weight 1."""
-    logits, label, weight = (
+    """The mean cross-entropy [] of logits [n, outputs] over the valid examples."""
+    logits, target, valid = (
         mask_logits(logits, examples.visible_logits),
         examples.target,
         examples.valid,
     )
-    if not isinstance(weight, Tensor):
-        return functional.cross_entropy(logits, label)
-    # what only fills a place may have a label its task cannot see, and 0 * inf is not 0
-    label = torch.where(weight > 0, label, IGNORED)
-    total = functional.cross_entropy(logits, label, ignore_index=IGNORED, reduction="sum")
-    return total / weight.sum().clamp_min(1)
+    if not isinstance(valid, Tensor):
+        return functional.cross_entropy(logits, target)
+    # the target of an invalid example may be a masked logit: its loss is infinite, and 0 * inf is
+    # not 0
+    target = torch.where(valid > 0, target, IGNORED_TARGET)
+    total = functional.cross_entropy(logits, target, ignore_index=IGNORED_TARGET, reduction="sum")
+    return total / valid.sum().clamp_min(1)
 
 
 def cross_entropies(logits: Tensor, examples: Examples) -> Tensor:
-    """Cross-entropy [n] of logits [n, outputs]; 0 where the weight is 0."""
-    label, weight = examples.target, examples.valid
-    if isinstance(weight, Tensor):
-        label = torch.where(weight > 0, label, IGNORED)
+    """The cross-entropy [n] of each example's logits [n, outputs]; 0 where it is not valid."""
+    target, valid = examples.target, examples.valid
+    if isinstance(valid, Tensor):
+        target = torch.where(valid > 0, target, IGNORED_TARGET)
     return functional.cross_entropy(
-        mask_logits(logits, examples.visible_logits), label, reduction="none"
+        mask_logits(logits, examples.visible_logits), target, reduction="none"
     )
 
 
-def mean_over_valid(each: Tensor, weight: Tensor | Absent) -> Tensor:
-    """The mean [] of a number of each example [n] over the examples of weight 1."""
-    if not isinstance(weight, Tensor):
-        return each.mean()
-    return each @ (weight / weight.sum().clamp_min(1))
+def mean_over_valid(values: Tensor, valid: Tensor | Absent) -> Tensor:
+    """The mean [] of the values [n] of n examples over those that are valid."""
+    if not isinstance(valid, Tensor):
+        return values.mean()
+    return values @ (valid / valid.sum().clamp_min(1))

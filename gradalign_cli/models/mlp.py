@@ -15,17 +15,32 @@ from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 INITS = ("xavier", "truncated_normal", "torch", "torch_weights")
 
 
-def initial(out: int, into: int, init: str, source: Generator) -> list[Tensor]:
-    """Weight [out, into] and bias [out] of one layer."""
+def initial_layer(
+    out_features: int, in_features: int, init: str, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """The initial weight [out_features, in_features] and bias [out_features] of a layer; `init` as
+    in `mlp`."""
     if init == "xavier":  # GEM
-        bound = math.sqrt(6 / (into + out))
-        return [(2 * torch.rand(out, into, generator=source) - 1) * bound, torch.zeros(out)]
+        bound = math.sqrt(6 / (in_features + out_features))
+        uniform = 2 * torch.rand(out_features, in_features, generator=generator) - 1
+        return uniform * bound, torch.zeros(out_features)
     if init == "truncated_normal":  # A-GEM: standard deviation and biases of 0.1
-        weight = torch.empty(out, into)
-        torch.nn.init.trunc_normal_(weight, std=0.1, a=-0.2, b=0.2, generator=source)
-        return [weight, torch.full((out,), 0.1)]
-    weight, bias = (kaiming_uniform(size, into, source) for size in ((out, into), (out,)))
-    return [weight, bias if init == "torch" else torch.zeros(out)]
+        weight = torch.empty(out_features, in_features)
+        torch.nn.init.trunc_normal_(weight, std=0.1, a=-0.2, b=0.2, generator=generator)
+        return weight, torch.full((out_features,), 0.1)
+    weight = kaiming_uniform((out_features, in_features), in_features, generator)
+    bias = kaiming_uniform((out_features,), in_features, generator)
+    return weight, bias if init == "torch" else torch.zeros(out_features)
+
+
+def forward(weights: list[Tensor], biases: list[Tensor], images: Tensor) -> list[Tensor]:
+    """The inputs [n, in_features] of each layer, and the logits [n, outputs] after them; `biases`
+    is empty where layers have none."""
+    activations = [images.flatten(1)]
+    for number, weight in enumerate(weights):
+        h = linear(activations[-1], weight, biases[number] if biases else None)
+        activations.append(relu(h) if number + 1 < len(weights) else h)
+    return activations
 
 
 def mlp(
@@ -33,41 +48,50 @@ def mlp(
 ) -> Model:
     """Hidden layers of the given widths between the flattened image and the logits.
 
-    init: `xavier` (uniform, zero biases), `truncated_normal`, `torch` (PyTorch's default) or
-    `torch_weights` (its weights, with zero biases, as GEM's multimodal network).
-    bias: whether layers have biases; GPM's networks have none.
+    init:   `xavier` (uniform weights, zero biases), `truncated_normal`, `torch` (PyTorch's default)
+            or `torch_weights` (PyTorch's weights with zero biases, as in GEM's multimodal network).
+    bias:   whether layers have biases; GPM's networks have none.
+    shape:  (channels, height, width) of an image.
     """
     require(
         all(isinstance(w, int) and w > 0 for w in widths), "model.widths", "positive", list(widths)
     )
     require(init in INITS, "model.init", f"one of {', '.join(INITS)}", init)
     sizes = [math.prod(shape), *widths, outputs]
-    layers = list(zip(sizes[1:], sizes, strict=False))
-    each = 1 + bias  # tensors a layer
-    shapes = [part for out, into in layers for part in ((out, into), (out,))[:each]]
+    weight_shapes = list(zip(sizes[1:], sizes, strict=False))
+    tensors_per_layer = 2 if bias else 1
+    tensor_shapes = [
+        tensor_shape
+        for out_features, in_features in weight_shapes
+        for tensor_shape in ((out_features, in_features), (out_features,))[:tensors_per_layer]
+    ]
 
-    def start(source: Generator) -> Tensor:
+    def init_params(generator: Generator) -> Tensor:
+        initial = [initial_layer(*shape, init, generator) for shape in weight_shapes]
         return flatten_tensors(
-            [part for layer in layers for part in initial(*layer, init, source)[:each]]
+            [tensor for layer in initial for tensor in layer[:tensors_per_layer]]
         )
 
-    def forward(params: Tensor, x: Tensor) -> list[Tensor]:
-        """What each layer multiplies, and the logits."""
-        parts = split_vector(params, shapes)
-        values = [x.flatten(1)]
-        for k in range(0, len(parts), each):
-            out = linear(values[-1], parts[k], parts[k + 1] if bias else None)
-            values.append(relu(out) if k + each < len(parts) else out)
-        return values
+    def activations(params: Tensor, images: Tensor) -> list[Tensor]:
+        tensors = split_vector(params, tensor_shapes)
+        weights, biases = tensors[::tensors_per_layer], tensors[1::2] if bias else []
+        return forward(weights, biases, images)
 
     def apply(
-        params: Tensor, statistics: Tensor, x: Tensor, training: bool, noise: Tensor | Absent = ()
+        params: Tensor,
+        statistics: Tensor,
+        images: Tensor,
+        training: bool,
+        noise_keys: Tensor | Absent = (),
     ) -> Output:
-        *_, features, logits = forward(params, x)
+        *_, features, logits = activations(params, images)
         return Output(logits, features, statistics)
 
-    def inputs(params: Tensor, statistics: Tensor, x: Tensor) -> tuple[Tensor, ...]:
-        return tuple(forward(params, x)[:-1])
+    def layer_inputs(params: Tensor, statistics: Tensor, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(activations(params, images)[:-1])
 
-    geometry = tuple(Layer(out * (into + bias), out, bias) for out, into in layers)
-    return Model(start, torch.zeros(0), apply, False, geometry, inputs)
+    layers = tuple(
+        Layer(out_features * (in_features + bias), out_features, bias)
+        for out_features, in_features in weight_shapes
+    )
+    return Model(init_params, torch.zeros(0), apply, False, layers, layer_inputs)

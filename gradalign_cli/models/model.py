@@ -1,4 +1,4 @@
-"""What a model is: pure functions of a flat parameter vector and a flat vector of statistics."""
+"""The contract of a model: pure functions of a flat vector of parameters, in a `Model`."""
 
 import math
 from collections.abc import Callable
@@ -12,7 +12,12 @@ from gradalign_cli.numerics.trees import Absent
 
 
 class Output(NamedTuple):
-    """logits: [n, outputs];  features: [n, F] before the last layer;  statistics: [S] after."""
+    """What a network returns for n examples.
+
+    logits:     [n, outputs].
+    features:   [n, F] the inputs of the last layer.
+    statistics: [S] the running statistics of BatchNorm after this pass.
+    """
 
     logits: Tensor
     features: Tensor
@@ -20,25 +25,39 @@ class Output(NamedTuple):
 
 
 class Layer(NamedTuple):
-    """A part of the flat vector of parameters: size entries, the first of them a matrix with `rows`
-    rows (0: no matrix), then a bias of `rows` entries where there is one."""
+    """A part of the flat vector of parameters: the entries of a matrix, then those of a bias.
+
+    size:        the number of entries.
+    matrix_rows: the number of rows of the matrix; the kernels of a convolution are a matrix with a
+                 row for each filter. 0 where the part has no matrix (BatchNorm).
+    has_bias:    whether a bias of `matrix_rows` entries follows the matrix.
+    """
 
     size: int
     matrix_rows: int
     has_bias: bool
 
 
-Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P] and statistics [S]
+Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P], statistics [S], examples
 
 
 class Model(NamedTuple):
-    """init: (generator) -> params [P];  statistics: [S] running statistics of BatchNorm at first;
-    apply: (params, statistics, x, training, noise) -> Output, where training uses the batch's
-    statistics and returns updated running ones, and noise [n] are the keys of what is random about
-    each example, absent where nothing is;  convolutional: whether batching over replicas would make
-    grouped convolutions of it;  layers: the parts of the flat vector, in order;  inputs: (params,
-    statistics, x) -> what each layer with a matrix multiplies [n, columns], or None where the model
-    does not tell;  noisy: whether training needs noise.
+    """A network as pure functions. P parameters and S running statistics are flat vectors.
+
+    init:               (generator) -> [P] initial parameters.
+    initial_statistics: [S] running statistics of BatchNorm before training.
+    apply:              (params [P], statistics [S], images [n, channels, height, width], training,
+                        noise_keys) -> Output. In training, BatchNorm normalises by the batch and
+                        returns running statistics that include it. noise_keys: [n] the keys of the
+                        random numbers that dropout uses on each example; absent: nothing is
+                        dropped.
+    convolutional:      whether the network has convolutions. Batched over replicas they would
+                        become grouped convolutions, which are slow.
+    layers:             the parts of the flat vector of parameters, in order.
+    layer_inputs:       (params, statistics, images) -> for each layer with a matrix, the inputs
+                        [rows, columns] that the matrix multiplies; None where the model does not
+                        provide them.
+    needs_noise:        whether training needs noise_keys.
     """
 
     init: Callable[[Generator], Tensor]
@@ -50,7 +69,8 @@ class Model(NamedTuple):
     needs_noise: bool = False
 
 
-def kaiming_uniform(shape: tuple[int, ...], fan_in: int, source: Generator) -> Tensor:
-    """PyTorch's default for linear and convolutional layers: uniform within 1 / sqrt(fan_in)."""
-    spread: Tensor = 2 * torch.rand(shape, generator=source) - 1
-    return spread / math.sqrt(fan_in)
+def kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:
+    """A weight or bias as PyTorch initialises linear and convolutional layers: uniform between
+    -1 / sqrt(fan_in) and 1 / sqrt(fan_in)."""
+    uniform: Tensor = 2 * torch.rand(shape, generator=generator) - 1
+    return uniform / math.sqrt(fan_in)

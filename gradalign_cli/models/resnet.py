@@ -1,6 +1,7 @@
 """ResNet18 for small images (He et al. 2016), with BatchNorm's running statistics as state."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor, cat, ones, zeros
@@ -17,16 +18,147 @@ LAYOUTS = ("channels_first", "channels_last")
 INITS = ("torch", "agem")
 
 
-class Norms:
-    """BatchNorm layers of one forward pass, in order; in training they move `running` in place."""
+class ResidualBlock(NamedTuple):
+    """stride: of the first convolution;  convolves_shortcut: whether the shortcut has a convolution
+    with BatchNorm, because it changes the number of channels or of pixels."""
 
-    def __init__(self, affine: list[Tensor], running: list[Tensor], training: bool) -> None:
-        self.affine, self.running, self.training = iter(affine), iter(running), training
+    stride: int
+    convolves_shortcut: bool
+
+
+class Architecture(NamedTuple):
+    """What a network consists of.
+
+    kernel_shapes: (filters, channels, height, width) of each convolution, in the order of their
+                   use; BatchNorm follows every convolution.
+    norm_shapes:   of a scale and a shift for each BatchNorm, and so of its running mean and
+                   variance.
+    head_shapes:   of the weight of the last layer and of its bias, where it has one.
+    blocks:        the residual blocks.
+    """
+
+    kernel_shapes: list[tuple[int, int, int, int]]
+    norm_shapes: list[tuple[int, ...]]
+    head_shapes: list[tuple[int, ...]]
+    blocks: list[ResidualBlock]
+
+
+class BatchNorms:
+    """The BatchNorm layers of one forward pass, in order: each call is the next layer.
+
+    In training, calls update `running_statistics` in place.
+    """
+
+    def __init__(
+        self, scales_and_shifts: list[Tensor], running_statistics: list[Tensor], training: bool
+    ) -> None:
+        self.scales_and_shifts = iter(scales_and_shifts)
+        self.running_statistics = iter(running_statistics)
+        self.training = training
 
     def __call__(self, x: Tensor) -> Tensor:
-        weight, bias = next(self.affine), next(self.affine)
-        mean, var = next(self.running), next(self.running)
+        weight, bias = next(self.scales_and_shifts), next(self.scales_and_shifts)
+        mean, var = next(self.running_statistics), next(self.running_statistics)
         return batch_norm(x, mean, var, weight, bias, self.training, MOMENTUM, EPSILON)
+
+
+def make_architecture(
+    width: int, head_bias: bool, image_shape: tuple[int, int, int], outputs: int
+) -> Architecture:
+    """Four stages of two residual blocks; see `resnet18`."""
+    channels, height, image_width = image_shape
+    kernel_shapes, blocks = [(width, channels, 3, 3)], []
+    channels = width
+    for stage in range(4):
+        for number in range(2):
+            filters, stride = width * 2**stage, 2 if stage and not number else 1
+            convolves_shortcut = stride > 1 or channels != filters
+            kernel_shapes += [(filters, channels, 3, 3), (filters, filters, 3, 3)]
+            kernel_shapes += [(filters, channels, 1, 1)] * convolves_shortcut
+            blocks.append(ResidualBlock(stride, convolves_shortcut))
+            channels = filters
+    features = (height // 8 // 4) * (image_width // 8 // 4) * channels
+    norm_shapes: list[tuple[int, ...]] = [
+        (filters,) for filters, *_ in kernel_shapes for _ in range(2)
+    ]
+    head_shapes = [(outputs, features), *[(outputs,)] * head_bias]
+    return Architecture(kernel_shapes, norm_shapes, head_shapes, blocks)
+
+
+def initial_params(architecture: Architecture, init: str, generator: Generator) -> Tensor:
+    """Initial parameters [P]: kernels, then BatchNorm's scales and shifts, then the last layer;
+    `init` is that of `resnet18`."""
+    kernels = [
+        kaiming_uniform(
+            (filters, channels, height, width),
+            channels * (height * width if init == "torch" else height),
+            generator,
+        )
+        for filters, channels, height, width in architecture.kernel_shapes
+    ]
+    scales_and_shifts = [
+        tensor
+        for filters, *_ in architecture.kernel_shapes
+        for tensor in (ones(filters), zeros(filters))
+    ]
+    features = architecture.head_shapes[0][1]
+    head = [kaiming_uniform(shape, features, generator) for shape in architecture.head_shapes]
+    return flatten_tensors([*kernels, *scales_and_shifts, *head])
+
+
+def convolution_input(images: Tensor, precision: str, layout: str) -> Tensor:
+    """Images, or kernels, in the precision and memory layout of the convolutions; `precision` and
+    `layout` are those of `resnet18`."""
+    images = images.to(PRECISIONS[precision]) if precision != "float32" else images
+    if layout == "channels_first":
+        return images.contiguous()
+    # vmap does not support torch.channels_last
+    return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def forward(
+    architecture: Architecture,
+    params: Tensor,
+    statistics: Tensor,
+    images: Tensor,
+    training: bool,
+    precision: str,
+    layout: str,
+) -> Output:
+    """`Model.apply` of a ResNet18; `precision` and `layout` as in `resnet18`."""
+    kernel_shapes, norm_shapes, head_shapes, blocks = architecture
+    tensors = split_vector(params, [*kernel_shapes, *norm_shapes, *head_shapes])
+    kernels = iter(
+        [convolution_input(tensor, precision, layout) for tensor in tensors[: len(kernel_shapes)]]
+    )
+    scales_and_shifts = tensors[len(kernel_shapes) : len(kernel_shapes) + len(norm_shapes)]
+    statistics = statistics.clone()  # BatchNorm updates the copy in place
+    norm = BatchNorms(scales_and_shifts, split_vector(statistics, norm_shapes), training)
+    images = convolution_input(images, precision, layout)
+    h = relu(norm(conv2d(images, next(kernels), padding=1)))
+    for stride, convolves_shortcut in blocks:
+        residual = relu(norm(conv2d(h, next(kernels), stride=stride, padding=1)))
+        residual = norm(conv2d(residual, next(kernels), padding=1))
+        h = norm(conv2d(h, next(kernels), stride=stride)) if convolves_shortcut else h
+        h = relu(residual + h)
+    features = avg_pool2d(h, 4).flatten(1).to(params.dtype)
+    head = tensors[len(tensors) - len(head_shapes) :]
+    return Output(linear(features, *head), features, statistics)
+
+
+def check_options(
+    width: int, image_shape: tuple[int, int, int], precision: str, layout: str, init: str
+) -> None:
+    """Raise UserError where an option of `resnet18` is out of its domain."""
+    for name, value, choices in (
+        ("precision", precision, tuple(PRECISIONS)),
+        ("layout", layout, LAYOUTS),
+        ("init", init, INITS),
+    ):
+        require(value in choices, f"model.{name}", f"one of {', '.join(choices)}", value)
+    require(isinstance(width, int) and width > 0, "model.width", "positive", width)
+    large = min(image_shape[1:]) >= 32
+    require(large, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
 
 
 def resnet18(
@@ -38,79 +170,39 @@ def resnet18(
     layout: str = "channels_first",
     init: str = "torch",
 ) -> Model:
-    """Four stages of two basic blocks with width, 2, 4 and 8 times as many filters.
+    """Four stages of two residual blocks, with 1, 2, 4 and 8 times `width` filters.
 
-    The first convolution is 3 x 3 with stride 1 and there is no max-pooling, as everyone has it on
-    CIFAR. `width` 20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
+    As usual on CIFAR, the first convolution is 3 x 3 with stride 1 and no max-pooling follows it.
 
-    precision: of the convolutions and what flows between them; parameters, running statistics, the
-    last layer and gradients are float32 in any case.  layout: of the images in memory.  init:
-    kernels of C channels and S x S places are uniform within 1 / sqrt(S S C) as PyTorch has them,
-    or within 1 / sqrt(S C) as A-GEM's published code has them.
+    width:     20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
+    head_bias: whether the last layer has a bias.
+    shape:     (channels, height, width) of an image.
+    precision: float32 or bfloat16, of the convolutions and the activations between them.
+               Parameters, running statistics, the last layer and gradients are always float32.
+    layout:    channels_first or channels_last, the layout of images and kernels in memory.
+    init:      `torch`: kernels of C channels and S x S pixels are uniform between -b and b with
+               b = 1 / sqrt(S * S * C), as in PyTorch; `agem`: with b = 1 / sqrt(S * C), as in
+               A-GEM's published code.
     """
-    known = (
-        (precision, "precision", PRECISIONS),
-        (layout, "layout", LAYOUTS),
-        (init, "init", INITS),
-    )
-    for found, name, names in known:
-        require(found in names, f"model.{name}", f"one of {', '.join(names)}", found)
-    require(isinstance(width, int) and width > 0, "model.width", "positive", width)
-    require(min(shape[1:]) >= 32, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
-    convolutions: list[tuple[int, int, int]] = [(width, shape[0], 3)]
-    blocks: list[tuple[int, bool]] = []  # stride, whether the shortcut has a convolution
-    into = width
-    for stage in range(4):
-        for place in range(2):
-            out, stride = width * 2**stage, 2 if stage and not place else 1
-            shortcut = stride > 1 or into != out
-            convolutions += [(out, into, 3), (out, out, 3)] + [(out, into, 1)] * shortcut
-            blocks.append((stride, shortcut))
-            into = out
-    pooled = (shape[1] // 8 // 4) * (shape[2] // 8 // 4) * into
-    kernels = [(out, source, size, size) for out, source, size in convolutions]
-    channels = [out for out, _, _ in convolutions]
-    norm_shapes = [(c,) for c in channels for _ in range(2)]
-    head = [(outputs, pooled)] + [(outputs,)] * head_bias
-    shapes = [*kernels, *norm_shapes, *head]
-    lower = precision != "float32"
+    check_options(width, shape, precision, layout, init)
+    architecture = make_architecture(width, head_bias, shape, outputs)
 
-    def placed(images: Tensor) -> Tensor:
-        """Images or kernels as the convolutions take them."""
-        images = images.to(PRECISIONS[precision]) if lower else images
-        if layout == "channels_first":
-            return images.contiguous()
-        return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)  # vmap knows no formats
-
-    def start(source: Generator) -> Tensor:
-        places = [k[2] * k[3] if init == "torch" else k[2] for k in kernels]
-        weights = [
-            kaiming_uniform(k, k[1] * n, source) for k, n in zip(kernels, places, strict=True)
-        ]
-        affine = [part for c in channels for part in (ones(c), zeros(c))]
-        return flatten_tensors(
-            [*weights, *affine, *(kaiming_uniform(s, pooled, source) for s in head)]
-        )
+    def init_params(generator: Generator) -> Tensor:
+        return initial_params(architecture, init, generator)
 
     def apply(
-        params: Tensor, statistics: Tensor, x: Tensor, training: bool, noise: Tensor | Absent = ()
+        params: Tensor,
+        statistics: Tensor,
+        images: Tensor,
+        training: bool,
+        noise_keys: Tensor | Absent = (),
     ) -> Output:
-        parts = split_vector(params, shapes)
-        kernel = iter([placed(part) for part in parts[: len(kernels)]])
-        affine = parts[len(kernels) : len(kernels) + len(norm_shapes)]
-        statistics = statistics.clone()  # theirs to move
-        norm = Norms(affine, split_vector(statistics, norm_shapes), training)
-        h = relu(norm(conv2d(placed(x), next(kernel), padding=1)))
-        for stride, shortcut in blocks:
-            inner = relu(norm(conv2d(h, next(kernel), stride=stride, padding=1)))
-            inner = norm(conv2d(inner, next(kernel), padding=1))
-            h = norm(conv2d(h, next(kernel), stride=stride)) if shortcut else h
-            h = relu(inner + h)
-        features = avg_pool2d(h, 4).flatten(1).to(params.dtype)
-        return Output(linear(features, *parts[len(shapes) - len(head) :]), features, statistics)
+        return forward(architecture, params, statistics, images, training, precision, layout)
 
-    statistics = cat([part for c in channels for part in (zeros(c), ones(c))])
-    layers = [Layer(math.prod(kernel), kernel[0], False) for kernel in kernels]
+    channels = [filters for filters, *_ in architecture.kernel_shapes]
+    initial_statistics = cat([part for c in channels for part in (zeros(c), ones(c))])
+    layers = [Layer(math.prod(shape), shape[0], False) for shape in architecture.kernel_shapes]
     layers += [Layer(2 * c, 0, False) for c in channels]
-    layers += [Layer(outputs * (pooled + head_bias), outputs, head_bias)]
-    return Model(start, statistics, apply, True, tuple(layers))
+    head_size = sum(math.prod(shape) for shape in architecture.head_shapes)
+    layers += [Layer(head_size, outputs, head_bias)]
+    return Model(init_params, initial_statistics, apply, True, tuple(layers))

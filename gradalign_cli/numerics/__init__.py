@@ -1,1 +1,2 @@
-"""Arithmetic that knows no learning: vectors, trees of tensors, small problems solved exactly."""
+"""Numerical code that knows nothing of learning: vectors, trees of tensors, random numbers, small
+problems solved exactly."""

@@ -1,4 +1,4 @@
-"""Devices: where tensors are."""
+"""Moving trees of tensors to a device, and the default device of new tensors."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,15 +7,15 @@ import torch
 
 from gradalign_cli.numerics.trees import Tree, tree_map
 
+CPU = torch.device("cpu")
+
 
 def to_device(tree: Tree, device: torch.device) -> Tree:
-    """A tree of tensors on a device."""
+    """The tree with all its tensors on a device."""
     return tree_map(lambda tensor: tensor.to(device), tree)
 
 
 def default_device(device: torch.device) -> AbstractContextManager[Any]:
-    """Where tensors are made that name no device; on a CPU saying so would cost every operation."""
+    """A context in which new tensors are on `device`. For a CPU it does nothing, as PyTorch's
+    context would slow down every operation."""
     return nullcontext() if device == CPU else device
-
-
-CPU = torch.device("cpu")

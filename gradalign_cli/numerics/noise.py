@@ -1,38 +1,41 @@
-"""Random numbers that a key stands for, so that a step can draw many of them and stay a function.
+"""Random numbers as a function of keys, and dropout with them.
 
-SplitMix64 (Steele, Lea & Flood 2014): the k-th output is a mixture of key + k * GAMMA, which any
-device computes alike, in any order, batched or recorded.
+A step can draw many such numbers and remain a function of its inputs. The generator is SplitMix64
+(Steele, Lea & Flood 2014): output k is a hash of key + k * GAMMA. It is the same on every device,
+in any order, and where a step is batched, captured or recorded.
 """
 
 import torch
 from torch import Tensor
 
-GAMMA = 0x9E3779B97F4A7C15 - 2**64  # as signed numbers of 64 bits, whose products wrap around
-FIRST = 0xBF58476D1CE4E5B9 - 2**64
-SECOND = 0x94D049BB133111EB - 2**64
-LEVELS = 2**16  # of a number; an output of the generator holds four
+# as signed integers of 64 bits, whose products wrap around
+GAMMA = 0x9E3779B97F4A7C15 - 2**64
+FIRST_MULTIPLIER = 0xBF58476D1CE4E5B9 - 2**64
+SECOND_MULTIPLIER = 0x94D049BB133111EB - 2**64
+LEVELS = 2**16  # values of an integer of 16 bits; an output of the generator has four of them
 
 
-def shifted(x: Tensor, bits: int) -> Tensor:
-    """x ^ (x >> bits), with zeros shifted in."""
+def xor_shift(x: Tensor, bits: int) -> Tensor:
+    """x ^ (x >> bits) for unsigned integers of 64 bits; x holds them as signed ones."""
     mixed: Tensor = x ^ ((x >> bits) & (2 ** (64 - bits) - 1))
     return mixed
 
 
-def numbers(keys: Tensor, count: int) -> Tensor:
-    """Whole numbers [n, count], uniform in -2**15 .. 2**15 - 1, that keys [n] stand for."""
+def random_integers(keys: Tensor, count: int) -> Tensor:
+    """For each of the keys [n], integers [n, count] uniform in -2**15 .. 2**15 - 1, as int16."""
     steps = torch.arange(1, -(-count // 4) + 1, device=keys.device)
     x = keys[:, None] + GAMMA * steps
-    x = shifted(shifted(shifted(x, 30) * FIRST, 27) * SECOND, 31)
-    return x.view(torch.int16)[:, :count]
+    x = xor_shift(xor_shift(x, 30) * FIRST_MULTIPLIER, 27) * SECOND_MULTIPLIER
+    return xor_shift(x, 31).view(torch.int16)[:, :count]
 
 
-def drop(x: Tensor, share: float, drawn: Tensor) -> Tensor:
-    """x [n, ...] with a share of its entries at 0, the others enlarged so that the mean stays.
+def drop_units(x: Tensor, share: float, integers: Tensor) -> Tensor:
+    """Dropout (Srivastava et al. 2014) of activations x [n, ...] in training: a share of them is 0,
+    and the others are scaled up so that the mean stays.
 
-    drawn: [n, entries of an example] `numbers`, of which the lowest share decides (Srivastava et
-    al. 2014, with the scaling in training; the share is rounded to a multiple of 1 / 65536).
+    integers: [n, activations of an example] `random_integers`; the activations with the lowest ones
+    are dropped. The share is rounded to a multiple of 1 / 65536.
     """
-    lost = min(round(share * LEVELS), LEVELS - 1)
-    kept = (drawn >= lost - LEVELS // 2).view(x.shape)
-    return torch.where(kept, x * (LEVELS / (LEVELS - lost)), 0.0)
+    dropped_levels = min(round(share * LEVELS), LEVELS - 1)
+    retained = (integers >= dropped_levels - LEVELS // 2).view(x.shape)
+    return torch.where(retained, x * (LEVELS / (LEVELS - dropped_levels)), 0.0)

@@ -8,79 +8,89 @@ from torch import Tensor
 
 
 class Solution(NamedTuple):
-    """v: [..., M] the minimiser;  residual: [...] how far v is from satisfying the KKT
-    conditions."""
+    """v: [..., M] the minimiser;  residual: [...] the largest violation of a KKT condition."""
 
     v: Tensor
     residual: Tensor
 
 
-def lower_bounded_qp(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> Solution:
-    """argmin_v 1/2 v'Pv + q'v subject to v >= low, for positive definite P [..., M, M] in float64.
+def lower_bounded_qp(P: Tensor, q: Tensor, lower: Tensor, max_pivots: int) -> Solution:
+    """argmin_v 1/2 v'Pv + q'v subject to v >= lower, in float64.
+
+    P: [..., M, M] positive definite;  q, lower: [..., M].
 
     Block principal pivoting (Portugal, Judice & Vicente 1994): guess which bounds are active (those
-    that push outwards at v = low), solve the rest, exchange all that are on the wrong side; when
-    that does not lessen their number three times running, exchange only the last of them, which
-    cannot cycle (Murty 1974). The residual is the largest of the violations of v >= low, of a
-    non-negative multiplier, and of complementary slackness, after at most `pivots` exchanges.
+    whose multiplier is not negative at v = lower), solve for the other entries of v, and exchange
+    all bounds that violate a condition. Once the number of violations has missed a new minimum
+    three times in a row, exchange only the last of them, which cannot cycle (Murty 1974). The
+    residual, after at most `max_pivots` exchanges, is the largest violation of v >= lower, of a
+    non-negative multiplier and of complementary slackness; multipliers count relative to the size
+    of P and q.
     """
-    return Solution(*operation(P, q, low, pivots))
+    return Solution(*pivoting_operation(P, q, lower, max_pivots))
 
 
-def pivoting(P: Tensor, q: Tensor, low: Tensor, pivots: int) -> tuple[Tensor, Tensor]:
-    """The minimiser and its residual; see `lower_bounded_qp`."""
+def solve_by_pivoting(
+    P: Tensor, q: Tensor, lower: Tensor, max_pivots: int
+) -> tuple[Tensor, Tensor]:
+    """The minimiser and its residual, see `lower_bounded_qp`."""
     size = q.shape[-1]
     eye = torch.eye(size, dtype=P.dtype, device=P.device)
-    places = torch.arange(size, device=P.device)
+    indices = torch.arange(size, device=P.device)
 
-    def times(v: Tensor) -> Tensor:
+    def product(v: Tensor) -> Tensor:
+        """P v [..., M]."""
         return (P @ v[..., None])[..., 0]
 
     def solve(free: Tensor) -> Tensor:
-        fixed = torch.where(free, 0.0, low)
+        """v with its gradient 0 where `free`, and at the lower bound elsewhere."""
+        fixed = torch.where(free, 0.0, lower)
         matrix = torch.where(free[..., None] & free[..., None, :], P, eye)
-        right = torch.where(free, -q - times(fixed), fixed)
-        found: Tensor = torch.linalg.solve_ex(matrix, right)[0]
-        return found
+        right_side = torch.where(free, -q - product(fixed), fixed)
+        solution: Tensor = torch.linalg.solve_ex(matrix, right_side)[0]
+        return solution
 
-    largest = low.abs().amax(-1, keepdim=True)
-    scale = q.abs().amax(-1, keepdim=True) + P.abs().amax((-2, -1))[..., None] * (1 + largest)
+    largest_bound = lower.abs().amax(-1, keepdim=True)
+    scale = q.abs().amax(-1, keepdim=True) + P.abs().amax((-2, -1))[..., None] * (1 + largest_bound)
     tolerance = 1e-12 * scale.clamp_min(torch.finfo(P.dtype).tiny)
-    free = times(low) + q < 0
-    fewest = torch.full_like(q[..., :1], size + 1)
-    patience = torch.full_like(fewest, 3)
+    free = product(lower) + q < 0
+    fewest_violations = torch.full_like(q[..., :1], size + 1)
+    patience = torch.full_like(fewest_violations, 3)
     v = solve(free)
-    for _ in range(pivots):
-        multiplier = times(v) + q
-        wrong = torch.where(free, v < low - tolerance, multiplier < -tolerance)
-        # looking at a tensor costs nothing on a CPU; elsewhere it would wait for the device, and
-        # a captured step must not depend on it
-        if wrong.is_cpu and not wrong.any():
+    for _ in range(max_pivots):
+        multiplier = product(v) + q
+        violated = torch.where(free, v < lower - tolerance, multiplier < -tolerance)
+        # on a CPU, reading a tensor's value costs nothing; on a GPU it would wait for the device,
+        # and a captured step must not depend on it
+        if violated.is_cpu and not violated.any():
             break
-        count = wrong.sum(-1, keepdim=True).to(fewest.dtype)
-        better = count < fewest
-        fewest = torch.minimum(count, fewest)
-        patience = torch.where(better, 3.0, patience - 1)
-        last = places == torch.where(wrong, places, -1).amax(-1, keepdim=True)
-        free = free ^ torch.where(patience > 0, wrong, wrong & last)
+        violations = violated.sum(-1, keepdim=True).to(fewest_violations.dtype)
+        fewer = violations < fewest_violations
+        fewest_violations = torch.minimum(violations, fewest_violations)
+        patience = torch.where(fewer, 3.0, patience - 1)
+        last = indices == torch.where(violated, indices, -1).amax(-1, keepdim=True)
+        free = free ^ torch.where(patience > 0, violated, violated & last)
         v = solve(free)
-    multiplier = times(v) + q
-    gap = torch.minimum(v - low, multiplier / scale)
-    return v, torch.maximum((low - v).amax(-1), gap.abs().amax(-1))
+    multiplier = product(v) + q
+    slackness = torch.minimum(v - lower, multiplier / scale)
+    return v, torch.maximum((lower - v).amax(-1), slackness.abs().amax(-1))
 
 
-# one operation, so that under vmap and in a recorded step too the pivots end once all are solved
-operation = torch.library.custom_op("gradalign::pivoting", mutates_args=())(pivoting)
+# One operation for PyTorch, so that under vmap and in a recorded step, too, pivoting ends once all
+# programs are solved.
+pivoting_operation = torch.library.custom_op("gradalign::pivoting", mutates_args=())(
+    solve_by_pivoting
+)
 
 
-@operation.register_vmap
-def batched(
+@pivoting_operation.register_vmap
+def pivot_batch(
     info: Any, in_dims: Sequence[int | None], *arguments: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-    """All programs of a batch at once."""
-    *tensors, pivots = arguments
-    moved = [
+    """The rule for vmap: all programs of the batch in one call."""
+    *tensors, max_pivots = arguments
+    batched = [
         tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
         for tensor, dim in zip(tensors, in_dims, strict=False)
     ]
-    return operation(*moved, pivots), (0, 0)
+    return pivoting_operation(*batched, max_pivots), (0, 0)

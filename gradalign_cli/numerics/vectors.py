@@ -1,4 +1,4 @@
-"""Flat vectors: all tensors of a network as one vector `[P]`, and gradients taken of it."""
+"""Flat vectors: all tensors of a network as one vector [P], and gradients with respect to it."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,12 +11,13 @@ from torch import Tensor
 from gradalign_cli.numerics.trees import tree_map
 
 Shapes = Sequence[tuple[int, ...]]
+# (params [P], ...) -> (gradient [P], (value [], aux))
 GradientFunction = Callable[..., tuple[Tensor, tuple[Tensor, Any]]]
 
 
 def split_vector(flat: Tensor, shapes: Shapes) -> list[Tensor]:
-    """Views of a flat vector `[P]` in the given shapes; one split, whose backward is one cat."""
-    pieces = flat.split(sizes_of(tuple(shapes)))
+    """Views of a flat vector [P] in the given shapes; one split, whose backward is one cat."""
+    pieces = flat.split(entry_counts(tuple(shapes)))
     return [
         piece if len(shape) == 1 else piece.view(shape)
         for piece, shape in zip(pieces, shapes, strict=True)
@@ -24,52 +25,53 @@ def split_vector(flat: Tensor, shapes: Shapes) -> list[Tensor]:
 
 
 @cache
-def sizes_of(shapes: tuple[tuple[int, ...], ...]) -> list[int]:
-    """How many entries each shape has."""
+def entry_counts(shapes: tuple[tuple[int, ...], ...]) -> list[int]:
+    """The number of entries of a tensor of each shape."""
     return [math.prod(shape) for shape in shapes]
 
 
 def flatten_tensors(tensors: Sequence[Tensor]) -> Tensor:
-    """One vector `[P]` of all entries of `tensors`, in their order."""
+    """One vector [P] of all entries of `tensors`, in their order."""
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def autograd_gradient(loss: Callable[..., tuple[Tensor, Any]]) -> GradientFunction:
-    """Gradient of `loss(params, ...) -> (value, extra)` by plain autograd.
+def autograd_gradient(function: Callable[..., tuple[Tensor, Any]]) -> GradientFunction:
+    """The gradient of `function(params, ...) -> (value, aux)` by plain autograd.
 
-    Returns a function giving `(gradient [P], (value, extra))`, as `torch.func.grad_and_value`
-    with `has_aux` does, without its cost of dispatch. It cannot run under `vmap`.
+    Like `torch.func.grad_and_value` with `has_aux`, it returns a function that gives
+    `(gradient [P], (value, aux))`, but without the cost of torch.func's dispatch. It does not work
+    under `vmap`.
     """
 
-    def gradient(params: Tensor, *rest: Any) -> tuple[Tensor, tuple[Tensor, Any]]:
+    def gradient(params: Tensor, *arguments: Any) -> tuple[Tensor, tuple[Tensor, Any]]:
         leaf = params.detach().requires_grad_()
         with torch.enable_grad():
-            value, extra = loss(leaf, *rest)
+            value, aux = function(leaf, *arguments)
         (g,) = torch.autograd.grad(value, leaf)
-        return g, (value.detach(), tree_map(Tensor.detach, extra))
+        return g, (value.detach(), tree_map(Tensor.detach, aux))
 
     return gradient
 
 
-def functional_gradient(loss: Callable[..., tuple[Tensor, Any]]) -> GradientFunction:
-    """The same gradient by `torch.func`, for use inside `vmap`."""
-    return torch.func.grad_and_value(loss, has_aux=True)
+def functional_gradient(function: Callable[..., tuple[Tensor, Any]]) -> GradientFunction:
+    """The same as `autograd_gradient` by `torch.func`, which works under `vmap`."""
+    return torch.func.grad_and_value(function, has_aux=True)
 
 
 def ratio_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """numerator / denominator, and 0 where the denominator is 0."""
-    safe = torch.where(denominator > 0, denominator, 1.0)
-    return torch.where(denominator > 0, numerator / safe, 0.0)
+    """numerator / denominator, and 0 where the denominator is not positive."""
+    divisor = torch.where(denominator > 0, denominator, 1.0)
+    return torch.where(denominator > 0, numerator / divisor, 0.0)
 
 
 def mean_in_pieces(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean over rows [n] of `function(rows) [n, P]`, taken for a few rows at a time.
+    """The mean [P] over rows [n] of `function(rows) [n, P]`, computed for 64 rows at a time.
 
-    Nothing is kept of a few but their sum: small blocks among large freed ones would keep those
-    from being used again (allocator.py).
+    Only the sum of a piece is kept: small blocks that stay among large freed ones would keep the
+    large ones from being used again (allocator.py).
     """
-    first, *others = rows.split(64)
-    total = function(first).sum(0)
-    for part in others:
-        total += function(part).sum(0)
+    first_piece, *pieces = rows.split(64)
+    total = function(first_piece).sum(0)
+    for piece in pieces:
+        total += function(piece).sum(0)
     return total / len(rows)

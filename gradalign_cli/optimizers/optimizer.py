@@ -7,10 +7,12 @@ from torch import Tensor
 
 
 class Optimizer(NamedTuple):
-    """init: (params) -> state;  update: (direction, state, params, lr) -> (params, state).
+    """A rule that turns a direction into new parameters.
 
-    plain: whether the change is the direction times -lr, so that a constraint kept by the direction
-    is kept by the step.
+    init:         (params [P]) -> state.
+    update:       (direction [P], state, params [P], lr []) -> (params [P], state).
+    is_plain_sgd: whether params change by -lr times the direction, so that a constraint on the
+                  direction also holds for the change of the parameters.
     """
 
     init: Callable[[Tensor], Any]

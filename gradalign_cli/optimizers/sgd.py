@@ -12,8 +12,8 @@ from gradalign_cli.optimizers.optimizer import Optimizer
 def sgd(momentum: float, weight_decay: float) -> Optimizer:
     """velocity = momentum * velocity + direction + weight_decay * params; params -= lr * velocity.
 
-    Momentum and weight decay act after the alignment and can break the constraint it kept
-    (README, "What to watch for"), so both are off by default.
+    Momentum and weight decay act after the alignment and can break its constraint (README, "What to
+    watch for"), so the yaml sets both to 0.
     """
     require(0 <= momentum < 1, "optimizer.momentum", "in [0, 1)", momentum)
     require(weight_decay >= 0, "optimizer.weight_decay", "non-negative", weight_decay)

@@ -1,1 +1,1 @@
-"""What a run leaves and shows."""
+"""What a run writes and shows."""

@@ -1,4 +1,4 @@
-"""What a person sees: the live progress of a run, and its table at the end."""
+"""What a run prints: its live progress, and its tables at the end."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -12,24 +12,28 @@ from torch import Tensor
 
 from gradalign_cli.training.watcher import Moment
 
+MAX_COLUMNS, END_COLUMNS = 12, 5  # a longer table shows the first and the last tasks alone
+
 
 class Display:
-    """A live line of task, step, loss, ACC so far, cosine and time left; quiet off a terminal."""
+    """A watcher that shows a live line of task, steps, loss, ACC so far, cosine and time left. It
+    prints nothing where there is no terminal."""
 
     def __init__(self, console: Console, tasks: int, steps: int) -> None:
+        """tasks: the number of tasks;  steps: of all tasks and rounds."""
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[shown]}"),
+            TextColumn("{task.fields[measurements]}"),
             TimeRemainingColumn(),
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
         self.tasks = tasks
-        self.bar = self.progress.add_task(f"task 1/{tasks}", total=steps, shown="")
-        self.acc = ""
+        self.line = self.progress.add_task(f"task 1/{tasks}", total=steps, measurements="")
+        self.accuracy_text = ""
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -37,73 +41,78 @@ class Display:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.progress.stop()
 
     def begin_round(self, replicas: Sequence[int]) -> None:
-        """All rounds are one line."""
+        """Nothing: one line shows all rounds."""
 
     def end_round(self, problem: str | None) -> None:
-        """Show a problem above the live line."""
+        """Print a problem above the live line."""
         if problem:
             self.progress.console.print(problem)
 
     def after_steps(self, moment: Moment) -> bool:
         """Show the newest loss and cosine, as means over replicas."""
-        trace, measured = moment.trace, moment.measured
-        shown = f"loss {float(trace.loss[-1].mean()):.3f}{self.acc}"
-        cosine = trace.cosine[measured]
+        trace = moment.trace
+        measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"
+        cosine = trace.cosine[moment.measured]
         if cosine.numel() and not cosine[-1].isnan().any():
-            shown += f"  cosine {float(cosine[-1].mean()):+.2f}"
+            measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
         self.progress.update(
-            self.bar,
+            self.line,
             advance=len(trace.loss),
             description=f"task {moment.task + 1}/{self.tasks}",
-            shown=shown,
+            measurements=measurements,
         )
         return False
 
     def after_test(self, row: int, accuracy: Tensor) -> None:
         """Show the mean accuracy on the tasks learned so far."""
         if row:
-            self.acc = f"  ACC {float(accuracy[:, :row].mean()):.3f}"
+            self.accuracy_text = f"  ACC {float(accuracy[:, :row].mean()):.3f}"
 
 
-def percent(values: np.ndarray) -> str:
-    """The mean over replicas in percent."""
-    return f"{100 * values.mean():.1f}"
+def mean_percent(accuracy: np.ndarray) -> str:
+    """The mean of accuracies in percent."""
+    return f"{100 * accuracy.mean():.1f}"
 
 
 def matrix_table(title: str, accuracy: np.ndarray) -> Table:
-    """The accuracy matrix [R, T + 1, T] in percent, averaged over replicas; long ones thinned."""
+    """The accuracy matrix [R, T + 1, T] in percent, averaged over replicas. With more than 12 tasks
+    it shows the first and the last five alone."""
     tasks = accuracy.shape[2]
-    shown = [t for t in range(tasks) if tasks <= 12 or t < 5 or t >= tasks - 5]
+    shown_tasks = [
+        task
+        for task in range(tasks)
+        if tasks <= MAX_COLUMNS or task < END_COLUMNS or task >= tasks - END_COLUMNS
+    ]
     table = Table(title=title, title_justify="left")
     table.add_column("after task", justify="right")
-    for t in shown:
-        table.add_column(str(t + 1), justify="right")
-    for row in [0, *(t + 1 for t in shown)]:
-        table.add_row(str(row) if row else "none", *(percent(accuracy[:, row, t]) for t in shown))
-    if len(shown) < tasks:
-        table.caption = f"tasks 6 to {tasks - 5} are in accuracy.csv"
+    for task in shown_tasks:
+        table.add_column(str(task + 1), justify="right")
+    for row in [0, *(task + 1 for task in shown_tasks)]:
+        percents = [mean_percent(accuracy[:, row, task]) for task in shown_tasks]
+        table.add_row(str(row) if row else "none", *percents)
+    if len(shown_tasks) < tasks:
+        table.caption = f"tasks {END_COLUMNS + 1} to {tasks - END_COLUMNS} are in accuracy.csv"
     return table
 
 
 def metrics_table(summary: dict[str, Any]) -> Table:
-    """Each metric with its 95% interval over replicas."""
+    """Each metric with its 95% interval over replicas; `summary` is that of `metrics.summary`."""
     table = Table()
     table.add_column("metric")
     table.add_column("mean" if summary["ACC"]["n"] == 1 else "mean ± 95%", justify="right")
-    for name, found in summary.items():
-        table.add_row(name, interval(found))
+    for name, metric_summary in summary.items():
+        table.add_row(name, mean_with_interval(metric_summary))
     return table
 
 
-def interval(summary: dict[str, Any]) -> str:
-    """A metric as text: mean and half the width of its 95% interval, where there is one."""
-    if summary["ci95_high"] is None:
-        return f"{summary['mean']:.4f}"
-    return f"{summary['mean']:.4f} ± {summary['ci95_high'] - summary['mean']:.4f}"
+def mean_with_interval(metric_summary: dict[str, Any]) -> str:
+    """A metric as text: its mean and half the width of its 95% interval, where it has one."""
+    mean, high = metric_summary["mean"], metric_summary["ci95_high"]
+    return f"{mean:.4f}" if high is None else f"{mean:.4f} ± {high - mean:.4f}"

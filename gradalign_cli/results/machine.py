@@ -15,20 +15,23 @@ NUMERICS = 1  # raised when a change moves results by more than rounding
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout this package lies in; None outside of one."""
-    folder = Path(__file__).parent
-    if not (folder.parent / ".git").exists():
+    """The commit of the checkout that this package lies in, None outside of a checkout."""
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
         return None
-    found = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    git = subprocess.run(
+        ["git", "-C", str(checkout), "rev-parse", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
-    return found.stdout.strip() or None
+    return git.stdout.strip() or None
 
 
-def machine(device: torch.device) -> dict[str, Any]:
-    """Versions, device and peak memory in bytes."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    found = {
+def machine_record(device: torch.device) -> dict[str, Any]:
+    """Entries of record.json: versions, device, threads, and peak memory in bytes."""
+    bytes_per_unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    record = {
         "gradalign": __version__,
         "numerics": NUMERICS,
         "python": platform.python_version(),
@@ -36,9 +39,9 @@ def machine(device: torch.device) -> dict[str, Any]:
         "git_commit": git_commit(),
         "device": str(device),
         "threads": torch.get_num_threads(),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale,
+        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * bytes_per_unit,
     }
     if device.type == "cuda":
-        found["device_name"] = torch.cuda.get_device_name(device)
-        found["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
-    return found
+        record["device_name"] = torch.cuda.get_device_name(device)
+        record["peak_device_memory_bytes"] = torch.cuda.max_memory_allocated(device)
+    return record

@@ -1,8 +1,8 @@
 """Metrics of an accuracy matrix R [T + 1, T]; row 0 is the untrained network, row i after task i.
 
-Definitions follow GEM (eq. 2-4) for ACC, BWT and FWT, and A-GEM for forgetting and LCA. The papers'
-own code departs from them: `convention` gem averages BWT and FWT over T instead of T - 1; agem
-takes LCA by the trapezoid rule.
+ACC, BWT and FWT are defined as in GEM (Lopez-Paz and Ranzato 2017, eq. 2-4), forgetting and LCA as
+in A-GEM (Chaudhry et al. 2019). The papers' own code departs from them, and `convention` follows
+it: gem averages BWT and FWT over T instead of T - 1; agem takes LCA by the trapezoid rule.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ Array = np.ndarray
 
 
 def forgetting_matrix(R: Array) -> Array:
-    """F [T + 1, T]: the best earlier accuracy minus the present one; NaN where j >= i."""
+    """F [T + 1, T]: for tasks i and j, counted from 1, the best accuracy on task j after an earlier
+    task than i, minus that after task i; NaN where j >= i, and in row 0."""
     F = np.full_like(R, np.nan)
     for i in range(2, len(R)):
         F[i, : i - 1] = R[1:i, : i - 1].max(0) - R[i, : i - 1]
@@ -22,68 +23,79 @@ def forgetting_matrix(R: Array) -> Array:
 
 
 def metrics(
-    R: Array, learning: Array | None = None, convention: str = "standard"
+    R: Array, learning_curves: Array | None = None, convention: str = "standard"
 ) -> dict[str, float]:
     """All metrics of one replica, as fractions.
 
-    learning: [T, B + 1] accuracy on task k after 0..B batches of it, for LCA. With one task BWT,
-    FWT and forgetting are not defined and left out.
+    learning_curves: [T, B + 1] the accuracy on each task after 0, 1, ... B batches of it, for LCA,
+    which is left out where they are None. With one task BWT, FWT and forgetting are not defined and
+    left out.
     """
     T = R.shape[1]
-    b, A = R[0], R[1:]
-    found = {"ACC": A[-1].mean()}
+    b, A = R[0], R[1:]  # A [T, T]: row i after task i + 1
+    values = {"ACC": A[-1].mean()}
     if T > 1:
         pairs = T if convention == "gem" else T - 1
-        found["BWT"] = (A[-1] - A.diagonal())[:-1].sum() / pairs
-        found["FWT"] = (A.diagonal(1) - b[1:]).sum() / pairs
-        found["forgetting"] = (A[:-1, :-1].max(0) - A[-1, :-1]).mean()
-    found["LA"] = A.diagonal().mean()
-    found["AAA"] = np.mean([A[i, : i + 1].mean() for i in range(T)])
-    if learning is not None:
-        Z = learning.mean(0)
+        values["BWT"] = (A[-1] - A.diagonal())[:-1].sum() / pairs
+        values["FWT"] = (A.diagonal(1) - b[1:]).sum() / pairs
+        values["forgetting"] = (A[:-1, :-1].max(0) - A[-1, :-1]).mean()
+    values["LA"] = A.diagonal().mean()
+    values["AAA"] = np.mean([A[i, : i + 1].mean() for i in range(T)])
+    if learning_curves is not None:
+        Z = learning_curves.mean(0)
         name = f"LCA{len(Z) - 1}"
-        found[name] = (Z[1:] + Z[:-1]).mean() / 2 if convention == "agem" else Z.mean()
-    return {name: float(value) for name, value in found.items()}
+        values[name] = (Z[1:] + Z[:-1]).mean() / 2 if convention == "agem" else Z.mean()
+    return {name: float(value) for name, value in values.items()}
 
 
-def continual_metrics(A: Array, task: Array) -> dict[str, float]:
-    """What accuracies [S, T] between the steps add; row s was taken while `task[s]` was learned.
+def continual_metrics(accuracy: Array, learned_task: Array) -> dict[str, float]:
+    """The metrics of tests between the steps; none with one task.
 
-    min_ACC: mean over all tasks but the last of their lowest accuracy once they are over; WC_ACC:
-    the last task's final accuracy / T + (1 - 1 / T) min_ACC (De Lange et al. 2023, arXiv
-    2205.13452, eq. 2 and 3). stability_gap: how far an earlier task drops while a task is learned,
-    below both where it was before and where it is after; mean over all such pairs.
+    accuracy: [S, T] on every task so far in each of S tests;  learned_task: [S] the task that was
+    being learned. min_ACC is the mean, over all tasks but the last, of their lowest accuracy after
+    they were learned. WC_ACC is the final accuracy on the last task / T + (1 - 1 / T) min_ACC (De
+    Lange et al. 2023, arXiv 2205.13452, eq. 2 and 3). stability_gap says how far the accuracy on an
+    earlier task drops while a task is learned, below both its value before and its value after; it
+    is the mean over all pairs of a task and an earlier one.
     """
-    T = A.shape[1]
+    T = accuracy.shape[1]
     if T == 1:
         return {}
-    last = [int(np.flatnonzero(task == k)[-1]) for k in range(T)]
-    lowest = np.mean([A[task > i, i].min() for i in range(T - 1)])
+    last_test = [int(np.flatnonzero(learned_task == k)[-1]) for k in range(T)]
+    min_acc = np.mean([accuracy[learned_task > i, i].min() for i in range(T - 1)])
     gaps = [
-        max(0.0, min(A[last[k - 1], i], A[last[k], i]) - A[task == k, i].min())
+        max(
+            0.0,
+            min(accuracy[last_test[k - 1], i], accuracy[last_test[k], i])
+            - accuracy[learned_task == k, i].min(),
+        )
         for k in range(1, T)
         for i in range(k)
     ]
-    worst = A[-1, -1] / T + (1 - 1 / T) * lowest
-    found = {"min_ACC": lowest, "WC_ACC": worst, "stability_gap": np.mean(gaps)}
-    return {name: float(value) for name, value in found.items()}
+    wc_acc = accuracy[-1, -1] / T + (1 - 1 / T) * min_acc
+    values = {"min_ACC": min_acc, "WC_ACC": wc_acc, "stability_gap": np.mean(gaps)}
+    return {name: float(value) for name, value in values.items()}
 
 
 def summary(replicas: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int | None]]:
-    """Mean, standard deviation and 95% t-interval of each metric over replicas."""
+    """For each metric its mean, standard deviation and 95% t-interval over replicas, and their
+    number n. Deviation and interval are None for one replica.
+
+    replicas: the metrics of each replica, by name.
+    """
     from scipy.stats import t as student
 
-    found = {}
+    summaries = {}
     for name in replicas[0]:
         values = np.array([replica[name] for replica in replicas])
         n, mean = len(values), float(values.mean())
         std = float(values.std(ddof=1)) if n > 1 else None
-        half = None if std is None else float(student.ppf(0.975, n - 1)) * std / n**0.5
-        found[name] = {
+        half_width = None if std is None else float(student.ppf(0.975, n - 1)) * std / n**0.5
+        summaries[name] = {
             "mean": mean,
             "std": std,
-            "ci95_low": None if half is None else mean - half,
-            "ci95_high": None if half is None else mean + half,
+            "ci95_low": None if half_width is None else mean - half_width,
+            "ci95_high": None if half_width is None else mean + half_width,
             "n": n,
         }
-    return found
+    return summaries

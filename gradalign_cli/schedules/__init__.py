@@ -1,1 +1,1 @@
-"""Rules for the step size within a task, and for when a task's training is over."""
+"""Rules for the step size within a task and for the end of its training."""

@@ -1,4 +1,4 @@
-"""Plateau: smaller steps where the held-out loss no longer falls, and then the task's end (the
+"""Plateau: make steps smaller where the held-out loss no longer falls, and then end the task (the
 protocol of Serra et al. 2018, sec. 4, and Saha et al. 2021, sec. 5)."""
 
 import math
@@ -8,18 +8,20 @@ from gradalign_cli.errors import require
 from gradalign_cli.schedules.schedule import Schedule, Verdict
 
 
-class Plateau(NamedTuple):
-    """lowest: the best loss so far;  worse: passes since then or since the last smaller step."""
+class PlateauState(NamedTuple):
+    """lowest_loss: the lowest held-out loss so far;  passes_waited: how many passes have ended
+    since that loss, or since the step size was last divided."""
 
-    lowest: float
-    worse: int
+    lowest_loss: float
+    passes_waited: int
 
 
 def plateau(held_out: float, patience: int, factor: float, least: float) -> Schedule:
-    """Divide the step size by `factor` after every `patience` passes without a new lowest loss; the
-    task is over once it would be below `least`, and goes back to the pass of the lowest loss.
+    """Divide the step size by `factor` after every `patience` passes without a new lowest loss. The
+    task is over once the step size would be below `least`, and goes back to the pass with the
+    lowest loss.
 
-    held_out: the share of a task's training examples that the loss is taken of.
+    held_out: the share of a task's training examples on which the loss is taken.
     """
     require(0 < held_out < 1, "schedule.held_out", "in (0, 1)", held_out)
     require(patience > 0, "schedule.patience", "positive", patience)
@@ -27,15 +29,16 @@ def plateau(held_out: float, patience: int, factor: float, least: float) -> Sche
     require(least > 0, "schedule.least", "positive", least)
 
     def begin(lr: float) -> Verdict:
-        return Verdict(lr, False, False, Plateau(math.inf, 0))
+        return Verdict(lr, False, False, PlateauState(math.inf, 0))
 
-    def judge(verdict: Verdict, loss: float) -> Verdict:
-        lowest, worse = verdict.state
-        if loss < lowest:
-            return Verdict(verdict.lr, False, True, Plateau(loss, 0))
-        if worse + 1 < patience:
-            return Verdict(verdict.lr, False, False, Plateau(lowest, worse + 1))
+    def judge(verdict: Verdict, held_out_loss: float) -> Verdict:
+        lowest_loss, passes_waited = verdict.state
+        if held_out_loss < lowest_loss:
+            return Verdict(verdict.lr, False, True, PlateauState(held_out_loss, 0))
+        if passes_waited + 1 < patience:
+            state = PlateauState(lowest_loss, passes_waited + 1)
+            return Verdict(verdict.lr, False, False, state)
         lr = verdict.lr / factor
-        return Verdict(lr, lr < least, False, Plateau(lowest, 0))
+        return Verdict(lr, lr < least, False, PlateauState(lowest_loss, 0))
 
     return Schedule(held_out, begin, judge)

@@ -1,13 +1,13 @@
-"""What a schedule is: after each pass over a task it is told the loss on held-out examples, and
-says how large the next steps are, or that there are none."""
+"""What a schedule is: after each pass over a task it is given the loss on held-out examples, and
+decides on the size of the next steps or ends the task."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
 class Verdict(NamedTuple):
-    """lr: the step size of the next pass;  over: whether there is none;  best: whether the pass
-    that has just ended is the best so far;  state: what the schedule keeps to itself."""
+    """lr: the step size of the next pass;  task_over: whether there is no next pass;  best_so_far:
+    whether the pass that has just ended has the lowest loss so far;  state: the schedule's own."""
 
     lr: float
     task_over: bool
@@ -16,9 +16,14 @@ class Verdict(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """held_out: the share of each task's training examples that are not trained on;  begin: (lr) ->
-    Verdict before a task's first pass;  judge: (verdict, loss) -> Verdict, given the mean loss on
-    the held-out examples after a pass. The task ends with the learner of its best pass."""
+    """A rule that adapts the step size to the loss on held-out examples. The task ends with the
+    learner of its best pass.
+
+    held_out_share: the share of each task's training examples that are not trained on.
+    begin:          (lr) -> the verdict before a task's first pass.
+    judge:          (verdict, held_out_loss) -> the verdict after a pass, where held_out_loss is the
+                    mean over the held-out examples.
+    """
 
     held_out_share: float
     begin: Callable[[float], Verdict]

@@ -7,9 +7,8 @@ from gradalign_cli.step.reading_sizes import reading_sizes
 
 
 class DrawSizes(NamedTuple):
-    """How many uniform numbers a step needs: for the reference, the replays, the method, the
-    buffer's look at the memory, and for each example that is offered to it;  noise: how many keys
-    for the examples read from memory, None where the network has no noise."""
+    """How many uniform numbers each field of a `Draw` holds; insert: for each arrival;  noise_keys:
+    keys for the examples read from memory, None where the network has no noise."""
 
     reference: int
     replay_shape: tuple[int, int]
@@ -19,11 +18,11 @@ class DrawSizes(NamedTuple):
     noise_keys: int | None = None
 
 
-def draw_sizes(parts: Parts, past: int) -> DrawSizes:
-    """The random numbers that a step needs while `past` tasks are over."""
-    reference, replay = reading_sizes(parts, past)
+def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
+    """The random numbers that a step draws while `past_tasks` tasks are over."""
+    reference, replay = reading_sizes(parts, past_tasks)
     method, slots = parts.method, len(parts.buffer.task_slots.unique())
-    examples_read = reference * (past if method.references == "per_task" else 1)
+    examples_read = reference * (past_tasks if method.references == "per_task" else 1)
     examples_read += replay * method.memory_batches
     needs_numbers = method.needs_random or method.references == "one_task"
     return DrawSizes(

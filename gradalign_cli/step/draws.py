@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Stream, stream_part, whole_stream
+from gradalign_cli.benchmarks.benchmark import Stream, concatenated_parts, stream_part
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.step.draw_sizes import DrawSizes
 
-KEYS = 2**62  # that the keys of noise are drawn from
+KEYS = 2**62  # keys of noise are whole numbers below it
 # each has a generator of its own; renaming one would change every run
 PURPOSES = ("reference", "replay", "align", "look", "insert", "noise")
 
@@ -22,10 +22,13 @@ PURPOSES = ("reference", "replay", "align", "look", "insert", "noise")
 class Draw(NamedTuple):
     """What is random or scheduled about one step.
 
-    rows, task: [batch] the examples to train on and the task of each;  reference: [slots],
-    replay: [replays, slots], align: [n], look: [slots] and insert: [batch, U] uniform numbers for
-    the readings of the memory, the method and the buffer;  noise: [batch + read] keys of the
-    network's noise, or [0];  lr: [] the step size.
+    rows, tasks: [batch] the examples to train on and the task of each.
+    Uniform numbers from [0, 1): reference_uniform [slots] and replay_uniform [memory batches,
+    slots] choose what is read from the memory, align_uniform [n] is for the method's alignment,
+    measure_uniform [slots] chooses the stored examples that the buffer measures, insert_uniform
+    [batch, U] is for the buffer's choice among the arrivals.
+    noise_keys: [examples the network sees] keys of their dropout, or [0].
+    lr: [] the step size.
     """
 
     rows: Tensor
@@ -48,39 +51,40 @@ def noise_keys(draw: Draw, model: Model, first: int, *shape: int) -> Tensor | Ab
 
 
 def pass_orders(
-    stream: Stream, seed: int, task: int, count: int, mixed: bool
+    stream: Stream, seed: int, task: int, passes: int, shuffles_tasks: bool
 ) -> list[tuple[Tensor, Tensor]]:
-    """The order in which a part's examples come: for each pass, rows `[n]` and their tasks `[n]`.
+    """The order in which the examples of a part of the stream come: for each pass over it their
+    rows [n] and tasks [n].
 
-    mixed: the examples of all tasks are shuffled together and dealt out in as many parts as
-    there are tasks; part `task` is returned.
+    shuffles_tasks: the examples of all tasks are shuffled together and dealt out in as many parts
+    as there are tasks; part `task` is returned, as one pass.
     """
-    if not mixed:
-        rows, owner = stream_part(stream, task)
+    if not shuffles_tasks:
+        rows, tasks = stream_part(stream, task)
         if stream.fixed_order:
-            return [(rows, owner)] * count
+            return [(rows, tasks)] * passes
         source = generator(seed, "order", task)
-        orders = [torch.randperm(len(rows), generator=source) for _ in range(count)]
-        return [(rows[order], owner[order]) for order in orders]
-    rows, owner = whole_stream(stream)
+        orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
+        return [(rows[order], tasks[order]) for order in orders]
+    rows, tasks = concatenated_parts(stream)
     source = generator(seed, "mixed order")
-    whole = torch.cat([torch.randperm(len(rows), generator=source) for _ in range(count)])
-    dealt = whole.tensor_split(len(stream.train_rows))[task]
-    return [(rows[dealt], owner[dealt])]
+    orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
+    order = torch.cat(orders).tensor_split(len(stream.train_rows))[task]
+    return [(rows[order], tasks[order])]
 
 
-def fingerprint(streams: list[Stream], seeds: list[int], count: int, mixed: bool) -> str:
-    """A hash of every example, order and view that replicas meet, if no pass is left out."""
+def fingerprint(streams: list[Stream], seeds: list[int], passes: int, shuffles_tasks: bool) -> str:
+    """A hash of all that replicas train and are tested on, in its order, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
     for stream, seed in zip(streams, seeds, strict=True):
         orders = [
             o
             for t in range(len(stream.train_rows))
-            for o in pass_orders(stream, seed, t, count, mixed)
+            for o in pass_orders(stream, seed, t, passes, shuffles_tasks)
         ]
-        view = stream.view._replace(own_logits=())  # tests look at it, training does not
-        looked_at = [*stream.test_rows, *stream.held_out_rows, *view]
-        for tensor in [t for pair in orders for t in pair] + looked_at:
+        view = stream.view._replace(own_logits=())  # a second reading of the same tests
+        fixed = [*stream.test_rows, *stream.held_out_rows, *view]
+        for tensor in [t for order in orders for t in order] + fixed:
             if isinstance(tensor, Tensor):
                 digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()
@@ -96,12 +100,11 @@ def draw_chunks(
     single_steps: int,
     chunk_size: int,
 ) -> Iterator[Draw]:
-    """The draws [steps, replicas, ...] of one task for all replicas, in chunks that end after every
-    `chunk_size` steps and where a pass ends.
+    """The draws [steps, replicas, ...] of one task for all replicas, in chunks.
 
-    orders: of each replica and pass, see `pass_orders`.  single_steps: so many steps at first come
-    one by one, so that the network can be tested between them. A last batch that is not full comes
-    as a chunk of its own.
+    A chunk ends after every `chunk_size` steps and where a pass ends. The first `single_steps`
+    steps are chunks of their own, so that the network can be tested between them; so is a last
+    batch that is not full.  orders: of each replica, see `pass_orders`.
     """
     generators = [[generator(seed, purpose, task) for purpose in PURPOSES] for seed in seeds]
     lr = torch.tensor(lrs)
@@ -111,9 +114,9 @@ def draw_chunks(
         tasks = torch.stack([order[1] for order in one_pass])
         start = 0
         while start < rows.shape[1]:
-            left = rows.shape[1] - start
-            width = min(batch_size, left)
-            steps = min(chunk_size - done % chunk_size, left // width)
+            remaining = rows.shape[1] - start
+            width = min(batch_size, remaining)
+            steps = min(chunk_size - done % chunk_size, remaining // width)
             steps = 1 if done < single_steps else steps
             stop = start + steps * width
             batches = [
@@ -138,9 +141,11 @@ def random_numbers(
         (width, sizes.insert),
     ]
     uniform = [
-        torch.stack([torch.rand(steps, *shape, generator=own[k]) for own in generators], 1)
+        torch.stack(
+            [torch.rand(steps, *shape, generator=purposes[k]) for purposes in generators], 1
+        )
         for k, shape in enumerate(shapes)
     ]
     count = 0 if sizes.noise_keys is None else width + sizes.noise_keys
-    keys = [torch.randint(KEYS, (steps, count), generator=own[-1]) for own in generators]
+    keys = [torch.randint(KEYS, (steps, count), generator=purposes[-1]) for purposes in generators]
     return [*uniform, torch.stack(keys, 1)]

@@ -14,7 +14,8 @@ from gradalign_cli.schedules.schedule import Schedule
 
 
 class Learner(NamedTuple):
-    """All that changes in training: params [P], statistics [S], and three states."""
+    """All that changes in training: the network's params [P] and statistics [S] (of BatchNorm), the
+    states of optimizer and method, and the memory."""
 
     params: Tensor
     statistics: Tensor
@@ -24,19 +25,26 @@ class Learner(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a run is made of; schedule: None where steps are of one size and no pass is left out."""
+    """What a run is made of.
+
+    memory_batch_size: examples that a reference or a replayed batch reads from memory, all where
+    None;  schedule: None where all steps have one size and no pass is left out.
+    """
 
     benchmark: Benchmark
     model: Model
     method: Method
     buffer: Buffer
     optimizer: Optimizer
-    memory_batch: int | None
+    memory_batch_size: int | None
     schedule: Schedule | None = None
 
 
 def make_network(model: Model, training: bool) -> Network:
-    """The model as a function of examples."""
+    """The model as a function of parameters, statistics and examples.
+
+    training: BatchNorm uses the batch's statistics and moves the running ones, dropout drops.
+    """
 
     def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
         return model.apply(params, statistics, examples.images, training, examples.noise_keys)

@@ -8,7 +8,7 @@ from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Measurements, sample_memory
-from gradalign_cli.buffers.measures import cosines, losses
+from gradalign_cli.buffers.measures import measure_cosines, measure_losses
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner, Parts, make_network
@@ -16,10 +16,14 @@ from gradalign_cli.step.reading_sizes import measured_size, replay_slots
 
 
 def make_measurement(
-    parts: Parts, past: int
+    parts: Parts, past_tasks: int
 ) -> Callable[[Learner, Examples, Draw, View], Measurements | Absent]:
     """How the arrivals and a few random stored examples are measured, where the buffer asks."""
-    buffer, slots, size = parts.buffer, replay_slots(parts, past), measured_size(parts, past)
+    buffer, slots, size = (
+        parts.buffer,
+        replay_slots(parts, past_tasks),
+        measured_size(parts, past_tasks),
+    )
     # tests drop no units and use running statistics, so that an example's answer is its own
     network = make_network(parts.model, training=False)
 
@@ -34,7 +38,7 @@ def make_measurement(
         arrived = batch._replace(valid=torch.ones_like(draw.insert_uniform[:, 0]))
         examples = network, after.params, after.statistics, arrived, stored
         if buffer.measures == "losses":
-            return Measurements(*losses(*examples), sample.slots, sample.valid)
-        return Measurements(*cosines(*examples), sample.slots, sample.valid)
+            return Measurements(*measure_losses(*examples), sample.slots, sample.valid)
+        return Measurements(*measure_cosines(*examples), sample.slots, sample.valid)
 
     return measure

@@ -7,47 +7,49 @@ from torch import Tensor
 from gradalign_cli.step.learner import Parts
 
 
-def tasks_in_memory(parts: Parts, past: int) -> int:
-    """Of how many tasks the memory may hold examples while `past` tasks are over."""
+def tasks_in_memory(parts: Parts, past_tasks: int) -> int:
+    """Of how many tasks the memory may hold examples while `past_tasks` tasks are over."""
     sharp = parts.benchmark.boundaries == "sharp"
-    return past + 1 if sharp else parts.benchmark.tasks
+    return past_tasks + 1 if sharp else parts.benchmark.tasks
 
 
-def reading_sizes(parts: Parts, past: int) -> tuple[int, int]:
-    """How many examples a reference gradient and a replayed batch read while `past` tasks are
+def reading_sizes(parts: Parts, past_tasks: int) -> tuple[int, int]:
+    """How many examples a reference gradient and a replayed batch read while `past_tasks` tasks are
     over."""
     slots = parts.buffer.task_slots
     per_reference = {
         "nothing": 0,
-        "pooled": len(slots[:past].unique()),
+        "pooled": len(slots[:past_tasks].unique()),
         "one_task": slots.shape[1],
         "per_task": slots.shape[1],
     }[parts.method.references]
     replay = (
-        len(slots[: tasks_in_memory(parts, past)].unique()) if parts.method.memory_batches else 0
+        len(slots[: tasks_in_memory(parts, past_tasks)].unique())
+        if parts.method.memory_batches
+        else 0
     )
-    limit = parts.memory_batch or max(per_reference, replay)
-    return min(per_reference, limit) if past else 0, min(replay, limit)
+    limit = parts.memory_batch_size or max(per_reference, replay)
+    return min(per_reference, limit) if past_tasks else 0, min(replay, limit)
 
 
-def measured_size(parts: Parts, past: int) -> int:
-    """How many stored examples the buffer measures in a step while `past` tasks are over."""
-    slots = parts.buffer.task_slots[: tasks_in_memory(parts, past)]
+def measured_size(parts: Parts, past_tasks: int) -> int:
+    """How many stored examples the buffer measures in a step while `past_tasks` tasks are over."""
+    slots = parts.buffer.task_slots[: tasks_in_memory(parts, past_tasks)]
     return min(parts.buffer.measured_examples, len(slots.unique()))
 
 
-def reference_slots(parts: Parts, past: int) -> Tensor:
-    """The slots [M, K] that each of M references reads from while `past` tasks are over."""
-    slots = parts.buffer.task_slots[:past]
+def reference_slots(parts: Parts, past_tasks: int) -> Tensor:
+    """The slots [M, K] that each of M references reads from while `past_tasks` tasks are over."""
+    slots = parts.buffer.task_slots[:past_tasks]
     return slots if parts.method.references == "per_task" else slots.unique()[None]
 
 
-def replay_slots(parts: Parts, past: int) -> Tensor:
-    """The slots [1, K] that may hold an example of any task while `past` tasks are over."""
-    slots: Tensor = parts.buffer.task_slots[: tasks_in_memory(parts, past)].unique()
+def replay_slots(parts: Parts, past_tasks: int) -> Tensor:
+    """The slots [1, K] that may hold an example of any task while `past_tasks` tasks are over."""
+    slots: Tensor = parts.buffer.task_slots[: tasks_in_memory(parts, past_tasks)].unique()
     return slots[None]
 
 
-def reference_image_bytes(parts: Parts, past: int) -> int:
-    """Bytes of all images, as float32, that references may read while `past` tasks are over."""
-    return 4 * reference_slots(parts, past).numel() * math.prod(parts.benchmark.image_shape)
+def reference_image_bytes(parts: Parts, past_tasks: int) -> int:
+    """Bytes of all images [float32] that references may read while `past_tasks` tasks are over."""
+    return 4 * reference_slots(parts, past_tasks).numel() * math.prod(parts.benchmark.image_shape)

@@ -36,14 +36,14 @@ def no_references(learner: Learner) -> References:
 
 
 def make_references(
-    parts: Parts, past: int, gradient: Callable[[Any], GradientFunction]
+    parts: Parts, past_tasks: int, gradient: Callable[[Any], GradientFunction]
 ) -> Callable[[Learner, Draw, View], References]:
-    """How a step takes reference gradients while `past` tasks are over, by `gradient`."""
+    """How a step takes reference gradients while `past_tasks` tasks are over, by `gradient`."""
     model, network = parts.model, make_network(parts.model, training=True)
-    size, count = reading_sizes(parts, past)[0], len(reference_slots(parts, past))
+    size, count = reading_sizes(parts, past_tasks)[0], len(reference_slots(parts, past_tasks))
     if size == 0:
         return lambda learner, draw, view: no_references(learner)
-    read_references = make_reference_reader(parts, past)
+    read_examples = make_reference_reader(parts, past_tasks)
 
     def loss(params: Tensor, statistics: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
         output = network(params, statistics, examples)
@@ -51,7 +51,7 @@ def make_references(
 
     def references(learner: Learner, draw: Draw, view: View) -> References:
         keys = noise_keys(draw, model, len(draw.rows), count, size)
-        examples, available = read_references(
+        examples, available = read_examples(
             learner.memory, view, draw.reference_uniform, draw.align_uniform, keys
         )
         if not model.convolutional and count > 1:

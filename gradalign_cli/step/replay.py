@@ -12,11 +12,13 @@ from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import reading_sizes, reference_slots, replay_slots
 
 
-def make_replay(parts: Parts, past: int) -> Callable[[Memory, Draw, View], tuple[Examples, ...]]:
+def make_replay(
+    parts: Parts, past_tasks: int
+) -> Callable[[Memory, Draw, View], tuple[Examples, ...]]:
     """How a step reads the independent memory batches that its method asks for."""
-    slots = replay_slots(parts, past)
-    reference_size, size = reading_sizes(parts, past)
-    read_before = reference_size * len(reference_slots(parts, past))  # keys of the references
+    slots = replay_slots(parts, past_tasks)
+    reference_size, size = reading_sizes(parts, past_tasks)
+    read_before = reference_size * len(reference_slots(parts, past_tasks))  # keys of the references
 
     def batch(memory: Memory, draw: Draw, view: View, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0

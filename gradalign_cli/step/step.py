@@ -25,78 +25,76 @@ Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
 
 
 def make_step(
-    parts: Parts, past: int, gradient: Callable[[Any], GradientFunction], measured: bool
+    parts: Parts, past_tasks: int, gradient: Callable[[Any], GradientFunction], measured: bool
 ) -> Step:
-    """The step while `past` tasks are over.
+    """The step while `past_tasks` tasks are over.
 
     gradient: how gradients are taken.  measured: whether the trace holds the angles too, which
     costs a few passes over the parameters.
     """
-    references_of = make_references(parts, past, gradient)
-    replay = make_replay(parts, past)
-    gradient_of = make_gradient(parts, gradient)
-    insert = make_insertion(parts, past)
+    take_references = make_references(parts, past_tasks, gradient)
+    read_memory_batches = make_replay(parts, past_tasks)
+    find_gradient = make_gradient(parts, gradient)
+    insert = make_insertion(parts, past_tasks)
     network = make_network(parts.model, training=True)
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
-        references = references_of(learner, draw, view)
-        batch = new_batch(parts, draw, view)
-        trial = LossInputs(
-            network,
-            learner.params,
-            references.statistics,
-            batch,
-            replay(learner.memory, draw, view),
-            parts.model.layers,
+        before = learner.params
+        references = take_references(learner, draw, view)
+        batch = stream_batch(parts, draw, view)
+        memory_batches = read_memory_batches(learner.memory, draw, view)
+        inputs = LossInputs(
+            network, before, references.statistics, batch, memory_batches, parts.model.layers
         )
-        (g, (loss, output)), state = gradient_of(trial, learner.method_state)
-        direction, state = aligned(parts, references, g, loss, draw, state)
+        (g, (loss, output)), state = find_gradient(inputs, learner.method_state)
+        direction, state = aligned_direction(parts, references, g, loss, draw, state)
         params, optimizer_state = parts.optimizer.update(
-            direction, learner.optimizer_state, learner.params, draw.lr
+            direction, learner.optimizer_state, before, draw.lr
         )
-        state = parts.method.after_step(state, g, learner.params, params)
-        after = Learner(params, output.statistics, optimizer_state, state, learner.memory)
-        after = insert(after, batch, output.logits, draw, view)
+        state = parts.method.after_step(state, g, before, params)
+        updated = Learner(params, output.statistics, optimizer_state, state, learner.memory)
+        updated = insert(updated, batch, output.logits, draw, view)
         if not measured:
-            return after, loss_alone(loss)
-        change = params - learner.params
-        return after, measured_trace(loss, g, references, direction, change)
+            return updated, loss_alone(loss)
+        return updated, measured_trace(loss, g, references, direction, params - before)
 
     return step
 
 
-def new_batch(parts: Parts, draw: Draw, view: View) -> Examples:
+def stream_batch(parts: Parts, draw: Draw, view: View) -> Examples:
     """The examples of the stream that the step trains on."""
-    # an objective that replays puts batch and memory together, and the memory has weights
-    weight = torch.ones_like(draw.insert_uniform[:, 0]) if parts.method.memory_batches else ()
+    # an objective may concatenate them with a memory batch, whose examples may be invalid
+    valid = torch.ones_like(draw.insert_uniform[:, 0]) if parts.method.memory_batches else ()
     keys = noise_keys(draw, parts.model, 0, len(draw.rows))
-    return load_examples(parts.benchmark, view, draw.rows, draw.tasks, weight, keys)
+    return load_examples(parts.benchmark, view, draw.rows, draw.tasks, valid, keys)
 
 
 def make_gradient(
     parts: Parts, gradient: Callable[[Any], GradientFunction]
 ) -> Callable[[LossInputs, Any], tuple[ObjectiveGradient, Any]]:
-    """How the gradient of the method's objective is found: a function of (trial, method state) that
-    gives ((g, (loss, output)), method state)."""
+    """How a step finds the gradient of its method's objective.
+
+    Returns a function of (inputs, method state) that gives ((g, (loss, output)), method state).
+    """
     method = parts.method
 
-    def gradient_of(trial: LossInputs, state: Any) -> tuple[ObjectiveGradient, Any]:
-        def derivative(at: LossInputs) -> ObjectiveGradient:
-            def value(params: Tensor) -> tuple[Tensor, Output]:
-                return method.objective(at._replace(params=params), state)
+    def find_gradient(inputs: LossInputs, state: Any) -> tuple[ObjectiveGradient, Any]:
+        def take_gradient(inputs: LossInputs) -> ObjectiveGradient:
+            def loss(params: Tensor) -> tuple[Tensor, Output]:
+                return method.objective(inputs._replace(params=params), state)
 
-            return gradient(value)(at.params)
+            return gradient(loss)(inputs.params)
 
-        return method.find_gradient(derivative, trial, state)
+        return method.find_gradient(take_gradient, inputs, state)
 
-    return gradient_of
+    return find_gradient
 
 
-def aligned(
+def aligned_direction(
     parts: Parts, references: References, g: Tensor, loss: Tensor, draw: Draw, state: Any
 ) -> tuple[Tensor, Any]:
-    """The direction [P] that the method makes of g [P], and its state. While there is no earlier
-    task, a method with references is not asked."""
+    """The direction [P] that the method makes of the gradient g [P], and the method's state. While
+    there is no earlier task, a method with references is not asked."""
     gradients, losses, available, _ = references
     if not len(gradients) and parts.method.references != "nothing":
         return g, state
@@ -108,20 +106,25 @@ def aligned(
 
 
 def make_insertion(
-    parts: Parts, past: int
+    parts: Parts, past_tasks: int
 ) -> Callable[[Learner, Examples, Tensor, Draw, View], Learner]:
-    """How the batch is offered to the buffer after the update, so that no reference of this step
-    contains it."""
-    measure = make_measurement(parts, past)
+    """How the batch is offered to the buffer after the update, so that no reference of the step
+    contains it.
 
-    def insert(after: Learner, batch: Examples, logits: Tensor, draw: Draw, view: View) -> Learner:
-        position = take_rows(view.class_position, take_rows(parts.benchmark.labels, draw.rows))
-        logits = logits[: len(position)]  # those of the batch; an objective may have replayed more
-        stored = logits if parts.method.stores_logits else logits[:, :0]
-        measurements = measure(after, batch, draw, view)
+    Returns a function of (updated learner, batch, its logits [>= batch, outputs], draw, view).
+    """
+    measure = make_measurement(parts, past_tasks)
+
+    def insert(
+        updated: Learner, batch: Examples, logits: Tensor, draw: Draw, view: View
+    ) -> Learner:
+        positions = take_rows(view.class_position, take_rows(parts.benchmark.labels, draw.rows))
+        logits = logits[: len(positions)]  # an objective may have appended a memory batch
+        stored_logits = logits if parts.method.stores_logits else logits[:, :0]
+        measurements = measure(updated, batch, draw, view)
         arrivals = Arrivals(
-            draw.rows, draw.tasks, position, draw.insert_uniform, stored, measurements
+            draw.rows, draw.tasks, positions, draw.insert_uniform, stored_logits, measurements
         )
-        return after._replace(memory=parts.buffer.insert(after.memory, arrivals))
+        return updated._replace(memory=parts.buffer.insert(updated.memory, arrivals))
 
     return insert

@@ -1,1 +1,1 @@
-"""The papers' tables: which runs they need, and what those printed beside what was published."""
+"""The papers' tables: the runs that they need, and what these give beside the published numbers."""

@@ -1,10 +1,11 @@
-"""A module of Python, run as a program that lives no longer than the process that started it.
+"""Runs a Python module as a program that ends when the process that started it ends.
 
     python -m gradalign_cli.tables.leash MODULE ARGUMENT ...
 
-That process holds the other end of the pipe which is our standard input. However it ends, the
-system closes its end, and we end with all that a launcher has started on this machine. Jobs that it
-has handed to a cluster are the cluster's.
+Standard input must be the read end of a pipe whose write end the starting process holds. However
+that process ends, the system closes its end of the pipe. The program then kills its own process
+group: the module and everything that a launcher started on this machine. Jobs that a launcher
+submitted to a cluster go on.
 """
 
 import os
@@ -14,16 +15,17 @@ import sys
 import threading
 
 
-def follow() -> None:
-    """Wait for the other end to be closed; then kill our process group."""
+def kill_group_when_parent_ends() -> None:
+    """Wait until the pipe at standard input is closed, then kill this process group."""
     os.read(0, 1)
-    os.killpg(0, signal.SIGKILL)  # finished files are whole: each is written beside and moved
+    # a run that is killed looks unfinished: it renames its final files into place, whole
+    os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
-    """Run the module with the arguments given, in a process group of its own."""
+    """Run the module named on the command line, in a process group of its own."""
     os.setsid()
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=kill_group_when_parent_ends, daemon=True).start()
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__")
 

@@ -1,7 +1,7 @@
-"""Average ranks of the methods of a table over its settings (Demsar 2006), and their picture.
+"""Average ranks of a table's methods over its settings, and their diagram (Demsar 2006).
 
-Friedman's test and Nemenyi's take the settings as independent, which several memory sizes of one
-benchmark are only in part; the sentence names what was counted.
+The tests of Friedman and Nemenyi take the settings as independent. Several memory sizes of one
+benchmark are so only in part; therefore the sentence under a table names the settings.
 """
 
 import math
@@ -12,16 +12,24 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from gradalign_cli.tables.results import Result
-from gradalign_cli.tables.table import Table, setting
+from gradalign_cli.tables.table import Table, setting_and_method
 
-LEVEL = 0.05
-FEWEST = 5  # settings that ranks are averaged over
-LEFT, STEP, LINE = 150, 90, 22  # pixels: of the margin, of a rank, of a line of text
+SIGNIFICANCE_LEVEL = 0.05
+MIN_SETTINGS, MIN_METHODS = 5, 3
+MARGIN, RANK_WIDTH, LINE_HEIGHT = 150, 90, 22  # of the diagram, in pixels
+
+Line = tuple[float, float, float, float, int]  # x and y of its start, x and y of its end, width
+Text = tuple[float, float, str, str]  # x, y, text-anchor, text
 
 
 class Ranks(NamedTuple):
-    """mean: of each method, best first, 1 for the best in every setting;  settings: over which;
-    p: of Friedman's test that all are equal;  critical: Nemenyi's difference at 5 %."""
+    """The ranks of methods over the settings of a table.
+
+    mean:     the average rank of each method, best first; 1 for the best in every setting.
+    settings: the names of the settings.
+    p:        the p-value of Friedman's test that all methods are equal.
+    critical: Nemenyi's critical difference of average ranks at 5 %.
+    """
 
     mean: dict[str, float]
     settings: tuple[str, ...]
@@ -29,111 +37,149 @@ class Ranks(NamedTuple):
     critical: float
 
 
-def scores(results: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
-    """Our mean of a metric by setting and method."""
-    found: dict[str, dict[str, float]] = {}
-    for cell, result in results.items():
-        where, method = setting(cell)
-        values = [seed[metric] for seed in result.seeds.values() if metric in seed]
+def setting_means(results: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
+    """For each setting the mean of a metric over the seeds of each method.
+
+    results: by the name of the cell.
+    """
+    means: dict[str, dict[str, float]] = {}
+    for cell_name, result in results.items():
+        setting, method = setting_and_method(cell_name)
+        values = [metrics[metric] for metrics in result.seeds.values() if metric in metrics]
         if values:
-            found.setdefault(where, {})[method] = sum(values) / len(values)
-    return found
+            means.setdefault(setting, {})[method] = sum(values) / len(values)
+    return means
 
 
-def ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks | None:
-    """Ranks over the settings with three methods or more, of the methods that all of them have;
-    None where these are fewer than three, the settings fewer than five, or the table has none."""
+def method_ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks | None:
+    """The average ranks of a table's methods by a metric, or None where they are not ranked.
+
+    results: by the name of the cell. The settings are those with at least three methods, the
+    methods those that all of these settings have. None where the table is not ranked, or with fewer
+    than five settings or three methods.
+    """
     from scipy.stats import friedmanchisquare, rankdata
 
     if not table.ranked:
         return None
-    by_setting = {s: row for s, row in scores(results, metric).items() if len(row) >= 3}
-    if len(by_setting) < FEWEST:
+    means = {
+        setting: row
+        for setting, row in setting_means(results, metric).items()
+        if len(row) >= MIN_METHODS
+    }
+    if len(means) < MIN_SETTINGS:
         return None
-    rows = list(by_setting.values())
+    rows = list(means.values())
     methods = [method for method in rows[0] if all(method in row for row in rows)]
-    if len(methods) < 3:
+    if len(methods) < MIN_METHODS:
         return None
     values = np.array([[row[method] for method in methods] for row in rows])
-    mean = rankdata(-values, axis=1).mean(0)
-    tied = (values == values[:, :1]).all()  # the statistic would be 0 / 0
-    order = np.argsort(mean, kind="stable")
+    mean_ranks = rankdata(-values, axis=1).mean(0)
+    all_tied = (values == values[:, :1]).all()  # Friedman's statistic would be 0 / 0
+    order = np.argsort(mean_ranks, kind="stable")
     return Ranks(
-        {methods[i]: float(mean[i]) for i in order},
-        tuple(by_setting),
-        1.0 if tied else float(friedmanchisquare(*values.T).pvalue),
+        {methods[index]: float(mean_ranks[index]) for index in order},
+        tuple(means),
+        1.0 if all_tied else float(friedmanchisquare(*values.T).pvalue),
         critical_difference(len(methods), len(rows)),
     )
 
 
-def critical_difference(methods: int, settings: int) -> float:
-    """Nemenyi's: average ranks that differ by as much differ at 5 % (Demsar 2006, sec. 3.2.2)."""
+def critical_difference(method_count: int, setting_count: int) -> float:
+    """Nemenyi's critical difference: average ranks at least this far apart differ at 5 % (Demsar
+    2006, sec. 3.2.2)."""
     from scipy.stats import studentized_range
 
-    q = float(studentized_range.ppf(1 - LEVEL, methods, math.inf)) / math.sqrt(2)
-    return q * math.sqrt(methods * (methods + 1) / (6 * settings))
+    q = float(studentized_range.ppf(1 - SIGNIFICANCE_LEVEL, method_count, math.inf)) / math.sqrt(2)
+    return q * math.sqrt(method_count * (method_count + 1) / (6 * setting_count))
 
 
-def groups(found: Ranks) -> list[tuple[float, float]]:
-    """The widest spans of ranks of two methods or more that do not differ; where Friedman's test
-    finds no difference at all, pairs are not looked at and the span is over all."""
-    values = list(found.mean.values())
-    if found.p >= LEVEL:
-        return [(values[0], values[-1])]
-    near = [(a, b) for a, b in combinations(values, 2) if b - a < found.critical]
+def indistinct_spans(ranks: Ranks) -> list[tuple[float, float]]:
+    """The spans (best rank, worst rank) of at least two methods that do not differ, without those
+    that lie within another span.
+
+    Where Friedman's test finds no difference, pairs are not tested and one span covers all methods.
+    """
+    means = list(ranks.mean.values())
+    if ranks.p >= SIGNIFICANCE_LEVEL:
+        return [(means[0], means[-1])]
+    spans = dict.fromkeys(
+        (best, worst) for best, worst in combinations(means, 2) if worst - best < ranks.critical
+    )
     return [
-        span
-        for span in dict.fromkeys(near)
-        if not any(o != span and o[0] <= span[0] and span[1] <= o[1] for o in near)
+        (best, worst)
+        for best, worst in spans
+        if not any(
+            (low, high) != (best, worst) and low <= best and worst <= high for low, high in spans
+        )
     ]
 
 
-def sentence(found: Ranks) -> str:
+def ranks_sentence(ranks: Ranks) -> str:
     """The ranks in words."""
-    named = ", ".join(f"{method} {rank:.2f}" for method, rank in found.mean.items())
-    over = (
-        f"Average ranks over {len(found.settings)} settings ({', '.join(found.settings)}): {named}."
+    means = ", ".join(f"{method} {rank:.2f}" for method, rank in ranks.mean.items())
+    sentence = (
+        f"Average ranks over {len(ranks.settings)} settings ({', '.join(ranks.settings)}): {means}."
     )
-    if found.p >= LEVEL:
-        return f"{over} They do not differ at 5 % (Friedman's p {found.p:.2g})."
+    if ranks.p >= SIGNIFICANCE_LEVEL:
+        return f"{sentence} They do not differ at 5 % (Friedman's p {ranks.p:.2g})."
     return (
-        f"{over} Ranks less than {found.critical:.2f} apart do not differ at 5 % (Nemenyi; "
-        f"Friedman's p {found.p:.2g})."
+        f"{sentence} Ranks less than {ranks.critical:.2f} apart do not differ at 5 % (Nemenyi; "
+        f"Friedman's p {ranks.p:.2g})."
     )
 
 
-def picture(found: Ranks) -> str:
-    """The critical-difference diagram as an SVG: the best on the left, bars over what does not
-    differ."""
-    count = len(found.mean)
-    spans = groups(found)
+def ranks_diagram(ranks: Ranks) -> str:
+    """The critical-difference diagram (Demsar 2006, fig. 1) as an SVG: the best method is on the
+    left, and bars connect methods that do not differ."""
+    count, spans = len(ranks.mean), indistinct_spans(ranks)
+    axis_y = 60 + 10 * len(spans)
+    width, height = 2 * MARGIN + RANK_WIDTH * (count - 1), axis_y + LINE_HEIGHT * (count + 1)
+    lines, texts = axis_parts(ranks, axis_y)
+    for number, (best, worst) in enumerate(spans):
+        bar_y = 40 + 10 * number
+        lines.append((rank_x(best) - 3, bar_y, rank_x(worst) + 3, bar_y, 4))
+    for number, (method, rank) in enumerate(ranks.mean.items()):
+        on_left = number < (count + 1) // 2
+        y = axis_y + LINE_HEIGHT * (number + 1 if on_left else count - number)
+        label_x = MARGIN - 10 if on_left else width - MARGIN + 10
+        lines += [(rank_x(rank), axis_y, rank_x(rank), y, 1), (rank_x(rank), y, label_x, y, 1)]
+        text_x, anchor = (label_x - 4, "end") if on_left else (label_x + 4, "start")
+        texts.append((text_x, y + 4, anchor, f"{method} {rank:.2f}"))
+    return svg(width, height, lines, texts)
 
-    def at(rank: float) -> float:
-        return LEFT + STEP * (rank - 1)
 
-    axis = 60 + 10 * len(spans)
-    width, height = 2 * LEFT + STEP * (count - 1), axis + LINE * (count + 1)
-    lines = [(at(1), 30, at(1 + found.critical), 30, 2), (at(1), axis, at(count), axis, 1)]
-    texts = [(at(1), 22, "start", f"critical difference {found.critical:.2f}")]
+def rank_x(rank: float) -> float:
+    """Where a rank lies on the axis, in pixels from the left."""
+    return MARGIN + RANK_WIDTH * (rank - 1)
+
+
+def axis_parts(ranks: Ranks, axis_y: float) -> tuple[list[Line], list[Text]]:
+    """The lines and texts of the axis of ranks and of the critical difference above it."""
+    count = len(ranks.mean)
+    lines: list[Line] = [
+        (rank_x(1), 30, rank_x(1 + ranks.critical), 30, 2),
+        (rank_x(1), axis_y, rank_x(count), axis_y, 1),
+    ]
+    texts: list[Text] = [
+        (rank_x(1), 22, "start", f"critical difference {ranks.critical:.2f}"),
+    ]
     for tick in range(1, count + 1):
-        lines.append((at(tick), axis - 5, at(tick), axis, 1))
-        texts.append((at(tick), axis - 8, "middle", str(tick)))
-    for number, (low, high) in enumerate(spans):
-        over = 40 + 10 * number
-        lines.append((at(low) - 3, over, at(high) + 3, over, 4))
-    for number, (method, rank) in enumerate(found.mean.items()):
-        left = number < (count + 1) // 2
-        y = axis + LINE * (number + 1 if left else count - number)
-        edge = LEFT - 10 if left else width - LEFT + 10
-        lines += [(at(rank), axis, at(rank), y, 1), (at(rank), y, edge, y, 1)]
-        shown = f"{method} {rank:.2f}"
-        texts.append((edge - 4 if left else edge + 4, y + 4, "end" if left else "start", shown))
+        lines.append((rank_x(tick), axis_y - 5, rank_x(tick), axis_y, 1))
+        texts.append((rank_x(tick), axis_y - 8, "middle", str(tick)))
+    return lines, texts
+
+
+def svg(width: float, height: float, lines: list[Line], texts: list[Text]) -> str:
+    """An SVG of black lines and texts on white."""
     drawn = [
-        f'<line x1="{a:g}" y1="{b:g}" x2="{c:g}" y2="{d:g}" stroke="#000" stroke-width="{w}"/>'
-        for a, b, c, d, w in lines
+        f'<line x1="{x1:g}" y1="{y1:g}" x2="{x2:g}" y2="{y2:g}" stroke="#000" '
+        f'stroke-width="{line_width}"/>'
+        for x1, y1, x2, y2, line_width in lines
     ]
     drawn += [
-        f'<text x="{x:g}" y="{y:g}" text-anchor="{a}">{escape(t)}</text>' for x, y, a, t in texts
+        f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{escape(text)}</text>'
+        for x, y, anchor, text in texts
     ]
     head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
     head += 'font-family="sans-serif" font-size="12">'

@@ -1,8 +1,8 @@
-"""`gradalign reproduce TABLE`: run what a table needs and print published beside ours.
+"""`gradalign reproduce TABLE`: train what a table needs and print published numbers beside ours.
 
-Every cell is one `gradalign train` with the seeds as replicas, in a folder named by what it
-computes. A run that is finished is not run again, one that was broken off is, so that a table
-can be stopped at any moment and continued.
+Every cell is one `gradalign train` with its seeds as replicas, in a folder named by what the cell
+computes. Finished runs are not repeated and interrupted ones start again, so a table can be stopped
+at any moment and continued by the same command.
 """
 
 import os
@@ -18,198 +18,253 @@ from typing import NamedTuple
 from rich.console import Console
 
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.tables.ranks import ranks
-from gradalign_cli.tables.results import QUICK, Result, cell_key, gather, merged
-from gradalign_cli.tables.table import Cell, Table, load
-from gradalign_cli.tables.verdict import comparisons, rows
-from gradalign_cli.tables.writing import grid, score, write
+from gradalign_cli.tables.ranks import method_ranks
+from gradalign_cli.tables.results import (
+    QUICK_OVERRIDES,
+    Result,
+    cell_key,
+    merged_result,
+    results_by_key,
+)
+from gradalign_cli.tables.table import Cell, Table, load_table
+from gradalign_cli.tables.verdict import paired_comparisons, table_rows
+from gradalign_cli.tables.writing import score_text, terminal_table, write_table
 
-STOPPED = 130  # the exit code of what was interrupted
+EXIT_INTERRUPTED = 130  # what shells report of an interrupted command
+ALLOWED_OVERRIDES = (  # they leave the results as they are
+    "hydra/launcher=",
+    "hydra.launcher.",
+    "device=",
+    "engine=",
+    "threads=",
+    "data_dir=",
+    "memory_budget=",
+)
 
 
 class Request(NamedTuple):
-    """What the user asked for. budget: minutes after which no cell is started, 0 for none at all,
-    or None;  sources: folders of finished runs to use too;  extra: overrides for every run;  train:
-    the command that trains, given overrides."""
+    """What the user asks of a table.
 
-    cells: str
-    seeds: int
-    budget: float | None
+    cell_pattern:   a shell pattern of the names of cells.
+    seed_count:     every cell is trained with the seeds 0, 1, ... of this number.
+    budget_minutes: a run is not started if by its estimate it would end later; 0 starts none, None
+                    sets no limit.
+    quick:          whether to train small runs, which are not judged.
+    parallel_runs:  how many runs train at the same time.
+    run_folders:    folders of finished runs to use besides those of the table.
+    overrides:      overrides for every run, see `checked_overrides`.
+    train_command:  the command that trains when overrides are added to it.
+    """
+
+    cell_pattern: str
+    seed_count: int
+    budget_minutes: float | None
     quick: bool
-    at_once: int
-    sources: tuple[Path, ...]
-    extra: tuple[str, ...]
-    train: tuple[str, ...]
+    parallel_runs: int
+    run_folders: tuple[Path, ...]
+    overrides: tuple[str, ...]
+    train_command: tuple[str, ...]
 
 
-class Job(NamedTuple):
-    """A cell that has still to be run, for the seeds that are missing."""
+class MissingRun(NamedTuple):
+    """A run that a cell still needs: its folder, and the seeds that no finished run has."""
 
     cell: Cell
     folder: Path
     seeds: tuple[int, ...]
 
-    def minutes(self) -> float | None:
-        """The estimate: minutes a seed took on two CPU cores, where that is known."""
+    def estimated_minutes(self) -> float | None:
+        """Minutes on two CPU cores, None where the cell was not measured."""
         return None if self.cell.minutes is None else self.cell.minutes * len(self.seeds)
 
 
-def reproduce(conf: Path, name: str, request: Request, out: Path, console: Console) -> int:
-    """Run the missing cells of a table, show it and write it; 1 where a cell failed, 130 where the
-    user stopped it."""
-    require(request.seeds > 0, "--seeds", "positive", request.seeds)
-    require(request.at_once > 0, "--at-once", "positive", request.at_once)
-    require(
-        request.budget is None or request.budget >= 0, "--budget", "non-negative", request.budget
-    )
-    table = load(conf, name)
-    chosen = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cells))
-    labels = ", ".join(cell.name for cell in table.cells)
-    require(bool(chosen), "--cells", f"a pattern of one of {labels}", request.cells)
-    table = table._replace(cells=chosen)
-    runnable = [cell for cell in chosen if cell.needs is None]
+def reproduce(
+    conf: Path, table_name: str, request: Request, output_folder: Path, console: Console
+) -> int:
+    """Train the missing runs of a table, print it and write it to a folder of its name. Returns the
+    exit code: 1 where a run failed, 130 where the user interrupted it.
+
+    Raises UserError where the request is not valid.
+    """
+    table = requested_table(load_table(conf, table_name), request)
+    runnable = [cell for cell in table.cells if cell.needs is None]
     keys = {cell.name: cell_key(conf, cell, request.quick) for cell in runnable}
-    folder = out / (name + "-quick" * request.quick)
-    sources = (folder / "runs", *request.sources)
-    jobs = missing(runnable, keys, gather(sources), request, folder)
-    announce(table, jobs, len(runnable), request, console)
+    folder = output_folder / (table_name + "-quick" * request.quick)
+    run_folders = (folder / "runs", *request.run_folders)
+    runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)
+    announce(table, runs, len(runnable), request, console)
     try:
-        failed = carry_out(jobs, request, console)
+        any_failed = train_missing(runs, request, console)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on with the runs that are missing")
-        return STOPPED
-    found = gather(sources)
+        return EXIT_INTERRUPTED
+    finished = results_by_key(run_folders)
     results = {
-        cell.name: merged(found[keys[cell.name]]) for cell in runnable if keys[cell.name] in found
+        cell.name: result
+        for cell in runnable
+        if (result := merged_result(finished.get(keys[cell.name], [])))
     }
-    show(table, {k: v for k, v in results.items() if v}, request, folder, console)
-    return 1 if failed else 0
+    report(table, results, request, folder, console)
+    return 1 if any_failed else 0
 
 
-def missing(
+def requested_table(table: Table, request: Request) -> Table:
+    """The table with the requested cells alone. Raises UserError where the request is not valid."""
+    require(request.seed_count > 0, "--seeds", "positive", request.seed_count)
+    require(request.parallel_runs > 0, "--at-once", "positive", request.parallel_runs)
+    budget = request.budget_minutes
+    require(budget is None or budget >= 0, "--budget", "non-negative", budget)
+    cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
+    names = ", ".join(cell.name for cell in table.cells)
+    require(bool(cells), "--cells", f"a pattern of one of {names}", request.cell_pattern)
+    return table._replace(cells=cells)
+
+
+def missing_runs(
     cells: Sequence[Cell],
     keys: dict[str, str],
-    found: dict[str, list[Result]],
+    finished: dict[str, list[Result]],
     request: Request,
     folder: Path,
-) -> list[Job]:
-    """The runs that are not there yet, each in a folder of its own; a run of an older version may
-    lack a number that the paper prints."""
-    jobs = []
+) -> list[MissingRun]:
+    """The runs that cells still need, each with a folder of its own under the table's folder.
+
+    keys: of each cell, by its name;  finished: results by key. A seed counts as missing where a
+    run, of an earlier version, lacks a metric that the paper prints; a quick run may lack some.
+    """
+    runs = []
     for cell in cells:
-        there = merged(found.get(keys[cell.name], []))
-        seeds_there = {} if there is None else there.seeds
-        wanted = set() if request.quick else cell.published.keys()
-        have = {seed for seed, own in seeds_there.items() if wanted <= own.keys()}
-        seeds = tuple(seed for seed in range(request.seeds) if seed not in have)
+        result = merged_result(finished.get(keys[cell.name], []))
+        metrics_of_seed = {} if result is None else result.seeds
+        needed_metrics = set() if request.quick else cell.published.keys()
+        finished_seeds = {
+            seed for seed, metrics in metrics_of_seed.items() if needed_metrics <= metrics.keys()
+        }
+        seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished_seeds)
         if seeds:
-            place = f"{keys[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
-            jobs.append(Job(cell, folder / "runs" / place, seeds))
-    return jobs
+            name = f"{keys[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
+            runs.append(MissingRun(cell, folder / "runs" / name, seeds))
+    return runs
 
 
 def announce(
-    table: Table, jobs: Sequence[Job], runnable: int, request: Request, console: Console
+    table: Table, runs: Sequence[MissingRun], runnable: int, request: Request, console: Console
 ) -> None:
-    """Say what will be run and how long it may take."""
-    known = [minutes for job in jobs if (minutes := job.minutes()) is not None]
-    unknown = len(jobs) - len(known)
-    guess = f"about {sum(known):.0f} minutes on two CPU cores" if known else "of unknown length"
-    guess += f", {unknown} of them not measured yet" if unknown and known else ""
+    """Print how many runs will train and how long they may take.
+
+    runnable: the number of cells that can be computed.
+    """
+    estimates = [minutes for run in runs if (minutes := run.estimated_minutes()) is not None]
+    unmeasured = len(runs) - len(estimates)
+    length = "of unknown length"
+    if estimates:
+        length = f"about {sum(estimates):.0f} minutes on two CPU cores"
+        length += f", {unmeasured} of them not measured yet" if unmeasured else ""
     console.print(
-        f"{table.title}: {len(table.cells)} cells, {runnable} can be run, {len(jobs)} still to run"
-        + (f" ({guess})" if jobs and not request.quick else ""),
+        f"{table.title}: {len(table.cells)} cells, {runnable} can be run, {len(runs)} still to run"
+        + (f" ({length})" if runs and not request.quick else ""),
         soft_wrap=True,
     )
 
 
-def carry_out(jobs: Sequence[Job], request: Request, console: Console) -> bool:
-    """Run the jobs, `at_once` beside each other; whether one failed. The others go on.
+def train_missing(runs: Sequence[MissingRun], request: Request, console: Console) -> bool:
+    """Train the runs, `request.parallel_runs` at a time; returns whether one failed. A failure does
+    not stop the others.
 
-    The runs end with this process, see leash.py: one that went on would meet its successor in the
-    same folder.
+    The runs end with this process, see leash.py: a run that went on would write to the same folder
+    as the run that replaces it.
     """
-    begin, stopped = time.monotonic(), threading.Event()
-    leash, held = os.pipe()
-    environment = divided(os.environ, min(request.at_once, len(jobs)))
+    begin, interrupted = time.monotonic(), threading.Event()
+    read_end, write_end = os.pipe()
+    environment = run_environment(os.environ, min(request.parallel_runs, len(runs)))
 
-    def one(job: Job) -> bool:
-        spent = (time.monotonic() - begin) / 60
-        if request.budget is not None and spent + (job.minutes() or 0) > request.budget:
-            console.print(f"{job.cell.name}: not started, the budget of minutes is spent")
+    def train_run(run: MissingRun) -> bool:
+        """Whether the run did not fail; one that the budget forbids did not."""
+        elapsed_minutes = (time.monotonic() - begin) / 60
+        end_minutes = elapsed_minutes + (run.estimated_minutes() or 0)
+        if request.budget_minutes is not None and end_minutes > request.budget_minutes:
+            console.print(f"{run.cell.name}: not started, the budget of minutes is spent")
             return True
-        console.print(f"{job.cell.name}: running", soft_wrap=True)
-        done = subprocess.run(
-            [*request.train, *arguments(job, request)],
-            stdin=leash,
+        console.print(f"{run.cell.name}: running", soft_wrap=True)
+        process = subprocess.run(
+            [*request.train_command, *train_arguments(run, request)],
+            stdin=read_end,
             env=environment,
             capture_output=True,
             text=True,
             check=False,
         )
-        if done.returncode and not stopped.is_set():
-            console.print(f"{job.cell.name}: failed: {reason(done.stderr)}", soft_wrap=True)
-        return done.returncode == 0
+        if process.returncode and not interrupted.is_set():
+            message = failure_message(process.stderr)
+            console.print(f"{run.cell.name}: failed: {message}", soft_wrap=True)
+        return process.returncode == 0
 
-    with ThreadPoolExecutor(request.at_once) as pool:
+    with ThreadPoolExecutor(request.parallel_runs) as pool:
         try:
-            return not all(list(pool.map(one, jobs)))
+            return not all(list(pool.map(train_run, runs)))
         except KeyboardInterrupt:
-            stopped.set()
+            interrupted.set()
             raise
         finally:
-            os.close(held)
-            os.close(leash)
+            os.close(write_end)
+            os.close(read_end)
 
 
-def reason(said: str) -> str:
-    """Our own sentence in what a run wrote to stderr, which a launcher adds to; else the last."""
-    lines = said.strip().splitlines() or ["no message"]
+def failure_message(stderr: str) -> str:
+    """The last line of stderr that is gradalign's own, or else the last line: a launcher adds lines
+    after it."""
+    lines = stderr.strip().splitlines() or ["no message"]
     return ([line for line in lines if line.startswith("gradalign: ")] or lines)[-1]
 
 
-def divided(environment: Mapping[str, str], parts: int) -> dict[str, str]:
-    """The environment of runs beside each other, which divide the cores where nothing is said: more
-    threads than cores wait for each other."""
-    share = str(max(1, (os.cpu_count() or 1) // max(1, parts)))
-    return ({"OMP_NUM_THREADS": share} if parts > 1 else {}) | dict(environment)
+def run_environment(environment: Mapping[str, str], parallel_runs: int) -> dict[str, str]:
+    """The environment of each of several runs at a time: their threads share the CPU cores, unless
+    the environment sets OMP_NUM_THREADS. More threads than cores would wait for each other."""
+    threads = str(max(1, (os.cpu_count() or 1) // max(1, parallel_runs)))
+    return ({"OMP_NUM_THREADS": threads} if parallel_runs > 1 else {}) | dict(environment)
 
 
-def arguments(job: Job, request: Request) -> list[str]:
-    """The overrides of a job's `gradalign train`; through a launcher it is a sweep of one run."""
-    seeds = f"replicas.seed=[{','.join(map(str, job.seeds))}]"
-    found = [*job.cell.overrides, *QUICK * request.quick, seeds, *request.extra]
-    if any(override.startswith("hydra/launcher=") for override in request.extra):
-        place = [f"hydra.sweep.dir={job.folder.parent}", f"hydra.sweep.subdir={job.folder.name}"]
-        return ["-m", *found, *place]
-    return [*found, f"hydra.run.dir={job.folder}"]
+def train_arguments(run: MissingRun, request: Request) -> list[str]:
+    """The arguments of `gradalign train` for a run. Hydra starts a launcher for sweeps alone, so
+    with a launcher the run is a sweep of one."""
+    quick = QUICK_OVERRIDES * request.quick
+    seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
+    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides]
+    if any(override.startswith("hydra/launcher=") for override in request.overrides):
+        folder = [f"hydra.sweep.dir={run.folder.parent}", f"hydra.sweep.subdir={run.folder.name}"]
+        return ["-m", *overrides, *folder]
+    return [*overrides, f"hydra.run.dir={run.folder}"]
 
 
-def show(
+def report(
     table: Table, results: dict[str, Result], request: Request, folder: Path, console: Console
 ) -> None:
-    """Print the table and write it in every form."""
-    made = [
-        row for cell in table.cells for row in rows(cell, results.get(cell.name), request.quick)
+    """Print the table and write it in every form to a folder.
+
+    results: by the name of the cell. Quick runs are neither compared nor ranked.
+    """
+    rows = [
+        row
+        for cell in table.cells
+        for row in table_rows(cell, results.get(cell.name), request.quick)
     ]
-    as_data = {name: result._asdict() for name, result in results.items()}
+    results_as_mappings = {name: result._asdict() for name, result in results.items()}
     if request.quick:
         table = table._replace(title=f"{table.title}: a quick run, not the paper's setting")
-    compared = [] if request.quick else comparisons(results, "ACC")
-    ranked = None if request.quick else ranks(table, results, "ACC")
-    write(table, made, compared, ranked, as_data, folder)
-    console.print(grid(table, made))
-    console.print(score(made) + (" (a quick run is not judged)" if request.quick else ""))
+    comparisons = [] if request.quick else paired_comparisons(results, "ACC")
+    ranks = None if request.quick else method_ranks(table, results, "ACC")
+    write_table(table, rows, comparisons, ranks, results_as_mappings, folder)
+    console.print(terminal_table(table, rows))
+    console.print(score_text(rows) + (" (a quick run is not judged)" if request.quick else ""))
     console.print(f"written to {folder}", soft_wrap=True)
 
 
-def check_extra(extra: Sequence[str]) -> tuple[str, ...]:
-    """Overrides for every run; only those that leave the results as they are."""
-    for override in extra:
-        allowed = ("hydra/launcher=", "hydra.launcher.", "device=", "engine=", "threads=")
-        if not override.startswith((*allowed, "data_dir=", "memory_budget=")):
+def checked_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
+    """The overrides for every run of a table. Raises UserError where one would change results."""
+    for override in overrides:
+        if not override.startswith(ALLOWED_OVERRIDES):
             raise UserError(
                 f"`{override}` would change what the table's runs compute; hydra/launcher, device, "
                 "engine, threads, data_dir and memory_budget can be given"
             )
-    return tuple(extra)
+    return tuple(overrides)

@@ -1,4 +1,4 @@
-"""What finished runs say about a cell: found again by what was run, not by where it lies."""
+"""The results of finished runs, looked up by what a run computes and not by its folder's name."""
 
 import hashlib
 import json
@@ -10,9 +10,18 @@ from gradalign_cli.composition.compose import composed
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.tables.table import Cell
 
-# where and how something is computed; the result is the same up to rounding
-ELSEWHERE = ("name", "data_dir", "device", "threads", "engine", "memory_budget", "paper")
-QUICK = (
+# settings of where and how a run is computed; they change its numbers by rounding at most
+SETTINGS_WITHOUT_EFFECT = (
+    "name",
+    "data_dir",
+    "device",
+    "threads",
+    "engine",
+    "memory_budget",
+    "paper",
+)
+MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
+QUICK_OVERRIDES = (
     "++benchmark.first_tasks=3",
     "++benchmark.samples_per_task=200",
     "metrics.lca_batches=0",
@@ -20,62 +29,76 @@ QUICK = (
 
 
 class Result(NamedTuple):
-    """A finished run: metrics of each seed, seconds of all, where it ran, and of which version."""
+    """What the finished runs of a cell gave.
+
+    seeds:   for each seed the value of each metric, as a fraction.
+    seconds: training and tests of all seeds together.
+    machine: the versions and the hardware, as in MACHINE_ENTRIES.
+    """
 
     seeds: dict[int, dict[str, float]]
     seconds: float
     machine: dict[str, Any]
 
 
-def key(config: dict[str, Any]) -> str:
-    """What a run computes, but for its seeds: the same key means the same numbers."""
-    kept = {name: value for name, value in config.items() if name not in ELSEWHERE}
-    kept["replicas"] = {k: v for k, v in config["replicas"].items() if k != "seed"}
-    # tests on the way add numbers and change none
-    looks = config["metrics"].items()
-    kept["metrics"] = {k: v for k, v in looks if not k.startswith("continual")}
-    text = json.dumps([NUMERICS, kept], sort_keys=True)
+def run_key(config: dict[str, Any]) -> str:
+    """A hash of what a run computes, without its seeds. Runs with one key give the same numbers for
+    the same seed."""
+    relevant = {
+        name: value for name, value in config.items() if name not in SETTINGS_WITHOUT_EFFECT
+    }
+    replicas, metrics = config["replicas"], config["metrics"]
+    relevant["replicas"] = {name: value for name, value in replicas.items() if name != "seed"}
+    # tests between the steps add metrics and leave the others as they are
+    relevant["metrics"] = {
+        name: value for name, value in metrics.items() if not name.startswith("continual")
+    }
+    text = json.dumps([NUMERICS, relevant], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def cell_key(conf: Path, cell: Cell, quick: bool) -> str:
-    """The key of a cell's runs."""
-    return key(composed(conf, cell.overrides + QUICK * quick)[0])
+    """The key of the runs that compute a cell."""
+    return run_key(composed(conf, cell.overrides + QUICK_OVERRIDES * quick)[0])
 
 
-def read(folder: Path) -> tuple[str, Result] | None:
-    """The key and the result of a run folder; None where the run is not finished."""
+def read_run(folder: Path) -> tuple[str, Result] | None:
+    """The key and the result of the run in a folder. None where the run is not finished, or is of a
+    version whose numbers differ by more than rounding."""
     if not (folder / "accuracy.csv").is_file():  # written last
         return None
     record = json.loads((folder / "record.json").read_text())
     replicas = json.loads((folder / "metrics.json").read_text())["replicas"]
     if record.get("numerics", 1) != NUMERICS:
         return None
-    told = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
-    seeds = {int(own["seed"]): own for own in replicas}
+    seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = record["training_seconds"] + record["evaluation_seconds"]
-    machine = {name: record[name] for name in told if name in record}
-    return key(record["config"]), Result(seeds, seconds, machine)
+    machine = {name: record[name] for name in MACHINE_ENTRIES if name in record}
+    return run_key(record["config"]), Result(seeds, seconds, machine)
 
 
-def gather(folders: Iterable[Path]) -> dict[str, list[Result]]:
-    """Results of all finished runs in or directly under the folders, by key."""
-    found: dict[str, list[Result]] = {}
+def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
+    """For each key the results of all finished runs in the folders or directly under them."""
+    results: dict[str, list[Result]] = {}
     for folder in folders:
-        for place in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
-            result = read(place)
-            if result:
-                found.setdefault(result[0], []).append(result[1])
-    return found
+        for run_folder in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
+            run = read_run(run_folder)
+            if run:
+                key, result = run
+                results.setdefault(key, []).append(result)
+    return results
 
 
-def merged(results: Sequence[Result]) -> Result | None:
-    """All seeds that several runs of one cell have; of a number found twice the first counts."""
+def merged_result(results: Sequence[Result]) -> Result | None:
+    """The results of one cell's runs as one, None where there are none.
+
+    It has the seeds of all runs and adds up their seconds. Where several runs have the same metric
+    of a seed, the first run counts. The machine is that of the first run.
+    """
     if not results:
         return None
     seeds: dict[int, dict[str, float]] = {}
     for result in results:
-        seeds |= {seed: own | seeds.get(seed, {}) for seed, own in result.seeds.items()}
-    first = results[0]
+        seeds |= {seed: metrics | seeds.get(seed, {}) for seed, metrics in result.seeds.items()}
     seconds = sum(result.seconds for result in results)
-    return first._replace(seeds=dict(sorted(seeds.items())), seconds=seconds)
+    return results[0]._replace(seeds=dict(sorted(seeds.items())), seconds=seconds)

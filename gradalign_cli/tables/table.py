@@ -1,4 +1,4 @@
-"""A paper's table as data: cells with what was published, the runs they need, and a tolerance."""
+"""A paper's table: its cells with published numbers, the runs they need and their tolerances."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,9 +7,10 @@ from omegaconf import OmegaConf
 
 from gradalign_cli.errors import UserError, require
 
+# a published number was read in a text of its authors, read in a text of others, or remembered
 STATUSES = ("VERIFIED", "VERIFIED-2ND", "MEMORY")
-JUDGED = STATUSES[:2]  # a number from memory is shown and not judged
-FIELDS = (
+JUDGED_STATUSES = STATUSES[:2]  # a number from memory is shown and not judged
+CELL_FIELDS = (
     "overrides",
     "needs",
     "published",
@@ -22,10 +23,19 @@ FIELDS = (
 
 
 class Cell(NamedTuple):
-    """overrides: of `gradalign train`, empty where `needs` says what is missing to run it;
-    published: metric -> value in fractions;  tolerance: metric -> the largest difference that
-    counts as reproduced, because of `reason`;  minutes: what one seed took on two CPU cores;
-    explained: why ours is known to lie outside the tolerance, which changes no verdict."""
+    """A cell of a table: one method in one setting. The fields are those of the table's yaml.
+
+    name:      `SETTING, METHOD`, or the method alone where a table has one setting.
+    overrides: the overrides of `gradalign train` that compute the cell; empty where it cannot be
+               computed.
+    needs:     what is missing to compute the cell, None where nothing is.
+    published: the published value of each metric, as a fraction.
+    status:    where the published values come from, one of STATUSES.
+    tolerance: for each metric the largest difference that counts as reproduced.
+    reason:    why the tolerance is as large as it is.
+    minutes:   how long one seed takes on two CPU cores, None where that was not measured.
+    explained: why our value is known to lie outside the tolerance; it changes no verdict.
+    """
 
     name: str
     overrides: tuple[str, ...]
@@ -39,8 +49,15 @@ class Cell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """differences: what we know to be otherwise than in the paper;  ranked: whether methods are
-    ranked over the settings."""
+    """A table of a paper.
+
+    name:        the name of its yaml.
+    title:       paper and number of the table.
+    source:      where the published numbers were read.
+    differences: sentences on what is known to differ from the paper.
+    ranked:      whether the methods are ranked over the settings.
+    cells:       all cells, in the order of the yaml.
+    """
 
     name: str
     title: str
@@ -50,59 +67,69 @@ class Table(NamedTuple):
     cells: tuple[Cell, ...]
 
 
-def setting(name: str) -> tuple[str, str]:
-    """The setting and the method of a cell: it is named `SETTING, METHOD`, or by its method alone
-    where a table has one setting."""
-    before, _, method = name.rpartition(", ")
-    return before, method
+def setting_and_method(cell_name: str) -> tuple[str, str]:
+    """The setting and the method of a cell named `SETTING, METHOD`. The setting is empty where the
+    name is a method alone."""
+    setting, _, method = cell_name.rpartition(", ")
+    return setting, method
 
 
-def names(conf: Path) -> list[str]:
-    """The tables there are."""
+def table_names(conf: Path) -> list[str]:
+    """The names of all tables in the folder of configs."""
     return sorted(path.stem for path in (conf / "table").glob("*.yaml"))
 
 
-def load(conf: Path, name: str) -> Table:
-    """The table of that name; raises UserError where it is unknown or says what cannot be."""
-    known = names(conf)
-    require(name in known, "TABLE", f"one of {', '.join(known)}", name)
-    found = OmegaConf.to_container(OmegaConf.load(conf / "table" / f"{name}.yaml"), resolve=True)
-    assert isinstance(found, dict)
-    return parse(name, {str(key): value for key, value in found.items()})
+def load_table(conf: Path, name: str) -> Table:
+    """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
+    names = table_names(conf)
+    require(name in names, "TABLE", f"one of {', '.join(names)}", name)
+    entries = OmegaConf.to_container(OmegaConf.load(conf / "table" / f"{name}.yaml"), resolve=True)
+    assert isinstance(entries, dict)
+    return parse_table(name, {str(field): value for field, value in entries.items()})
 
 
-def parse(name: str, found: dict[str, Any]) -> Table:
-    """A table from its yaml; what holds for all cells stands once, and a cell may say otherwise."""
-    cells = []
-    for label, own in found["cells"].items():
-        field = f"{name}.cells.{label}"
-        for unknown in own.keys() - set(FIELDS):
-            raise UserError(f"`{field}.{unknown}` is not known; known are {', '.join(FIELDS)}")
-        status = own.get("status", found["status"])
-        require(status in STATUSES, f"{field}.status", f"one of {', '.join(STATUSES)}", status)
-        tolerance = found.get("tolerance", {}) | own.get("tolerance", {})
-        published = {metric: float(value) for metric, value in own["published"].items()}
-        overrides, needs = own.get("overrides"), own.get("needs")
-        if (overrides is None) == (needs is None):
-            raise UserError(f"`{field}` must have either `overrides` or `needs`")
-        for metric in published:
-            listed = status not in JUDGED or needs is not None or metric in tolerance
-            require(listed, f"{field}.tolerance.{metric}", "given", None)
-        cells.append(
-            Cell(
-                str(label),
-                () if overrides is None else (*found.get("overrides", []), *overrides),
-                needs,
-                published,
-                status,
-                tolerance,
-                own.get("reason", found.get("reason", "")),
-                own.get("minutes"),
-                own.get("explained", ""),
-            )
-        )
-    differences = tuple(found.get("differences", []))
-    for text in differences:  # what has a colon is a mapping to yaml
+def parse_table(name: str, entries: dict[str, Any]) -> Table:
+    """The table with these entries of its yaml. Raises UserError where they are not valid."""
+    cells = tuple(
+        parse_cell(f"{name}.cells.{label}", str(label), cell_entries, entries)
+        for label, cell_entries in entries["cells"].items()
+    )
+    differences = tuple(entries.get("differences", []))
+    for text in differences:  # yaml reads text with a colon as a mapping
         require(isinstance(text, str), f"{name}.differences", "sentences", text)
-    ranked = bool(found.get("ranked", False))
-    return Table(name, found["title"], found["source"], differences, ranked, tuple(cells))
+    ranked = bool(entries.get("ranked", False))
+    return Table(name, entries["title"], entries["source"], differences, ranked, cells)
+
+
+def parse_cell(
+    field: str, name: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
+) -> Cell:
+    """The cell with these entries. Entries of the table hold for all cells that have none of their
+    own; overrides and tolerances of both are joined.
+
+    field: where the cell stands in the yaml, for errors. Raises UserError where an entry is unknown
+    or not valid.
+    """
+    for unknown in cell_entries.keys() - set(CELL_FIELDS):
+        raise UserError(f"`{field}.{unknown}` is not known; known are {', '.join(CELL_FIELDS)}")
+    status = cell_entries.get("status", table_entries["status"])
+    require(status in STATUSES, f"{field}.status", f"one of {', '.join(STATUSES)}", status)
+    tolerance = table_entries.get("tolerance", {}) | cell_entries.get("tolerance", {})
+    published = {metric: float(value) for metric, value in cell_entries["published"].items()}
+    overrides, needs = cell_entries.get("overrides"), cell_entries.get("needs")
+    if (overrides is None) == (needs is None):
+        raise UserError(f"`{field}` must have either `overrides` or `needs`")
+    if status in JUDGED_STATUSES and needs is None:
+        for metric in published:
+            require(metric in tolerance, f"{field}.tolerance.{metric}", "given", None)
+    return Cell(
+        name,
+        () if overrides is None else (*table_entries.get("overrides", []), *overrides),
+        needs,
+        published,
+        status,
+        tolerance,
+        cell_entries.get("reason", table_entries.get("reason", "")),
+        cell_entries.get("minutes"),
+        cell_entries.get("explained", ""),
+    )

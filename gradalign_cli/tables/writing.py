@@ -7,133 +7,144 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table as Grid
+from rich.table import Table as TerminalTable
 
 from gradalign_cli.results.run_folder import write_atomically
-from gradalign_cli.tables.ranks import Ranks, picture, sentence
+from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
 from gradalign_cli.tables.table import Table
-from gradalign_cli.tables.verdict import Comparison, Row
+from gradalign_cli.tables.verdict import Comparison, TableRow
 
-HEADS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
-LATEX = str.maketrans(
+COLUMNS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
+OURS = COLUMNS.index("ours")
+LATEX_ESCAPES = str.maketrans(
     {sign: "\\" + sign for sign in "&%_#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 )
 
 
-def percent(value: float | None, sign: bool = False) -> str:
-    """A fraction in percent; a dash where there is none."""
-    return "-" if value is None else f"{100 * value:{'+' if sign else ''}.2f}"
+def percent(fraction: float | None, with_sign: bool = False) -> str:
+    """A fraction in percent; a dash for None."""
+    return "-" if fraction is None else f"{100 * fraction:{'+' if with_sign else ''}.2f}"
 
 
-def ours(row: Row, plus_minus: str) -> str:
-    """Our mean and half the width of its interval."""
+def mean_with_interval(row: TableRow, plus_minus: str) -> str:
+    """Our mean and half the width of its interval in percent, with the sign `plus_minus` between
+    them."""
     if row.mean is None or row.high is None:
         return percent(row.mean)
     return f"{percent(row.mean)} {plus_minus} {percent(row.high - row.mean)}"
 
 
-def cells(row: Row, plus_minus: str = "±") -> list[str]:
-    """A row as text, in the order of HEADS."""
+def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:
+    """A row as texts, in the order of COLUMNS."""
     published = percent(row.published) + (" (memory)" if row.status == "MEMORY" else "")
     time = "-" if row.seconds is None else f"{row.seconds / 60:.1f} min"
     verdict = f"{row.verdict}: {row.explained}" if row.explained else row.verdict
-    shown = [row.cell, row.metric, published, ours(row, plus_minus), str(row.n)]
-    return [*shown, percent(row.difference, sign=True), verdict, time]
+    texts = [row.cell, row.metric, published, mean_with_interval(row, plus_minus), str(row.n)]
+    return [*texts, percent(row.difference, with_sign=True), verdict, time]
 
 
-def score(rows: Sequence[Row]) -> str:
-    """How many of the judged numbers are within their tolerance, and of how many others we know why
-    they are not."""
+def score_text(rows: Sequence[TableRow]) -> str:
+    """How many of the judged numbers are within their tolerance, and for how many of the others the
+    cause is known."""
     judged = [row for row in rows if not row.verdict.startswith("not judged")]
-    within = sum(row.verdict == "within" for row in judged)
-    known = sum(bool(row.explained) for row in judged)
-    explained = f" ({known} of the others explained)" if known else ""
+    within_count = sum(row.verdict == "within" for row in judged)
+    explained_count = sum(bool(row.explained) for row in judged)
+    explained = f" ({explained_count} of the others explained)" if explained_count else ""
     return (
-        f"{within} of {len(judged)} judged numbers within tolerance{explained}, "
+        f"{within_count} of {len(judged)} judged numbers within tolerance{explained}, "
         f"{len(rows)} published"
     )
 
 
-def grid(table: Table, rows: Sequence[Row]) -> Grid:
-    """For the terminal."""
-    found = Grid(title=f"{table.title}, in percent", title_justify="left")
-    for head in HEADS:
-        found.add_column(head)
+def terminal_table(table: Table, rows: Sequence[TableRow]) -> TerminalTable:
+    """The table for the terminal."""
+    grid = TerminalTable(title=f"{table.title}, in percent", title_justify="left")
+    for column in COLUMNS:
+        grid.add_column(column)
     for row in rows:
-        found.add_row(*cells(row))
-    return found
+        grid.add_row(*row_texts(row))
+    return grid
 
 
 def markdown(
     table: Table,
-    rows: Sequence[Row],
-    compared: Sequence[Comparison],
-    ranked: Ranks | None,
+    rows: Sequence[TableRow],
+    comparisons: Sequence[Comparison],
+    ranks: Ranks | None,
     level: int = 1,
 ) -> str:
-    """With the table's source, what is known to differ, paired comparisons and average ranks."""
+    """The table as Markdown, with its source, the known differences, the paired comparisons and the
+    average ranks.
+
+    level: of the heading.
+    """
     lines = [f"{'#' * level} {table.title}", "", f"Published: {table.source}."]
     lines[-1] += " In percent; ours with a 95% t-interval over seeds."
-    lines += ["", f"{score(rows)}.", "", "| " + " | ".join(HEADS) + " |", "|---" * len(HEADS) + "|"]
-    lines += ["| " + " | ".join(t.replace("|", r"\|") for t in cells(row)) + " |" for row in rows]
+    lines += ["", f"{score_text(rows)}.", "", "| " + " | ".join(COLUMNS) + " |"]
+    lines += ["|---" * len(COLUMNS) + "|"]
+    for row in rows:
+        texts = [text.replace("|", r"\|") for text in row_texts(row)]
+        lines.append("| " + " | ".join(texts) + " |")
     if table.differences:
         lines += ["", "Known differences:", "", *(f"- {text}" for text in table.differences)]
-    if compared:
+    if comparisons:
         lines += ["", "Paired by seed, p corrected by Holm:", ""]
         lines += ["| first | second | seeds | difference | p |", "|---|---|---|---|---|"]
-        for c in compared:
-            difference = percent(c.difference, sign=True)
-            lines.append(f"| {c.first} | {c.second} | {c.seeds} | {difference} | {c.p:.2g} |")
-    if ranked:
-        lines += ["", sentence(ranked)]
+        for pair in comparisons:
+            difference = percent(pair.difference, with_sign=True)
+            lines.append(
+                f"| {pair.first} | {pair.second} | {pair.seeds} | {difference} | {pair.p:.2g} |"
+            )
+    if ranks:
+        lines += ["", ranks_sentence(ranks)]
     return "\n".join(lines) + "\n"
 
 
-def comma_separated(rows: Sequence[Row]) -> str:
-    """Every field of the rows, in fractions and seconds."""
+def comma_separated(rows: Sequence[TableRow]) -> str:
+    """The rows as csv, with all fields of `TableRow`: fractions and seconds."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(Row._fields)
+    writer.writerow(TableRow._fields)
     writer.writerows(rows)
     return text.getvalue()
 
 
-def latex(table: Table, rows: Sequence[Row]) -> str:
-    """A table for the booktabs package."""
-
-    lines = [r"\begin{tabular}{llrrrrll}", r"\toprule", " & ".join(HEADS) + r" \\", r"\midrule"]
-    lines += [
-        " & ".join(
-            text if k == 3 else text.translate(LATEX) for k, text in enumerate(cells(row, r"$\pm$"))
-        )
-        + r" \\"
-        for row in rows
-    ]
+def latex(table: Table, rows: Sequence[TableRow]) -> str:
+    """The table as LaTeX, for the booktabs package."""
+    lines = [r"\begin{tabular}{llrrrrll}", r"\toprule", " & ".join(COLUMNS) + r" \\", r"\midrule"]
+    for row in rows:
+        texts = [
+            text if column == OURS else text.translate(LATEX_ESCAPES)  # our mean has $\pm$ in it
+            for column, text in enumerate(row_texts(row, r"$\pm$"))
+        ]
+        lines.append(" & ".join(texts) + r" \\")
     return "\n".join([f"% {table.title}", *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
-def write(
+def write_table(
     table: Table,
-    rows: Sequence[Row],
-    compared: Sequence[Comparison],
-    ranked: Ranks | None,
+    rows: Sequence[TableRow],
+    comparisons: Sequence[Comparison],
+    ranks: Ranks | None,
     results: dict[str, Any],
     folder: Path,
 ) -> None:
-    """table.md, table.csv, table.tex and table.json, which also holds each cell's seeds; ranks.svg
-    where there are ranks."""
-    found = {
+    """Write table.md, table.csv, table.tex and table.json, and ranks.svg where there are ranks.
+
+    results: the `Result` of each cell as a mapping; table.json holds them too.
+    """
+    content = {
         "table": table.name,
         "rows": [row._asdict() for row in rows],
-        "comparisons": [c._asdict() for c in compared],
-        "ranks": ranked._asdict() if ranked else None,
+        "comparisons": [comparison._asdict() for comparison in comparisons],
+        "ranks": ranks._asdict() if ranks else None,
         "results": results,
     }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "table.md", markdown(table, rows, compared, ranked))
+    write_atomically(folder / "table.md", markdown(table, rows, comparisons, ranks))
     write_atomically(folder / "table.csv", comma_separated(rows))
     write_atomically(folder / "table.tex", latex(table, rows))
-    write_atomically(folder / "table.json", json.dumps(found, indent=1) + "\n")
-    if ranked:
-        write_atomically(folder / "ranks.svg", picture(ranked))
+    write_atomically(folder / "table.json", json.dumps(content, indent=1) + "\n")
+    if ranks:
+        write_atomically(folder / "ranks.svg", ranks_diagram(ranks))

@@ -8,7 +8,8 @@ from gradalign_cli.training.watcher import Moment
 
 
 class ContinualTests:
-    """Evaluator every `every` steps, and where a task ends, on `samples` of each test set."""
+    """Tests the tasks so far every `every` steps, and where a task ends, on `samples` examples of
+    each test set; 0 steps: never."""
 
     def __init__(self, every: int, samples: int) -> None:
         self.every, self.samples = every, samples
@@ -17,7 +18,7 @@ class ContinualTests:
         self.unknown = torch.empty(0)
 
     def after_steps(self, moment: Moment) -> bool:
-        """Test, where it is time to."""
+        """Test where such a step, or the task, has just ended."""
         if self.every and (moment.step % self.every == 0 or moment.step == moment.steps_of_task):
             so_far = range(moment.task + 1)
             row = self.unknown.clone()
@@ -27,7 +28,7 @@ class ContinualTests:
         return False
 
     def after_test(self, row: int, accuracy: Tensor) -> None:
-        """Learn how many replicas and tasks there are."""
+        """Only the number of replicas and tasks is taken from it."""
         self.unknown = torch.full_like(accuracy, torch.nan)
 
     def result(self) -> np.ndarray | None:

@@ -23,22 +23,23 @@ TEST_BATCH = 2000
 Score = Callable[[Tensor, Examples, Tensor | Absent], Tensor]
 
 
-def correct(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
+def correct(logits: Tensor, examples: Examples, own_logits: Tensor | Absent) -> Tensor:
     """How many examples [1 or 2] are answered correctly: with the logits that count in training,
     and with those of the task's own classes alone where a view tells them apart."""
-    masks = [examples.visible_logits, own] if isinstance(own, Tensor) else [examples.visible_logits]
-    guesses = torch.stack([mask_logits(logits, visible).argmax(1) for visible in masks])
+    visible = examples.visible_logits
+    masks = [visible, own_logits] if isinstance(own_logits, Tensor) else [visible]
+    guesses = torch.stack([mask_logits(logits, counted).argmax(1) for counted in masks])
     return (guesses == examples.target).sum(1)
 
 
-def total_loss(logits: Tensor, examples: Examples, own: Tensor | Absent) -> Tensor:
+def total_loss(logits: Tensor, examples: Examples, own_logits: Tensor | Absent) -> Tensor:
     """The sum [] of the examples' cross-entropy."""
     visible = mask_logits(logits, examples.visible_logits)
     return functional.cross_entropy(visible, examples.target, reduction="sum")
 
 
 class Evaluator:
-    """Evaluator the learners of all replicas, and counts the seconds that this takes."""
+    """Tests the learners of all replicas, and counts the seconds that this takes."""
 
     def __init__(self, parts: Parts, replicas: Sequence[Replica], engine: Engine) -> None:
         self.parts, self.replicas, self.engine = parts, replicas, engine
@@ -77,14 +78,16 @@ class Evaluator:
                 learner.method_state, learner.params, task, parts.model.layers
             )
             logits = network(params, learner.statistics, examples).logits
-            own = take_rows(view.own_logits, number) if isinstance(view.own_logits, Tensor) else ()
-            return score(logits, examples, own)
+            own = view.own_logits
+            return score(
+                logits, examples, take_rows(own, number) if isinstance(own, Tensor) else ()
+            )
 
         with torch.no_grad(), default_device(self.engine.device):
             number = torch.full((len(rows), 1), task)
             totals = [
-                self.engine.each(total, learners, views, some, number)
-                for some in to_device(rows, self.engine.device).split(TEST_BATCH, 1)
+                self.engine.map_replicas(total, learners, views, batch, number)
+                for batch in to_device(rows, self.engine.device).split(TEST_BATCH, 1)
             ]
             mean = torch.stack(totals).sum(0) / rows.shape[1]
         self.seconds += time.perf_counter() - begin

@@ -10,11 +10,18 @@ from gradalign_cli.step.learner import Learner
 
 
 class Outcome(NamedTuple):
-    """accuracy: [R, T + 1, T];  own: the same with each task's own logits alone, where a run is
-    class-incremental, or None;  learning: [R, T, lca_batches + 1] or None;  continual: [R, S, T]
-    accuracy on samples, NaN on tasks to come, or None;  moments: [S, 2] task and step of its rows;
-    seconds, those of a schedule's looks among the evaluation, steps, and backward passes of all
-    replicas together;  learners: [R, ...] as they ended."""
+    """The results of R replicas on T tasks.
+
+    accuracy: [R, T + 1, T], row 0 of the untrained network.
+    own_logits_accuracy: the same with each task's own logits alone; None unless the run is
+    class-incremental.
+    learning_curves: [R, T, lca_batches + 1] accuracy on a task after 0, 1, ... batches of it.
+    continual_accuracy: [R, S, T] on samples between the steps, NaN on tasks to come.
+    continual_moments: [S, 2] task and step of each of the S rows.
+    Seconds, steps and backward passes are of all replicas together; the held-out loss of a
+    schedule counts as evaluation.
+    learners: [R, ...] at the end.
+    """
 
     accuracy: np.ndarray
     own_logits_accuracy: np.ndarray | None
@@ -29,7 +36,7 @@ class Outcome(NamedTuple):
 
 
 def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
-    """The outcome of all rounds; `order` names the replicas in the order in which they trained."""
+    """The outcome of all rounds; `order` lists the replicas' numbers in the order of training."""
     place = np.argsort(order)
     learners = [tree_index(o.learners, r) for o in outcomes for r in range(len(o.accuracy))]
 

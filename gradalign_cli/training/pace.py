@@ -25,7 +25,7 @@ class Pace:
             self.verdict = schedule.begin(replicas[0].lr)
             self.best: Learner = tree_map(torch.clone, learners)
 
-    def paced(self, draws: Draw) -> Draw:
+    def with_step_size(self, draws: Draw) -> Draw:
         """The draws with the present size of steps."""
         if not self.schedule:
             return draws
@@ -44,6 +44,6 @@ class Pace:
     def after_test(self, row: int, accuracy: Tensor) -> None:
         """Nothing: a pace is of one task."""
 
-    def outcome(self, learners: Learner) -> Learner:
+    def learners_at_end(self, learners: Learner) -> Learner:
         """The learners that the task ends with: those of its best pass where a schedule judges."""
         return self.best if self.schedule else learners

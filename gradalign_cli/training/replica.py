@@ -12,7 +12,7 @@ from gradalign_cli.step.learner import Learner, Parts
 
 
 class Replica(NamedTuple):
-    """One of the runs trained together: its seed, step size, method and tasks."""
+    """One of the runs trained together: seed, step size, method with its numbers, stream."""
 
     seed: int
     lr: float
@@ -21,20 +21,18 @@ class Replica(NamedTuple):
 
 
 def new_learner(parts: Parts, replica: Replica, device: torch.device = CPU) -> Learner:
-    """An untrained network, drawn from the replica's seed, with an empty memory."""
+    """An untrained learner: a network drawn from the replica's seed, and an empty memory."""
     params = parts.model.init(generator(replica.seed, "network")).to(device)
-    setting = MethodSetup(
-        params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers
-    )
+    setup = MethodSetup(params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers)
     with default_device(device):
         memory = parts.buffer.init()
-        stored = params.new_zeros(
+        stored_logits = params.new_zeros(
             len(memory.rows), parts.benchmark.outputs * parts.method.stores_logits
         )
         return Learner(
             params,
             parts.model.initial_statistics.to(device),
             parts.optimizer.init(params),
-            replica.method.init(setting),
-            memory._replace(stored_logits=stored),
+            replica.method.init(setup),
+            memory._replace(stored_logits=stored_logits),
         )

@@ -1,28 +1,20 @@
 """Rounds: replicas train together as far as memory and their tasks allow, the rest follow."""
 
-import math
-import os
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from gradalign_cli.buffers.measures import FEW
 from gradalign_cli.engines.engine import Engine
-from gradalign_cli.errors import UserError, require
-from gradalign_cli.numerics.trees import tree_leaves
+from gradalign_cli.errors import UserError
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import reference_image_bytes
-from gradalign_cli.step.reference_examples import keeps_reference_cache
 from gradalign_cli.training.continual_tests import ContinualTests
 from gradalign_cli.training.learning_curve import LearningCurve
 from gradalign_cli.training.outcome import Outcome, join
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.replica import Replica, new_learner
+from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
 from gradalign_cli.training.watcher import RoundWatcher, Watcher
-
-SHARE = 0.8  # of the free memory that a run may plan with
 
 
 def task_sizes(replica: Replica) -> tuple[int, ...]:
@@ -40,39 +32,6 @@ def rounds(replicas: Sequence[Replica], at_once: int) -> list[list[int]]:
         for group in groups.values()
         for first in range(0, len(group), at_once)
     ]
-
-
-def replicas_at_once(
-    parts: Parts, replica: Replica, budget: float | None, device: torch.device
-) -> int:
-    """How many replicas a memory budget in GiB holds, at least one; null: most of what is free. One
-    where a schedule decides for each when a task is over.
-
-    A replica is counted with three copies of what it keeps (before, after and recorded), the images
-    that are shown once a task and the gradients of its step. An estimate: activations and what a
-    method comes to keep are left out.
-    """
-    require(budget is None or budget > 0, "memory_budget", "positive or null", budget)
-    if parts.schedule:
-        return 1
-    kept = [*tree_leaves(new_learner(parts, replica, device)), *tree_leaves(replica.stream.view)]
-    held = sum(leaf.numel() * leaf.element_size() for leaf in kept)
-    last = parts.benchmark.tasks - 1
-    cached = keeps_reference_cache(parts, last)
-    shown = reference_image_bytes(parts, last) if cached else 0
-    gradients = 2 * (1 + parts.method.reference_count(last))
-    if parts.buffer.measures == "cosines":
-        gradients += FEW + parts.buffer.measured_examples
-    size = 3 * held + shown + gradients * 4 * sum(layer.size for layer in parts.model.layers)
-    free = budget * 2**30 if budget else SHARE * free_bytes(device)
-    return max(1, math.floor(free / size))
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that nobody uses."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def train_in_rounds(
@@ -121,13 +80,13 @@ def train_round(
 ) -> Outcome:
     """Train replicas together, with the tests between steps that the plan asks for."""
     curve = LearningCurve(plan.lca_batches)
-    between = ContinualTests(plan.continual_every, plan.continual_samples)
-    trained = run(parts, replicas, engine, plan, [*watchers, between, curve])
+    continual = ContinualTests(plan.continual_every, plan.continual_samples)
+    trained = run(parts, replicas, engine, plan, [*watchers, continual, curve])
     return Outcome(
         trained.matrices[0],
         trained.matrices[1] if len(trained.matrices) > 1 else None,
         curve.result(),
-        between.result(),
-        np.array(between.moments),
+        continual.result(),
+        np.array(continual.moments),
         *trained[1:],
     )

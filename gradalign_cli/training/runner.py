@@ -28,9 +28,12 @@ from gradalign_cli.training.watcher import Moment, Watcher
 
 
 class Trained(NamedTuple):
-    """matrices: [1 or 2, R, T + 1, T] accuracy, and where a run is class-incremental accuracy with
-    each task's own logits alone;  seconds, those of a schedule's looks among the evaluation, steps,
-    and backward passes of all replicas together;  learners: [R, ...] as they ended."""
+    """What `run` gives.
+
+    matrices: [1 or 2, R, T + 1, T] accuracy; where the run is class-incremental also the accuracy
+    with each task's own logits alone.  Seconds, steps and backward passes are of all replicas
+    together; the held-out loss of a schedule counts as evaluation.  learners: [R, ...] at the end.
+    """
 
     matrices: np.ndarray
     training_seconds: float
@@ -47,38 +50,40 @@ def run(
     plan: Plan,
     watchers: Sequence[Watcher],
 ) -> Trained:
-    """Train all replicas on the parts of their streams in sequence, a part for each task, and test
-    them on every task before the first and after each.
+    """Train all replicas on the tasks of their streams in sequence; test them on every task before
+    the first task and after each.
 
-    Where there is a schedule there is one replica.
+    All replicas have equally large tasks. Where there is a schedule there is one replica.
     """
     started, tasks = time.perf_counter(), range(parts.benchmark.tasks)
     views: View = to_device(
         tree_stack([replica.stream.view for replica in replicas]), engine.device
     )
     learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
-    evaluator, rows, steps, backward_passes = Evaluator(parts, replicas, engine), [], 0, 0
-    rows.append(evaluator.accuracy(learners, views, tasks))
+    evaluator, steps, backward_passes = Evaluator(parts, replicas, engine), 0, 0
+    rows = [evaluator.accuracy(learners, views, tasks)]
     tell_test(watchers, 0, rows[0][0])
     for task in tasks:
-        todo, step = task_steps(parts, replicas, engine, plan, task), 0
+        work, step = task_steps(parts, replicas, engine, plan, task), 0
         pace = Pace(parts.schedule, replicas, learners)
         with default_device(engine.device):
-            views = with_reference_cache(parts, todo.past, learners, views)
-        for draws in todo.chunks:
-            learners, trace = take_steps(engine, todo.cycle, learners, pace.paced(draws), views)
+            views = with_reference_cache(parts, work.past_tasks, learners, views)
+        for draws in work.chunks:
+            learners, trace = take_steps(
+                engine, work.cycle, learners, pace.with_step_size(draws), views
+            )
             stop_if_diverged(trace.loss, task, step)
             step += len(trace.loss)
             measured = torch.arange(len(trace.loss)) % plan.alignment_every == 0
-            lengths = todo.total, todo.per_pass
+            lengths = work.total, work.per_pass
             moment = Moment(task, step, *lengths, trace, measured, learners, views, evaluator)
             if any([watcher.after_steps(moment) for watcher in (*watchers, pace)]):
                 break
-        learners = pace.outcome(learners)
+        learners = pace.learners_at_end(learners)
         if parts.benchmark.boundaries != "none":
             learners = end_task(parts, replicas, learners, task)
         steps += step * len(replicas)
-        passes = 1 + parts.method.reference_count(todo.past)
+        passes = 1 + parts.method.reference_count(work.past_tasks)
         backward_passes += step * len(replicas) * passes
         rows.append(evaluator.accuracy(learners, views, tasks))
         tell_test(watchers, task + 1, rows[-1][0])
@@ -88,7 +93,7 @@ def run(
 
 
 def tell_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
-    """Tell everyone who watches that a row [R, T] of the accuracy matrix is there."""
+    """Tell the watchers a new row [R, T] of the accuracy matrix."""
     for watcher in watchers:
         watcher.after_test(row, accuracy)
 
@@ -98,7 +103,7 @@ def take_steps(
 ) -> tuple[Learner, Trace]:
     """The learners [R, ...] after the steps of a chunk, and its traces [S, R] on the CPU."""
     with default_device(engine.device):
-        learners, trace = engine.run(cycle, learners, to_device(draws, engine.device), views)
+        learners, trace = engine.run_steps(cycle, learners, to_device(draws, engine.device), views)
     return learners, to_device(trace, CPU)
 
 

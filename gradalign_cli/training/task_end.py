@@ -1,4 +1,4 @@
-"""The end of a task: each replica's buffer and method look at it."""
+"""The end of a task: each replica's buffer and method look at the examples of the task."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,87 +21,113 @@ from gradalign_cli.training.replica import Replica
 
 
 def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:
-    """Let each replica's method and buffer look at the task that has just ended."""
-    device, after = learners.params.device, []
+    """The learners [R, ...] after task number `task` has ended."""
+    device = learners.params.device
+    ended = []
     for number, replica in enumerate(replicas):
-        learner, view = tree_index(learners, number), to_device(replica.stream.view, device)
-        rows, owner = stream_part(replica.stream, task)
-        rows = rows[owner == task]  # of blurry parts, what came of the task itself
-        rows = rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
-        rows = rows.to(device)
+        rows = task_rows(replica, task).to(device)
+        view = to_device(replica.stream.view, device)
         with default_device(device):
-            own, params = replica.method, learner.params
-            answering = own.test_params(learner.method_state, params, task, parts.model.layers)
-            shown = learner._replace(params=answering)  # the network as the task is tested
-            selection = select(parts, shown, view, rows, task)
-            memory = parts.buffer.end_task(learner.memory, task, selection)
-            probe = make_probe(parts, shown._replace(memory=memory), view, rows, task)
-            state = own.end_task(learner.method_state, params, probe)
-            params = own.next_task_params(state, params)
-        after.append(learner._replace(params=params, method_state=state, memory=memory))
-    learners_after: Learner = tree_stack(pad_to_common_shapes(after))
-    return learners_after
+            ended.append(
+                end_task_of(parts, replica, tree_index(learners, number), view, rows, task)
+            )
+    return tree_stack(pad_to_common_shapes(ended))
+
+
+def task_rows(replica: Replica, task: int) -> Tensor:
+    """The rows [n] of the task in the part of the stream that has ended, in a random order."""
+    rows, tasks = stream_part(replica.stream, task)
+    rows = rows[tasks == task]  # a blurry part holds examples of other tasks too
+    return rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
+
+
+def end_task_of(
+    parts: Parts, replica: Replica, learner: Learner, view: View, rows: Tensor, task: int
+) -> Learner:
+    """One learner after its task with these rows [n] has ended: first the buffer chooses what it
+    keeps, then the method looks at the task."""
+    method = replica.method
+    params = method.test_params(learner.method_state, learner.params, task, parts.model.layers)
+    as_tested = learner._replace(params=params)
+    memory = parts.buffer.end_task(
+        learner.memory, task, ended_task(parts, as_tested, view, rows, task)
+    )
+    probe = make_probe(parts, as_tested._replace(memory=memory), view, rows, task)
+    state = method.end_task(learner.method_state, learner.params, probe)
+    next_params = method.next_task_params(state, learner.params)
+    return learner._replace(params=next_params, method_state=state, memory=memory)
 
 
 def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Probe:
     """What the replica's method may ask of its network about the ended task."""
+    network, this_task = make_network(parts.model, training=False), torch.tensor([task])
 
-    network, own = make_network(parts.model, training=False), torch.tensor([task])
-
-    def number(params: Tensor, of: ExampleFunction, rows: Tensor, tasks: Tensor) -> Tensor:
+    def function_value(
+        params: Tensor, function: ExampleFunction, rows: Tensor, tasks: Tensor
+    ) -> Tensor:
         examples = load_examples(parts.benchmark, view, rows, tasks)
-        return of(network(params, learner.statistics, examples).logits, examples)
+        return function(network(params, learner.statistics, examples).logits, examples)
 
-    def mean_gradient(of: ExampleFunction, rows: Tensor, tasks: Tensor = own) -> Tensor:
-        found: Tensor = torch.func.grad(number)(learner.params, of, rows, tasks)
-        return found
+    def mean_gradient(function: ExampleFunction, rows: Tensor, tasks: Tensor = this_task) -> Tensor:
+        gradient: Tensor = torch.func.grad(function_value)(learner.params, function, rows, tasks)
+        return gradient
 
-    def sample_gradients(of: ExampleFunction, rows: Tensor, tasks: Tensor = own) -> Tensor:
-        each = tasks.expand(len(rows))[:, None]
-        found: Tensor = torch.func.vmap(partial(mean_gradient, of))(rows[:, None], each)
-        return found
+    def sample_gradients(
+        function: ExampleFunction, rows: Tensor, tasks: Tensor = this_task
+    ) -> Tensor:
+        columns = rows[:, None], tasks.expand(len(rows))[:, None]
+        gradients: Tensor = torch.func.vmap(partial(mean_gradient, function))(*columns)
+        return gradients
 
-    def inputs(rows: Tensor, tasks: Tensor = own) -> tuple[Tensor, ...]:
+    def layer_inputs(rows: Tensor, tasks: Tensor = this_task) -> tuple[Tensor, ...]:
         if parts.model.layer_inputs is None:
             raise UserError("`method` needs the inputs of every layer, which this `model` hides")
-        x = load_examples(parts.benchmark, view, rows, tasks).images
-        return parts.model.layer_inputs(learner.params, learner.statistics, x)
+        images = load_examples(parts.benchmark, view, rows, tasks).images
+        return parts.model.layer_inputs(learner.params, learner.statistics, images)
 
-    def memory_inputs(slots: Tensor) -> tuple[Tensor, ...]:
-        return inputs(learner.memory.rows[slots], learner.memory.tasks[slots])
+    def memory_layer_inputs(slots: Tensor) -> tuple[Tensor, ...]:
+        return layer_inputs(learner.memory.rows[slots], learner.memory.tasks[slots])
 
     def memory_gradient(params: Tensor, slots: Tensor) -> Tensor:
-        row, task = learner.memory.rows[slots], learner.memory.tasks[slots]
-        examples = load_examples(parts.benchmark, view, row, task)
+        memory_rows, tasks = learner.memory.rows[slots], learner.memory.tasks[slots]
+        arguments = params, cross_entropy, memory_rows, tasks
+        gradient: Tensor = torch.func.grad(function_value)(*arguments)
+        return gradient
 
-        def loss(params: Tensor) -> Tensor:
-            return cross_entropy(network(params, learner.statistics, examples).logits, examples)
+    task_logits = learner.params.new_zeros(parts.benchmark.outputs)
+    task_logits[load_examples(parts.benchmark, view, rows, this_task).target] = 1
+    return Probe(
+        rows=rows,
+        task=task,
+        sample_gradients=sample_gradients,
+        mean_gradient=mean_gradient,
+        layer_inputs=layer_inputs,
+        layers=parts.model.layers,
+        task_logits=task_logits,
+        filled_slots=(learner.memory.rows >= 0).nonzero()[:, 0],
+        memory_gradient=memory_gradient,
+        memory_layer_inputs=memory_layer_inputs,
+    )
 
-        found: Tensor = torch.func.grad(loss)(params)
-        return found
 
-    held = (learner.memory.rows >= 0).nonzero()[:, 0]
-    used = learner.params.new_zeros(parts.benchmark.outputs)
-    used[load_examples(parts.benchmark, view, rows, own).target] = 1
-    layers = parts.model.layers
-    asked = sample_gradients, mean_gradient, inputs
-    return Probe(rows, task, *asked, layers, used, held, memory_gradient, memory_inputs)
-
-
-def select(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> EndedTask:
-    """The ended task's examples as its buffer sees them."""
-    position = view.class_position[parts.benchmark.labels[rows]]
+def ended_task(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> EndedTask:
+    """The ended task's examples as its buffer sees them, with the network's features where it needs
+    them, and the logits that the method keeps."""
+    class_positions = view.class_position[parts.benchmark.labels[rows]]
     nothing = learner.params.new_zeros(len(rows), 0)
-    wants, stores = parts.buffer.needs_features, parts.method.stores_logits
-    if not wants and not stores:
-        return EndedTask(rows, position, nothing, nothing)
-    network, own = make_network(parts.model, training=False), torch.tensor([task])
+    stores_logits = parts.method.stores_logits
+    if not parts.buffer.needs_features and not stores_logits:
+        return EndedTask(rows, class_positions, nothing, nothing)
+    network, this_task = make_network(parts.model, training=False), torch.tensor([task])
     with torch.no_grad():
-        found = [
+        outputs = [
             network(
-                learner.params, learner.statistics, load_examples(parts.benchmark, view, part, own)
+                learner.params,
+                learner.statistics,
+                load_examples(parts.benchmark, view, batch, this_task),
             )
-            for part in rows.split(TEST_BATCH)
+            for batch in rows.split(TEST_BATCH)
         ]
-    features, logits = (torch.cat([getattr(o, n) for o in found]) for n in ("features", "logits"))
-    return EndedTask(rows, position, features, logits if stores else nothing)
+    features = torch.cat([output.features for output in outputs])
+    logits = torch.cat([output.logits for output in outputs])
+    return EndedTask(rows, class_positions, features, logits if stores_logits else nothing)

@@ -13,11 +13,13 @@ from gradalign_cli.training.replica import Replica
 
 
 class TaskSteps(NamedTuple):
-    """past: tasks that are over for the memory;  cycle: step functions, taken in turn from the
-    start of each chunk;  chunks: the draws [steps, R, ...];  per_pass, total: how many steps a pass
-    and the whole task have."""
+    """past_tasks: how many tasks the memory counts as over.
+    cycle: step functions, taken in turn from the start of each chunk.
+    chunks: the draws [steps, R, ...].
+    per_pass, total: how many steps a pass and the whole task have.
+    """
 
-    past: int
+    past_tasks: int
     cycle: list[Step]
     chunks: Iterator[Draw]
     per_pass: int
@@ -29,8 +31,10 @@ def task_steps(
 ) -> TaskSteps:
     """The steps of task number `task` for replicas with equally large tasks."""
     bounded = parts.benchmark.boundaries != "none"
-    past = task if bounded else parts.benchmark.tasks  # without boundaries no task is left out
-    measured, plain = (make_step(parts, past, engine.gradient, m) for m in (True, False))
+    past_tasks = (
+        task if bounded else parts.benchmark.tasks
+    )  # without boundaries no task is left out
+    measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
     orders = [
         pass_orders(r.stream, r.seed, task, plan.passes, parts.method.shuffles_tasks)
         for r in replicas
@@ -41,10 +45,10 @@ def task_steps(
         [replica.lr for replica in replicas],
         task,
         plan.batch_size,
-        draw_sizes(parts, past),
+        draw_sizes(parts, past_tasks),
         plan.lca_batches,
         chunk_size(plan, parts.model, engine.device),
     )
     steps = [-(-len(rows) // plan.batch_size) for rows, _ in orders[0]]
     cycle = [measured] + [plain] * (plan.alignment_every - 1)
-    return TaskSteps(past, cycle, chunks, steps[0], sum(steps))
+    return TaskSteps(past_tasks, cycle, chunks, steps[0], sum(steps))

@@ -3,8 +3,9 @@ import pytest
 import torch
 from PIL import Image
 
+from gradalign_cli.benchmarks import rotated as module
 from gradalign_cli.benchmarks.loading import load_examples
-from gradalign_cli.benchmarks.rotated import rotated, rotation
+from gradalign_cli.benchmarks.rotated import rotated, rotation_pixel_source
 from gradalign_cli.errors import UserError
 
 
@@ -14,53 +15,54 @@ from gradalign_cli.errors import UserError
 def test_a_rotation_is_pillows(degrees, size):
     image = np.random.default_rng(0).integers(1, 256, size, dtype=np.uint8)
     expected = np.asarray(Image.fromarray(image).rotate(degrees))
-    flat = np.append(image.flatten(), 0)
-    assert np.array_equal(flat[rotation(degrees, 1, *size).numpy()].reshape(size), expected)
+    pixels = np.append(image.flatten(), 0)
+    source = rotation_pixel_source(degrees, 1, *size).numpy()
+    assert np.array_equal(pixels[source].reshape(size), expected)
 
 
-def test_colour_planes_turn_together():
-    source = rotation(30, 3, 5, 5).view(3, 25)
+def test_all_channels_turn_together():
+    source = rotation_pixel_source(30, 3, 5, 5).view(3, 25)
     inside = source[0] < 25
     assert torch.equal(source[1][inside], source[0][inside] + 25)
     assert (source[:, ~inside] == 75).all()
 
 
-def angles(dataset, kind, degrees, seed):
-    """The pixel maps of four rotated tasks."""
-    benchmark = rotated(dataset, 4, kind, degrees)
-    return benchmark.make_stream(seed).view.pixel_source
+def pixel_sources(dataset, angles, degrees, seed):
+    """The pixel sources [4, pixels] of four rotated tasks."""
+    return rotated(dataset, 4, angles, degrees).make_stream(seed).view.pixel_source
 
 
 def test_fixed_steps_turn_each_task_further(tiny):
-    pixels = angles(tiny, "steps", 20.0, 0)
+    sources = pixel_sources(tiny, "steps", 20.0, 0)
     for task in range(4):
-        assert torch.equal(pixels[task], rotation(20.0 * task, 1, 4, 4))
-    assert torch.equal(pixels, angles(tiny, "steps", 20.0, 1))
+        assert torch.equal(sources[task], rotation_pixel_source(20.0 * task, 1, 4, 4))
+    assert torch.equal(sources, pixel_sources(tiny, "steps", 20.0, 1))
 
 
-@pytest.mark.parametrize("kind", ["intervals", "uniform"])
-def test_drawn_angles_stay_in_their_range(kind, tiny, monkeypatch):
-    import gradalign_cli.benchmarks.rotated as module
-
+@pytest.mark.parametrize("angles", ["intervals", "uniform"])
+def test_drawn_angles_stay_in_their_range(angles, tiny, monkeypatch):
     drawn = []
-    monkeypatch.setattr(
-        module, "rotation", lambda degrees, *size: drawn.append(degrees) or rotation(0, *size)
-    )
+
+    def record_angle(degrees, *image_shape):
+        drawn.append(degrees)
+        return rotation_pixel_source(0, *image_shape)
+
+    monkeypatch.setattr(module, "rotation_pixel_source", record_angle)
     for seed in range(20):
-        angles(tiny, kind, 180.0, seed)
+        pixel_sources(tiny, angles, 180.0, seed)
     drawn = np.array(drawn).reshape(20, 4)
-    low = 45.0 * np.arange(4) if kind == "intervals" else np.zeros(4)
-    assert (drawn >= low).all()
-    assert (drawn < low + (45 if kind == "intervals" else 180)).all()
+    lowest = 45.0 * np.arange(4) if angles == "intervals" else np.zeros(4)
+    assert (drawn >= lowest).all()
+    assert (drawn < lowest + (45 if angles == "intervals" else 180)).all()
     assert len(np.unique(drawn)) == 80
 
 
-def test_what_turns_in_from_outside_is_black(tiny):
+def test_pixels_from_outside_the_image_are_black(tiny):
     benchmark = rotated(tiny, 2, "steps", 45.0)
     view = benchmark.make_stream(0).view
-    x = load_examples(benchmark, view, torch.arange(3), torch.tensor([1]), torch.ones(3)).images
-    assert (x[:, 0, 0, 0] == 0).all()
-    assert (x[:, 0, 1:3, 1:3] > 0).all()
+    images = load_examples(benchmark, view, torch.arange(3), torch.tensor([1])).images
+    assert (images[:, 0, 0, 0] == 0).all()
+    assert (images[:, 0, 1:3, 1:3] > 0).all()
 
 
 def test_an_unknown_rule_is_refused(tiny):

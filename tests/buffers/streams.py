@@ -1,4 +1,4 @@
-"""Streams of numbered examples for the buffers."""
+"""Streams of numbered examples for the buffers, whose rows are 0, 1, 2, ..."""
 
 import torch
 from torch.nn.functional import cosine_similarity
@@ -6,120 +6,129 @@ from torch.nn.functional import cosine_similarity
 from gradalign_cli.buffers.buffer import Arrivals, EndedTask, Measurements, sample_memory
 from gradalign_cli.numerics.trees import tree_index
 
-NONE = torch.zeros(1000, 0)
+NO_LOGITS = torch.zeros(1000, 0)
 
 
-def feed(buffer, memory, rows, task, position, seed, batch=10):
-    """Offer rows [n] of a task in batches; their positions are [n]."""
-    source = torch.Generator().manual_seed(seed)
-    for start in range(0, len(rows), batch):
-        part = slice(start, start + batch)
-        count = len(rows[part])
-        uniform = torch.rand(count, buffer.uniforms_per_arrival, generator=source)
-        owner = torch.full((count,), task)
-        memory = buffer.insert(
-            memory, Arrivals(rows[part], owner, position[part], uniform, NONE[:count])
-        )
-    return memory
+def uniform_numbers(buffer, *shape, generator):
+    """The random numbers [*shape, U] that a buffer needs for arrivals [*shape]."""
+    return torch.rand(*shape, buffer.uniforms_per_arrival, generator=generator)
 
 
-def feed_many(buffer, rows, position, runs, batch=10, task=0):
-    """The memories of many independent runs at once: each field [runs, ...]."""
-
-    def one(uniform):
-        memory = buffer.init()
-        for start in range(0, len(rows), batch):
-            part = slice(start, start + batch)
-            owner = torch.full_like(rows[part], task)
-            stored = NONE[: len(rows[part])]
-            arrivals = Arrivals(rows[part], owner, position[part], uniform[part], stored)
-            memory = buffer.insert(memory, arrivals)
-        return memory
-
-    return torch.func.vmap(one)(
-        torch.rand(
-            runs, len(rows), buffer.uniforms_per_arrival, generator=torch.Generator().manual_seed(0)
-        )
-    )
-
-
-def ended(rows, position, features=None):
-    """A selection of an ended task."""
-    nothing = torch.zeros(len(rows), 0)
-    return EndedTask(rows, position, nothing if features is None else features, nothing)
-
-
-def full_memory(buffer, score, position=None):
-    """A full memory of one task with the given scores, in double precision."""
-    score = torch.tensor(score, dtype=torch.float64)
-    nothing = torch.zeros(len(score), dtype=torch.long)
-    position = nothing if position is None else torch.tensor(position)
-    rows = torch.arange(len(score))
-    return buffer.init()._replace(row=rows, task=nothing, position=position, score=score)
-
-
-def offer(buffer, memory, own, stored, runs, position=None):
-    """The memories of many runs [runs, ...] after one batch of rows 100, 101, ... of the first
-    task, of which the buffer sees `own` [batch, ...], beside what it sees of the first slots."""
-    count, looks = len(own), len(stored) if own.ndim == 1 else own.shape[1]
-    seen = Measurements(own, stored, torch.arange(looks), torch.ones(looks))
-    nothing = torch.zeros(count, dtype=torch.long)
-    position = nothing if position is None else torch.tensor(position)
-
-    def one(uniform):
-        rows = torch.arange(100, 100 + count)
-        return buffer.insert(memory, Arrivals(rows, nothing, position, uniform, NONE[:count], seen))
-
-    source = torch.Generator().manual_seed(0)
-    return torch.func.vmap(one)(
-        torch.rand(runs, count, buffer.uniforms_per_arrival, generator=source)
-    )
-
-
-def feed_known(buffer, known, position, seed, batch=5):
-    """The memory after a stream of rows whose losses [n] or gradients [n, P] are known."""
-    source, memory = torch.Generator().manual_seed(seed), buffer.init()
-    slots = torch.arange(len(memory.rows))[None]
-    for rows in torch.arange(len(known)).split(batch):
-        keys = torch.rand(len(memory.rows), generator=source)
-        reading = sample_memory(
-            memory, slots, memory.rows[None] >= 0, buffer.measured_examples, keys
-        )
-        slot, row, _, weight = tree_index(reading, 0)
-        uniform = torch.rand(len(rows), buffer.uniforms_per_arrival, generator=source)
-        if known.ndim == 1:
-            seen = Measurements(known[rows], known[row], slot, weight)
-        else:
-            seen = Measurements(
-                cosine_similarity(known[rows, None], known[row], -1), (), slot, weight
-            )
-        nothing = torch.zeros_like(rows)
-        arrivals = Arrivals(rows, nothing, position[rows], uniform, NONE[: len(rows)], seen)
+def insert_task(buffer, memory, rows, task, class_positions, seed, batch_size=10):
+    """The memory after the examples [n] of a task, in batches."""
+    generator = torch.Generator().manual_seed(seed)
+    for start in range(0, len(rows), batch_size):
+        batch = slice(start, start + batch_size)
+        count = len(rows[batch])
+        uniform = uniform_numbers(buffer, count, generator=generator)
+        tasks = torch.full((count,), task)
+        arrivals = Arrivals(rows[batch], tasks, class_positions[batch], uniform, NO_LOGITS[:count])
         memory = buffer.insert(memory, arrivals)
     return memory
 
 
-def agrees(found, expected, runs):
-    """Assert that shares of many runs are those that are expected, within 4.5 deviations."""
+def memories_of_runs(buffer, rows, class_positions, runs, batch_size=10):
+    """The memories [runs, ...] of independent runs after the examples [n] of the first task."""
+
+    def memory_of_run(uniform):
+        memory = buffer.init()
+        for start in range(0, len(rows), batch_size):
+            batch = slice(start, start + batch_size)
+            tasks = torch.zeros_like(rows[batch])
+            logits = NO_LOGITS[: len(tasks)]
+            arrivals = Arrivals(rows[batch], tasks, class_positions[batch], uniform[batch], logits)
+            memory = buffer.insert(memory, arrivals)
+        return memory
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.func.vmap(memory_of_run)(
+        uniform_numbers(buffer, runs, len(rows), generator=generator)
+    )
+
+
+def make_ended_task(rows, class_positions, features=None):
+    """An ended task with rows [n], by default without features."""
+    empty = torch.zeros(len(rows), 0)
+    return EndedTask(rows, class_positions, empty if features is None else features, empty)
+
+
+def full_memory(buffer, scores, class_positions=None):
+    """A full memory of the first task with the given scores, in double precision."""
+    scores = torch.tensor(scores, dtype=torch.float64)
+    zeros = torch.zeros(len(scores), dtype=torch.long)
+    class_positions = zeros if class_positions is None else torch.tensor(class_positions)
+    rows = torch.arange(len(scores))
+    return buffer.init()._replace(
+        rows=rows, tasks=zeros, class_positions=class_positions, scores=scores
+    )
+
+
+def memories_after_batch(buffer, memory, of_arrivals, of_stored, runs, class_positions=None):
+    """The memories [runs, ...] of independent runs after one batch of rows 100, 101, ... of the
+    first task. The buffer measures `of_arrivals` [batch, ...], and `of_stored` in the first
+    slots."""
+    count = len(of_arrivals)
+    measured = len(of_stored) if of_arrivals.ndim == 1 else of_arrivals.shape[1]
+    slots, valid = torch.arange(measured), torch.ones(measured)
+    measurements = Measurements(of_arrivals, of_stored, slots, valid)
+    tasks = torch.zeros(count, dtype=torch.long)
+    class_positions = tasks if class_positions is None else torch.tensor(class_positions)
+    rows = torch.arange(100, 100 + count)
+
+    def memory_of_run(uniform):
+        logits = NO_LOGITS[:count]
+        arrivals = Arrivals(rows, tasks, class_positions, uniform, logits, measurements)
+        return buffer.insert(memory, arrivals)
+
+    generator = torch.Generator().manual_seed(0)
+    return torch.func.vmap(memory_of_run)(uniform_numbers(buffer, runs, count, generator=generator))
+
+
+def memory_after_stream(buffer, losses_or_gradients, class_positions, seed, batch_size=5):
+    """The memory after a stream of examples whose losses [n] or gradients [n, P] do not change."""
+    generator, memory = torch.Generator().manual_seed(seed), buffer.init()
+    slots = torch.arange(len(memory.rows))[None]
+    for rows in torch.arange(len(losses_or_gradients)).split(batch_size):
+        keys = torch.rand(len(memory.rows), generator=generator)
+        filled = memory.rows[None] >= 0
+        sample = tree_index(sample_memory(memory, slots, filled, buffer.measured_examples, keys), 0)
+        uniform = uniform_numbers(buffer, len(rows), generator=generator)
+        new, stored = losses_or_gradients[rows], losses_or_gradients[sample.rows]
+        if losses_or_gradients.ndim == 1:
+            measurements = Measurements(new, stored, sample.slots, sample.valid)
+        else:
+            cosines = cosine_similarity(new[:, None], stored, -1)
+            measurements = Measurements(cosines, (), sample.slots, sample.valid)
+        tasks, logits = torch.zeros_like(rows), NO_LOGITS[: len(rows)]
+        arrivals = Arrivals(rows, tasks, class_positions[rows], uniform, logits, measurements)
+        memory = buffer.insert(memory, arrivals)
+    return memory
+
+
+def memories_by_batch_size(buffer, of_arrivals, class_positions, of_stored):
+    """The memories after a stream in batches of 1, in batches of 7 and in one batch. The buffer
+    measures `of_arrivals` [n, ...], and `of_stored`, [1] or absent, in the first slot."""
+    generator = torch.Generator().manual_seed(3)
+    uniform = uniform_numbers(buffer, len(of_arrivals), generator=generator)
+    slots, valid = torch.zeros(1).long(), torch.ones(1)
+    memories = []
+    for batch_size in (1, 7, len(of_arrivals)):
+        memory = buffer.init()
+        memory = memory._replace(scores=memory.scores.to(of_arrivals.dtype))
+        for rows in torch.arange(len(of_arrivals)).split(batch_size):
+            measurements = Measurements(of_arrivals[rows], of_stored, slots, valid)
+            tasks, logits = torch.zeros_like(rows), NO_LOGITS[: len(rows)]
+            arrivals = Arrivals(
+                rows, tasks, class_positions[rows], uniform[rows], logits, measurements
+            )
+            memory = buffer.insert(memory, arrivals)
+        memories.append(memory)
+    return memories
+
+
+def assert_shares(shares, expected, runs):
+    """Assert that shares [...] of independent runs are the expected probabilities [...], within
+    4.5 standard deviations."""
     expected = torch.as_tensor(expected, dtype=torch.float64)
     deviation = (expected * (1 - expected) / runs).sqrt()
-    assert ((found - expected).abs() <= 4.5 * deviation + 1e-12).all()
-
-
-def in_batches(buffer, known, position, beside):
-    """The memories after a stream that came in batches of 1, of 7 and at once, of which the buffer
-    saw `known` [n, ...], and `beside` [1, ...] of what is stored."""
-    uniform = torch.rand(
-        len(known), buffer.uniforms_per_arrival, generator=torch.Generator().manual_seed(3)
-    )
-    found = []
-    for batch in (1, 7, len(known)):
-        memory = buffer.init()
-        memory = memory._replace(scores=memory.scores.to(known.dtype))
-        for rows in torch.arange(len(known)).split(batch):
-            seen = Measurements(known[rows], beside, torch.zeros(1).long(), torch.ones(1))
-            nothing = torch.zeros_like(rows)
-            given = rows, nothing, position[rows], uniform[rows], NONE[: len(rows)]
-            memory = buffer.insert(memory, Arrivals(*given, seen))
-        found.append(memory)
-    return found
+    assert ((shares - expected).abs() <= 4.5 * deviation + 1e-12).all()

@@ -1,7 +1,7 @@
 import torch
 
 from gradalign_cli.buffers.mean_of_features import mean_of_features, nearest_to_mean
-from tests.buffers.streams import ended
+from tests.buffers.streams import make_ended_task
 
 
 def test_the_nearest_to_the_mean_come_first():
@@ -10,9 +10,10 @@ def test_the_nearest_to_the_mean_come_first():
     assert sorted(nearest_to_mean(features, 9).tolist()) == [0, 1, 2, 3, 4]
 
 
-def test_every_class_is_held_to_its_own_mean():
-    position = torch.tensor([0, 0, 0, 1, 1, 1])
+def test_every_class_is_compared_with_its_own_mean():
+    class_positions = torch.tensor([0, 0, 0, 1, 1, 1])
     features = torch.tensor([[0.0], [1.0], [5.0], [10.0], [14.0], [15.0]])
     buffer = mean_of_features(2, "total", tasks=1, classes=2)
-    memory = buffer.end_task(buffer.init(), 0, ended(torch.arange(20, 26), position, features))
+    ended_task = make_ended_task(torch.arange(20, 26), class_positions, features)
+    memory = buffer.end_task(buffer.init(), 0, ended_task)
     assert memory.rows.tolist() == [21, 24]

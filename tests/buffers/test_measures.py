@@ -1,37 +1,48 @@
 import torch
 from torch.nn.functional import cosine_similarity
 
-from gradalign_cli.buffers.measures import FEW, cosines, losses
-from tests.methods.small import gradient_on, network, one, some, some_params
+from gradalign_cli.buffers.measures import GRADIENTS_AT_ONCE, measure_cosines, measure_losses
+from tests.methods.small import (
+    cross_entropy_gradient,
+    make_examples,
+    make_params,
+    network,
+    single_example,
+)
 
 
 def test_cosines_are_those_of_the_gradients_of_single_examples():
-    arrived, stored, params = some(2 * FEW + 3, 0), some(4, 1), some_params()
-    found, _ = cosines(network, params, torch.zeros(1), arrived, stored)
-    own, theirs = (
-        torch.stack([gradient_on(one(part, n), params) for n in range(len(part.target))])
-        for part in (arrived, stored)
-    )
-    torch.testing.assert_close(found, cosine_similarity(own[:, None], theirs, dim=-1))
+    arrivals, stored = make_examples(2 * GRADIENTS_AT_ONCE + 3, 0), make_examples(4, 1)
+    params = make_params()
+    cosines, _ = measure_cosines(network, params, torch.zeros(1), arrivals, stored)
+
+    def sample_gradients(examples):
+        count = len(examples.target)
+        return torch.stack(
+            [cross_entropy_gradient(single_example(examples, n), params) for n in range(count)]
+        )
+
+    expected = cosine_similarity(sample_gradients(arrivals)[:, None], sample_gradients(stored), -1)
+    torch.testing.assert_close(cosines, expected)
 
 
 def test_losses_are_those_of_single_examples():
-    arrived, stored, params = some(5, 0), some(3, 1), some_params()
-    found = torch.cat(losses(network, params, torch.zeros(1), arrived, stored))
+    arrivals, stored, params = make_examples(5, 0), make_examples(3, 1), make_params()
+    losses = torch.cat(measure_losses(network, params, torch.zeros(1), arrivals, stored))
     expected = []
-    for part in (arrived, stored):
-        logits = network(params, 0, part).logits
-        expected.append(logits.logsumexp(1) - logits.gather(1, part.target[:, None])[:, 0])
-    torch.testing.assert_close(found, torch.cat(expected))
+    for examples in (arrivals, stored):
+        logits = network(params, 0, examples).logits
+        expected.append(logits.logsumexp(1) - logits.gather(1, examples.target[:, None])[:, 0])
+    torch.testing.assert_close(losses, torch.cat(expected))
 
 
-def test_what_only_fills_a_place_has_no_loss_and_no_direction_even_if_its_label_is_hidden():
-    visible = torch.ones(3, 4, dtype=torch.bool)
-    stored = some(3, 1, weight=[1, 0, 1], visible=visible)
-    visible[1, stored.target[1]] = False
-    arrived = some(2, 0, visible=torch.ones(2, 4, dtype=torch.bool))
-    given = network, some_params(), torch.zeros(1), arrived, stored
-    for found in (losses(*given)[1], cosines(*given)[0].T):
-        assert torch.isfinite(found).all()
-        assert not found[1].any()
-        assert found[0].any()
+def test_padding_has_loss_0_and_cosine_0_even_if_its_label_is_hidden():
+    visible_logits = torch.ones(3, 4, dtype=torch.bool)
+    stored = make_examples(3, 1, valid=[1, 0, 1], visible_logits=visible_logits)
+    visible_logits[1, stored.target[1]] = False
+    arrivals = make_examples(2, 0, visible_logits=torch.ones(2, 4, dtype=torch.bool))
+    inputs = network, make_params(), torch.zeros(1), arrivals, stored
+    for of_stored in (measure_losses(*inputs)[1], measure_cosines(*inputs)[0].T):
+        assert torch.isfinite(of_stored).all()
+        assert not of_stored[1].any()
+        assert of_stored[0].any()

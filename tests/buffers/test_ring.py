@@ -1,35 +1,45 @@
 import pytest
 import torch
 
-from gradalign_cli.buffers.ring import ring
+from gradalign_cli.buffers.ring import consecutive_task_slots, ring, ring_layout
 from gradalign_cli.errors import UserError
-from tests.buffers.streams import feed
+from tests.buffers.streams import insert_task
 
 
-def test_each_task_keeps_its_newest_examples_and_touches_no_others():
+def test_rings_lie_one_after_the_other():
+    sizes, first_slots = ring_layout(11, 3)
+    assert sizes.tolist() == [4, 4, 3]
+    assert first_slots.tolist() == [0, 4, 8]
+
+
+def test_a_smaller_task_also_lists_its_neighbours_slots():
+    assert consecutive_task_slots(torch.tensor([2, 1, 1])).tolist() == [[0, 1], [2, 3], [3, 3]]
+
+
+def test_each_task_stores_its_newest_examples_and_replaces_no_others():
     buffer = ring(8, "total", tasks=2, classes=3)
-    memory = feed(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
+    memory = insert_task(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
     assert set(memory.rows[buffer.task_slots[0]].tolist()) == {21, 22, 23, 24}
     assert (memory.rows[buffer.task_slots[1]] == -1).all()
-    memory = feed(buffer, memory, torch.arange(100, 103), 1, torch.zeros(3).long(), 0)
+    memory = insert_task(buffer, memory, torch.arange(100, 103), 1, torch.zeros(3).long(), 0)
     assert set(memory.rows[buffer.task_slots[0]].tolist()) == {21, 22, 23, 24}
     assert sorted(memory.rows[buffer.task_slots[1]].tolist()) == [-1, 100, 101, 102]
 
 
-def test_an_uneven_capacity_is_dealt_out_whole():
+def test_all_slots_of_an_uneven_capacity_are_used():
     buffer = ring(11, "total", tasks=3, classes=2)
     memory = buffer.init()
     for task in range(3):
         rows = torch.arange(100 * task, 100 * task + 30)
-        memory = feed(buffer, memory, rows, task, torch.zeros(30).long(), 0)
+        memory = insert_task(buffer, memory, rows, task, torch.zeros(30).long(), 0)
     assert torch.bincount(memory.tasks).tolist() == [4, 4, 3]
     assert len(memory.rows.unique()) == 11
 
 
-def test_row_task_and_position_belong_to_one_example():
+def test_row_task_and_class_position_belong_to_one_example():
     buffer = ring(4, "total", tasks=1, classes=30)
     rows = torch.arange(30)
-    memory = feed(buffer, buffer.init(), rows, 0, rows, 0, batch=30)
+    memory = insert_task(buffer, buffer.init(), rows, 0, rows, 0, batch_size=30)
     assert torch.equal(memory.rows, memory.class_positions)
     assert set(memory.rows.tolist()) == {26, 27, 28, 29}
 

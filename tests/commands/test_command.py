@@ -1,4 +1,4 @@
-"""`list`, `data`, `--help`, sweeps and the installed wheel, as a user meets them."""
+"""`list`, `data`, `--help`, sweeps and the installed wheel, each in a process of its own."""
 
 import json
 import os
@@ -14,33 +14,33 @@ from tests.methods.catalogue import METHODS
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_help_does_not_wait_for_torch(tmp_path):
+def test_help_does_not_import_torch_or_hydra():
     script = (
         "import sys; from gradalign_cli.cli import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: assert 'torch' not in sys.modules and 'hydra' not in sys.modules"
     )
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
-    assert ran.returncode == 0, ran.stderr
-    assert all(word in ran.stdout for word in ("train", "list", "data"))
+    assert process.returncode == 0, process.stderr
+    assert all(word in process.stdout for word in ("train", "list", "data"))
 
 
 def test_list_shows_every_choice_with_a_sentence(tmp_path):
-    ran = gradalign("list", cwd=tmp_path)
-    assert ran.returncode == 0
-    lines = {line.split()[0]: line for line in ran.stdout.splitlines() if len(line.split()) > 3}
+    process = gradalign("list", cwd=tmp_path)
+    assert process.returncode == 0
+    lines = {line.split()[0]: line for line in process.stdout.splitlines() if len(line.split()) > 3}
     for name in ("agem", "gem", "ring", "herding", "split_mnist", "reduced_resnet18"):
         assert name in lines
-    only = gradalign("list", "buffers", cwd=tmp_path).stdout
-    assert "reservoir" in only
-    assert "agem" not in only
+    buffers = gradalign("list", "buffers", cwd=tmp_path).stdout
+    assert "reservoir" in buffers
+    assert "agem" not in buffers
 
 
 def test_the_methods_are_listed_with_rule_cost_paper_and_tests(tmp_path):
-    ran = gradalign("list", "methods", cwd=tmp_path)
-    head, *lines = ran.stdout.splitlines()
+    process = gradalign("list", "methods", cwd=tmp_path)
+    head, *lines = process.stdout.splitlines()
     assert head.split() == [
         "method",
         "rule",
@@ -55,47 +55,47 @@ def test_the_methods_are_listed_with_rule_cost_paper_and_tests(tmp_path):
     ]
     rows = {line.split()[0]: line for line in lines if line and line[0] != " "}
     assert set(METHODS) <= set(rows)
-    own, shared = (
+    own_tests, shared_tests = (
         len(re.findall(r"^def test_", (ROOT / f"tests/methods/test_{n}.py").read_text(), re.M))
         for n in ("ewc", "contract")
     )
     numbers = r"\d+\.\d / \d+\.\d"
-    line = rf"2 P +0 +at ends +2.2 M +1612.00796 +{numbers} +{own} \+ {shared}"
+    line = rf"2 P +0 +at ends +2.2 M +1612.00796 +{numbers} +{own_tests} \+ {shared_tests}"
     assert re.search(line, rows["ewc"])
 
 
-def test_data_status_names_what_is_there(tmp_path):
-    ran = gradalign("data", "--data-dir", str(tmp_path), "status", cwd=tmp_path)
-    assert ran.returncode == 0
-    assert "digits" in ran.stdout
-    assert "cifar100" in ran.stdout
+def test_data_status_names_the_datasets(tmp_path):
+    process = gradalign("data", "--data-dir", str(tmp_path), "status", cwd=tmp_path)
+    assert process.returncode == 0
+    assert "digits" in process.stdout
+    assert "cifar100" in process.stdout
 
 
 def test_preparing_an_unknown_dataset_is_refused(tmp_path):
-    ran = gradalign("data", "--data-dir", str(tmp_path), "prepare", "mnits", cwd=tmp_path)
-    assert ran.returncode == 2
-    assert "mnits" in ran.stderr
-    assert ran.stderr.count("\n") == 1
+    process = gradalign("data", "--data-dir", str(tmp_path), "prepare", "mnits", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "mnits" in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
 def test_a_sweep_gives_every_job_a_folder_and_goes_on_after_a_failure(tmp_path):
-    ran = gradalign(
+    process = gradalign(
         "train", "-m", "method=finetune,agem", "batch_size=10,0", "hydra.sweep.dir=sweep",
         cwd=tmp_path,
     )  # fmt: skip
-    assert "`batch_size` must be" in ran.stderr
-    assert ran.returncode == 2
+    assert "`batch_size` must be" in process.stderr
+    assert process.returncode == 2
     finished = sorted(p.parent.name for p in (tmp_path / "sweep").glob("*/metrics.json"))
     assert finished == ["0", "2"]
-    assert "Traceback" not in ran.stderr
+    assert "Traceback" not in process.stderr
 
 
-def test_momentum_is_warned_about_and_what_it_broke_is_counted(tmp_path):
-    ran = gradalign(
+def test_momentum_is_warned_about_and_the_constraints_it_breaks_are_counted(tmp_path):
+    process = gradalign(
         "train", "optimizer.momentum=0.9", "replicas.lr=0.02", "hydra.run.dir=run", cwd=tmp_path
     )
-    assert ran.returncode == 0
-    assert "momentum and weight decay act after the alignment" in ran.stderr
+    assert process.returncode == 0
+    assert "momentum and weight decay act after the alignment" in process.stderr
     record = json.loads((tmp_path / "run/record.json").read_text())
     assert 0 < record["broken_constraints"] <= record["measured_steps"]
     gradalign("train", "hydra.run.dir=plain", cwd=tmp_path)
@@ -116,35 +116,35 @@ def test_the_wheel_carries_its_configs_and_runs_from_any_folder(tmp_path):
         [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "-q", wheel],
         check=True, capture_output=True,
     )  # fmt: skip
-    # torch and the others are borrowed from the environment of the tests, gradalign is not
+    # dependencies come from the environment of the tests, gradalign from the wheel
     site = next((tmp_path / "venv").glob("lib/*/site-packages"))
     import torch
 
-    (site / "borrowed.pth").write_text(str(Path(torch.__file__).parents[2]))
+    (site / "dependencies.pth").write_text(str(Path(torch.__file__).parents[1]))
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    where = subprocess.run(
+    location = subprocess.run(
         [python, "-c", "import gradalign_cli; print(gradalign_cli.__file__)"],
         cwd=tmp_path, capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
-    assert str(site) in where.stdout
-    ran = subprocess.run(
+    assert str(site) in location.stdout
+    process = subprocess.run(
         [tmp_path / "venv/bin/gradalign", "train", "method=gem", "hydra.run.dir=run"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
+    assert process.returncode == 0, process.stderr
     assert (tmp_path / "run/metrics.json").exists()
     listed = subprocess.run(
         [tmp_path / "venv/bin/gradalign", "list", "methods"],
         cwd=tmp_path, capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
     assert "1706.08840" in listed.stdout
-    assert "tests" not in listed.stdout.splitlines()[0]  # they are not in the wheel
+    assert "tests" not in listed.stdout.splitlines()[0]  # the wheel has none
 
 
-def test_the_shell_is_offered_choices(tmp_path):
+def test_the_shell_completes_choices(tmp_path):
     environment = os.environ | {"COMP_LINE": "gradalign train method=gp"}
-    ran = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "gradalign_cli.cli", "-sc", "query=bash"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
-    assert ran.stdout.split() == ["method=gpm"]
+    assert process.stdout.split() == ["method=gpm"]

@@ -1,4 +1,4 @@
-"""The command as a user runs it, in a process of its own."""
+"""`gradalign train` as a user runs it, in a process of its own."""
 
 import csv
 import json
@@ -10,6 +10,7 @@ import pytest
 
 
 def gradalign(*arguments, cwd):
+    """Run the command line in a folder."""
     return subprocess.run(
         [sys.executable, "-m", "gradalign_cli.cli", *arguments],
         cwd=cwd,
@@ -21,32 +22,32 @@ def gradalign(*arguments, cwd):
 
 
 def test_train_writes_the_run_folder(tmp_path):
-    ran = gradalign("train", "replicas.seed=[0,1]", "hydra.run.dir=run", cwd=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stderr == ""
-    assert "ACC" in ran.stdout
+    process = gradalign("train", "replicas.seed=[0,1]", "hydra.run.dir=run", cwd=tmp_path)
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    assert "ACC" in process.stdout
     with (tmp_path / "run/accuracy.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["replica", "after_task", *(f"task_{t}" for t in range(1, 6))]
     assert len(rows) == 2 * 6
     results = json.loads((tmp_path / "run/metrics.json").read_text())
-    last = [r for r in rows if r["after_task"] == "5"]
-    acc = [np.mean([float(r[f"task_{t}"]) for t in range(1, 6)]) for r in last]
-    assert [r["ACC"] for r in results["replicas"]] == pytest.approx(acc, abs=1e-5)
+    last_rows = [row for row in rows if row["after_task"] == "5"]
+    acc = [np.mean([float(row[f"task_{t}"]) for t in range(1, 6)]) for row in last_rows]
+    assert [replica["ACC"] for replica in results["replicas"]] == pytest.approx(acc, abs=1e-5)
     assert results["summary"]["ACC"]["mean"] == pytest.approx(np.mean(acc), abs=1e-5)
     assert results["summary"]["ACC"]["mean"] > 0.85
     with (tmp_path / "run/alignment.csv").open() as file:
         steps = list(csv.DictReader(file))
-    first, later = steps[0], steps[-1]
-    assert first["cosine"] == ""
-    assert -1 <= float(later["cosine"]) <= 1
+    first_step, last_step = steps[0], steps[-1]
+    assert first_step["cosine"] == ""
+    assert -1 <= float(last_step["cosine"]) <= 1
     assert json.loads((tmp_path / "run/record.json").read_text())["fingerprint"]
-    again = gradalign(
+    repeated = gradalign(
         "train", "--config-path", str(tmp_path / "run"), "--config-name", "config",
-        "hydra.run.dir=again", cwd=tmp_path,
+        "hydra.run.dir=repeated", cwd=tmp_path,
     )  # fmt: skip
-    assert again.returncode == 0, again.stderr
-    assert (tmp_path / "again/accuracy.csv").read_text() == (
+    assert repeated.returncode == 0, repeated.stderr
+    assert (tmp_path / "repeated/accuracy.csv").read_text() == (
         tmp_path / "run/accuracy.csv"
     ).read_text()
 
@@ -69,17 +70,17 @@ def test_train_writes_the_run_folder(tmp_path):
     ],
 )
 def test_a_mistake_ends_in_one_sentence_and_code_2(override, sentence, tmp_path):
-    ran = gradalign("train", *override.split(), cwd=tmp_path)
-    assert ran.returncode == 2
-    assert sentence in ran.stderr
-    assert ran.stderr.count("\n") == 1
-    assert "Traceback" not in ran.stderr
+    process = gradalign("train", *override.split(), cwd=tmp_path)
+    assert process.returncode == 2
+    assert sentence in process.stderr
+    assert process.stderr.count("\n") == 1
+    assert "Traceback" not in process.stderr
 
 
-def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is(tmp_path):
+def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is_finished(tmp_path):
     arguments = ("train", "benchmark.samples_per_task=20", "hydra.run.dir=run")
     assert gradalign(*arguments, cwd=tmp_path).returncode == 0
-    ran = gradalign(*arguments, "replicas.lr=1e20", "model.init=torch", cwd=tmp_path)
-    assert ran.returncode == 2
+    process = gradalign(*arguments, "replicas.lr=1e20", "model.init=torch", cwd=tmp_path)
+    assert process.returncode == 2
     assert not (tmp_path / "run/accuracy.csv").exists()
     assert not (tmp_path / "run/metrics.json").exists()

@@ -1,12 +1,13 @@
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gradalign_cli.commands.tune import best, tune
-from gradalign_cli.composition import parts as configuration
+from gradalign_cli.commands.tune import best_numbers, tune
+from gradalign_cli.composition import datasets
 from gradalign_cli.composition.compose import composed
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
@@ -15,37 +16,50 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.training import evaluation
 from tests.commands.test_train import gradalign
 
-GIVEN = ["method=agem", "model.widths=[8]", "replicas.lr=[0.001,0.1]", "replicas.seed=[0,1]"]
+OVERRIDES = ["method=agem", "model.widths=[8]", "replicas.lr=[0.001,0.1]", "replicas.seed=[0,1]"]
 
 
 def test_the_best_mean_over_seeds_wins():
-    def own(seed, lr, accuracy):
+    def replica(seed, lr, accuracy):
         return {"seed": seed, "lr": lr, "ACC": accuracy, "min_ACC": seed / 7, "LCA10": 0.1}
 
-    found = [own(0, 0.1, 0.9), own(1, 0.1, 0.1), own(0, 0.2, 0.6), own(1, 0.2, 0.5)]
-    chosen, means = best(found, ["lr"])
-    assert chosen == {"lr": 0.2}
-    assert list(means.values()) == [0.5, 0.55]
+    replicas = [
+        replica(seed=0, lr=0.1, accuracy=0.9),
+        replica(seed=1, lr=0.1, accuracy=0.1),
+        replica(seed=0, lr=0.2, accuracy=0.6),
+        replica(seed=1, lr=0.2, accuracy=0.5),
+    ]
+    best, mean_accuracy = best_numbers(replicas, ["lr"])
+    assert best == {"lr": 0.2}
+    assert list(mean_accuracy.values()) == [0.5, 0.55]
 
 
-def test_only_the_first_three_tasks_are_seen_and_only_the_others_left(tmp_path, monkeypatch):
+def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_alone(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    seen = set()
-    show = evaluation.load_examples
+    seen_classes = set()
+    load_examples = evaluation.load_examples
 
-    def watched(benchmark, view, row, task, weight=(), noise=()):
-        seen.update(benchmark.labels[row].flatten().tolist())
-        return show(benchmark, view, row, task, weight, noise)
+    def recording_load_examples(benchmark, view, rows, *arguments, **options):
+        seen_classes.update(benchmark.labels[rows].flatten().tolist())
+        return load_examples(benchmark, view, rows, *arguments, **options)
 
-    for module in ("evaluation", "reading", "step", "task_end"):
-        monkeypatch.setattr(f"gradalign_cli.{module}.show", watched)
-    tune(CONF, "mine", GIVEN)
-    assert seen == set(range(6))  # three tasks of two digits
+    modules = [
+        name
+        for name, module in sys.modules.items()
+        if name.startswith("gradalign_cli.") and hasattr(module, "load_examples")
+    ]
+    assert len(modules) >= 6
+    for name in modules:
+        monkeypatch.setattr(f"{name}.load_examples", recording_load_examples)
+    tune(CONF, "mine", OVERRIDES)
+    assert seen_classes == set(range(6))  # three tasks of two digits
     (folder,) = (tmp_path / "tuned" / "runs").iterdir()
     assert len((folder / "accuracy.csv").read_text().splitlines()[0].split(",")) == 2 + 3
     search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
     config, groups = composed(CONF, ["+experiment=mine", search])
-    expected, _ = composed(CONF, GIVEN)
+    expected, _ = composed(CONF, OVERRIDES)
     assert config["replicas"] == {"seed": [0, 1], "lr": 0.1}
     assert config["benchmark"] == expected["benchmark"] | {"skip_tasks": 3}
     assert {name: config[name] for name in ("method", "model", "buffer")} == {
@@ -55,36 +69,38 @@ def test_only_the_first_three_tasks_are_seen_and_only_the_others_left(tmp_path, 
 
 
 @pytest.mark.parametrize("order", ["fixed", "drawn"])
-def test_whatever_the_other_tasks_hold_the_choice_is_the_same(order, tmp_path, monkeypatch):
-    """The first three tasks are those that the experiment leaves out, for every seed."""
+def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_path, monkeypatch):
+    """For every seed, the tasks that are tuned on are those that the experiment leaves out."""
     monkeypatch.chdir(tmp_path)
-    given = [*GIVEN, f"benchmark.class_order={order}", "benchmark.scenario=class"]
-    tune(CONF, "clean", given)
-    load, kept = configuration.load, []
+    overrides = [*OVERRIDES, f"benchmark.class_order={order}", "benchmark.scenario=class"]
+    tune(CONF, "clean", overrides)
+    load_dataset, experiment_classes = datasets.load_dataset, []
     config, _ = composed(CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/tuned]"])
-    dataset = load("digits", None)
-    benchmark = config["benchmark"]
-    benchmark = call_target("benchmark", OmegaConf.create(benchmark), dataset=dataset)
+    dataset = load_dataset("digits", None)
+    benchmark_config = OmegaConf.create(config["benchmark"])
+    benchmark = call_target("benchmark", benchmark_config, dataset=dataset)
     for seed in (0, 1):
         stream = benchmark.make_stream(seed)
-        kept += [set(dataset.y[torch.cat(stream.train_rows + stream.test_rows)].tolist())]
-    assert kept == [set(range(6, 10))] * 2  # what the experiment goes on with
+        rows = torch.cat(stream.train_rows + stream.test_rows)
+        experiment_classes.append(set(dataset.labels[rows].tolist()))
+    assert experiment_classes == [set(range(6, 10))] * 2
 
-    def poisoned(name, folder):
-        other = np.isin(dataset.y, [6, 7, 8, 9])
-        return dataset._replace(x=np.where(other[:, None, None, None], 255 - dataset.x, dataset.x))
+    def load_with_inverted_images(name, folder):
+        inverted = np.isin(dataset.labels, [6, 7, 8, 9])[:, None, None, None]
+        images = np.where(inverted, 255 - dataset.images, dataset.images)
+        return dataset._replace(images=images)
 
-    monkeypatch.setattr(configuration, "load", poisoned)
-    tune(CONF, "poisoned", given)
-    told = [
+    monkeypatch.setattr(datasets, "load_dataset", load_with_inverted_images)
+    tune(CONF, "inverted", overrides)
+    clean, inverted = (
         json.loads((tmp_path / f"tuned/runs/{name}/metrics.json").read_text())["replicas"]
-        for name in ("clean", "poisoned")
-    ]
-    assert told[0] == told[1]
+        for name in ("clean", "inverted")
+    )
+    assert clean == inverted
 
 
 @pytest.mark.parametrize(
-    ("given", "sentence"),
+    ("overrides", "sentence"),
     [
         ([], "`replicas` must list what to choose of, as in: gradalign tune mine"),
         (["replicas.seed=[0,1]"], "`replicas` must list what to choose of"),
@@ -95,53 +111,58 @@ def test_whatever_the_other_tasks_hold_the_choice_is_the_same(order, tmp_path, m
         ),
     ],
 )
-def test_what_cannot_be_tuned_is_told_before_training(given, sentence, tmp_path, monkeypatch):
+def test_a_config_that_cannot_be_tuned_is_refused_before_training(
+    overrides, sentence, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=sentence):
-        tune(CONF, "mine", given)
+        tune(CONF, "mine", overrides)
     assert not list(tmp_path.iterdir())
 
 
-def test_without_anything_to_tune_the_command_says_what_to_type(tmp_path):
-    ran = gradalign("tune", "mine", cwd=tmp_path)
-    assert ran.returncode == 2
-    assert "'replicas.lr=[0.03,0.1]'" in ran.stderr
-    assert ran.stderr.count("\n") == 1
+def test_without_anything_to_tune_the_command_gives_an_example(tmp_path):
+    process = gradalign("tune", "mine", cwd=tmp_path)
+    assert process.returncode == 2
+    assert "'replicas.lr=[0.03,0.1]'" in process.stderr
+    assert process.stderr.count("\n") == 1
 
 
-def test_an_experiment_of_other_groups_leaves_nothing_of_the_defaults(tmp_path, monkeypatch):
+def test_an_experiment_has_no_entries_of_groups_that_were_overridden(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
-        "gradalign_cli.train.train",
+        "gradalign_cli.commands.tune.train",
         lambda config, folder, console: {"replicas": [{"seed": 0, "lr": 0.5, "ACC": 1.0}]},
     )
-    monkeypatch.setattr("gradalign_cli.tables.tune.check", lambda config: None)  # needs no data
-    given = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
-    tune(CONF, "mine", given)
+    # the benchmark would need its data
+    monkeypatch.setattr("gradalign_cli.commands.tune.check_choices_and_tasks", lambda config: None)
+    overrides = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
+    tune(CONF, "mine", overrides)
     search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
     config, _ = composed(CONF, ["+experiment=mine", search])
-    expected, _ = composed(CONF, given)
+    expected, _ = composed(CONF, overrides)
     for name in ("benchmark", "buffer", "method", "objective"):
         assert config[name].keys() == expected[name].keys()
     assert OmegaConf.load(tmp_path / "tuned/experiment/mine.yaml").replicas.lr == 0.5
 
 
-def test_a_name_that_is_no_name_is_refused(tmp_path, monkeypatch):
+def test_a_name_that_is_no_identifier_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="`NAME` must be letters, digits and underscores"):
-        tune(CONF, "../mine", GIVEN)
+        tune(CONF, "../mine", OVERRIDES)
 
 
 def test_five_datasets_that_are_too_few_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = ["benchmark=five_datasets", f"data_dir={tmp_path}", "replicas.lr=[0.03,0.1]"]
+    overrides = ["benchmark=five_datasets", f"data_dir={tmp_path}", "replicas.lr=[0.03,0.1]"]
     with pytest.raises(UserError, match=r"`benchmark.datasets` needs two of"):
-        tune(CONF, "mine", given)
-    x, y = np.zeros((40, 1, 28, 28), np.uint8), np.arange(40) % 10
-    monkeypatch.setattr(configuration, "present", lambda names, folder: list(names[1:4:2]))
-    monkeypatch.setattr(configuration, "load", lambda name, _: Dataset(name, x, y, 20, 10, None))
+        tune(CONF, "mine", overrides)
+    images, labels = np.zeros((40, 1, 28, 28), np.uint8), np.arange(40) % 10
+    monkeypatch.setattr(datasets, "available_datasets", lambda names, folder: list(names[1:4:2]))
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda name, _: Dataset(name, images, labels, 20, 10, None)
+    )
     with (
         pytest.warns(UserWarning, match="going on with 2 tasks"),
         pytest.raises(UserError, match="`benchmark` must be one of more than 3 tasks, found 2"),
     ):
-        tune(CONF, "mine", given)
+        tune(CONF, "mine", overrides)

@@ -8,16 +8,18 @@ from omegaconf import OmegaConf
 
 import gradalign_cli.data as data
 from gradalign_cli.commands.train import work_of
-from gradalign_cli.composition import parts as configuration
+from gradalign_cli.composition import datasets
+from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import replica_numbers
+from gradalign_cli.composition.settings import device_of, plan_of
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.choice import choose_engine, choose_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.training.runner import run
 from tests.methods.catalogue import METHODS
 from tests.methods.claims import CLAIMS
-from tests.methods.given import setting
+from tests.methods.given import make_setup
 from tests.runs import Traces
 
 GROUPS = (
@@ -43,13 +45,13 @@ def any_dataset(monkeypatch):
         "cifar100": ((3, 32, 32), 100),
     }
 
-    def load(name, folder):
+    def load_dataset(name, folder):
         shape, classes = shapes.get(name, ((1, 28, 28), 10))
         x = np.random.default_rng(0).integers(0, 256, (6 * classes, *shape), dtype=np.uint8)
         superclass = np.arange(100) % 20 if classes == 100 else None
         return Dataset(name, x, np.arange(6 * classes) % classes, 4 * classes, classes, superclass)
 
-    monkeypatch.setattr(configuration, "load", load)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
 
 def composed(*overrides):
@@ -62,9 +64,8 @@ def composed(*overrides):
 
 def prepared(config):
     """Everything that comes before training."""
-    device = configuration.device(config.device)
-    plan = configuration.plan(config)
-    parts, replicas, _ = configuration.parts(config, device)
+    device, plan = device_of(config), plan_of(config)
+    parts, replicas, _ = build_run(config, device)
     work = work_of(parts, replicas, plan)
     assert choose_threads(config.threads, work) > 0
     engine, _ = choose_engine(config.engine, work, device)
@@ -149,7 +150,7 @@ def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override
 def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
     config = composed("method=gem", "method@objective=der", "++replicas.alpha=[0.1,0.9]")
     _, replicas, _, _ = prepared(config)
-    states = [replica.method.init(setting(torch.zeros(3), 2)) for replica in replicas]
+    states = [replica.method.init(make_setup(torch.zeros(3), 2)) for replica in replicas]
     assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
     assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
 
@@ -253,4 +254,4 @@ def test_wrong_values_are_named_before_anything_runs(override, sentence):
 
 
 def test_data_is_read_through_one_door():
-    assert configuration.load is data.load
+    assert datasets.load_dataset is data.load_dataset

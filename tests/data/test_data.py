@@ -5,12 +5,18 @@ import struct
 import numpy as np
 import pytest
 
-from gradalign_cli.data import data_folder, load, prepare, present, status
-from gradalign_cli.data.sources import DEBIAN, read_debian
+from gradalign_cli.data import (
+    available_datasets,
+    data_folder,
+    dataset_statuses,
+    load_dataset,
+    prepare_dataset,
+)
+from gradalign_cli.data.sources import DEBIAN_FASHION_MNIST, read_debian
 from gradalign_cli.data.superclasses import CIFAR100_SUPERCLASS, SUPERCLASSES
 from gradalign_cli.errors import DataError
 
-GOOD = {
+VALID_ARRAYS = {
     "x_train": np.zeros((4, 5, 6, 3), np.uint8),
     "y_train": np.array([0, 1, 0, 1]),
     "x_test": np.ones((2, 5, 6, 3), np.uint8),
@@ -19,24 +25,24 @@ GOOD = {
 
 
 def test_digits_ship_with_the_package(tmp_path):
-    digits = load("digits", str(tmp_path))
-    assert digits.x.shape == (1797, 1, 8, 8)
-    assert digits.n_train == 1437
-    assert digits.x.max() == 255
+    digits = load_dataset("digits", str(tmp_path))
+    assert digits.images.shape == (1797, 1, 8, 8)
+    assert digits.train_count == 1437
+    assert digits.images.max() == 255
 
 
 def test_a_users_own_arrays_are_found_by_name(tmp_path):
-    np.savez(tmp_path / "mine.npz", **GOOD)
-    mine = load("mine", str(tmp_path))
-    assert mine.x.shape == (6, 3, 5, 6)
-    assert mine.y.tolist() == [0, 1, 0, 1, 1, 0]
-    assert "mine" in [row.name for row in status(str(tmp_path)) if row.found]
+    np.savez(tmp_path / "mine.npz", **VALID_ARRAYS)
+    mine = load_dataset("mine", str(tmp_path))
+    assert mine.images.shape == (6, 3, 5, 6)
+    assert mine.labels.tolist() == [0, 1, 0, 1, 1, 0]
+    assert "mine" in [row.name for row in dataset_statuses(str(tmp_path)) if row.available]
 
 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"x_train": GOOD["x_train"].astype(float)}, "x_train must be uint8"),
+        ({"x_train": VALID_ARRAYS["x_train"].astype(float)}, "x_train must be uint8"),
         ({"y_train": np.array([0, 1, 0])}, "y_train must be one whole number"),
         ({"y_test": np.array([2, 0])}, "labels must be 0 to 2"),
         ({"y_train": np.array([0, -1, 0, 1])}, "labels must be"),
@@ -44,25 +50,25 @@ def test_a_users_own_arrays_are_found_by_name(tmp_path):
     ],
 )
 def test_a_wrong_array_is_named(change, sentence, tmp_path):
-    np.savez(tmp_path / "mine.npz", **(GOOD | change))
+    np.savez(tmp_path / "mine.npz", **(VALID_ARRAYS | change))
     with pytest.raises(DataError, match=sentence) as error:
-        load("mine", str(tmp_path))
+        load_dataset("mine", str(tmp_path))
     assert str(tmp_path / "mine.npz") in str(error.value)
 
 
 def test_a_truncated_file_is_named(tmp_path):
-    np.savez(tmp_path / "mine.npz", **GOOD)
-    whole = (tmp_path / "mine.npz").read_bytes()
-    for length in (0, 10, len(whole) // 2, len(whole) - 5):
-        (tmp_path / "mine.npz").write_bytes(whole[:length])
+    np.savez(tmp_path / "mine.npz", **VALID_ARRAYS)
+    content = (tmp_path / "mine.npz").read_bytes()
+    for length in (0, 10, len(content) // 2, len(content) - 5):
+        (tmp_path / "mine.npz").write_bytes(content[:length])
         with pytest.raises(DataError, match=r"mine\.npz"):
-            load("mine", str(tmp_path))
+            load_dataset("mine", str(tmp_path))
 
 
 def test_a_wrong_count_under_a_known_name_is_refused(tmp_path):
-    np.savez(tmp_path / "mnist.npz", **GOOD)
+    np.savez(tmp_path / "mnist.npz", **VALID_ARRAYS)
     with pytest.raises(DataError, match="mnist must be"):
-        load("mnist", str(tmp_path))
+        load_dataset("mnist", str(tmp_path))
 
 
 def test_a_failed_download_says_where_it_looked_and_what_to_do(tmp_path, monkeypatch):
@@ -73,16 +79,17 @@ def test_a_failed_download_says_where_it_looked_and_what_to_do(tmp_path, monkeyp
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", no_network)
     with pytest.raises(DataError, match=r"cifar10\.npz.*no network.*GRADALIGN_DATA"):
-        load("cifar10", str(tmp_path))
+        load_dataset("cifar10", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prepare_keeps_arrays_that_load_the_same(tmp_path):
-    path = prepare("digits", str(tmp_path))
+def test_prepare_writes_arrays_that_load_the_same(tmp_path):
+    path = prepare_dataset("digits", str(tmp_path))
     assert path == tmp_path / "digits.npz"
-    kept, packaged = load("digits", str(tmp_path)), load("digits", str(tmp_path / "empty"))
-    assert np.array_equal(kept.x, packaged.x)
-    assert np.array_equal(kept.y, packaged.y)
+    prepared = load_dataset("digits", str(tmp_path))
+    packaged = load_dataset("digits", str(tmp_path / "empty"))
+    assert np.array_equal(prepared.images, packaged.images)
+    assert np.array_equal(prepared.labels, packaged.labels)
 
 
 def test_the_folder_comes_from_the_argument_then_the_environment(monkeypatch, tmp_path):
@@ -102,7 +109,7 @@ def test_each_superclass_has_five_classes():
 def test_the_real_arrays_pass_every_check(name, shape):
     if not (data_folder(None) / f"{name}.npz").exists():
         pytest.skip(f"{name}.npz is not in the data folder ({os.environ.get('GRADALIGN_DATA')})")
-    assert load(name).x.shape[1:] == shape
+    assert load_dataset(name).images.shape[1:] == shape
 
 
 def write_idx(path, array):
@@ -111,15 +118,15 @@ def write_idx(path, array):
 
 
 def test_debians_layout_is_read_and_a_truncated_file_of_it_named(tmp_path):
-    source = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     expected = {}
     for part, prefix, count in (("train", "train", 5), ("test", "t10k", 3)):
-        expected[f"x_{part}"] = source.integers(0, 256, (count, 4, 4), dtype=np.uint8)
-        expected[f"y_{part}"] = source.integers(0, 10, count, dtype=np.uint8)
+        expected[f"x_{part}"] = generator.integers(0, 256, (count, 4, 4), dtype=np.uint8)
+        expected[f"y_{part}"] = generator.integers(0, 10, count, dtype=np.uint8)
         write_idx(tmp_path / f"{prefix}-images-idx3-ubyte.gz", expected[f"x_{part}"])
         write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte.gz", expected[f"y_{part}"])
-    found = read_debian(tmp_path)
-    assert all(np.array_equal(found[name], array) for name, array in expected.items())
+    arrays = read_debian(tmp_path)
+    assert all(np.array_equal(arrays[name], array) for name, array in expected.items())
     labels = tmp_path / "t10k-labels-idx1-ubyte.gz"
     labels.write_bytes(labels.read_bytes()[:-9])
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
@@ -131,44 +138,49 @@ def test_torchvisions_layout_is_found_and_named_when_it_is_not_whole(tmp_path):
     raw.mkdir(parents=True)
     (raw / "train-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03")
     with pytest.raises(DataError, match=r"MNIST/raw is not whole"):
-        load("mnist", str(tmp_path))
-    (row,) = [row for row in status(str(tmp_path)) if row.name == "mnist"]
-    assert not row.found
-    assert "is not whole" in row.where
+        load_dataset("mnist", str(tmp_path))
+    (row,) = [row for row in dataset_statuses(str(tmp_path)) if row.name == "mnist"]
+    assert not row.available
+    assert "is not whole" in row.location_or_problem
 
 
-def test_svhn_is_read_in_torchvisions_words_for_it(tmp_path, monkeypatch):
+def test_svhn_is_read_by_torchvisions_names_for_its_parts(tmp_path, monkeypatch):
     import torchvision
 
-    source = np.random.default_rng(0)
+    generator, first_images = np.random.default_rng(0), {}
 
     class SVHN:
         def __init__(self, root, split, download):
             count = {"train": 73257, "test": 26032}[split]
             assert (root, download) == (str(tmp_path), False)
             self.data = np.zeros((count, 3, 32, 32), np.uint8)
-            self.data[:9] = source.integers(0, 256, (9, 3, 32, 32))
+            self.data[:9] = generator.integers(0, 256, (9, 3, 32, 32))
             self.labels = np.arange(count) % 10
-            kept[split] = self.data[:9]
+            first_images[split] = self.data[:9]
 
-    kept = {}
     monkeypatch.setattr(torchvision.datasets, "SVHN", SVHN)
-    assert present(["svhn"], str(tmp_path)) == []
+    assert available_datasets(["svhn"], str(tmp_path)) == []
     (tmp_path / "train_32x32.mat").touch()
-    assert present(["svhn"], str(tmp_path)) == ["svhn"]
-    svhn = load("svhn", str(tmp_path))
-    assert np.array_equal(svhn.x[:9], kept["train"])
-    assert np.array_equal(svhn.x[svhn.n_train : svhn.n_train + 9], kept["test"])
+    assert available_datasets(["svhn"], str(tmp_path)) == ["svhn"]
+    svhn = load_dataset("svhn", str(tmp_path))
+    assert np.array_equal(svhn.images[:9], first_images["train"])
+    assert np.array_equal(svhn.images[svhn.train_count :][:9], first_images["test"])
 
 
-def test_what_is_not_there_is_listed_with_how_to_get_it(tmp_path):
-    told = {row.name: row.where for row in status(str(tmp_path)) if not row.found}
-    assert told["svhn"] == "not found; `gradalign data prepare svhn` downloads it"
-    assert told["notmnist"].startswith("not found; put notmnist.npz with x_train, y_train")
+def test_a_missing_dataset_is_listed_with_how_to_get_it(tmp_path):
+    problems = {
+        row.name: row.location_or_problem
+        for row in dataset_statuses(str(tmp_path))
+        if not row.available
+    }
+    assert problems["svhn"] == "not found; `gradalign data prepare svhn` downloads it"
+    assert problems["notmnist"].startswith("not found; put notmnist.npz with x_train, y_train")
     with pytest.raises(DataError, match=r"notmnist was not found in .*; put notmnist\.npz with"):
-        load("notmnist", str(tmp_path))
+        load_dataset("notmnist", str(tmp_path))
 
 
-@pytest.mark.skipif(not DEBIAN.is_dir(), reason="Debian's dataset-fashion-mnist is not installed")
+@pytest.mark.skipif(
+    not DEBIAN_FASHION_MNIST.is_dir(), reason="Debian's dataset-fashion-mnist is not installed"
+)
 def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path):
-    assert load("fashion_mnist", str(tmp_path)).x.shape == (70000, 1, 28, 28)
+    assert load_dataset("fashion_mnist", str(tmp_path)).images.shape == (70000, 1, 28, 28)

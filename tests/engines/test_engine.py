@@ -1,21 +1,21 @@
 import torch
 
 from gradalign_cli.engines.eager import eager
-from gradalign_cli.engines.engine import testing_with as with_threads
+from gradalign_cli.engines.engine import with_test_threads
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
 
 
-def test_tests_have_threads_of_their_own_and_leave_the_steps_theirs(tiny):
+def test_only_tests_use_the_number_of_test_threads(tiny):
     parts = make_parts(tiny, method("finetune"), samples=10)
-    replicas, seen = make_replicas(parts), []
+    replicas, test_threads = make_replicas(parts), []
 
-    def each(function, *trees):
-        seen.append(torch.get_num_threads())
-        return eager().each(function, *trees)
+    def map_replicas(function, *trees):
+        test_threads.append(torch.get_num_threads())
+        return eager().map_replicas(function, *trees)
 
-    before = torch.get_num_threads()
-    found = train(parts, replicas, with_threads(eager()._replace(each=each), before + 1))
-    same(found, train(parts, replicas), tolerance=0)
-    assert set(seen) == {before + 1}
-    assert torch.get_num_threads() == before
+    step_threads = torch.get_num_threads()
+    engine = with_test_threads(eager()._replace(map_replicas=map_replicas), step_threads + 1)
+    same(train(parts, replicas, engine), train(parts, replicas), tolerance=0)
+    assert set(test_threads) == {step_threads + 1}
+    assert torch.get_num_threads() == step_threads

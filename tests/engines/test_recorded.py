@@ -1,4 +1,4 @@
-"""A recorded step is the step: the same operations on the same numbers."""
+"""A recorded step gives what the step gives: the same operations on the same numbers."""
 
 import threading
 import time
@@ -18,29 +18,30 @@ from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 
-PLAN = Plan(2, 5, 3, 2)  # two passes, a last batch of its own size, tests after the first steps
+PLAN = Plan(2, 5, 3, 2)  # two passes, a smaller last batch, tests after the first steps
 SHORT = Plan(1, 5, 1, 0)
 
 
 @pytest.fixture(autouse=True)
-def recorded_at_once(monkeypatch):
-    """From the second step of a size, and never less often than it seems."""
-    made = []
+def recordings(monkeypatch):
+    """Steps are recorded from the second one of a batch size; gives a list with an entry for each
+    recording, and asserts that the test made some."""
+    calls = []
 
-    def count(*given):
-        made.append(given)
-        return record(*given)
+    def log_and_record(*arguments):
+        calls.append(arguments)
+        return record_step(*arguments)
 
-    record = recorded.record
-    monkeypatch.setattr(recorded, "WORTH", 2)
-    monkeypatch.setattr(recorded, "slow_products", lambda: False)  # test_products.py has these
-    monkeypatch.setattr(recorded, "record", count)
-    yield made
-    assert made
+    record_step = recorded.record_step
+    monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 2)
+    monkeypatch.setattr(recorded, "mkl_is_slow", lambda: False)  # see test_products.py
+    monkeypatch.setattr(recorded, "record_step", log_and_record)
+    yield calls
+    assert calls
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_recording_of_every_method_is_bit_for_bit_its_step(name, tiny):
+def test_the_recorded_step_of_every_method_is_bit_for_bit_the_step(name, tiny):
     parts = make_parts(tiny, method(name), samples=15)
     replicas = make_replicas(parts, lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=SHORT)
@@ -48,7 +49,7 @@ def test_a_recording_of_every_method_is_bit_for_bit_its_step(name, tiny):
 
 
 @pytest.mark.parametrize("name", BUFFERS)
-def test_a_recording_writes_every_buffer_as_its_step_does(name, tiny):
+def test_a_recorded_step_writes_every_buffer_as_the_step_does(name, tiny):
     parts = make_parts(tiny, method("derpp"), samples=15, buffer=buffer_factory(name))
     replicas = make_replicas(parts, lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=SHORT)
@@ -57,42 +58,42 @@ def test_a_recording_writes_every_buffer_as_its_step_does(name, tiny):
 
 @pytest.mark.parametrize("engine", [streams, vmap])
 @pytest.mark.parametrize("name", ["gem", "derpp"])
-def test_recordings_of_several_replicas_are_a_loop_over_them(name, engine, tiny):
+def test_recorded_steps_of_several_replicas_give_what_a_loop_gives(name, engine, tiny):
     parts = make_parts(tiny, method(name), samples=38)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=PLAN)
     same(loop, train(parts, replicas, engine(), plan=PLAN), tolerance=1e-5)
 
 
-def test_threads_that_come_while_a_recording_is_made_share_it(recorded_at_once, monkeypatch):
-    together = threading.Barrier(2)
+def test_two_threads_at_the_same_step_make_one_recording(recordings, monkeypatch):
+    barrier = threading.Barrier(2)
 
-    def slow(step, *given):
-        recorded_at_once.append(given)
-        time.sleep(0.2)  # the other thread comes meanwhile
+    def record_slowly(step, *inputs):
+        recordings.append(inputs)
+        time.sleep(0.2)  # in which the second thread reaches the step
         return step
 
-    monkeypatch.setattr(recorded, "record", slow)
-    monkeypatch.setattr(recorded, "WORTH", 1)
-    take = recorded.recorded(lambda learner, draw, view: (learner, view))
+    monkeypatch.setattr(recorded, "record_step", record_slowly)
+    monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 1)
+    recorded_step = recorded.make_recorded_step(lambda learner, draw, view: (learner, view))
     draw = SimpleNamespace(rows=torch.zeros(2))
 
-    def come(_):
-        together.wait()
-        return take("learner", draw, "view")
+    def take_step(_):
+        barrier.wait()
+        return recorded_step("learner", draw, "view")
 
     with ThreadPoolExecutor(2) as pool:
-        assert list(pool.map(come, range(2))) == [("learner", "view")] * 2
-    assert len(recorded_at_once) == 1
+        assert list(pool.map(take_step, range(2))) == [("learner", "view")] * 2
+    assert len(recordings) == 1
 
 
-def test_convolutions_are_recorded_too(tiny):
+def test_steps_with_convolutions_are_recorded(tiny):
     parts = make_parts(tiny, method("gem"), samples=15)
     network = lenet((1, 32, 32), parts.benchmark.outputs)
 
-    def apply(params, statistics, x, training, noise):
-        large = torch.nn.functional.interpolate(x, (32, 32))
-        return network.apply(params, statistics, large, training, noise)
+    def apply(params, statistics, images, training, noise_keys):
+        large = torch.nn.functional.interpolate(images, (32, 32))
+        return network.apply(params, statistics, large, training, noise_keys)
 
     parts = parts._replace(model=network._replace(apply=apply))
     replicas = make_replicas(parts, lrs=(0.01,))

@@ -1,4 +1,4 @@
-"""Threads that take a replica each are a loop over the replicas."""
+"""A CPU thread for each replica gives what a loop over the replicas gives."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tests.runs import make_parts, make_replicas, same, train
 
 
 @pytest.mark.parametrize("name", ["agem", "gem", "derpp"])
-def test_threads_are_a_loop(name, tiny):
+def test_threads_give_what_a_loop_gives(name, tiny):
     parts = make_parts(tiny, method(name), samples=20)
     replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.05,))
     plan = Plan(1, 5, 2, 1)

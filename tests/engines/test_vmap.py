@@ -1,6 +1,6 @@
-"""All replicas in one batched step are the replicas one by one.
+"""Batching over replicas gives what a loop over the replicas gives.
 
-That this holds for every method is in tests/methods/test_contract.py.
+tests/methods/test_contract.py has the same test for every method.
 """
 
 import pytest
@@ -8,10 +8,10 @@ import torch
 
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.trees import tree_index
-from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, numbers
+from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, varying_numbers
 from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
-# what an argument needs to have an effect
+# (method, number): the settings without which this number has no effect
 NEEDS = {
     ("cuber", "increase"): {"thresholds": [0.2]},
     ("cuber", "trust"): {"step": 0.1, "thresholds": [0.6]},
@@ -30,6 +30,7 @@ NEEDS = {
     ("trgp", "increase"): {"thresholds": [0.2]},
     ("trgp", "trust"): {"step": 0.1, "thresholds": [0.6]},
 }
+# the values of a number whose domain does not have the usual two
 VALUES = {
     ("adam_nscl", "factor"): (2.0, 1e4),
     ("cuber", "trust"): (0.0, 1.0),
@@ -40,53 +41,47 @@ VALUES = {
 
 @pytest.mark.parametrize("buffer", BUFFERS)
 @pytest.mark.parametrize("name", ["gem", "derpp"])
-def test_no_buffer_disturbs_the_batching(name, buffer, tiny):
+def test_every_buffer_works_batched(name, buffer, tiny):
     parts = make_parts(tiny, method(name), samples=20, buffer=buffer_factory(buffer))
     replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.01,))
     same(train(parts, replicas), train(parts, replicas, vmap()))
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [(name, number) for name in METHODS for number in numbers(name)]
+    ("name", "number"), [(name, number) for name in METHODS for number in varying_numbers(name)]
 )
 def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tiny):
-    changed = NEEDS.get((name, number), {})
+    settings = NEEDS.get((name, number), {})
     values = VALUES.get((name, number), (0.25, 0.75))
-    methods = [method(name, **changed, **{number: value}) for value in values]
+    methods = [method(name, **settings, **{number: value}) for value in values]
     parts = make_parts(tiny, methods[0])
-    together = make_replicas(parts, seeds=(0, 0), lrs=(0.2, 0.2), methods=methods)
-    batched = train(parts, together, vmap())
-    same(train(parts, together), batched)
-    for r, own in enumerate(methods):
-        alone = train(parts._replace(method=own), make_replicas(parts, lrs=(0.2,), methods=[own]))
+    replicas = make_replicas(parts, seeds=(0, 0), lrs=(0.2, 0.2), methods=methods)
+    batched = train(parts, replicas, vmap())
+    same(train(parts, replicas), batched)
+    for r, replica in enumerate(replicas):
+        alone = train(parts._replace(method=replica.method), [replica])
         compare(alone.learners.params[0], batched.learners.params[r], 1e-4)
-    answering = [
-        own.tested(state, params, 0, parts.model.layers)
-        for own, params, state in zip(methods, *unstacked(batched.learners), strict=True)
+    learners = [tree_index(batched.learners, r) for r in range(2)]
+    test_params = [
+        replica.method.test_params(learner.method_state, learner.params, 0, parts.model.layers)
+        for replica, learner in zip(replicas, learners, strict=True)
     ]
-    assert not torch.allclose(*answering, atol=1e-5)
-
-
-def unstacked(learners):
-    """The parameters and method states of the replicas."""
-    count = range(len(learners.params))
-    return [learners.params[r] for r in count], [tree_index(learners.method, r) for r in count]
+    assert not torch.allclose(*test_params, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["agem", "gem", "derpp", "mer"])
-def test_each_replica_has_noise_of_its_own(name, tiny):
+def test_replicas_have_different_noise(name, tiny):
     parts = make_parts(tiny, method(name), samples=20, model=noisy)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     batched = train(parts, replicas, vmap())
     same(train(parts, replicas), batched)
-    still = parts._replace(model=parts.model._replace(noisy=False))
-    assert not torch.allclose(train(still, replicas).learners.params, batched.learners.params)
+    without_noise = train(parts._replace(model=parts.model._replace(needs_noise=False)), replicas)
+    assert not torch.allclose(without_noise.learners.params, batched.learners.params)
 
 
 def test_replicas_may_differ_in_the_step_size(tiny):
     parts = make_parts(tiny, method("agem"))
-    together = make_replicas(parts, seeds=(0, 0), lrs=(0.05, 0.2))
-    batched = train(parts, together, vmap())
+    batched = train(parts, make_replicas(parts, seeds=(0, 0), lrs=(0.05, 0.2)), vmap())
     for r, lr in enumerate((0.05, 0.2)):
         alone = train(parts, make_replicas(parts, lrs=(lr,)))
         compare(alone.learners.params[0], batched.learners.params[r], 1e-4)

@@ -12,24 +12,26 @@ METHODS = sorted(path.stem for path in (CONF / "method").glob("*.yaml"))
 BUFFERS = sorted(path.stem for path in (CONF / "buffer").glob("*.yaml"))
 
 
-def method(name, **changed):
-    """A method with the values of its yaml, except for those changed."""
-    chosen = OmegaConf.load(CONF / "method" / f"{name}.yaml")
-    return call_target("method", OmegaConf.merge(chosen, changed))
+def method(name, **overrides):
+    """A method with the settings of its yaml, except for the overrides."""
+    settings = OmegaConf.load(CONF / "method" / f"{name}.yaml")
+    return call_target("method", OmegaConf.merge(settings, overrides))
 
 
-def factory(group, name):
-    """The function a yaml names."""
+def target_function(group, name):
+    """The function that a yaml names by `_target_`."""
     return get_method(OmegaConf.load(CONF / group / f"{name}.yaml")["_target_"])
 
 
 def buffer_factory(name):
-    """The function of a buffer, with the numbers of its yaml beside capacity and per."""
-    chosen = OmegaConf.load(CONF / "buffer" / f"{name}.yaml")
-    left = ("_target_", "capacity", "per")
-    return partial(factory("buffer", name), **{k: v for k, v in chosen.items() if k not in left})
+    """A buffer's function with the settings of its yaml, except for its capacity."""
+    settings = OmegaConf.load(CONF / "buffer" / f"{name}.yaml")
+    for entry in ("_target_", "capacity", "capacity_per"):
+        settings.pop(entry)
+    return partial(target_function("buffer", name), **settings)
 
 
-def numbers(name):
-    """The hyper-parameters of a method that may differ between replicas."""
-    return [n for n, kind in declared_types(factory("method", name)).items() if kind is float]
+def varying_numbers(name):
+    """The hyper-parameters of a method that may differ between replicas: its floats."""
+    types = declared_types(target_function("method", name))
+    return [parameter for parameter, kind in types.items() if kind is float]

@@ -1,95 +1,98 @@
-"""What each method claims of its directions, beside what test_contract.py asks of all.
+"""What each method claims of its directions, beside what test_contract.py asks of every method.
 
-A new method takes a row. `()` claims nothing: its direction may hurt, lengthen or turn.
+A new method needs a row. `()` claims nothing: the direction may hurt a reference, be longer than
+the gradient, or point elsewhere.
 """
 
 import torch
 
 
-def untouched(method, gradients, state, direction):
-    """The direction is the gradient; the method is in the loss or in the order of examples."""
+def keeps_gradient(method, gradients, state, direction):
+    """The direction is the gradient: the method changes the loss, the way its gradient is taken, or
+    the order of the examples."""
     assert torch.equal(direction, gradients.g)
 
 
-def harmless(method, gradients, state, direction):
-    """No reference is hurt to first order."""
+def hurts_no_reference(method, gradients, state, direction):
+    """A small step against the direction raises no reference loss, to first order."""
+    lengths = gradients.references.norm(dim=1)
+    rounding = 1e-10 * lengths.max()  # of a direction that is a sum of references
     longest = torch.maximum(direction.norm(), gradients.g.norm())
-    assert (
-        gradients.references @ direction >= -1e-6 * gradients.references.norm(dim=1) * longest
-    ).all()
+    harm = -(gradients.references @ direction)
+    assert (harm <= lengths * (1e-6 * longest + rounding)).all()
 
 
-def of_one_length(method, gradients, state, direction):
+def keeps_length(method, gradients, state, direction):
     """The direction is as long as the gradient."""
     torch.testing.assert_close(direction.norm(), gradients.g.norm())
 
 
-def no_longer(method, gradients, state, direction):
-    """Nothing is added to the gradient."""
+def does_not_lengthen(method, gradients, state, direction):
+    """The direction is at most as long as the gradient."""
     assert direction.norm() <= gradients.g.norm() * (1 + 1e-6)
 
 
-def orthogonal(method, gradients, state, direction):
-    """What is taken away is orthogonal to what is kept, and all that would be taken away again."""
+def projects_orthogonally(method, gradients, state, direction):
+    """The removed part is orthogonal to the direction, and a second projection removes nothing."""
     g = gradients.g
     assert abs(direction @ (g - direction)) <= 1e-5 * g.norm() ** 2
-    again, _ = method.align(gradients._replace(g=direction), state)
-    assert (again - direction).norm() <= 1e-5 * g.norm()
+    second_direction, _ = method.align(gradients._replace(g=direction), state)
+    assert (second_direction - direction).norm() <= 1e-5 * g.norm()
 
 
 CLAIMS = {
     "adam_nscl": (),
-    "agem": (harmless, no_longer, orthogonal),
-    "agem_r": (harmless, no_longer, orthogonal),
-    "agem_layerwise": (harmless, no_longer, orthogonal),
+    "agem": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
+    "agem_r": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
+    "agem_layerwise": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
     "aligned_mtl": (),
-    "c_flat": (untouched,),
-    "c_maml": (untouched,),
+    "c_flat": (keeps_gradient,),
+    "c_maml": (keeps_gradient,),
     "cagrad": (),
-    "cuber": (no_longer, orthogonal),
-    "der": (untouched,),
-    "derpp": (untouched,),
-    "eps_soft_gem": (harmless,),
-    "er": (untouched,),
-    "er_ace": (untouched,),
-    "ewc": (untouched,),
-    "ewc_pp": (untouched,),
-    "finetune": (untouched,),
-    "fs_dgpm": (no_longer,),
-    "gdumb": (no_longer,),
-    "gem": (harmless,),
-    "gpm": (no_longer, orthogonal),
+    "cuber": (does_not_lengthen, projects_orthogonally),
+    "der": (keeps_gradient,),
+    "derpp": (keeps_gradient,),
+    "eps_soft_gem": (hurts_no_reference,),
+    "er": (keeps_gradient,),
+    "er_ace": (keeps_gradient,),
+    "ewc": (keeps_gradient,),
+    "ewc_pp": (keeps_gradient,),
+    "finetune": (keeps_gradient,),
+    "fs_dgpm": (does_not_lengthen,),
+    "gdumb": (does_not_lengthen,),
+    "gem": (hurts_no_reference,),
+    "gpm": (does_not_lengthen, projects_orthogonally),
     "gradvac": (),
     "imtl_g": (),
-    "independent": (untouched,),
-    "joint": (untouched,),
-    "logd": (harmless, no_longer, orthogonal),
-    "la_maml": (untouched,),
-    "lwf": (untouched,),
-    "mas": (untouched,),
+    "independent": (keeps_gradient,),
+    "joint": (keeps_gradient,),
+    "logd": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
+    "la_maml": (keeps_gradient,),
+    "lwf": (keeps_gradient,),
+    "mas": (keeps_gradient,),
     "mega1": (),
-    "mega2": (of_one_length,),
-    "mer": (untouched,),
-    "mgda": (harmless,),
-    "mir": (untouched,),
-    "multimodal": (untouched,),
+    "mega2": (keeps_length,),
+    "mer": (keeps_gradient,),
+    "mgda": (hurts_no_reference,),
+    "mir": (keeps_gradient,),
+    "multimodal": (keeps_gradient,),
     "nash_mtl": (),
-    "ogd": (no_longer, orthogonal),
-    "ogd_plus": (no_longer, orthogonal),
-    "owm": (no_longer,),
-    "pca_ogd": (no_longer, orthogonal),
+    "ogd": (does_not_lengthen, projects_orthogonally),
+    "ogd_plus": (does_not_lengthen, projects_orthogonally),
+    "owm": (does_not_lengthen,),
+    "pca_ogd": (does_not_lengthen, projects_orthogonally),
     "pcgrad": (),
-    "rwalk": (untouched,),
-    "s_gem": (harmless, no_longer, orthogonal),
-    "sgp": (no_longer,),
-    "si": (untouched,),
-    "trgp": (no_longer, orthogonal),
-    "upgrad": (harmless,),
-    "vr_mcl": (untouched,),
+    "rwalk": (keeps_gradient,),
+    "s_gem": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
+    "sgp": (does_not_lengthen,),
+    "si": (keeps_gradient,),
+    "trgp": (does_not_lengthen, projects_orthogonally),
+    "upgrad": (hurts_no_reference,),
+    "vr_mcl": (keeps_gradient,),
 }
 
-# what a claim needs to hold exactly: GEM's default ridge gives a little way
-EXACTLY = {"gem": {"eps": 1e-9}}
+# settings under which a claim holds exactly: GEM's default ridge allows small violations
+EXACT_SETTINGS = {"gem": {"eps": 1e-9}}
 
-# whose step is not that of plain SGD, whether or not anything is remembered
-UNLIKE_SGD = {"adam_nscl", "c_flat", "c_maml", "gdumb", "la_maml", "mer", "vr_mcl"}
+# methods whose step differs from plain SGD's even while the memory is empty
+NOT_PLAIN_SGD = {"adam_nscl", "c_flat", "c_maml", "gdumb", "la_maml", "mer", "vr_mcl"}

@@ -1,4 +1,4 @@
-"""What a method is given, without a network around it."""
+"""The arguments of a method's functions, made without a network."""
 
 import torch
 
@@ -6,22 +6,29 @@ from gradalign_cli.methods.method import Gradients, MethodSetup
 from gradalign_cli.models.model import Layer
 
 
-def given(g, refs, seen=None, loss=1.0, ref_losses=None, layers=None, seed=0):
-    """Gradients of a batch [P] and of memories [M, P] in one layer, all of them seen."""
-    count = len(refs)
-    seen = torch.ones(count, dtype=torch.bool) if seen is None else seen
-    ref_losses = g.new_ones(count) if ref_losses is None else g.new_tensor(ref_losses)
-    source = torch.Generator().manual_seed(seed)
-    uniform = torch.rand((count + 1) ** 2, generator=source, dtype=g.dtype)
-    layers = tuple(Layer(size, 0, False) for size in layers or (len(g),))
-    return Gradients(g, refs, seen, g.new_tensor(loss), ref_losses, uniform, layers)
+def make_gradients(
+    g, references, available=None, loss=1.0, reference_losses=None, layer_sizes=None, seed=0
+):
+    """`Gradients` of g [P] and references [M, P]; by default one layer, and all are available."""
+    count = len(references)
+    available = torch.ones(count, dtype=torch.bool) if available is None else available
+    reference_losses = (
+        g.new_ones(count) if reference_losses is None else g.new_tensor(reference_losses)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    uniform = torch.rand((count + 1) ** 2, generator=generator, dtype=g.dtype)
+    layers = tuple(Layer(size, 0, False) for size in layer_sizes or (len(g),))
+    return Gradients(
+        g, references, available, g.new_tensor(loss), reference_losses, uniform, layers
+    )
 
 
-def setting(params, tasks, layers=(), outputs=2):
-    """What a method is set up for."""
+def make_setup(params, tasks, layers=(), outputs=2):
+    """The `MethodSetup` of a network with these parameters."""
     return MethodSetup(params, tasks, outputs, layers)
 
 
-def align(method, g, refs, **changed):
-    """The direction a method takes."""
-    return method.align(given(g, refs, **changed), method.init(setting(g, len(refs) + 1)))[0]
+def align(method, g, references, **options):
+    """The direction [P] of a method in its initial state; options: those of `make_gradients`."""
+    gradients = make_gradients(g, references, **options)
+    return method.align(gradients, method.init(make_setup(g, len(references) + 1)))[0]

@@ -1,4 +1,4 @@
-"""A linear network on a few examples, small enough to write down its objectives by hand."""
+"""A linear network and a few examples, small enough to write down objectives by hand."""
 
 import torch
 
@@ -13,52 +13,54 @@ OUTPUTS = 4
 
 
 def network(params, statistics, examples):
-    """Logits [n, 4] of x [n, 3] under a matrix; counts its calls in the statistics."""
-    logits = examples.x @ params.view(3, OUTPUTS)
-    return Output(logits, examples.x, statistics + 1)
+    """Logits [n, 4] of images [n, 3] under a matrix; the statistics count its calls."""
+    logits = examples.images @ params.view(3, OUTPUTS)
+    return Output(logits, examples.images, statistics + 1)
 
 
-def some(count, seed=0, weight=None, visible=()):
-    """Examples with random labels and random stored logits."""
-    source = torch.Generator().manual_seed(seed)
-    x = torch.randn(count, 3, generator=source, dtype=torch.float64)
-    label = torch.randint(0, OUTPUTS, (count,), generator=source)
-    stored = torch.randn(count, OUTPUTS, generator=source, dtype=torch.float64)
-    weight = torch.ones(count).double() if weight is None else torch.tensor(weight).double()
-    return Examples(x, label, visible, weight, stored)
+def make_examples(count, seed=0, valid=None, visible_logits=()):
+    """Examples with random targets and random stored logits."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(count, 3, generator=generator, dtype=torch.float64)
+    target = torch.randint(0, OUTPUTS, (count,), generator=generator)
+    stored_logits = torch.randn(count, OUTPUTS, generator=generator, dtype=torch.float64)
+    valid = torch.ones(count).double() if valid is None else torch.tensor(valid).double()
+    return Examples(images, target, visible_logits, valid, stored_logits)
 
 
-def some_params(seed=0):
+def make_params(seed=0):
+    """Random parameters [12] of `network`."""
     return torch.randn(3 * OUTPUTS, generator=torch.Generator().manual_seed(seed)).double()
 
 
-def value_of(method, batch, memories, params, state):
-    """The objective's value, and how many times the network was asked."""
-    trial = LossInputs(network, params, torch.zeros(1), batch, memories)
-    value, output = method.objective(trial, state)
+def objective_value(method, batch, memory_batches, params, state):
+    """The objective's value, and how many times it called the network."""
+    inputs = LossInputs(network, params, torch.zeros(1), batch, memory_batches)
+    value, output = method.objective(inputs, state)
     return value, int(output.statistics)
 
 
-def found_by(method, batch, memories, params, state, objective=None):
-    """What a method derives: g, and its state afterwards."""
+def method_gradient(method, batch, memory_batches, params, state, objective=None):
+    """The gradient [P] that a method finds, and its state afterwards; objective: one to take
+    gradients of in place of the method's."""
+    objective = objective or method.objective
 
-    def derivative(trial):
-        value = objective or method.objective
-        taken = autograd_gradient(lambda p: value(trial._replace(params=p), state))
-        return taken(trial.params)
+    def take_gradient(inputs):
+        gradient = autograd_gradient(lambda p: objective(inputs._replace(params=p), state))
+        return gradient(inputs.params)
 
-    trial = LossInputs(network, params, torch.zeros(1), batch, memories)
-    (g, _), after = method.derive(derivative, trial, state)
-    return g, after
+    inputs = LossInputs(network, params, torch.zeros(1), batch, memory_batches)
+    (g, _), state_after = method.find_gradient(take_gradient, inputs, state)
+    return g, state_after
 
 
-def gradient_on(examples, params):
+def cross_entropy_gradient(examples, params):
     """The gradient [P] of the mean cross-entropy."""
     leaf = params.clone().requires_grad_()
     logits = network(leaf, 0, examples).logits
     return torch.autograd.grad(cross_entropy(logits, examples), leaf)[0]
 
 
-def one(examples, n):
-    """The nth example alone."""
-    return tree_map(lambda field: field[n : n + 1], examples)
+def single_example(examples, number):
+    """One of several examples, as a batch of one."""
+    return tree_map(lambda field: field[number : number + 1], examples)

@@ -5,22 +5,23 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.adam_nscl import adam_nscl, null_projector
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_end import make_probe
-from tests.methods.given import given, setting
+from tests.methods.given import make_gradients, make_setup
 from tests.runs import make_parts, make_replicas
 
 
 def test_before_the_first_task_has_ended_it_is_adam():
     method = adam_nscl(10.0, 5, True)
     params = torch.randn(7, generator=torch.Generator().manual_seed(0))
-    own, state = params.clone().requires_grad_(), method.init(setting(params, 2))
-    adam = torch.optim.Adam([own], lr=0.01)
+    adam_params = params.clone().requires_grad_()
+    state = method.init(make_setup(params, 2))
+    adam = torch.optim.Adam([adam_params], lr=0.01)
     for seed in range(5):
         g = torch.randn(7, generator=torch.Generator().manual_seed(seed))
-        own.grad = g
+        adam_params.grad = g
         adam.step()
-        direction, state = method.align(given(g, g[:0].view(0, 7)), state)
+        direction, state = method.align(make_gradients(g, g[:0].view(0, 7)), state)
         params = params - 0.01 * direction
-        torch.testing.assert_close(params, own.detach())
+        torch.testing.assert_close(params, adam_params.detach())
 
 
 def test_the_projector_keeps_the_directions_of_the_smallest_eigenvalues():
@@ -30,34 +31,35 @@ def test_the_projector_keeps_the_directions_of_the_smallest_eigenvalues():
     torch.testing.assert_close(null_projector(covariance, 1.0), Q[:, :1] @ Q[:, :1].T)
 
 
-def test_an_exact_null_space_is_kept_whole():
+def test_the_projector_keeps_an_exact_null_space_completely():
     Q = torch.linalg.qr(torch.randn(5, 5, generator=torch.Generator().manual_seed(0)))[0]
     covariance = Q @ torch.diag(torch.tensor([0.0, 0.0, 0.0, 6.0, 90.0])) @ Q.T
     expected = Q[:, :3] @ Q[:, :3].T
     torch.testing.assert_close(null_projector(covariance, 10.0), expected, rtol=0, atol=1e-5)
 
 
-def test_a_step_leaves_old_answers_as_they_are(tiny):
-    """Fewer inputs than columns leave a null space, in which the whole step stays."""
+def test_a_step_leaves_the_logits_of_old_examples_almost_unchanged(tiny):
+    """With fewer inputs than columns there is a null space, and the whole step is in it."""
     parts = make_parts(tiny, adam_nscl(10.0, 4, True))
     replica = make_replicas(parts)[0]
     learner, rows = new_learner(parts, replica), replica.stream.train_rows[0]
     probe = make_probe(parts, learner, replica.stream.view, rows, 0)
     state = parts.method.end_task(learner.method_state, learner.params, probe)
     g = torch.randn(len(learner.params), generator=torch.Generator().manual_seed(0))
-    gradients = given(g, g[None])._replace(layers=parts.model.layers)
-    step, _ = parts.method.align(gradients, state)
+    gradients = make_gradients(g, g[None])._replace(layers=parts.model.layers)
+    projected, _ = parts.method.align(gradients, state)
 
-    def answers(params):
+    def logits_at(params):
         x = (parts.benchmark.images[rows[:4]] / 255).view(4, *parts.benchmark.image_shape)
         return parts.model.apply(params, params[:0], x, False).logits
 
-    free, _ = parts.method.align(gradients, learner.method_state)
-    change, usual = (
-        answers(learner.params - 0.01 * d) - answers(learner.params) for d in (step, free)
+    plain, _ = parts.method.align(gradients, learner.method_state)
+    change, plain_change = (
+        logits_at(learner.params - 0.01 * step) - logits_at(learner.params)
+        for step in (projected, plain)
     )
-    assert step.norm() > 0.1 * free.norm()
-    assert change.norm() < 1e-3 * usual.norm()
+    assert projected.norm() > 0.1 * plain.norm()
+    assert change.norm() < 1e-3 * plain_change.norm()
 
 
 @pytest.mark.parametrize(("factor", "samples", "name"), [(0.5, 5, "factor"), (2.0, 0, "samples")])

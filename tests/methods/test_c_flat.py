@@ -3,44 +3,46 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.c_flat import c_flat
-from tests.methods.given import setting
-from tests.methods.small import found_by, gradient_on, some, some_params
+from tests.methods.given import make_setup
+from tests.methods.small import cross_entropy_gradient, make_examples, make_params, method_gradient
 
 A = torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.5], [0.0, 0.5, 1.0]]).double()
 
 
-def quadratic(trial, state):
-    """p'Ap / 2, whose products with the Hessian differences find exactly."""
-    value = trial.params @ A @ trial.params / 2
-    return value, trial.network(torch.zeros(12).double(), trial.statistics, trial.batch)
+def quadratic(inputs, state):
+    """p'Ap / 2, whose products with the Hessian are exact differences of gradients."""
+    value = inputs.params @ A @ inputs.params / 2
+    return value, inputs.network(torch.zeros(12).double(), inputs.statistics, inputs.batch)
 
 
-def unit(v):
-    return v / v.norm()
+def unit(vector):
+    return vector / vector.norm()
+
+
+def c_flat_gradient(radius, strength, batch, params, objective=None):
+    method = c_flat(radius, strength)
+    state = method.init(make_setup(params, 2))
+    return method_gradient(method, batch, (), params, state, objective)[0]
 
 
 def test_on_a_quadratic_it_is_the_gradient_of_both_maxima():
     p = torch.tensor([1.0, -2.0, 0.5]).double()
-    method = c_flat(0.1, 0.3)
-    found, _ = found_by(method, some(2), (), p, method.init(setting(p, 2)), quadratic)
-    sharpest = A @ (p + 0.1 * unit(A @ p))
-    steeper = p + 0.1 * unit(A @ unit(A @ p))
-    rise = 0.1 * A @ unit(A @ steeper)  # the gradient of radius * |A p| there
-    torch.testing.assert_close(found, sharpest + 0.3 * rise)
+    g = c_flat_gradient(0.1, 0.3, make_examples(2), p, quadratic)
+    sharp_gradient = A @ (p + 0.1 * unit(A @ p))
+    steep_params = p + 0.1 * unit(A @ unit(A @ p))
+    norm_gradient = 0.1 * A @ unit(A @ steep_params)  # the gradient of 0.1 |A p| at steep_params
+    torch.testing.assert_close(g, sharp_gradient + 0.3 * norm_gradient)
 
 
-def test_with_a_radius_of_almost_nothing_it_is_the_gradient():
-    params, batch = some_params(), some(4)
-    method = c_flat(1e-7, 0.2)
-    found, _ = found_by(method, batch, (), params, method.init(setting(params, 2)))
-    torch.testing.assert_close(found, gradient_on(batch, params), rtol=1e-5, atol=1e-6)
+def test_with_a_radius_near_zero_it_is_the_gradient():
+    params, batch = make_params(), make_examples(4)
+    g = c_flat_gradient(1e-7, 0.2, batch, params)
+    torch.testing.assert_close(g, cross_entropy_gradient(batch, params), rtol=1e-5, atol=1e-6)
 
 
-def test_at_a_stationary_point_it_stays():
-    p = torch.zeros(3).double()
-    method = c_flat(0.1, 0.2)
-    found, _ = found_by(method, some(2), (), p, method.init(setting(p, 2)), quadratic)
-    assert torch.equal(found, p)
+def test_at_a_stationary_point_it_is_zero():
+    g = c_flat_gradient(0.1, 0.2, make_examples(2), torch.zeros(3).double(), quadratic)
+    assert torch.equal(g, torch.zeros(3).double())
 
 
 @pytest.mark.parametrize(("values", "text"), [((0.0, 0.1), "radius"), ((0.1, -1.0), "strength")])

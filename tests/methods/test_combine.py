@@ -5,7 +5,7 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
-from gradalign_cli.methods.combine import combine
+from gradalign_cli.methods.combine import check_combination, combine
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.step.step import make_step
@@ -15,61 +15,72 @@ from tests.step.test_step import learner_after
 
 
 @pytest.mark.parametrize("name", ["er", "der", "ewc", "si"])
-def test_an_objective_without_an_alignment_is_its_own_method(name, tiny):
-    alone = make_parts(tiny, method(name))
-    both = alone._replace(method=combine(finetune(), method(name)))
-    found, expected = (
-        train(parts, make_replicas(parts, lrs=(0.01,))).learners for parts in (both, alone)
+def test_an_objective_under_fine_tuning_is_the_method_it_belongs_to(name, tiny):
+    parts = make_parts(tiny, method(name))
+    combined_parts = parts._replace(method=combine(finetune(), method(name)))
+    combined, expected = (
+        train(p, make_replicas(p, lrs=(0.01,))).learners for p in (combined_parts, parts)
     )
-    torch.testing.assert_close(found.params, expected.params)
-    compare(found.method_state.objective, expected.method_state, 1e-5)
+    torch.testing.assert_close(combined.params, expected.params)
+    compare(combined.method_state.objective, expected.method_state, 1e-5)
 
 
-def test_an_alignment_with_the_plain_loss_is_its_own_method(tiny):
-    alone = make_parts(tiny, agem())
-    both = alone._replace(method=combine(agem(), finetune()))
-    found, expected = (train(p, make_replicas(p)).learners.params for p in (both, alone))
-    assert torch.equal(found, expected)
+def test_an_alignment_with_the_plain_loss_is_the_method_it_belongs_to(tiny):
+    parts = make_parts(tiny, agem())
+    combined_parts = parts._replace(method=combine(agem(), finetune()))
+    combined, expected = (
+        train(p, make_replicas(p)).learners.params for p in (combined_parts, parts)
+    )
+    assert torch.equal(combined, expected)
 
 
-def test_the_gradient_that_is_aligned_is_that_of_the_objective(tiny):
+def test_the_aligned_gradient_is_that_of_the_objective(tiny):
     parts = make_parts(tiny, combine(agem(), er()), memory_batch=None)
     replica = make_replicas(parts)[0]
     learner = learner_after(parts, replica, 1)
-    plain = parts._replace(method=er())
+    er_parts = parts._replace(method=er())
     for before, draw, view, after, trace in steps_of_task(parts, replica, learner, 1):
-        step = make_step(plain, 1, eager().gradient, False)
-        own = step(before._replace(method=()), draw, view)[0].params
-        g = (before.params - own) / 0.1
-        moved = (before.params - after.params) / 0.1
+        er_step = make_step(er_parts, 1, eager().gradient, False)
+        er_params = er_step(before._replace(method_state=()), draw, view)[0].params
+        g = (before.params - er_params) / 0.1
+        direction = (before.params - after.params) / 0.1
         if trace.violated == 0:
-            torch.testing.assert_close(moved, g, rtol=1e-3, atol=1e-5)
-        torch.testing.assert_close(moved @ moved, moved @ g, rtol=1e-2, atol=1e-5)
+            torch.testing.assert_close(direction, g, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(direction @ direction, direction @ g, rtol=1e-2, atol=1e-5)
 
 
-def test_vmap_is_a_loop_for_a_combination_with_two_states(tiny):
+def test_vmap_over_replicas_equals_a_loop_for_a_combination_with_two_states(tiny):
     parts = make_parts(tiny, combine(method("gem"), method("derpp")), samples=20)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.01,))
     same(train(parts, replicas), train(parts, replicas, vmap()))
 
 
 @pytest.mark.parametrize(
-    ("names", "other"), [(("c_flat", "der"), "der"), (("gpm", "c_flat"), "gpm")]
+    ("names", "remaining"), [(("c_flat", "der"), "der"), (("gpm", "c_flat"), "gpm")]
 )
-def test_flat_descent_goes_with_any_loss_and_under_any_projection(names, other, tiny):
-    """Over a radius of almost nothing every gradient is flat."""
-    both = combine(*(method(n, **{"radius": 1e-6} if n == "c_flat" else {}) for n in names))
-    made = [make_parts(tiny, m, samples=20) for m in (both, method(other))]
-    found, expected = (train(p, make_replicas(p, lrs=(0.01,))).learners.params for p in made)
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+def test_c_flat_goes_with_any_loss_and_any_projection(names, remaining, tiny):
+    """With a radius near zero C-Flat changes no gradient, so the other method remains."""
+    combined = combine(*(method(n, **{"radius": 1e-6} if n == "c_flat" else {}) for n in names))
+    parts_of_both = [make_parts(tiny, m, samples=20) for m in (combined, method(remaining))]
+    params, expected = (
+        train(p, make_replicas(p, lrs=(0.01,))).learners.params for p in parts_of_both
+    )
+    torch.testing.assert_close(params, expected, rtol=0, atol=1e-4)
 
 
-def test_what_has_no_meaning_is_refused():
-    with pytest.raises(UserError, match="`objective` must be a method that changes the loss"):
-        combine(agem(), agem())
-    with pytest.raises(UserError, match="`method` has a loss of its own"):
-        combine(er(), method("der"))
-    with pytest.raises(UserError, match="`method` has a loss of its own"):
-        combine(method("mir"), method("der"))
-    with pytest.raises(UserError, match="both take gradients in a way of their own"):
-        combine(method("c_flat"), method("mir"))
+@pytest.mark.parametrize(
+    ("alignment", "objective", "sentence"),
+    [
+        ("agem", "agem", "`objective` must be a method that changes the loss"),
+        ("agem", "independent", "`objective` must be a method that changes the loss"),
+        ("er", "der", "`method` has a loss of its own"),
+        ("mir", "der", "`method` has a loss of its own"),
+        ("joint", "der", "`method` has a loss of its own"),
+        ("c_flat", "mir", "both take gradients in a way of their own"),
+    ],
+)
+def test_methods_that_cannot_be_combined_are_refused(alignment, objective, sentence):
+    with pytest.raises(UserError, match=sentence):
+        check_combination(method(alignment), method(objective))
+    with pytest.raises(UserError, match=sentence):
+        combine(method(alignment), method(objective))

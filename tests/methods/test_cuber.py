@@ -3,109 +3,117 @@ import torch
 
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
-from gradalign_cli.methods.cuber import joined_by
+from gradalign_cli.methods.cuber import select_joined_task
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.catalogue import method
-from tests.methods.test_trgp import random_trust
+from tests.methods.test_trgp import random_scaling
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
 
-NONE = torch.tensor([False, False])
+
+def joined_tasks(G, spaces, task_gradients, trust=0.5, correlation=0.5):
+    """The mask of `select_joined_task` as a list, for gradients [rows, d] of two old tasks."""
+    coordinates = torch.stack(task_gradients) @ spaces
+    mask = select_joined_task(
+        G, spaces, coordinates, torch.tensor(trust), torch.tensor(correlation)
+    )
+    return mask.tolist()
 
 
-def joined(G, spaces, gradients, trust=0.5, correlation=0.5):
-    inside = torch.stack(gradients) @ spaces
-    return joined_by(G, spaces, inside, torch.tensor(trust), torch.tensor(correlation))
-
-
-def test_an_old_task_is_joined_where_both_gradients_agree_within_its_space():
-    spaces, _ = random_trust(d=6, ranks=(2, 2))
-    source = torch.Generator().manual_seed(0)
-    C, outside = (torch.randn(4, d, generator=source).double() for d in (2, 6))
-    P = spaces[1] @ spaces[1].T
+def test_an_old_task_is_joined_where_the_gradients_agree_within_its_space():
+    spaces, _ = random_scaling(d=6, ranks=(2, 2))
+    generator = torch.Generator().manual_seed(0)
+    C, random_gradient = (torch.randn(4, d, generator=generator).double() for d in (2, 6))
     G = C @ spaces[1, :, :2].T
-    far = outside - outside @ P  # what an old gradient is elsewhere does not count
-    nothing = torch.zeros(4, 6).double()
-    assert joined(G, spaces, [nothing, 3 * G + far]).tolist() == [False, True]
-    assert torch.equal(joined(G, spaces, [nothing, far - G]), NONE)
-    assert torch.equal(joined(G, spaces, [nothing, nothing]), NONE)
-    assert torch.equal(joined(0 * G, spaces, [nothing, G]), NONE)
-    half = G + far * G.norm() / far.norm()  # its space holds sqrt(1 / 2) of it
-    assert joined(half, spaces, [nothing, G], trust=0.70).any()
-    assert torch.equal(joined(half, spaces, [nothing, G], trust=0.71), NONE)
+    # what a gradient is outside the space does not count
+    outside = random_gradient - random_gradient @ spaces[1] @ spaces[1].T
+    zero = torch.zeros(4, 6).double()
+    assert joined_tasks(G, spaces, [zero, 3 * G + outside]) == [False, True]
+    assert joined_tasks(G, spaces, [zero, outside - G]) == [False, False]
+    assert joined_tasks(G, spaces, [zero, zero]) == [False, False]
+    assert joined_tasks(0 * G, spaces, [zero, G]) == [False, False]
+    # the space holds sqrt(1 / 2) of the norm of this one
+    half_outside = G + outside * G.norm() / outside.norm()
+    assert joined_tasks(half_outside, spaces, [zero, G], trust=0.70) == [False, True]
+    assert joined_tasks(half_outside, spaces, [zero, G], trust=0.71) == [False, False]
 
 
 def test_only_the_task_that_agrees_most_is_joined_and_only_above_the_cosine():
     spaces = torch.eye(3).double().expand(2, 3, 3)
     G = torch.tensor([[1.0, 0.0, 0.0]]).double()
-    old = [torch.tensor([[3.0, 4.0, 0.0]]).double(), torch.tensor([[4.0, 0.0, 3.0]]).double()]
-    assert joined(G, spaces, old).tolist() == [False, True]
-    assert joined(G, spaces, old[::-1]).tolist() == [True, False]
-    assert joined(G, spaces, old, correlation=0.79).any()
-    assert torch.equal(joined(G, spaces, old, correlation=0.81), NONE)
+    gradients = list(torch.tensor([[[3.0, 4.0, 0.0]], [[4.0, 0.0, 3.0]]]).double())
+    assert joined_tasks(G, spaces, gradients) == [False, True]
+    assert joined_tasks(G, spaces, gradients[::-1]) == [True, False]
+    assert joined_tasks(G, spaces, gradients, correlation=0.79) == [False, True]
+    assert joined_tasks(G, spaces, gradients, correlation=0.81) == [False, False]
 
 
-def test_with_a_cosine_that_nothing_reaches_it_is_trgp(tiny):
-    found, expected, other = (
+def test_with_a_correlation_that_no_cosine_exceeds_it_is_trgp(tiny):
+    settings = {"trust": 0.3, "thresholds": [0.8]}
+    unjoined, trgp, joined = (
         train(parts, make_replicas(parts))
         for parts in (
-            make_parts(tiny, method(name, trust=0.3, thresholds=[0.8], **changed), samples=20)
-            for name, changed in (
-                ("cuber", {"correlation": 1.0}),
-                ("trgp", {}),
-                ("cuber", {"correlation": -1.0}),
+            make_parts(tiny, each_method, samples=20)
+            for each_method in (
+                method("cuber", correlation=1.0, **settings),
+                method("trgp", **settings),
+                method("cuber", correlation=-1.0, **settings),
             )
         )
     )
-    assert torch.equal(found.learners.params, expected.learners.params)
-    assert (found.accuracy == expected.accuracy).all()
-    assert not torch.allclose(other.learners.params, expected.learners.params)
+    assert torch.equal(unjoined.learners.params, trgp.learners.params)
+    assert (unjoined.accuracy == trgp.accuracy).all()
+    assert not torch.allclose(joined.learners.params, trgp.learners.params)
 
 
-def test_a_joined_task_is_moved_and_all_the_others_inputs_are_left_alone(tiny):
+def test_the_weights_change_along_the_inputs_of_the_joined_task_only(tiny):
     """Four examples of each task span four of the first layer's seventeen inputs."""
-    made = method("cuber", trust=0.0, thresholds=[1.0], correlation=-1.0)
-    parts = make_parts(tiny, made, kind="permuted", samples=4)
+    joining = method("cuber", trust=0.0, thresholds=[1.0], correlation=-1.0)
+    parts = make_parts(tiny, joining, kind="permuted", samples=4)
     replica = make_replicas(parts)[0]
     start = learner_after(parts, replica, 2)
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 2)
     change = (after.params - start.params)[: 8 * 16 + 8]
-    W = torch.cat([change[:128].view(8, 16), change[128:, None]], 1)
-    spaces, without = start.method_state.trgp.spaces[0], start.method_state.without[0]
-    touched = (W @ spaces[:2]).flatten(1).norm(dim=1)
-    (number,) = (touched > 1e-3).nonzero()[:, 0].tolist()  # one of the two
-    assert touched[1 - number] < 1e-6
-    assert torch.equal(after.method_state.held[0], without[number])
-    scaled = after.method_state.trgp.now[0].spaces
-    assert not any(torch.equal(own, spaces[number]) for own in scaled)  # joined, and not scaled
-    assert any(torch.equal(own, spaces[1 - number]) for own in scaled)
+    W_change = torch.cat([change[:128].view(8, 16), change[128:, None]], 1)
+    spaces = start.method_state.trgp.spaces[0]
+    change_within = (W_change @ spaces[:2]).flatten(1).norm(dim=1)
+    (joined_task,) = (change_within > 1e-3).nonzero()[:, 0].tolist()  # one of the two
+    other_task = 1 - joined_task
+    assert change_within[other_task] < 1e-6
+    basis_without_joined = start.method_state.bases_without_task[0][joined_task]
+    assert torch.equal(after.method_state.current_bases[0], basis_without_joined)
+    # the joined task is not trusted as well
+    trusted_spaces = after.method_state.trgp.current_scalings[0].spaces
+    assert not any(torch.equal(space, spaces[joined_task]) for space in trusted_spaces)
+    assert any(torch.equal(space, spaces[other_task]) for space in trusted_spaces)
 
 
-def test_without_a_task_the_basis_holds_what_the_others_need_and_no_more(tiny):
+def test_a_basis_without_a_task_spans_the_inputs_of_exactly_the_other_tasks(tiny):
     parts = make_parts(tiny, method("cuber", thresholds=[1.0]), kind="permuted", samples=4)
     replica = make_replicas(parts)[0]
-    after = learner_after(parts, replica, 2).method_state
-    for spaces, without in zip(after.trgp.spaces, after.without, strict=True):
+    second_end = learner_after(parts, replica, 2).method_state
+    for spaces, bases in zip(second_end.trgp.spaces, second_end.bases_without_task, strict=True):
         for task in (0, 1):
-            M, S = without[task], spaces[1 - task]
+            M, S = bases[task], spaces[1 - task]
             torch.testing.assert_close(M @ M.T, S @ S.T, rtol=0, atol=1e-3)
-        assert (without[2] == 0).all()  # of a task to come
-    third = learner_after(parts, replica, 3).method_state
-    for before, without in zip(after.trgp.bases, third.without, strict=True):
-        assert torch.equal(without[2], pad_to_shape(before, without[2].shape))
+        assert (bases[2] == 0).all()  # the third task has not ended
+    third_end = learner_after(parts, replica, 3).method_state
+    for M, bases in zip(second_end.trgp.bases, third_end.bases_without_task, strict=True):
+        assert torch.equal(bases[2], pad_to_shape(M, bases[2].shape))
 
 
-def repeated(replica):
-    """The same task three times."""
-    stream, pixels = replica.stream, replica.stream.view.pixel_source
-    view = stream.view._replace(pixels=pixels[:1].expand_as(pixels).clone())
-    return replica._replace(stream=stream._replace(train=stream.train_rows[:1] * 3, view=view))
+def repeat_first_task(replica):
+    """The replica with its first task three times."""
+    stream, pixel_source = replica.stream, replica.stream.view.pixel_source
+    view = stream.view._replace(pixel_source=pixel_source[:1].expand_as(pixel_source).clone())
+    train_rows = stream.train_rows[:1] * 3
+    return replica._replace(stream=stream._replace(train_rows=train_rows, view=view))
 
 
-def old_loss(parts, replica, learner):
-    """The loss on the first task, as it is tested."""
-    params = parts.method.tested(learner.method_state, learner.params, 0, parts.model.layers)
+def first_task_loss(parts, replica, learner):
+    """The mean cross-entropy on the training examples of the first task, as it is tested."""
+    params = parts.method.test_params(learner.method_state, learner.params, 0, parts.model.layers)
     examples = load_examples(
         parts.benchmark, replica.stream.view, replica.stream.train_rows[0], torch.tensor([0])
     )
@@ -113,27 +121,24 @@ def old_loss(parts, replica, learner):
     return float(cross_entropy(logits, examples))
 
 
-def test_a_task_that_comes_again_is_joined_and_gains_where_trgp_cannot_move(tiny):
-    gain = {}
-    for name in ("cuber", "trgp"):
-        parts = make_parts(tiny, method(name, thresholds=[1.0], step=0.0), kind="permuted")
-        replica = repeated(make_replicas(parts)[0])
-        start = learner_after(parts, replica, 1)
-        *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1, batch=20)
-        losses = (old_loss(parts, replica, learner) for learner in (start, after))
-        gain[name] = next(losses) - next(losses)
-    assert gain["cuber"] > 0.01
-    assert abs(gain["trgp"]) < 1e-4
+@pytest.mark.parametrize(("name", "gains"), [("cuber", True), ("trgp", False)])
+def test_a_repeated_task_gains_with_cuber_and_not_with_trgp(name, gains, tiny):
+    parts = make_parts(tiny, method(name, thresholds=[1.0], step=0.0), kind="permuted")
+    replica = repeat_first_task(make_replicas(parts)[0])
+    start = learner_after(parts, replica, 1)
+    *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1, batch=20)
+    gain = first_task_loss(parts, replica, start) - first_task_loss(parts, replica, after)
+    assert gain > 0.01 if gains else abs(gain) < 1e-4
 
 
-def test_a_task_decides_by_its_first_gradient_alone(tiny):
-    made = method("cuber", trust=0.0, thresholds=[0.9], correlation=-1.0)
-    parts = make_parts(tiny, made, kind="permuted")
+def test_a_task_chooses_whom_it_joins_by_its_first_gradient_alone(tiny):
+    joining = method("cuber", trust=0.0, thresholds=[0.9], correlation=-1.0)
+    parts = make_parts(tiny, joining, kind="permuted")
     replica = make_replicas(parts)[0]
     steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
-    chosen = [after.method_state.held[0] for *_, after, _ in steps]
-    assert all(torch.equal(held, chosen[0]) for held in chosen)
-    assert not torch.equal(chosen[0], steps[0][0].method_state.held[0])
+    bases = [after.method_state.current_bases[0] for *_, after, _ in steps]
+    assert all(torch.equal(M, bases[0]) for M in bases)
+    assert not torch.equal(bases[0], steps[0][0].method_state.current_bases[0])
 
 
 @pytest.mark.parametrize(("name", "value"), [("correlation", 1.5), ("trust", -0.1)])

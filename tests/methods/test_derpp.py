@@ -4,32 +4,36 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.methods.der import der
 from gradalign_cli.methods.derpp import derpp
 from gradalign_cli.training.replica import new_learner
-from tests.methods.given import setting
-from tests.methods.small import network, some, some_params, value_of
+from tests.methods.given import make_setup
+from tests.methods.small import make_examples, make_params, network, objective_value
 from tests.runs import make_parts, make_replicas, steps_of_task
 
+PARAMS, BATCH = make_params(), make_examples(5)
+LOGIT_BATCH, LABEL_BATCH = make_examples(3, seed=1), make_examples(4, seed=2)
 
-def test_the_labels_of_the_second_memory_batch_are_added():
-    params, batch, one, two = some_params(), some(5), some(3, seed=1), some(4, seed=2)
-    first, both = der(0.3), derpp(0.3, 0.9)
-    plain, _ = value_of(first, batch, (one,), params, first.init(setting(params, 2)))
-    found, calls = value_of(both, batch, (one, two), params, both.init(setting(params, 2)))
-    labels = cross_entropy(network(params, 0, two).logits, two.target)
-    torch.testing.assert_close(found, plain + 0.9 * labels)
+
+def value_and_calls(method, *memory_batches):
+    state = method.init(make_setup(PARAMS, 2))
+    return objective_value(method, BATCH, memory_batches, PARAMS, state)
+
+
+def test_the_cross_entropy_of_the_second_memory_batch_is_added():
+    der_value, _ = value_and_calls(der(0.3), LOGIT_BATCH)
+    value, calls = value_and_calls(derpp(0.3, 0.9), LOGIT_BATCH, LABEL_BATCH)
+    label_loss = cross_entropy(network(PARAMS, 0, LABEL_BATCH).logits, LABEL_BATCH.target)
+    torch.testing.assert_close(value, der_value + 0.9 * label_loss)
     assert calls == 3
 
 
 def test_with_beta_zero_it_is_der():
-    params, batch, one, two = some_params(), some(5), some(3, seed=1), some(4, seed=2)
-    first, both = der(0.3), derpp(0.3, 0.0)
-    plain, _ = value_of(first, batch, (one,), params, first.init(setting(params, 2)))
-    found, _ = value_of(both, batch, (one, two), params, both.init(setting(params, 2)))
-    torch.testing.assert_close(found, plain)
+    der_value, _ = value_and_calls(der(0.3), LOGIT_BATCH)
+    value, _ = value_and_calls(derpp(0.3, 0.0), LOGIT_BATCH, LABEL_BATCH)
+    torch.testing.assert_close(value, der_value)
 
 
 def test_the_two_memory_batches_are_drawn_independently(tiny):
     parts = make_parts(tiny, derpp(0.5, 0.5), memory_batch=3)
     replica = make_replicas(parts)[0]
     steps = steps_of_task(parts, replica, new_learner(parts, replica), 0)
-    draws = [draw.replay for _, draw, *_ in steps]
-    assert all(not torch.equal(one, two) for one, two in draws)
+    draws = [draw.replay_uniform for _, draw, *_ in steps]
+    assert all(not torch.equal(first, second) for first, second in draws)

@@ -1,28 +1,27 @@
 import torch
 
-from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.methods.er import er
-from gradalign_cli.methods.method import LossInputs
-from gradalign_cli.models.model import Output
+from tests.methods.small import make_examples, make_params, network, objective_value
 
 
-def test_examples_that_only_fill_a_place_do_not_count():
-    def network(params, statistics, examples):
-        return Output(examples.x @ params.view(2, 2), examples.x, statistics)
+def example_losses(params, examples):
+    logits = network(params, 0, examples).logits
+    return torch.nn.functional.cross_entropy(logits, examples.target, reduction="none")
 
-    params = torch.tensor([1.0, -1.0, 0.5, 2.0])
-    x, label = torch.tensor([[1.0, 2.0], [3.0, 1.0], [9.0, 9.0]]), torch.tensor([0, 1, 0])
-    new = Examples(x[:1], label[:1], (), torch.ones(1), torch.zeros(1, 0))
-    old = Examples(x[1:], label[1:], (), torch.ones(2), torch.zeros(2, 0))
-    faded = old._replace(valid=torch.tensor([1.0, 0.0]))
-    objective = er().objective
-    one = objective(
-        LossInputs(network, params, params[:0], new, (old._replace(valid=old.valid * 0),)), ()
-    )[0]
-    two = objective(LossInputs(network, params, params[:0], new, (faded,)), ())[0]
-    each = [
-        torch.nn.functional.cross_entropy(e.images[:1] @ params.view(2, 2), e.target[:1])
-        for e in (new, old)
-    ]
-    torch.testing.assert_close(one, each[0])
-    torch.testing.assert_close(two, torch.stack(each).mean())
+
+def test_the_objective_is_the_mean_over_new_and_stored_examples():
+    params, batch, memory_batch = make_params(), make_examples(2), make_examples(3, seed=1)
+    value, _ = objective_value(er(), batch, (memory_batch,), params, ())
+    losses = torch.cat([example_losses(params, batch), example_losses(params, memory_batch)])
+    torch.testing.assert_close(value, losses.mean())
+
+
+def test_examples_that_are_not_valid_do_not_count():
+    params, batch = make_params(), make_examples(1)
+    memory_batch = make_examples(2, seed=1, valid=[1, 0])
+    value, _ = objective_value(er(), batch, (memory_batch,), params, ())
+    losses = torch.cat([example_losses(params, batch), example_losses(params, memory_batch)[:1]])
+    torch.testing.assert_close(value, losses.mean())
+    empty_batch = memory_batch._replace(valid=torch.zeros(2).double())
+    value, _ = objective_value(er(), batch, (empty_batch,), params, ())
+    torch.testing.assert_close(value, losses[0])

@@ -3,45 +3,48 @@ import torch
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.logd import logd
 from tests.methods.given import align
-from tests.methods.problems import problems
+from tests.methods.problems import multitask_gradients
 
 
-def test_the_direction_is_off_what_is_special_and_does_not_hurt_what_is_shared():
-    for g, refs in problems():
-        direction = align(logd(), g, refs)
-        mean = refs.mean(0)
-        assert ((refs - mean) @ direction).abs().max() < 1e-8 * g.norm() * refs.norm()
+def test_the_direction_is_orthogonal_to_the_specific_parts_and_does_not_hurt_the_mean():
+    for g, references in multitask_gradients():
+        direction = align(logd(), g, references)
+        mean = references.mean(0)
+        scale = references.norm() * g.norm()
+        assert ((references - mean) @ direction).abs().max() < 1e-8 * scale
         assert mean @ direction > -1e-9 * mean.norm() * g.norm()
-        # so no old task is hurt: its gradient is the shared one plus its special one
-        assert (refs @ direction > -1e-8 * refs.norm() * g.norm()).all()
+        # so no old task is hurt: its gradient is the mean plus its specific part
+        assert (references @ direction > -1e-8 * scale).all()
 
 
 def test_it_is_the_nearest_such_direction():
-    for g, refs in problems(15):
-        direction = align(logd(), g, refs)
-        mean = refs.mean(0)
-        basis = torch.linalg.svd((refs - mean), full_matrices=True)
-        rank = int((1e-9 * basis.S.max().clamp_min(1e-300) < basis.S).sum())
-        free = basis.Vh[rank:]  # all directions off the span
-        inside = free.T @ (free @ g)
-        shared = free.T @ (free @ mean)
-        dot = inside @ shared
-        expected = inside - (dot / (shared @ shared) * shared if dot < 0 else 0)
+    for g, references in multitask_gradients(15):
+        direction = align(logd(), g, references)
+        mean = references.mean(0)
+        _, singular_values, V = torch.linalg.svd(references - mean, full_matrices=True)
+        rank = int((1e-9 * singular_values.max().clamp_min(1e-300) < singular_values).sum())
+        complement = V[rank:]  # all directions orthogonal to the specific parts
+        projected_g, projected_mean = (complement.T @ (complement @ v) for v in (g, mean))
+        dot_product = projected_g @ projected_mean
+        expected = projected_g
+        if dot_product < 0:
+            scale = dot_product / (projected_mean @ projected_mean)
+            expected = projected_g - scale * projected_mean
         torch.testing.assert_close(direction, expected)
 
 
 def test_with_one_old_task_it_is_agem_in_each_layer():
     g, r = torch.randn(2, 10, generator=torch.Generator().manual_seed(0)).double()
-    found = align(logd(), g, r[None], layers=(4, 6))
+    direction = align(logd(), g, r[None], layer_sizes=(4, 6))
     expected = [
-        align(agem(), mine, theirs[None])
-        for mine, theirs in zip(g.split((4, 6)), r.split((4, 6)), strict=True)
+        align(agem(), g_part, r_part[None])
+        for g_part, r_part in zip(g.split((4, 6)), r.split((4, 6)), strict=True)
     ]
-    torch.testing.assert_close(found, torch.cat(expected))
+    torch.testing.assert_close(direction, torch.cat(expected))
 
 
 def test_tasks_with_nothing_in_memory_do_not_count():
     g, a, b = torch.randn(3, 8, generator=torch.Generator().manual_seed(1)).double()
-    seen = torch.tensor([True, False, True])
-    found = align(logd(), g, torch.stack([a, 0 * a, b]), seen=seen)
-    torch.testing.assert_close(found, align(logd(), g, torch.stack([a, b])))
+    available = torch.tensor([True, False, True])
+    direction = align(logd(), g, torch.stack([a, 0 * a, b]), available=available)
+    torch.testing.assert_close(direction, align(logd(), g, torch.stack([a, b])))

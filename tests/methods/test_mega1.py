@@ -5,27 +5,30 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.mega1 import mega1
 from tests.methods.given import align
 
-G, R = torch.tensor([1.0, -1.0]), torch.tensor([[2.0, 4.0]])
+G, REFERENCES = torch.tensor([1.0, -1.0]), torch.tensor([[2.0, 4.0]])
 
 
-def test_the_reference_counts_as_much_as_the_losses_say():
-    direction = align(mega1(1e-3, "paper"), G, R, loss=2.0, ref_losses=[0.5])
+def test_the_reference_is_weighted_by_the_ratio_of_the_losses():
+    direction = align(mega1(1e-3, "paper"), G, REFERENCES, loss=2.0, reference_losses=[0.5])
     assert direction.tolist() == [1.5, 0.0]
 
 
-def test_once_the_task_is_learned_the_reference_is_followed_alone():
-    assert align(mega1(0.1, "paper"), G, R, loss=0.05, ref_losses=[3.0]).tolist() == [2.0, 4.0]
+def test_once_the_task_is_learned_the_direction_is_the_reference():
+    direction = align(mega1(0.1, "paper"), G, REFERENCES, loss=0.05, reference_losses=[3.0])
+    assert direction.tolist() == [2.0, 4.0]
 
 
-def test_the_published_code_asks_about_the_memory_instead():
-    direction = align(mega1(0.1, "code"), G, R, loss=0.05, ref_losses=[0.2])
+def test_the_published_code_compares_the_loss_on_memory_instead():
+    direction = align(mega1(0.1, "code"), G, REFERENCES, loss=0.05, reference_losses=[0.2])
     assert direction.tolist() == pytest.approx([9.0, 15.0])
-    assert align(mega1(0.1, "code"), G, R, loss=5.0, ref_losses=[0.05]).tolist() == [2.0, 4.0]
+    direction = align(mega1(0.1, "code"), G, REFERENCES, loss=5.0, reference_losses=[0.05])
+    assert direction.tolist() == [2.0, 4.0]
 
 
-def test_an_empty_memory_leaves_the_gradient_alone():
-    unseen = torch.tensor([False])
-    assert torch.equal(align(mega1(0.1, "paper"), G, 0 * R, seen=unseen, loss=0.0), G)
+def test_with_an_empty_memory_the_direction_is_the_gradient():
+    available = torch.tensor([False])
+    direction = align(mega1(0.1, "paper"), G, 0 * REFERENCES, available=available, loss=0.0)
+    assert torch.equal(direction, G)
 
 
 def test_wrong_values_are_refused():

@@ -5,44 +5,56 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.mir import mir
 from gradalign_cli.numerics.trees import tree_map
-from tests.methods.given import setting
-from tests.methods.small import found_by, gradient_on, one, some, some_params
+from tests.methods.given import make_setup
+from tests.methods.small import (
+    cross_entropy_gradient,
+    make_examples,
+    make_params,
+    method_gradient,
+    network,
+)
 
 STEP = 0.7
 
 
-def derived(method, batch, memory, params):
-    return found_by(method, batch, (memory,), params, method.init(setting(params, 2)))[0]
+def gradient_of(method, batch, memory_batch, params):
+    state = method.init(make_setup(params, 2))
+    return method_gradient(method, batch, (memory_batch,), params, state)[0]
 
 
-def loss(examples, params):
-    logits = examples.x @ params.view(3, -1)
-    return torch.nn.functional.cross_entropy(logits, examples.label)
+def losses(examples, params):
+    logits = network(params, 0, examples).logits
+    return torch.nn.functional.cross_entropy(logits, examples.target, reduction="none")
 
 
-def test_those_whose_loss_would_grow_most_are_replayed():
+def test_the_examples_whose_loss_would_grow_most_are_replayed():
     for seed in range(5):
-        params, batch, memory = some_params(seed), some(4, seed), some(9, seed + 50)
-        there = params - STEP * gradient_on(batch, params)
-        growth = [loss(one(memory, n), there) - loss(one(memory, n), params) for n in range(9)]
-        worst = torch.stack(growth).argsort(descending=True)[:3]
-        found = derived(mir(3, STEP), batch, memory, params)
-        chosen = tree_map(lambda field, worst=worst: field[worst], memory)
-        expected = derived(er(), batch, chosen, params)
-        torch.testing.assert_close(found, expected)
+        params, batch = make_params(seed), make_examples(4, seed)
+        memory_batch = make_examples(9, seed + 50)
+        lookahead_params = params - STEP * cross_entropy_gradient(batch, params)
+        growth = losses(memory_batch, lookahead_params) - losses(memory_batch, params)
+        largest = growth.argsort(descending=True)[:3]
+        replayed = tree_map(lambda field, rows=largest: field[rows], memory_batch)
+        expected = gradient_of(er(), batch, replayed, params)
+        g = gradient_of(mir(3, STEP), batch, memory_batch, params)
+        torch.testing.assert_close(g, expected)
 
 
-def test_with_as_many_chosen_as_read_it_is_er():
-    params, batch, memory = some_params(), some(4), some(6, 1, weight=[1, 1, 0, 1, 0, 1])
-    expected = derived(er(), batch, memory, params)
-    for chosen in (6, 10):
-        torch.testing.assert_close(derived(mir(chosen, STEP), batch, memory, params), expected)
+@pytest.mark.parametrize("chosen", [6, 10])
+def test_with_all_candidates_chosen_it_is_er(chosen):
+    params, batch = make_params(), make_examples(4)
+    memory_batch = make_examples(6, 1, valid=[1, 1, 0, 1, 0, 1])
+    expected = gradient_of(er(), batch, memory_batch, params)
+    g = gradient_of(mir(chosen, STEP), batch, memory_batch, params)
+    torch.testing.assert_close(g, expected)
 
 
-def test_empty_places_are_chosen_last():
-    params, batch, memory = some_params(), some(4), some(6, 1, weight=[1, 1, 0, 1, 0, 1])
-    expected = derived(er(), batch, memory, params)
-    torch.testing.assert_close(derived(mir(4, STEP), batch, memory, params), expected)
+def test_examples_that_are_not_valid_are_chosen_last():
+    params, batch = make_params(), make_examples(4)
+    memory_batch = make_examples(6, 1, valid=[1, 1, 0, 1, 0, 1])
+    expected = gradient_of(er(), batch, memory_batch, params)
+    g = gradient_of(mir(4, STEP), batch, memory_batch, params)
+    torch.testing.assert_close(g, expected)
 
 
 @pytest.mark.parametrize(("chosen", "step", "name"), [(0, 0.1, "chosen"), (3, 0.0, "step")])

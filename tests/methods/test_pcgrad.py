@@ -1,33 +1,34 @@
 import torch
 from torchjd.aggregation import PCGrad
 
-from gradalign_cli.methods.gradvac import order
+from gradalign_cli.methods.gradvac import random_orders
 from gradalign_cli.methods.pcgrad import pcgrad
-from tests.methods.given import align, given
-from tests.methods.problems import problems, stacked
+from tests.methods.given import align, make_gradients
+from tests.methods.problems import jacobian, multitask_gradients
 
 
-def test_two_objectives_have_no_order_and_agree_with_torchjds_sum():
-    for g, refs in problems():
-        expected = PCGrad()(stacked(g, refs[:1])) / 2
-        torch.testing.assert_close(align(pcgrad(), g, refs[:1]), expected)
+def test_with_two_objectives_no_order_matters_and_it_is_half_the_sum_of_torchjd():
+    for g, references in multitask_gradients():
+        expected = PCGrad()(jacobian(g, references[:1])) / 2
+        torch.testing.assert_close(align(pcgrad(), g, references[:1]), expected)
 
 
 def test_many_objectives_are_projected_in_the_drawn_order():
-    for seed, (g, refs) in enumerate(problems()):
-        J = stacked(g, refs)
-        turns = order(given(g, refs, seed=seed).uniform.view(len(J), -1))
-        changed = []
-        for i, mine in enumerate(J.clone()):
-            for j in turns[i].tolist():
-                if j != i and mine @ J[j] < 0:
-                    mine = mine - (mine @ J[j]) / (J[j] @ J[j]) * J[j]
-            changed.append(mine)
-        expected = torch.stack(changed).mean(0)
-        torch.testing.assert_close(align(pcgrad(), g, refs, seed=seed), expected)
+    for seed, (g, references) in enumerate(multitask_gradients()):
+        J = jacobian(g, references)
+        uniform = make_gradients(g, references, seed=seed).uniform
+        orders = random_orders(uniform.view(len(J), -1))
+        projected = []
+        for i, gradient in enumerate(J.clone()):
+            for j in orders[i].tolist():
+                if j != i and gradient @ J[j] < 0:
+                    gradient = gradient - (gradient @ J[j]) / (J[j] @ J[j]) * J[j]
+            projected.append(gradient)
+        direction = align(pcgrad(), g, references, seed=seed)
+        torch.testing.assert_close(direction, torch.stack(projected).mean(0))
 
 
 def test_without_a_conflict_it_is_the_mean():
     g = torch.tensor([1.0, 0.5]).double()
-    refs = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double()
-    torch.testing.assert_close(align(pcgrad(), g, refs), stacked(g, refs).mean(0))
+    references = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double()
+    torch.testing.assert_close(align(pcgrad(), g, references), jacobian(g, references).mean(0))

@@ -1,53 +1,65 @@
 from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 import torch
+from torch import Tensor
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.c_maml import c_maml
 from gradalign_cli.methods.vr_mcl import vr_mcl
-from tests.methods.given import setting
-from tests.methods.small import found_by, some, some_params
+from tests.methods.given import make_setup
+from tests.methods.small import make_examples, make_params, method_gradient
 
 
-def hypergradient(batch, memory, params):
+class Step(NamedTuple):
+    """The direction of a step, C-MAML's hypergradient, and the hypergradient on the same examples
+    at the parameters of the step before."""
+
+    direction: Tensor
+    hypergradient: Tensor
+    previous_hypergradient: Tensor
+
+
+def hypergradient(batch, memory_batch, params):
     method = c_maml(0.3)
-    return found_by(method, batch, (memory,), params, method.init(setting(params, 2)))[0]
+    state = method.init(make_setup(params, 2))
+    return method_gradient(method, batch, (memory_batch,), params, state)[0]
 
 
-def walk(momentum, same_batches):
-    """Directions over four steps, the hypergradient at each, and that of the step before anew."""
-    params = some_params()
+def four_steps(momentum, same_batches):
+    params = make_params()
     method = vr_mcl(0.3, momentum)
-    state = method.init(setting(params, 2))
-    before, found = params, []
+    state = method.init(make_setup(params, 2))
+    previous_params, steps = params, []
     for n in range(4):
         seed = 0 if same_batches else 10 * n
-        batch, memory = some(2, seed), some(5, seed + 1)
-        d, state = found_by(method, batch, (memory,), params, state)
-        here, there = (hypergradient(batch, memory, p) for p in (params, before))
-        found.append((d, here, there))
-        before, params = params, params - 0.1 * d
-    return found
+        batch, memory_batch = make_examples(2, seed), make_examples(5, seed + 1)
+        direction, state = method_gradient(method, batch, (memory_batch,), params, state)
+        hypergradients = [hypergradient(batch, memory_batch, p) for p in (params, previous_params)]
+        steps.append(Step(direction, *hypergradients))
+        previous_params, params = params, params - 0.1 * direction
+    return steps
 
 
-def test_each_estimate_is_the_last_one_moved_by_how_the_hypergradient_moved():
-    found = walk(0.8, same_batches=False)
-    torch.testing.assert_close(found[0][0], found[0][1])
-    for (old, *_), (d, here, there) in pairwise(found):
-        torch.testing.assert_close(d, here + 0.8 * (old - there))
+def test_a_direction_is_the_last_one_corrected_by_the_change_of_the_hypergradient():
+    steps = four_steps(0.8, same_batches=False)
+    torch.testing.assert_close(steps[0].direction, steps[0].hypergradient)
+    for last, step in pairwise(steps):
+        correction = 0.8 * (last.direction - step.previous_hypergradient)
+        torch.testing.assert_close(step.direction, step.hypergradient + correction)
 
 
 def test_without_noise_it_is_c_maml():
-    for d, here, _ in walk(0.8, same_batches=True):
-        torch.testing.assert_close(d, here)
+    for step in four_steps(0.8, same_batches=True):
+        torch.testing.assert_close(step.direction, step.hypergradient)
 
 
 def test_without_momentum_it_is_c_maml():
-    for d, here, _ in walk(0.0, same_batches=False):
-        torch.testing.assert_close(d, here)
+    for step in four_steps(0.0, same_batches=False):
+        torch.testing.assert_close(step.direction, step.hypergradient)
 
 
-def test_momentum_of_one_would_never_forget_and_is_refused():
+def test_a_momentum_of_one_is_refused():
     with pytest.raises(UserError, match=r"`method.momentum` must be in \[0, 1\)"):
         vr_mcl(0.1, 1.0)

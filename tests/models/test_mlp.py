@@ -5,7 +5,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.models.mlp import mlp
 
 
-def test_the_network_is_the_one_of_pytorchs_layers():
+def test_the_mlp_agrees_with_pytorchs_layers():
     model = mlp([5, 4], "torch", True, (1, 2, 3), 2)
     params = model.init(torch.Generator().manual_seed(0))
     layers = [torch.nn.Linear(*sizes) for sizes in ((6, 5), (5, 4), (4, 2))]
@@ -28,24 +28,24 @@ def test_the_network_is_the_one_of_pytorchs_layers():
         ("truncated_normal", 0.00774),
     ],
 )
-def test_first_weights_have_the_variance_of_their_rule(init, variance):
+def test_initial_weights_have_the_variance_of_their_rule(init, variance):
     params = mlp([300], init, True, (1, 20, 20), 3).init(torch.Generator().manual_seed(0))
-    first = params[: 300 * 400]
-    assert float(first.var()) == pytest.approx(variance, rel=0.02)
-    assert abs(float(first.mean())) < 0.01 * variance**0.5
+    weight = params[: 300 * 400]
+    assert float(weight.var()) == pytest.approx(variance, rel=0.02)
+    assert abs(float(weight.mean())) < 0.01 * variance**0.5
     bias = params[300 * 400 : 300 * 400 + 300]
-    fixed = {"xavier": 0.0, "torch_weights": 0.0, "truncated_normal": 0.1}
-    assert (bias == fixed.get(init, bias)).all()
+    constant = {"xavier": 0.0, "torch_weights": 0.0, "truncated_normal": 0.1}
+    assert (bias == constant.get(init, bias)).all()
 
 
-def test_widths_and_rules_out_of_range_are_refused():
+def test_widths_and_inits_out_of_their_domain_are_refused():
     with pytest.raises(UserError, match=r"`model.widths` must be positive, found \[0\]"):
         mlp([0], "torch", True, (1, 2, 2), 2)
     with pytest.raises(UserError, match=r"`model.init` must be one of xavier"):
         mlp([2], "zeros", True, (1, 2, 2), 2)
 
 
-def test_without_biases_only_the_matrices_are_left():
+def test_without_biases_the_parameters_are_the_matrices():
     model = mlp([5, 4], "torch", False, (1, 2, 3), 2)
     params = model.init(torch.Generator().manual_seed(0))
     assert len(params) == 5 * 6 + 4 * 5 + 2 * 4 == sum(layer.size for layer in model.layers)
@@ -54,7 +54,7 @@ def test_without_biases_only_the_matrices_are_left():
 
 
 @pytest.mark.parametrize("bias", [True, False])
-def test_the_gradient_of_a_layer_lies_in_the_span_of_what_it_multiplies(bias):
+def test_the_gradient_of_a_layer_lies_in_the_span_of_its_inputs(bias):
     model = mlp([5, 4], "torch", bias, (1, 2, 3), 2)
     params = model.init(torch.Generator().manual_seed(0)).requires_grad_()
     x = torch.randn(2, 1, 2, 3)
@@ -62,9 +62,9 @@ def test_the_gradient_of_a_layer_lies_in_the_span_of_what_it_multiplies(bias):
     (g,) = torch.autograd.grad(
         model.apply(params, params[:0], x, True).logits.square().sum(), params
     )
-    for part, layer, seen in zip(
+    for part, layer, layer_inputs in zip(
         g.split([layer.size for layer in model.layers]), model.layers, inputs, strict=True
     ):
         matrix = part[: layer.size - layer.matrix_rows * bias].view(layer.matrix_rows, -1)
-        span = torch.linalg.pinv(seen) @ seen
+        span = torch.linalg.pinv(layer_inputs) @ layer_inputs
         torch.testing.assert_close(matrix @ span, matrix, rtol=1e-3, atol=1e-4)

@@ -8,18 +8,18 @@ R = np.array([[0.1, 0.2, 0.3], [0.9, 0.4, 0.3], [0.7, 0.8, 0.5], [0.8, 0.5, 0.9]
 
 
 def test_metrics_of_a_matrix_computed_by_hand():
-    found = metrics(R)
-    assert found["ACC"] == pytest.approx((0.8 + 0.5 + 0.9) / 3)
-    assert found["BWT"] == pytest.approx(((0.8 - 0.9) + (0.5 - 0.8)) / 2)
-    assert found["FWT"] == pytest.approx(((0.4 - 0.2) + (0.5 - 0.3)) / 2)
-    assert found["forgetting"] == pytest.approx(((0.9 - 0.8) + (0.8 - 0.5)) / 2)
-    assert found["LA"] == pytest.approx((0.9 + 0.8 + 0.9) / 3)
-    assert found["AAA"] == pytest.approx((0.9 + (0.7 + 0.8) / 2 + (0.8 + 0.5 + 0.9) / 3) / 3)
+    values = metrics(R)
+    assert values["ACC"] == pytest.approx((0.8 + 0.5 + 0.9) / 3)
+    assert values["BWT"] == pytest.approx(((0.8 - 0.9) + (0.5 - 0.8)) / 2)
+    assert values["FWT"] == pytest.approx(((0.4 - 0.2) + (0.5 - 0.3)) / 2)
+    assert values["forgetting"] == pytest.approx(((0.9 - 0.8) + (0.8 - 0.5)) / 2)
+    assert values["LA"] == pytest.approx((0.9 + 0.8 + 0.9) / 3)
+    assert values["AAA"] == pytest.approx((0.9 + (0.7 + 0.8) / 2 + (0.8 + 0.5 + 0.9) / 3) / 3)
 
 
 def test_forgetting_may_be_negative_and_leaves_the_last_row_out_of_the_maximum():
-    better = np.array([[0.0, 0.0], [0.5, 0.0], [0.7, 0.6]])
-    assert metrics(better)["forgetting"] == pytest.approx(-0.2)
+    improved = np.array([[0.0, 0.0], [0.5, 0.0], [0.7, 0.6]])
+    assert metrics(improved)["forgetting"] == pytest.approx(-0.2)
 
 
 def test_gem_convention_divides_by_the_number_of_tasks():
@@ -28,9 +28,11 @@ def test_gem_convention_divides_by_the_number_of_tasks():
 
 
 def test_lca_is_a_mean_and_in_agems_convention_a_trapezoid():
-    learning = np.array([[0.0, 0.4, 0.6], [0.2, 0.2, 0.4]])
-    assert metrics(R, learning)["LCA2"] == pytest.approx((0.1 + 0.3 + 0.5) / 3)
-    assert metrics(R, learning, "agem")["LCA2"] == pytest.approx((0.1 / 2 + 0.3 + 0.5 / 2) / 2)
+    learning_curves = np.array([[0.0, 0.4, 0.6], [0.2, 0.2, 0.4]])
+    mean = (0.1 + 0.3 + 0.5) / 3
+    trapezoid = (0.1 / 2 + 0.3 + 0.5 / 2) / 2
+    assert metrics(R, learning_curves)["LCA2"] == pytest.approx(mean)
+    assert metrics(R, learning_curves, "agem")["LCA2"] == pytest.approx(trapezoid)
 
 
 def test_one_task_has_no_transfer():
@@ -46,17 +48,17 @@ def test_forgetting_matrix_by_hand():
 
 
 def test_summary_is_students_interval_over_replicas():
-    found = summary([{"ACC": 0.8}, {"ACC": 0.9}, {"ACC": 1.0}])["ACC"]
-    assert found["mean"] == pytest.approx(0.9)
-    assert found["std"] == pytest.approx(0.1)
-    assert found["ci95_high"] - 0.9 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
+    acc = summary([{"ACC": 0.8}, {"ACC": 0.9}, {"ACC": 1.0}])["ACC"]
+    assert acc["mean"] == pytest.approx(0.9)
+    assert acc["std"] == pytest.approx(0.1)
+    assert acc["ci95_high"] - 0.9 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
     assert summary([{"ACC": 0.8}])["ACC"]["ci95_low"] is None
 
 
 def test_metrics_between_the_steps_computed_by_hand():
     nan = np.nan
-    task = np.array([0, 0, 1, 1, 1, 2, 2, 2])
-    A = np.array(
+    learned_task = np.array([0, 0, 1, 1, 1, 2, 2, 2])
+    accuracy = np.array(
         [
             [0.5, nan, nan],
             [0.9, nan, nan],
@@ -68,14 +70,14 @@ def test_metrics_between_the_steps_computed_by_hand():
             [0.7, 0.7, 0.9],
         ]
     )
-    found = continual_metrics(A, task)
-    lowest = (0.4 + 0.5) / 2  # of task 1 once it is over, and of task 2
-    assert found["min_ACC"] == pytest.approx(lowest)
-    assert found["WC_ACC"] == pytest.approx(0.9 / 3 + 2 / 3 * lowest)
-    # task 1 falls to 0.4 and comes back to 0.8, then ends no lower than it was on the way; task 2
-    # falls to 0.5 and comes back to 0.7
-    assert found["stability_gap"] == pytest.approx((0.4 + 0.0 + 0.2) / 3)
+    values = continual_metrics(accuracy, learned_task)
+    min_acc = (0.4 + 0.5) / 2  # of task 1 after it was learned, and of task 2
+    assert values["min_ACC"] == pytest.approx(min_acc)
+    assert values["WC_ACC"] == pytest.approx(0.9 / 3 + 2 / 3 * min_acc)
+    # while task 2 is learned, task 1 falls to 0.4 and returns to 0.8; while task 3 is learned,
+    # task 1 ends at its lowest value, and task 2 falls to 0.5 and returns to 0.7
+    assert values["stability_gap"] == pytest.approx((0.4 + 0.0 + 0.2) / 3)
 
 
-def test_with_one_task_nothing_can_be_lost_between_the_steps():
+def test_one_task_has_no_metrics_between_the_steps():
     assert continual_metrics(np.array([[0.5], [0.9]]), np.array([0, 0])) == {}

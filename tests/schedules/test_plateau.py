@@ -11,8 +11,8 @@ from gradalign_cli.benchmarks.options import hold_out
 from gradalign_cli.commands import train as training
 from gradalign_cli.composition.compose import composed
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.engines.captured import captured
-from gradalign_cli.engines.carry import one_after_other
+from gradalign_cli.engines.captured import make_captured_run
+from gradalign_cli.engines.carry import step_in_loop
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.trees import tree_index, tree_stack
@@ -20,30 +20,30 @@ from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.schedules.schedule import Schedule, Verdict
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.training.evaluation import Evaluator
+from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.rounds import replicas_at_once
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, train
 
 
-def told(schedule, lr, losses):
-    """(lr of the next pass, over, best) after each loss."""
-    verdict, found = schedule.begin(lr), []
+def verdicts_after(schedule, lr, losses):
+    """(lr of the next pass, task_over, best_so_far) after each loss."""
+    verdict, verdicts = schedule.begin(lr), []
     for loss in losses:
         verdict = schedule.judge(verdict, loss)
-        found.append((verdict.lr, verdict.task_over, verdict.best_so_far))
-    return found
+        verdicts.append((verdict.lr, verdict.task_over, verdict.best_so_far))
+    return verdicts
 
 
 def test_the_rule_is_the_papers_by_hand():
     schedule = plateau(0.1, 2, 2.0, 0.3)
     assert schedule.begin(1.0)[:3] == (1.0, False, False)
-    assert told(schedule, 1.0, [5, 4, 6, 4, 3, 7, 8, 9, 9]) == [
+    assert verdicts_after(schedule, 1.0, [5, 4, 6, 4, 3, 7, 8, 9, 9]) == [
         (1.0, False, True),
         (1.0, False, True),
-        (1.0, False, False),  # one worse
-        (0.5, False, False),  # an equal loss is no lower one: two
-        (0.5, False, True),  # patience anew
+        (1.0, False, False),  # the first pass that is no better
+        (0.5, False, False),  # an equal loss is no lower one, so this is the second
+        (0.5, False, True),  # patience begins anew
         (0.5, False, False),
         (0.25, True, False),
         (0.25, False, False),
@@ -52,18 +52,20 @@ def test_the_rule_is_the_papers_by_hand():
 
 
 def test_patience_begins_anew_with_every_smaller_step():
-    found = told(plateau(0.1, 3, 10.0, 1e-5), 0.01, [1.0] + [2.0] * 12)
-    assert [n for n, (_, over, _) in enumerate(found) if over] == [12]
-    steps = [lr for lr, _, _ in found]
-    assert steps == pytest.approx([0.01] * 3 + [1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3 + [1e-6])
+    verdicts = verdicts_after(plateau(0.1, 3, 10.0, 1e-5), 0.01, [1.0] + [2.0] * 12)
+    assert [n for n, (_, task_over, _) in enumerate(verdicts) if task_over] == [12]
+    lrs = [lr for lr, _, _ in verdicts]
+    assert lrs == pytest.approx([0.01] * 3 + [1e-3] * 3 + [1e-4] * 3 + [1e-5] * 3 + [1e-6])
 
 
 def test_a_loss_that_is_no_number_is_never_the_best():
-    assert not any(best for _, _, best in told(plateau(0.1, 9, 2.0, 0.1), 1.0, [float("nan")] * 3))
+    verdicts = verdicts_after(plateau(0.1, 9, 2.0, 0.1), 1.0, [float("nan")] * 3)
+    assert not any(best_so_far for _, _, best_so_far in verdicts)
 
 
-def script(verdicts):
-    """A schedule that says for each pass (lr of the next, over, best), whatever the loss."""
+def scripted_schedule(verdicts):
+    """A schedule that gives a listed verdict (lr of the next pass, task_over, best_so_far) after
+    each pass, whatever the loss."""
     return Schedule(
         0.2,
         lambda lr: Verdict(lr, False, False, 0),
@@ -71,92 +73,100 @@ def script(verdicts):
     )
 
 
-def held_out(parts, replicas, schedule):
+def with_schedule(parts, replicas, schedule):
     """Parts and replicas with a schedule."""
-    streams = [hold_out(r.stream, schedule.held_out, r.seed) for r in replicas]
-    kept = [r._replace(stream=s) for r, s in zip(replicas, streams, strict=True)]
-    return parts._replace(schedule=schedule), kept
+    share = schedule.held_out_share
+    replicas = [r._replace(stream=hold_out(r.stream, share, r.seed)) for r in replicas]
+    return parts._replace(schedule=schedule), replicas
 
 
 @pytest.mark.parametrize("name", ["finetune", "agem", "trgp", "si"])
 def test_a_task_ends_as_if_it_had_stopped_after_its_best_pass(name, tiny):
     """Parameters, and the states of method and memory: everything goes back."""
-    parts = make_parts(tiny, method(name))
-    best_second = script([(0.1, False, True), (0.05, False, True), (0.05, True, False)])
-    stopped, replicas = held_out(parts, make_replicas(parts), best_second)
-    found = train(stopped, replicas, plan=Plan(9, 5, 1, 0))
-    compare(found.learners, train(parts, replicas, plan=Plan(2, 5, 1, 0)).learners, 0)
+    plain = make_parts(tiny, method(name))
+    second_pass_best = scripted_schedule(
+        [(0.1, False, True), (0.05, False, True), (0.05, True, False)]
+    )
+    parts, replicas = with_schedule(plain, make_replicas(plain), second_pass_best)
+    outcome = train(parts, replicas, plan=Plan(9, 5, 1, 0))
+    compare(outcome.learners, train(plain, replicas, plan=Plan(2, 5, 1, 0)).learners, 0)
     steps_a_pass = -(-32 // 5)
-    assert found.steps == 3 * 3 * steps_a_pass  # three passes were made
+    assert outcome.steps == 3 * 3 * steps_a_pass  # three passes over each of three tasks
+
+
+def recording_engine(field):
+    """The eager engine, and a list to which it adds a field of each chunk's draws."""
+    recorded = []
+
+    def run_steps(cycle, learners, draws, views):
+        recorded.append(getattr(draws, field))
+        return eager().run_steps(cycle, learners, draws, views)
+
+    return eager()._replace(run_steps=run_steps), recorded
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 1000])
-def test_the_step_size_falls_between_passes_and_is_whole_again_in_the_next_task(chunk, tiny):
+def test_the_step_size_falls_between_passes_and_is_reset_in_the_next_task(chunk, tiny):
     parts = make_parts(tiny, method("finetune"))
     verdicts = [(0.1, False, True), (0.02, False, True), (0.01, False, True), (0.01, True, False)]
-    seen = []
-
-    def run(cycle, learners, draws, views):
-        seen.extend(draws.lr[:, 0].tolist())
-        return eager().run(cycle, learners, draws, views)
-
-    stopped, replicas = held_out(parts, make_replicas(parts), script(verdicts))
-    train(stopped, replicas, eager()._replace(run=run), plan=Plan(9, 5, chunk, 0))
-    sizes = [0.1] * 14 + [0.02] * 7 + [0.01] * 7
-    assert seen == pytest.approx(sizes * 3)
+    engine, lrs = recording_engine("lr")
+    parts, replicas = with_schedule(parts, make_replicas(parts), scripted_schedule(verdicts))
+    train(parts, replicas, engine, plan=Plan(9, 5, chunk, 0))
+    expected = [0.1] * 14 + [0.02] * 7 + [0.01] * 7
+    assert torch.cat(lrs)[:, 0].tolist() == pytest.approx(expected * 3)
 
 
-def test_a_recorded_step_does_not_write_over_the_best_learner(tiny, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.captured.WORTH", 2)
+def test_a_captured_step_does_not_write_over_the_best_learner(tiny, monkeypatch):
+    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 2)
 
-    def replayed(function):
+    def call_once(function):
         function()
         return function
 
-    parts = make_parts(tiny, method("agem"))
+    plain = make_parts(tiny, method("agem"))
     verdicts = [(0.1, False, True), (0.1, False, False), (0.1, True, False)]
-    stopped, replicas = held_out(parts, make_replicas(parts), script(verdicts))
-    engine = eager()._replace(run=captured(one_after_other, replayed))
-    # passes end with a full batch, which is a recorded one
-    found = train(stopped, replicas, engine, plan=Plan(9, 4, 1, 0))
-    compare(found.learners, train(parts, replicas, plan=Plan(1, 4, 1, 0)).learners, 1e-6)
+    parts, replicas = with_schedule(plain, make_replicas(plain), scripted_schedule(verdicts))
+    engine = eager()._replace(run_steps=make_captured_run(step_in_loop, call_once))
+    # passes end with a full batch, which is a captured one
+    outcome = train(parts, replicas, engine, plan=Plan(9, 4, 1, 0))
+    compare(outcome.learners, train(plain, replicas, plan=Plan(1, 4, 1, 0)).learners, 1e-6)
 
 
 def test_where_no_pass_is_the_best_the_task_leaves_no_trace(tiny):
     parts = make_parts(tiny, method("finetune"))
-    stopped, replicas = held_out(parts, make_replicas(parts), script([(0.1, True, False)]))
-    found = train(stopped, replicas, plan=Plan(3, 5, 1, 0))
-    start = parts.model.init(torch.Generator().manual_seed(0))
-    assert found.learners.params.shape[1:] == start.shape
-    assert (found.accuracy[0] == found.accuracy[0, 0]).all()
+    schedule = scripted_schedule([(0.1, True, False)])
+    parts, replicas = with_schedule(parts, make_replicas(parts), schedule)
+    outcome = train(parts, replicas, plan=Plan(3, 5, 1, 0))
+    initial_params = parts.model.init(torch.Generator().manual_seed(0))
+    assert outcome.learners.params.shape[1:] == initial_params.shape
+    assert (outcome.accuracy[0] == outcome.accuracy[0, 0]).all()
 
 
 def test_a_network_that_stands_still_is_left_after_the_patience_of_every_step_size(tiny):
     parts = make_parts(tiny, method("finetune"))
     schedule = plateau(0.2, 2, 10.0, 5e-14)
-    stopped, replicas = held_out(parts, make_replicas(parts, lrs=(1e-12,)), schedule)
-    found = train(stopped, replicas, plan=Plan(30, 5, 1, 0))
-    assert found.steps == 3 * (1 + 2 + 2) * 7  # the first pass is the best, then 1e-12 and 1e-13
+    parts, replicas = with_schedule(parts, make_replicas(parts, lrs=(1e-12,)), schedule)
+    outcome = train(parts, replicas, plan=Plan(30, 5, 1, 0))
+    assert outcome.steps == 3 * (1 + 2 + 2) * 7  # the first pass is the best, then 1e-12 and 1e-13
 
 
-def test_what_is_held_out_is_of_the_task_and_drawn_by_the_seed(tiny):
+def test_held_out_examples_are_of_the_task_and_drawn_from_the_seed(tiny):
     stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
-    found, again, other = (hold_out(stream, 0.3, seed) for seed in (4, 4, 5))
+    first, repeated, other_seed = (hold_out(stream, 0.3, seed) for seed in (4, 4, 5))
     for task, rows in enumerate(stream.train_rows):
-        both = torch.cat([found.held_out_rows[task], found.train_rows[task]])
-        assert torch.equal(both.sort().values, rows.sort().values)
-        assert len(found.held_out_rows[task]) == round(0.3 * len(rows)) == 12
-        assert torch.equal(found.held_out_rows[task], again.held_out_rows[task])
-        assert not torch.equal(
-            found.held_out_rows[task].sort().values, other.held_out_rows[task].sort().values
-        )
-    assert found.test_rows == stream.test_rows
+        held_out_rows = first.held_out_rows[task]
+        union = torch.cat([held_out_rows, first.train_rows[task]])
+        assert torch.equal(union.sort().values, rows.sort().values)
+        assert len(held_out_rows) == round(0.3 * len(rows)) == 12
+        assert torch.equal(held_out_rows, repeated.held_out_rows[task])
+        assert set(held_out_rows.tolist()) != set(other_seed.held_out_rows[task].tolist())
+    assert first.test_rows == stream.test_rows
 
 
-def test_tasks_of_the_same_examples_hold_out_others(tiny):
+def test_two_tasks_with_the_same_examples_hold_out_different_ones(tiny):
     stream = make_parts(tiny, method("finetune"), kind="permuted").benchmark.make_stream(0)
-    held = [rows.sort().values for rows in hold_out(stream, 0.3, 0).held_out_rows]
-    assert not torch.equal(held[0], held[1])
+    held_out_rows = [rows.sort().values for rows in hold_out(stream, 0.3, 0).held_out_rows]
+    assert not torch.equal(held_out_rows[0], held_out_rows[1])
 
 
 def test_a_task_of_one_example_has_none_to_hold_out(tiny):
@@ -165,69 +175,69 @@ def test_a_task_of_one_example_has_none_to_hold_out(tiny):
         hold_out(stream, 0.1, 0)
 
 
-def test_no_step_meets_a_held_out_example(tiny):
+def test_no_step_trains_on_or_stores_a_held_out_example(tiny):
     parts = make_parts(tiny, method("er"))
-    stopped, replicas = held_out(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
-    met = []
-
-    def run(cycle, learners, draws, views):
-        met.append(draws.rows.flatten())
-        return eager().run(cycle, learners, draws, views)
-
-    found = train(stopped, replicas, eager()._replace(run=run), plan=Plan(3, 5, 1, 0))
-    held = torch.cat(replicas[0].stream.held_out_rows)
-    assert not torch.isin(torch.cat(met), held).any()
-    assert not torch.isin(found.learners.memory.rows, held).any()
+    parts, replicas = with_schedule(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
+    engine, trained_rows = recording_engine("rows")
+    outcome = train(parts, replicas, engine, plan=Plan(3, 5, 1, 0))
+    held_out_rows = torch.cat(replicas[0].stream.held_out_rows)
+    trained_rows = torch.cat([rows.flatten() for rows in trained_rows])
+    assert not torch.isin(trained_rows, held_out_rows).any()
+    assert not torch.isin(outcome.learners.memory.rows, held_out_rows).any()
 
 
 def test_the_held_out_loss_is_the_cross_entropy_of_the_tasks_own_logits(tiny):
     parts = make_parts(tiny, method("finetune"))
-    stopped, replicas = held_out(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
-    learner = tree_index(train(stopped, replicas, plan=Plan(1, 5, 1, 0)).learners, 0)
+    parts, replicas = with_schedule(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
+    learner = tree_index(train(parts, replicas, plan=Plan(1, 5, 1, 0)).learners, 0)
     rows = replicas[0].stream.held_out_rows[1]
-    x = torch.from_numpy(tiny.x)[rows].float() / 255
-    logits = parts.model.apply(learner.params, learner.statistics, x, False).logits[:, 2:4]
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(tiny.y)[rows] - 2)
+    images = torch.from_numpy(tiny.images)[rows].float() / 255
+    logits = parts.model.apply(learner.params, learner.statistics, images, False).logits[:, 2:4]
+    target = torch.from_numpy(tiny.labels)[rows] - 2
+    expected = torch.nn.functional.cross_entropy(logits, target)
     views = tree_stack([replicas[0].stream.view])
-    found = Evaluator(stopped, replicas, eager()).held_out_loss(tree_stack([learner]), views, 1)
-    assert found == pytest.approx(float(expected), rel=1e-5)
+    loss = Evaluator(parts, replicas, eager()).held_out_loss(tree_stack([learner]), views, 1)
+    assert loss == pytest.approx(float(expected), rel=1e-5)
 
 
-def test_what_is_held_out_is_in_the_fingerprint_and_nothing_else_has_changed(tiny):
+def test_the_fingerprint_includes_the_held_out_rows(tiny):
     stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
-    split_off = hold_out(stream, 0.2, 0)
-    marks = [fingerprint([s], [0], 2, False) for s in (stream, split_off)]
-    marks.append(fingerprint([split_off._replace(held_out_rows=())], [0], 2, False))
-    assert len(set(marks)) == 3
+    with_held_out = hold_out(stream, 0.2, 0)
+    streams = (stream, with_held_out, with_held_out._replace(held_out_rows=()))
+    assert len({fingerprint([s], [0], 2, False) for s in streams}) == 3
 
 
-def finished(folder, *overrides):
-    """The accuracies by replica, the record and the rows of alignment.csv of a run on digits."""
-    small = ["benchmark.first_tasks=2", "benchmark.samples_per_task=60", "metrics.lca_batches=0"]
-    small += ["passes=12", "alignment.every=1", "schedule=plateau", "schedule.held_out=0.2"]
-    small += ["schedule.patience=1", "schedule.factor=10", "schedule.least=0.05"]
-    config = OmegaConf.create(composed(CONF, [*small, *overrides])[0])
+def run_digits(folder, *overrides):
+    """The accuracies of replicas 0 and 1, the record and the number of rows of alignment.csv of a
+    run on digits."""
+    settings = ["benchmark.first_tasks=2", "benchmark.samples_per_task=60", "metrics.lca_batches=0"]
+    settings += ["passes=12", "alignment.every=1", "schedule=plateau", "schedule.held_out=0.2"]
+    settings += ["schedule.patience=1", "schedule.factor=10", "schedule.least=0.05"]
+    config = OmegaConf.create(composed(CONF, [*settings, *overrides])[0])
     training.train(config, folder, Console(quiet=True))
-    rows = [line.split(",", 1) for line in (folder / "accuracy.csv").read_text().splitlines()[1:]]
-    accuracy = [[rest for number, rest in rows if number == r] for r in ("0", "1")]
-    lines = (folder / "alignment.csv").read_text().count("\n") - 1
-    return accuracy, json.loads((folder / "record.json").read_text()), lines
+    lines = (folder / "accuracy.csv").read_text().splitlines()[1:]
+    rows = [line.split(",", 1) for line in lines]
+    accuracies = [[values for number, values in rows if number == r] for r in ("0", "1")]
+    alignment_rows = (folder / "alignment.csv").read_text().count("\n") - 1
+    return accuracies, json.loads((folder / "record.json").read_text()), alignment_rows
 
 
-def test_each_replica_of_a_run_ends_its_tasks_on_its_own(tmp_path):
-    both, record, lines = finished(tmp_path / "both", "replicas.seed=[0,3]")
+def test_each_replica_of_a_run_ends_its_tasks_independently(tmp_path):
+    accuracies, record, alignment_rows = run_digits(tmp_path / "two", "replicas.seed=[0,3]")
     steps = []
-    for place, seed in enumerate((0, 3)):
-        alone, own, _ = finished(tmp_path / str(seed), f"replicas.seed=[{seed}]")
-        assert alone[0] == both[place]
-        steps.append(own["steps"])
-    assert record["steps"] == sum(steps) == lines
+    for number, seed in enumerate((0, 3)):
+        expected, single_record, _ = run_digits(tmp_path / str(seed), f"replicas.seed=[{seed}]")
+        assert expected[0] == accuracies[number]
+        steps.append(single_record["steps"])
+    assert record["steps"] == sum(steps) == alignment_rows
     assert steps[0] != steps[1]
     assert max(steps) < 2 * 12 * 5
 
 
 def test_replicas_with_a_schedule_are_not_trained_together(tiny):
-    parts = make_parts(tiny, method("finetune"))
-    stopped, (replica,) = held_out(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
-    at_once = [replicas_at_once(p, replica, None, torch.device("cpu")) for p in (parts, stopped)]
-    assert at_once[0] > at_once[1] == 1
+    plain = make_parts(tiny, method("finetune"))
+    parts, (replica,) = with_schedule(plain, make_replicas(plain), plateau(0.2, 2, 2.0, 1e-3))
+    without_schedule, with_one = (
+        replicas_at_once(p, replica, None, torch.device("cpu")) for p in (plain, parts)
+    )
+    assert without_schedule > with_one == 1

@@ -12,7 +12,7 @@ from tests.runs import make_parts, make_replicas, train
 def one_by_one(dataset, size, first):
     """All draws of a task of two replicas, cut into draw_chunks of `size` steps."""
     replicas = make_replicas(make_parts(dataset, agem()), seeds=(0, 1))
-    orders = [pass_orders(r.stream, r.seed, 1, 2, mixed=False) for r in replicas]
+    orders = [pass_orders(r.stream, r.seed, 1, 2, shuffles_tasks=False) for r in replicas]
     found = []
     for draws in draw_chunks(
         orders, [0, 1], [0.1, 0.2], 1, 7, DrawSizes(5, (2, 3), 4, 2), first, size

@@ -46,7 +46,7 @@ def test_what_is_shown_once_a_task_is_what_every_step_would_show(
         == parts.buffer.keeps_ended_tasks
     )
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 2):
-        drawn = draw.reference, draw.align, ()
+        drawn = draw.reference_uniform, draw.align_uniform, ()
         compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
 
 
@@ -66,7 +66,7 @@ def test_a_slot_that_two_tasks_are_given_is_shown_as_its_owner_sees_it(name, mem
         with_reference_cache(parts, 4, tree_stack([start]), tree_stack([view])), 0
     )
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 4):
-        drawn = draw.reference, draw.align, ()
+        drawn = draw.reference_uniform, draw.align_uniform, ()
         compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
 
 
@@ -83,7 +83,7 @@ def test_training_is_bit_for_bit_the_same(name, memory_batch, tiny, monkeypatch)
 def test_what_may_change_or_is_too_much_is_shown_in_every_step(tiny, monkeypatch):
     parts = make_parts(tiny, method("gem"), samples=20, memory_batch=None)
     assert keeps_reference_cache(parts, 2)
-    assert keeps_reference_cache(parts._replace(memory_batch=3), 2)
+    assert keeps_reference_cache(parts._replace(memory_batch_size=3), 2)
     assert not keeps_reference_cache(parts, 0)
     mixed = blurry(parts.benchmark, 0.1)
     assert not keeps_reference_cache(parts._replace(benchmark=mixed), 2)

@@ -47,7 +47,7 @@ def mean_gradient(parts, view, params, rows, tasks):
     params = params.clone().requires_grad_()
     x = (parts.benchmark.images[rows] / 255).view(-1, *parts.benchmark.image_shape)
     logits = parts.model.apply(params, params[:0], x, True).logits
-    logits = logits.masked_fill(~view.visible[tasks], -torch.inf)
+    logits = logits.masked_fill(~view.visible_logits[tasks], -torch.inf)
     loss = cross_entropy(logits, parts.benchmark.labels[rows])
     return torch.autograd.grad(loss, params)[0]
 
@@ -63,7 +63,7 @@ def test_without_a_conflict_the_step_is_bit_identical_to_fine_tuning(tiny):
             steps = steps_of_task(parts, replica, learner, task)
             for before, draw, view, learner, trace in steps:
                 step = make_step(plain, task, eager().gradient, False)
-                followed = step(before._replace(method=()), draw, view)[0].params
+                followed = step(before._replace(method_state=()), draw, view)[0].params
                 if trace.violated == 1:
                     conflicts += 1
                     assert not torch.equal(learner.params, followed)
@@ -111,7 +111,7 @@ def test_experience_replay_is_the_mean_over_new_and_remembered_examples(tiny):
     for before, draw, view, after, _ in steps_of_task(parts, replica, learner, 1):
         held = before.memory.rows >= 0
         rows = torch.cat([draw.rows, before.memory.rows[held]])
-        tasks = torch.cat([draw.task, before.memory.tasks[held]])
+        tasks = torch.cat([draw.tasks, before.memory.tasks[held]])
         expected = mean_gradient(parts, view, before.params, rows, tasks)
         torch.testing.assert_close(after.params, before.params - 0.1 * expected)
 
@@ -168,20 +168,24 @@ def test_a_buffer_sees_arrivals_and_stored_examples_as_the_step_leaves_the_netwo
         steps = steps_of_task(parts, replica, learner, task)
         for _, draw, view, learner, _ in steps:
             memory, (*_, seen) = offered[-1]
-            there = seen.weight > 0
-            slots = seen.slot[there]
+            there = seen.valid > 0
+            slots = seen.slots[there]
             rooms.add(int(there.sum()))
             assert (memory.rows[slots] >= 0).all()  # an empty slot is never read
             assert len(slots.unique()) == min(7, int((memory.rows >= 0).sum()))
             row = torch.cat([draw.rows, memory.rows[slots]])
-            tasks = torch.cat([draw.task, memory.tasks[slots]])
+            tasks = torch.cat([draw.tasks, memory.tasks[slots]])
             gradients, losses = one_by_one(parts, view, learner.params, row, tasks)
             if make is gss_greedy:
                 own, theirs = normalize(gradients, dim=1).split([len(draw.rows), len(slots)])
-                found, expected, filled = seen.arrivals[:, there], own @ theirs.T, seen.arrivals.T
+                found, expected, filled = (
+                    seen.of_arrivals[:, there],
+                    own @ theirs.T,
+                    seen.of_arrivals.T,
+                )
             else:
-                found, expected = torch.cat([seen.arrivals, seen.stored[there]]), losses
-                filled = seen.stored
+                found, expected = torch.cat([seen.of_arrivals, seen.of_stored[there]]), losses
+                filled = seen.of_stored
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
             assert not filled[~there].any()
     assert rooms == {0, 5, 7}
@@ -194,7 +198,7 @@ def one_by_one(parts, view, params, rows, tasks):
         leaf = params.clone().requires_grad_()
         x = (parts.benchmark.images[row] / 255).view(-1, *parts.benchmark.image_shape)
         logits = parts.model.apply(leaf, leaf[:0], x, True).logits
-        seen = logits.masked_fill(~view.visible[task], -torch.inf)
+        seen = logits.masked_fill(~view.visible_logits[task], -torch.inf)
         loss = cross_entropy(seen, parts.benchmark.labels[row])
         gradients.append(torch.autograd.grad(loss, leaf)[0])
         losses.append(loss.detach())

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import whole_stream
+from gradalign_cli.benchmarks.benchmark import concatenated_parts
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.reservoir import reservoir
@@ -12,100 +12,123 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.methods.method import Method, keep_gradient
 from gradalign_cli.step.draws import fingerprint, pass_orders
-from gradalign_cli.streams.blurry import blurry
+from gradalign_cli.streams.blurry import blurry, parts_of_rows
 from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import METHODS, method
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
 from tests.step.test_step import follow, mean_gradient
 
 
-def blurred(parts, share):
+def with_blurry_stream(parts, share):
+    """The parts of a run, with blurry boundaries."""
     return parts._replace(benchmark=blurry(parts.benchmark, share))
 
 
-def pairs(rows, owner):
-    return sorted(zip(rows.tolist(), owner.tolist(), strict=True))
+def sorted_pairs(rows, tasks):
+    """All pairs of a row and its task, sorted."""
+    return sorted(zip(rows.tolist(), tasks.tolist(), strict=True))
 
 
-def foreign(stream):
+def part_counts(stream):
     """How many examples [part, task] of each task come in each part."""
-    return torch.stack([owner.bincount(minlength=len(stream.train_rows)) for owner in stream.owner])
+    tasks = len(stream.train_rows)
+    return torch.stack([part.bincount(minlength=tasks) for part in stream.train_tasks])
 
 
 @pytest.mark.parametrize("share", [0.1, 0.25, 0.5, 2 / 3])
-@pytest.mark.parametrize("make", [lambda d: split(d, 2, "task"), lambda d: permuted(d, 3)])
-def test_every_example_of_every_task_comes_once_and_as_its_own_task(make, share, tiny):
-    sharp, found = make(tiny).stream(3), blurry(make(tiny), share).make_stream(3)
-    assert pairs(*whole_stream(found)) == pairs(*whole_stream(sharp))
-    assert all(torch.equal(a, b) for a, b in zip(found.test_rows, sharp.test, strict=True))
+@pytest.mark.parametrize(
+    "make_benchmark", [lambda d: split(d, 2, "task"), lambda d: permuted(d, 3)]
+)
+def test_every_example_of_every_task_comes_once_and_as_its_own_task(make_benchmark, share, tiny):
+    sharp = make_benchmark(tiny).make_stream(3)
+    stream = blurry(make_benchmark(tiny), share).make_stream(3)
+    assert sorted_pairs(*concatenated_parts(stream)) == sorted_pairs(*concatenated_parts(sharp))
+    for rows, expected in zip(stream.test_rows, sharp.test_rows, strict=True):
+        assert torch.equal(rows, expected)
+
+
+def test_the_rows_of_a_task_are_dealt_to_the_parts_after_its_own():
+    parts = parts_of_rows(torch.arange(100), 1, 3, 0.4, 0)
+    assert parts.bincount(minlength=3).tolist() == [20, 60, 20]
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 7])
 @pytest.mark.parametrize("share", [0.29, 0.37, 0.5])
-def test_every_part_has_exactly_the_share_of_others_examples_dealt_evenly(tasks, share, tiny):
+def test_every_part_has_exactly_the_share_of_examples_of_other_tasks_dealt_evenly(
+    tasks, share, tiny
+):
     benchmark = blurry(permuted(tiny, tasks, samples_per_task=100), share)
-    counts, away = foreign(benchmark.make_stream(0)), round(100 * share)
+    counts, moved = part_counts(benchmark.make_stream(0)), round(100 * share)
     assert counts.sum(1).tolist() == [100] * tasks
-    assert counts.diagonal().tolist() == [100 - away] * tasks
-    others = counts[~torch.eye(tasks, dtype=torch.bool)]
-    assert int(others.max() - others.min()) <= 1
+    assert counts.diagonal().tolist() == [100 - moved] * tasks
+    moved_counts = counts[~torch.eye(tasks, dtype=torch.bool)]
+    assert int(moved_counts.max() - moved_counts.min()) <= 1
 
 
-def test_the_largest_share_makes_all_parts_alike(tiny):
+def test_the_largest_share_makes_the_mixture_of_all_parts_the_same(tiny):
     stream = blurry(split(tiny, 2, "task", samples_per_task=30), 2 / 3).make_stream(0)
-    assert foreign(stream).tolist() == [[10] * 3] * 3
+    assert part_counts(stream).tolist() == [[10] * 3] * 3
 
 
 def test_which_examples_leave_is_drawn_uniformly_from_the_seed(tiny):
     benchmark = blurry(permuted(tiny, 2), 0.25)
-    again, one = benchmark.make_stream(0), benchmark.make_stream(0)
-    assert all(torch.equal(a, b) for a, b in zip(one.train_rows, again.train_rows, strict=True))
-    runs = 400
-    gone = torch.zeros(120)
-    for seed in range(runs):
+    first, second = benchmark.make_stream(0), benchmark.make_stream(0)
+    assert all(map(torch.equal, first.train_rows, second.train_rows))
+    seeds = 400
+    moved = torch.zeros(120)
+    for seed in range(seeds):
         stream = benchmark.make_stream(seed)
-        gone[stream.train_rows[1][stream.train_tasks[1] == 0]] += 1
-    spread = (0.25 * 0.75 * runs) ** 0.5
-    assert ((gone - 0.25 * runs).abs() < 4.5 * spread).all()
+        moved[stream.train_rows[1][stream.train_tasks[1] == 0]] += 1
+    deviation = (0.25 * 0.75 * seeds) ** 0.5
+    assert ((moved - 0.25 * seeds).abs() < 4.5 * deviation).all()
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_with_nothing_to_share_a_run_is_the_plain_run_bit_for_bit(name, tiny):
-    plain = make_parts(tiny, method(name), samples=10)
-    none = blurred(plain, 0)
-    replicas = [make_replicas(parts, lrs=(0.01,)) for parts in (plain, none)]
-    same(train(plain, replicas[0]), train(none, replicas[1]), tolerance=0)
-    marks = [fingerprint([r[0].stream], [0], 2, plain.method.shuffles_tasks) for r in replicas]
-    assert marks[0] == marks[1]
+def test_with_share_0_a_run_is_the_plain_run_bit_for_bit(name, tiny):
+    sharp = make_parts(tiny, method(name), samples=10)
+    blurry_parts = with_blurry_stream(sharp, 0)
+    sharp_replicas, blurry_replicas = (
+        make_replicas(parts, lrs=(0.01,)) for parts in (sharp, blurry_parts)
+    )
+    same(train(sharp, sharp_replicas), train(blurry_parts, blurry_replicas), tolerance=0)
+    fingerprints = {
+        fingerprint([replica.stream], [0], 2, sharp.method.shuffles_tasks)
+        for replica in sharp_replicas + blurry_replicas
+    }
+    assert len(fingerprints) == 1
 
 
 def test_two_methods_at_one_seed_see_one_blurry_stream_and_joint_shuffles_it(tiny):
-    streams = [make_replicas(blurred(make_parts(tiny, m), 0.3))[0].stream for m in (er(), joint())]
-    assert fingerprint(streams[:1], [0], 2, False) == fingerprint(streams[1:], [0], 2, False)
-    dealt = [pair for task in range(3) for pair in pass_orders(streams[1], 0, task, 1, mixed=True)]
-    rows, owner = (torch.cat([pair[k] for pair in dealt]) for k in range(2))
-    assert pairs(rows, owner) == pairs(*whole_stream(streams[0]))
+    first, second = (
+        make_replicas(with_blurry_stream(make_parts(tiny, method), 0.3))[0].stream
+        for method in (er(), joint())
+    )
+    assert fingerprint([first], [0], 2, False) == fingerprint([second], [0], 2, False)
+    orders = [pass_orders(second, 0, task, 1, shuffles_tasks=True)[0] for task in range(3)]
+    rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
+    assert sorted_pairs(rows, tasks) == sorted_pairs(*concatenated_parts(first))
 
 
-def through(parts, tasks):
-    """The steps of the first parts, none of which ends."""
+def steps_of_parts(parts, count):
+    """Yield (part, learner before, draw, view, learner after, trace) of the steps of the first
+    `count` parts of the stream, where no task is ended."""
     replica = make_replicas(parts)[0]
     learner = new_learner(parts, replica)
-    for task in range(tasks):
-        for found in steps_of_task(parts, replica, learner, task):
-            yield task, *found
-            learner = found[3]
+    for part in range(count):
+        for step in steps_of_task(parts, replica, learner, part):
+            yield part, *step
+            learner = step[3]
 
 
 @pytest.mark.parametrize("buffer", [ring, reservoir])
-def test_replay_reads_all_that_is_held_also_of_tasks_whose_part_is_to_come(buffer, tiny):
-    parts = blurred(make_parts(tiny, er(), memory_batch=None, buffer=buffer), 0.4)
+def test_replay_reads_all_stored_examples_also_of_tasks_whose_part_is_to_come(buffer, tiny):
+    parts = with_blurry_stream(make_parts(tiny, er(), memory_batch=None, buffer=buffer), 0.4)
     early = 0
-    for task, before, draw, view, after, _ in through(parts, 2):
-        held = before.memory.rows >= 0
-        early += int((before.memory.tasks > task).sum())
-        rows = torch.cat([draw.rows, before.memory.rows[held]])
-        tasks = torch.cat([draw.task, before.memory.tasks[held]])
+    for part, before, draw, view, after, _ in steps_of_parts(parts, 2):
+        filled = before.memory.rows >= 0
+        early += int((before.memory.tasks > part).sum())
+        rows = torch.cat([draw.rows, before.memory.rows[filled]])
+        tasks = torch.cat([draw.tasks, before.memory.tasks[filled]])
         expected = mean_gradient(parts, view, before.params, rows, tasks)
         torch.testing.assert_close(after.params, before.params - 0.1 * expected)
     assert early > 0
@@ -113,39 +136,39 @@ def test_replay_reads_all_that_is_held_also_of_tasks_whose_part_is_to_come(buffe
 
 @pytest.mark.parametrize("buffer", [ring, reservoir])
 def test_the_pooled_reference_is_on_the_tasks_whose_part_is_over(buffer, tiny):
-    parts = blurred(make_parts(tiny, follow(None), memory_batch=None, buffer=buffer), 0.4)
+    parts = make_parts(tiny, follow(None), memory_batch=None, buffer=buffer)
+    parts = with_blurry_stream(parts, 0.4)
     left_out = 0
-    for task, before, _, view, after, _ in through(parts, 2):
-        old = (before.memory.rows >= 0) & (before.memory.tasks < task)
-        left_out += int((before.memory.tasks > task).sum())
-        if task:
-            rows, tasks = before.memory.rows[old], before.memory.tasks[old]
+    for part, before, _, view, after, _ in steps_of_parts(parts, 2):
+        earlier = (before.memory.rows >= 0) & (before.memory.tasks < part)
+        left_out += int((before.memory.tasks > part).sum())
+        if part:
+            rows, tasks = before.memory.rows[earlier], before.memory.tasks[earlier]
             expected = mean_gradient(parts, view, before.params, rows, tasks)
             torch.testing.assert_close(after.params, before.params - 0.1 * expected)
     assert left_out > 0
 
 
-def test_when_a_part_ends_what_came_of_its_task_in_it_is_looked_at_and_nothing_to_come(tiny):
-    looked = []
+def test_at_the_end_of_a_part_a_method_is_given_the_examples_of_its_task_that_came_in_it(tiny):
+    probed_rows = []
 
     def end_task(state, params, probe):
-        looked.append(probe.rows)
+        probed_rows.append(probe.rows)
         return state
 
-    parts = blurred(make_parts(tiny, Method(keep_gradient, end_task=end_task)), 0.3)
+    parts = with_blurry_stream(make_parts(tiny, Method(keep_gradient, end_task=end_task)), 0.3)
     replicas = make_replicas(parts)
     train(parts, replicas)
     stream, sharp = replicas[0].stream, split(tiny, 2, "task").make_stream(0)
-    assert [len(rows) for rows in looked] == [28, 28, 28]
-    for task, rows in enumerate(looked):
-        assert set(rows.tolist()) == set(stream.train_rows[task].tolist()) & set(
-            sharp.train_rows[task].tolist()
-        )
+    assert [len(rows) for rows in probed_rows] == [28, 28, 28]
+    for task, rows in enumerate(probed_rows):
+        part_rows, task_rows = stream.train_rows[task].tolist(), sharp.train_rows[task].tolist()
+        assert set(rows.tolist()) == set(part_rows) & set(task_rows)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.7])
-def test_a_share_that_would_make_others_outnumber_a_task_is_refused(share, tiny):
+def test_a_share_outside_its_range_is_refused(share, tiny):
     with pytest.raises(
         UserError, match=rf"`stream.share` must be in \[0, 1 - 1 / 3\], found {share}"
     ):
-        blurred(make_parts(tiny, finetune()), share)
+        with_blurry_stream(make_parts(tiny, finetune()), share)

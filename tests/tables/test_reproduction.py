@@ -1,44 +1,45 @@
-"""docs/reproduction.md, and the numbers in docs/methods.md, are what the kept results say."""
+"""docs/reproduction.md, and the accuracies in docs/methods.md, agree with docs/results."""
 
 import importlib.util
 from pathlib import Path
 
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.tables.table import load
+from gradalign_cli.tables.table import load_table
 
-ROOT = Path(__file__).resolve().parents[2]
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+RESULTS = DOCS / "results"
 
 
-def script():
+def make_reproduction():
     """scripts/make_reproduction.py as a module."""
-    path = ROOT / "scripts" / "make_reproduction.py"
-    found = importlib.util.module_from_spec(
-        spec := importlib.util.spec_from_file_location("make_reproduction", path)
-    )
-    spec.loader.exec_module(found)
-    return found
+    path = DOCS.parent / "scripts" / "make_reproduction.py"
+    spec = importlib.util.spec_from_file_location("make_reproduction", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_the_page_is_the_kept_results():
-    assert (ROOT / "docs" / "reproduction.md").read_text() == script().page(ROOT / "docs/results")
-
-
-def test_the_numbers_of_the_methods_are_those_of_the_kept_results():
+def test_the_page_shows_the_stored_results():
     """If not: python scripts/make_reproduction.py"""
-    made, text = script(), (ROOT / "docs" / "methods.md").read_text()
-    numbers = made.reproduced(ROOT / "docs" / "results")
-    assert {"gpm", "agem", "gem", "der"} <= set(numbers)
-    assert made.with_last_column(text, numbers) == text
-    assert made.with_last_column(text, {}) != text
+    page = make_reproduction().reproduction_page(RESULTS)
+    assert (DOCS / "reproduction.md").read_text() == page
 
 
-def test_what_is_kept_is_of_cells_that_are_there():
-    made, files = script(), sorted((ROOT / "docs" / "results").glob("*.json"))
+def test_the_accuracies_in_the_table_of_methods_are_those_of_the_stored_results():
+    """If not: python scripts/make_reproduction.py"""
+    script, methods_page = make_reproduction(), (DOCS / "methods.md").read_text()
+    accuracies = script.accuracy_texts(RESULTS)
+    assert {"gpm", "agem", "gem", "der"} <= set(accuracies)
+    assert script.with_accuracies(methods_page, accuracies) == methods_page
+    assert script.with_accuracies(methods_page, {}) != methods_page
+
+
+def test_stored_results_belong_to_cells_of_a_table():
+    script, files = make_reproduction(), sorted(RESULTS.glob("*.json"))
     assert files
     for file in files:
-        table = load(CONF, file.stem)
-        found = made.kept(file.parent, table)
-        assert found
-        for result in found.values():
+        results = script.stored_results(RESULTS, load_table(CONF, file.stem))
+        assert results
+        for result in results.values():
             assert result.machine["git_commit"]
-            assert all(0 <= own["ACC"] <= 1 for own in result.seeds.values())
+            assert all(0 <= metrics["ACC"] <= 1 for metrics in result.seeds.values())

@@ -4,20 +4,28 @@ from rich.console import Console
 from scipy.stats import t as student
 
 from gradalign_cli.errors import UserError
-from gradalign_cli.tables.results import Result, merged
-from gradalign_cli.tables.table import Cell, Table, parse
-from gradalign_cli.tables.verdict import comparisons, holm, rows
-from gradalign_cli.tables.writing import comma_separated, grid, latex, markdown, score
+from gradalign_cli.tables.results import Result, merged_result
+from gradalign_cli.tables.table import Cell, Table, parse_table
+from gradalign_cli.tables.verdict import holm_corrected, paired_comparisons, table_rows
+from gradalign_cli.tables.writing import (
+    comma_separated,
+    latex,
+    markdown,
+    score_text,
+    terminal_table,
+)
 
 CELL = Cell("GEM", ("method=gem",), None, {"ACC": 0.8}, "VERIFIED", {"ACC": 0.02}, "print", None)
 
 
 def result(*accuracies):
-    return Result({s: {"ACC": a} for s, a in enumerate(accuracies)}, 60.0, {})
+    """The result of a run with one seed for each accuracy."""
+    seeds = {seed: {"ACC": accuracy} for seed, accuracy in enumerate(accuracies)}
+    return Result(seeds, 60.0, {})
 
 
 @pytest.mark.parametrize(
-    ("changed", "accuracy", "expected"),
+    ("fields", "accuracy", "expected"),
     [
         ({}, 0.819, "within"),
         ({}, 0.781, "within"),
@@ -28,105 +36,107 @@ def result(*accuracies):
         ({"needs": "ImageNet"}, 0.8, "not judged: needs ImageNet"),
     ],
 )
-def test_only_checked_numbers_are_judged_and_by_their_tolerance(changed, accuracy, expected):
-    (row,) = rows(CELL._replace(**changed), result(accuracy), False)
+def test_only_verified_numbers_are_judged_by_their_tolerance(fields, accuracy, expected):
+    (row,) = table_rows(CELL._replace(**fields), result(accuracy), quick=False)
     assert row.verdict == expected
 
 
-def test_what_was_not_run_or_run_small_is_not_judged():
-    assert rows(CELL, None, False)[0].verdict == "not judged: not run"
-    assert rows(CELL, result(0.8), True)[0].verdict == "not judged: a quick run"
+def test_missing_and_quick_runs_are_not_judged():
+    assert table_rows(CELL, None, quick=False)[0].verdict == "not judged: not run"
+    assert table_rows(CELL, result(0.8), quick=True)[0].verdict == "not judged: a quick run"
 
 
 def test_the_interval_is_students():
     accuracies = [0.70, 0.74, 0.81]
-    (row,) = rows(CELL, result(*accuracies), False)
-    half = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
+    (row,) = table_rows(CELL, result(*accuracies), quick=False)
+    half_width = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
     assert row.mean == pytest.approx(0.75)
-    assert (row.low, row.high) == pytest.approx((0.75 - half, 0.75 + half))
+    assert (row.low, row.high) == pytest.approx((0.75 - half_width, 0.75 + half_width))
     assert row.difference == pytest.approx(-0.05)
-    assert rows(CELL, result(0.7), False)[0].high is None  # one seed has no interval
+    assert table_rows(CELL, result(0.7), quick=False)[0].high is None  # one seed has no interval
 
 
-def test_holm_by_hand():
+def test_holms_correction_by_hand():
     # sorted 0.01, 0.03, 0.04: times 3, 2, 1, and never falling
-    assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+    assert holm_corrected([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert holm_corrected([0.9, 0.8]) == [1.0, 1.0]
+    assert holm_corrected([]) == []
 
 
 def test_cells_are_compared_over_the_seeds_they_share():
     a, b = result(0.5, 0.6, 0.7, 0.9), result(0.4, 0.52, 0.59)
-    (found,) = comparisons({"a": a, "b": b}, "ACC")
-    difference = np.array([0.1, 0.08, 0.11])
-    statistic = difference.mean() / (difference.std(ddof=1) / 3**0.5)
-    assert (found.first, found.second, found.seeds) == ("a", "b", 3)
-    assert found.difference == pytest.approx(difference.mean())
-    assert found.p == pytest.approx(2 * student.sf(statistic, 2))
-    assert comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs say nothing
+    (comparison,) = paired_comparisons({"a": a, "b": b}, "ACC")
+    differences = np.array([0.1, 0.08, 0.11])
+    statistic = differences.mean() / (differences.std(ddof=1) / 3**0.5)
+    assert (comparison.first, comparison.second, comparison.seeds) == ("a", "b", 3)
+    assert comparison.difference == pytest.approx(differences.mean())
+    assert comparison.p == pytest.approx(2 * student.sf(statistic, 2))
+    assert paired_comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs are too few
 
 
-def test_cells_are_compared_within_a_setting():
-    some = result(0.5, 0.6, 0.8)
-    named = {"B 1, x": some, "B 2, x": some, "B 1, y": result(0.4, 0.45, 0.6)}
-    (found,) = comparisons(named, "ACC")
-    assert (found.first, found.second) == ("B 1, x", "B 1, y")
+def test_only_cells_of_one_setting_are_compared():
+    x, y = result(0.5, 0.6, 0.8), result(0.4, 0.45, 0.6)
+    (comparison,) = paired_comparisons({"B 1, x": x, "B 2, x": x, "B 1, y": y}, "ACC")
+    assert (comparison.first, comparison.second) == ("B 1, x", "B 1, y")
 
 
-def test_an_explanation_stands_beside_a_number_that_is_off_and_changes_no_verdict():
-    cell = CELL._replace(explained="the authors' code | does_otherwise")
+def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_changes_no_verdict():
+    explained_cell = CELL._replace(explained="the authors' code | does_otherwise")
     for accuracy in (0.7, 0.8, 0.9):
-        (row,), (plain,) = (rows(c, result(accuracy), False) for c in (cell, CELL))
-        assert row.verdict == plain.verdict
-        assert row.explained == (cell.explained if row.verdict in ("above", "below") else "")
-    made = rows(cell, result(0.7), False)
-    table = Table("t", "T", "nobody", (), False, (cell,))
+        (row,) = table_rows(explained_cell, result(accuracy), quick=False)
+        (plain_row,) = table_rows(CELL, result(accuracy), quick=False)
+        assert row.verdict == plain_row.verdict
+        outside = row.verdict in ("above", "below")
+        assert row.explained == (explained_cell.explained if outside else "")
+    rows = table_rows(explained_cell, result(0.7), quick=False)
+    table = Table("t", "T", "nobody", (), False, (explained_cell,))
     assert (
-        score(made)
+        score_text(rows)
         == "0 of 1 judged numbers within tolerance (1 of the others explained), 1 published"
     )
-    assert r"| below: the authors' code \| does_otherwise |" in markdown(table, made, [], None)
-    assert r"below: the authors' code | does\_otherwise" in latex(table, made)
-    assert cell.explained in comma_separated(made)
+    assert r"| below: the authors' code \| does_otherwise |" in markdown(table, rows, [], None)
+    assert r"below: the authors' code | does\_otherwise" in latex(table, rows)
+    assert explained_cell.explained in comma_separated(rows)
     console = Console(record=True, width=200)
-    console.print(grid(table, made))
-    assert cell.explained in console.export_text()
-    for other in (rows(cell, None, False), rows(cell, result(0.7), True)):
-        assert other[0].explained == ""
+    console.print(terminal_table(table, rows))
+    assert explained_cell.explained in console.export_text()
+    for result_or_none, quick in ((None, False), (result(0.7), True)):  # not judged
+        assert table_rows(explained_cell, result_or_none, quick)[0].explained == ""
 
 
-def test_latex_reads_its_own_signs_as_text():
-    made = rows(CELL._replace(name=r"a_b & 5% {c} ~^\d"), result(0.8), False)
-    text = latex(Table("t", "T", "nobody", (), False, ()), made)
+def test_latex_escapes_its_special_characters():
+    rows = table_rows(CELL._replace(name=r"a_b & 5% {c} ~^\d"), result(0.8), quick=False)
+    text = latex(Table("t", "T", "nobody", (), False, ()), rows)
     assert r"a\_b \& 5\% \{c\} \textasciitilde{}\textasciicircum{}\textbackslash{}d & ACC" in text
 
 
 def test_the_first_run_of_a_seed_counts():
-    found = merged([result(0.1), result(0.2, 0.3)])
-    assert {seed: own["ACC"] for seed, own in found.seeds.items()} == {0: 0.1, 1: 0.3}
-    assert found.seconds == 120.0
+    merged = merged_result([result(0.1), result(0.2, 0.3)])
+    assert {seed: metrics["ACC"] for seed, metrics in merged.seeds.items()} == {0: 0.1, 1: 0.3}
+    assert merged.seconds == 120.0
 
 
-def test_a_later_run_adds_the_numbers_that_an_earlier_one_lacks():
-    newer = Result({0: {"ACC": 0.2, "ACC_task": 0.9}}, 60.0, {})
-    assert merged([result(0.1), newer]).seeds == {0: {"ACC": 0.1, "ACC_task": 0.9}}
+def test_a_later_run_adds_the_metrics_that_an_earlier_run_lacks():
+    later = Result({0: {"ACC": 0.2, "ACC_task": 0.9}}, 60.0, {})
+    assert merged_result([result(0.1), later]).seeds == {0: {"ACC": 0.1, "ACC_task": 0.9}}
 
 
-def test_a_number_that_a_run_lacks_was_not_run():
-    both = CELL._replace(published={"ACC": 0.8, "ACC_task": 0.9}, tolerance={"ACC": 0.1})
-    there, lacking = rows(both, result(0.8, 0.82), False)
-    assert (there.verdict, there.n) == ("within", 2)
-    assert (lacking.verdict, lacking.n) == ("not judged: not run", 0)
-    assert lacking.mean is lacking.seconds is None
-    some = Result({0: {"ACC": 0.8}, 1: {"ACC": 0.8, "ACC_task": 0.7}}, 60.0, {})
-    whole, part = rows(both._replace(status="MEMORY"), some, False)
-    assert (whole.n, part.n, part.mean) == (2, 1, 0.7)
+def test_a_metric_that_a_run_lacks_counts_as_not_run():
+    cell = CELL._replace(published={"ACC": 0.8, "ACC_task": 0.9}, tolerance={"ACC": 0.1})
+    acc_row, acc_task_row = table_rows(cell, result(0.8, 0.82), quick=False)
+    assert (acc_row.verdict, acc_row.n) == ("within", 2)
+    assert (acc_task_row.verdict, acc_task_row.n) == ("not judged: not run", 0)
+    assert acc_task_row.mean is acc_task_row.seconds is None
+    partial_result = Result({0: {"ACC": 0.8}, 1: {"ACC": 0.8, "ACC_task": 0.7}}, 60.0, {})
+    acc_row, acc_task_row = table_rows(cell._replace(status="MEMORY"), partial_result, quick=False)
+    assert (acc_row.n, acc_task_row.n, acc_task_row.mean) == (2, 1, 0.7)
 
 
-def test_a_table_that_says_what_cannot_be_is_refused():
-    def table(**cell):
-        whole = {"title": "t", "source": "s", "status": "VERIFIED"}
-        return parse("t", whole | {"cells": {"A": {"published": {"ACC": 0.5}} | cell}})
+def test_a_table_with_an_entry_that_is_not_valid_is_refused():
+    def table(**cell_entries):
+        entries = {"title": "t", "source": "s", "status": "VERIFIED"}
+        cells = {"A": {"published": {"ACC": 0.5}} | cell_entries}
+        return parse_table("t", entries | {"cells": cells})
 
     assert table(overrides=[], tolerance={"ACC": 0.1}).cells[0].tolerance == {"ACC": 0.1}
     with pytest.raises(UserError, match=r"`t.cells.A` must have either `overrides` or `needs`"):
@@ -137,9 +147,8 @@ def test_a_table_that_says_what_cannot_be_is_refused():
         table(overrides=[], status="HEARSAY")
     with pytest.raises(UserError, match=r"`t.cells.A.explaned` is not known; known are overrides"):
         table(overrides=[], explaned="why", tolerance={"ACC": 0.1})
+    entries = {"title": "t", "source": "s", "cells": {}, "differences": [{"Not explained": ""}]}
     with pytest.raises(
         UserError, match=r"`t.differences` must be sentences, found {'Not explained'"
     ):
-        parse(
-            "t", {"title": "t", "source": "s", "cells": {}, "differences": [{"Not explained": ""}]}
-        )
+        parse_table("t", entries)

@@ -54,7 +54,8 @@ def test_it_costs_no_other_number_and_only_class_incremental_runs_have_it(tiny):
     assert trained(tiny, "domain")[2].own_logits_accuracy is None
     parts, replicas, outcome = trained(tiny, "class")
     blind = [
-        r._replace(stream=r.stream._replace(view=r.stream.view._replace(own=()))) for r in replicas
+        r._replace(stream=r.stream._replace(view=r.stream.view._replace(own_logits=())))
+        for r in replicas
     ]
     without = train(parts, blind)
     assert without.own_logits_accuracy is None

@@ -13,8 +13,9 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.results.display import Display
 from gradalign_cli.results.run_folder import RunFolder
 from gradalign_cli.training import rounds as training
+from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.rounds import replicas_at_once, rounds, train_in_rounds
+from gradalign_cli.training.rounds import rounds, train_in_rounds
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
 
@@ -34,7 +35,7 @@ def test_rounds_hold_equal_task_sizes_and_no_more_than_fit(tiny):
     parts = make_parts(tiny, method("agem"))
     replicas = make_replicas(parts, seeds=range(5))
     shorter = replicas[1].stream
-    shorter = shorter._replace(train=(shorter.train_rows[0][:-1], *shorter.train_rows[1:]))
+    shorter = shorter._replace(train_rows=(shorter.train_rows[0][:-1], *shorter.train_rows[1:]))
     replicas[1] = replicas[1]._replace(stream=shorter)
     assert rounds(replicas, 3) == [[0, 2, 3], [4], [1]]
     assert rounds(replicas, 10) == [[0, 2, 3, 4], [1]]
@@ -60,14 +61,15 @@ def test_where_memory_runs_out_rounds_become_smaller_and_nothing_is_written_twic
 
     def scarce(parts, replicas, engine, plan, watchers):
         def carry(cycle, learners, draws, views):
-            if len(replicas) > 1 and int(draws.task.max()) > 0:  # a task is written by then
+            if len(replicas) > 1 and int(draws.tasks.max()) > 0:  # a task is written by then
                 raise torch.OutOfMemoryError
-            return engine.run(cycle, learners, draws, views)
+            return engine.run_steps(cycle, learners, draws, views)
 
-        return run(parts, replicas, engine._replace(run=carry), plan, watchers)
+        return run(parts, replicas, engine._replace(run_steps=carry), plan, watchers)
 
-    monkeypatch.setattr(training, "run", scarce)
-    outcome, said, written = in_rounds(parts, replicas, [[0, 1, 2]], tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "run", scarce)
+        outcome, said, written = in_rounds(parts, replicas, [[0, 1, 2]], tmp_path)
     same(outcome, train(parts, replicas, plan=PLAN), tolerance=0)
     assert "out of memory with 3 replicas, going on with 2 at once" in said
     lines = [line.split(",")[:3] for line in written.splitlines()[1:]]

@@ -1,0 +1,35 @@
+"""Settings of a config that belong to no part of the run: how long, on which device."""
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from gradalign_cli.errors import require
+from gradalign_cli.training.plan import Plan
+
+
+def whole_number(config: DictConfig, field: str, least: int = 1) -> int:
+    """A whole number of the config; UserError where it is less than `least` or no whole number."""
+    value = OmegaConf.select(config, field)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    require(whole and value >= least, field, f"a whole number of at least {least}", value)
+    return int(value)
+
+
+def plan_of(config: DictConfig) -> Plan:
+    """How long to train and what to look at."""
+    return Plan(
+        whole_number(config, "passes"),
+        whole_number(config, "batch_size"),
+        whole_number(config, "alignment.every"),
+        whole_number(config, "metrics.lca_batches", least=0),
+        whole_number(config, "metrics.continual_every", least=0),
+        whole_number(config, "metrics.continual_samples"),
+    )
+
+
+def device_of(config: DictConfig) -> torch.device:
+    """The device of a run; `auto` takes a GPU where there is one."""
+    name, has_gpu = config.device, torch.cuda.is_available()
+    require(name in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", name)
+    require(has_gpu or name != "cuda", "device", "auto or cpu where PyTorch finds no GPU", name)
+    return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")

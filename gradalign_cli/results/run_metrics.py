@@ -1,0 +1,35 @@
+"""What `metrics.json` holds: the metrics of each replica, and their summary."""
+
+from typing import Any
+
+from gradalign_cli.results.metrics import continual_metrics, metrics, summary
+from gradalign_cli.training.outcome import Outcome
+
+
+def run_metrics(
+    outcome: Outcome, numbers: list[dict[str, float]], convention: str
+) -> dict[str, Any]:
+    """The metrics of all replicas of a run.
+
+    numbers: of each replica by name, such as seed and lr.  convention: see `metrics`.
+    """
+    replicas = [replica_metrics(outcome, r, convention) for r in range(len(outcome.accuracy))]
+    return {
+        "convention": convention,
+        "replicas": [own | values for own, values in zip(numbers, replicas, strict=True)],
+        "summary": summary(replicas),
+    }
+
+
+def replica_metrics(outcome: Outcome, r: int, convention: str) -> dict[str, float]:
+    """The metrics of replica number `r`; of class-incremental runs also those with each task's own
+    logits alone (`ACC_task`, ...), and those of tests between the steps where there were any."""
+    curves = outcome.learning_curves
+    values = metrics(outcome.accuracy[r], None if curves is None else curves[r], convention)
+    if outcome.own_logits_accuracy is not None:
+        task_values = metrics(outcome.own_logits_accuracy[r], None, convention)
+        values |= {f"{name}_task": value for name, value in task_values.items()}
+    if outcome.continual_accuracy is not None:
+        moments = outcome.continual_moments[:, 0]
+        values |= continual_metrics(outcome.continual_accuracy[r], moments)
+    return values
