@@ -14,7 +14,7 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import consecutive_task_slots, ring_layout
+from gradalign_cli.buffers.ring import ring_layout, task_slot_table
 
 # (features [n, F] of a class's examples, k) -> the indices of at most k chosen examples
 ChooseExamples = Callable[[Tensor, int], Tensor]
@@ -41,7 +41,7 @@ def per_class_buffer(
         init=lambda: empty_memory(total, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=consecutive_task_slots(sizes.view(tasks, classes).sum(1)),
+        task_slots=task_slot_table(sizes.view(tasks, classes).sum(1)),
         needs_features=True,
         keeps_ended_tasks=True,
         task_ids="at ends",

@@ -29,16 +29,18 @@ def ring_layout(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
     return sizes, sizes.cumsum(0) - sizes
 
 
-def consecutive_task_slots(task_sizes: Tensor) -> Tensor:
-    """The slots [T, K] of tasks that have `task_sizes` [T] slots each, one task after the other,
-    where K is the largest size.
+def task_slot_table(slots_per_task: Tensor) -> Tensor:
+    """The slots [T, K] of tasks that own `slots_per_task` [T] slots each, one task after the other,
+    where K is the largest of these numbers.
 
     A task with fewer slots than K also lists the first slots of its successor. These are not read
     as its own, because the stored task of their examples is another one. (The last task lists its
     last slot again; it is never an earlier task.)
     """
-    slots = (task_sizes.cumsum(0) - task_sizes)[:, None] + torch.arange(int(task_sizes.max()))
-    return slots.clamp_max(int(task_sizes.sum()) - 1)
+    slots = (slots_per_task.cumsum(0) - slots_per_task)[:, None] + torch.arange(
+        int(slots_per_task.max())
+    )
+    return slots.clamp_max(int(slots_per_task.sum()) - 1)
 
 
 def insert_newest(
@@ -78,7 +80,7 @@ def ring(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
         init=lambda: empty_memory(total, tasks),
         insert=insert,
         end_task=keep_memory,
-        task_slots=consecutive_task_slots(sizes),
+        task_slots=task_slot_table(sizes),
         keeps_ended_tasks=True,
         task_ids="of each",
     )

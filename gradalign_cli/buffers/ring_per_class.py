@@ -9,7 +9,7 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import consecutive_task_slots, insert_newest, ring_layout
+from gradalign_cli.buffers.ring import insert_newest, ring_layout, task_slot_table
 
 
 def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
@@ -27,7 +27,7 @@ def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes: int) -
         init=lambda: empty_memory(total, tasks * classes),
         insert=insert,
         end_task=keep_memory,
-        task_slots=consecutive_task_slots(sizes.view(tasks, classes).sum(1)),
+        task_slots=task_slot_table(sizes.view(tasks, classes).sum(1)),
         keeps_ended_tasks=True,
         task_ids="of each",
     )

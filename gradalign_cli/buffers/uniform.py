@@ -11,7 +11,7 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import consecutive_task_slots, ring_layout
+from gradalign_cli.buffers.ring import ring_layout, task_slot_table
 
 
 def uniform(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
@@ -28,7 +28,7 @@ def uniform(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffe
         init=lambda: empty_memory(total, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=consecutive_task_slots(sizes),
+        task_slots=task_slot_table(sizes),
         keeps_ended_tasks=True,
         task_ids="at ends",
     )

@@ -13,7 +13,7 @@ from rich.console import Console
 from gradalign_cli.composition.datasets import with_available_datasets
 from gradalign_cli.composition.hydra_jobs import fail_job, job_folder, run_jobs
 from gradalign_cli.composition.parts import build_run
-from gradalign_cli.composition.settings import device_of, plan_of
+from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
@@ -49,9 +49,9 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     """Carry out the run that a config describes; returns what `metrics.json` holds."""
     begin = time.perf_counter()
     config = with_available_datasets(config)
-    device, plan = device_of(config), plan_of(config)
+    device, plan = choose_device(config), read_plan(config)
     parts, replicas, numbers = build_run(config, device)
-    work = work_of(parts, replicas, plan)
+    work = describe_workload(parts, replicas, plan)
     torch.set_num_threads(choose_threads(config.threads, work))
     engine, reason = choose_engine(config.engine, work, device)
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
@@ -64,12 +64,12 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         "replicas": numbers,
         "engine": engine.name,
         "engine_reason": reason,
-        "fingerprint": fingerprint_of(parts, replicas, plan),
+        "fingerprint": streams_fingerprint(parts, replicas, plan),
     }
-    title = f"{described(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
+    title = f"{run_title(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
     console.print(title)
     todo = rounds(replicas, at_once)
-    display = Display(console, parts.benchmark.tasks, steps_of(replicas[0], plan) * len(todo))
+    display = Display(console, parts.benchmark.tasks, planned_steps(replicas[0], plan) * len(todo))
     setup = time.perf_counter() - begin
     try:
         with display:
@@ -90,14 +90,14 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     return results
 
 
-def work_of(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
+def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
     """What an engine is chosen for."""
     longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
     together = 1 if parts.schedule else len(replicas)  # which ends tasks at times of their own
     return Workload(parts, together, longest * plan.passes, plan.batch_size)
 
 
-def steps_of(replica: Replica, plan: Plan) -> int:
+def planned_steps(replica: Replica, plan: Plan) -> int:
     """How many steps a replica takes, if no pass is left out."""
     return sum(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
 
@@ -112,13 +112,13 @@ def warn_of_broken_constraints(parts: Parts) -> None:
         )
 
 
-def fingerprint_of(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
+def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
     return fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks)
 
 
-def described(config: DictConfig) -> str:
+def run_title(config: DictConfig) -> str:
     """The run in a few words."""
     objective = f" with {config.objective.name}'s objective" if "objective" in config else ""
     return f"{config.name}: {config.method.name}{objective}"

@@ -15,7 +15,7 @@ def whole_number(config: DictConfig, field: str, least: int = 1) -> int:
     return int(value)
 
 
-def plan_of(config: DictConfig) -> Plan:
+def read_plan(config: DictConfig) -> Plan:
     """How long to train and what to look at."""
     return Plan(
         whole_number(config, "passes"),
@@ -27,7 +27,7 @@ def plan_of(config: DictConfig) -> Plan:
     )
 
 
-def device_of(config: DictConfig) -> torch.device:
+def choose_device(config: DictConfig) -> torch.device:
     """The device of a run; `auto` takes a GPU where there is one."""
     name, has_gpu = config.device, torch.cuda.is_available()
     require(name in ("auto", "cpu", "cuda"), "device", "auto, cpu or cuda", name)

@@ -13,11 +13,14 @@ def run_metrics(
 
     numbers: of each replica by name, such as seed and lr.  convention: see `metrics`.
     """
-    replicas = [replica_metrics(outcome, r, convention) for r in range(len(outcome.accuracy))]
+    values = [replica_metrics(outcome, r, convention) for r in range(len(outcome.accuracy))]
     return {
         "convention": convention,
-        "replicas": [own | values for own, values in zip(numbers, replicas, strict=True)],
-        "summary": summary(replicas),
+        "replicas": [
+            replica_numbers | replica_values
+            for replica_numbers, replica_values in zip(numbers, values, strict=True)
+        ],
+        "summary": summary(values),
     }
 
 
@@ -30,6 +33,6 @@ def replica_metrics(outcome: Outcome, r: int, convention: str) -> dict[str, floa
         task_values = metrics(outcome.own_logits_accuracy[r], None, convention)
         values |= {f"{name}_task": value for name, value in task_values.items()}
     if outcome.continual_accuracy is not None:
-        moments = outcome.continual_moments[:, 0]
-        values |= continual_metrics(outcome.continual_accuracy[r], moments)
+        learned_task = outcome.continual_moments[:, 0]
+        values |= continual_metrics(outcome.continual_accuracy[r], learned_task)
     return values

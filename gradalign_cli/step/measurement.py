@@ -14,10 +14,11 @@ from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.reading_sizes import measured_size, replay_slots
 
+# of the updated learner, the batch, the draw and the view
+Measure = Callable[[Learner, Examples, Draw, View], Measurements | Absent]
 
-def make_measurement(
-    parts: Parts, past_tasks: int
-) -> Callable[[Learner, Examples, Draw, View], Measurements | Absent]:
+
+def make_measurement(parts: Parts, past_tasks: int) -> Measure:
     """How the arrivals and a few random stored examples are measured, where the buffer asks."""
     buffer, slots, size = (
         parts.buffer,

@@ -22,64 +22,75 @@ from gradalign_cli.step.reading_sizes import (
 )
 
 LARGEST_CACHE = 2**28  # bytes of prepared images that a replica may keep
+AlignUniform = Tensor  # uniform numbers for the method, see `Draw`
+ReferenceReader = Callable[
+    [Memory, View, Tensor, AlignUniform, Tensor | Absent], ReferenceExamples
+]  # of memory, view, and a draw's reference_uniform, align_uniform and noise keys
 
 
-def make_reference_reader(parts: Parts, past_tasks: int) -> Callable[..., ReferenceExamples]:
-    """How references are read while `past_tasks` tasks are over.
-
-    Returns a function of (memory, view, reference, align, noise), the last three as in a `Draw`,
-    that gives the examples [M, n] and which [M] references have any.
-    """
+def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
+    """How references are read while `past_tasks` tasks are over: gives the examples [M, n], and
+    which [M] of the references have any."""
     benchmark, method, slots = parts.benchmark, parts.method, reference_slots(parts, past_tasks)
-    size, readable = reading_sizes(parts, past_tasks)[0], make_readable(parts, past_tasks)
+    size, readable_mask = reading_sizes(parts, past_tasks)[0], make_readable_mask(parts, past_tasks)
     one_task = method.references == "one_task"
     place = torch.arange(slots.numel(), device=slots.device).view_as(slots)
 
     def read_reference_examples(
-        memory: Memory, view: View, reference: Tensor, align: Tensor, noise: Tensor | Absent
+        memory: Memory,
+        view: View,
+        reference_uniform: Tensor,
+        align_uniform: Tensor,
+        keys: Tensor | Absent,
     ) -> ReferenceExamples:
         if not view.reference_cache:
-            allowed = readable(memory, align)
-            _, row, task, weight = sample_memory(memory, slots, allowed, size, reference)
-            task = view_tasks(parts, past_tasks, task)
-            return load_examples(benchmark, view, row, task, weight, noise), allowed.any(1)
-        examples, allowed = view.reference_cache
+            readable = readable_mask(memory, align_uniform)
+            sample = sample_memory(memory, slots, readable, size, reference_uniform)
+            tasks = viewing_tasks(parts, past_tasks, sample.tasks)
+            examples = load_examples(benchmark, view, sample.rows, tasks, sample.valid, keys)
+            return examples, readable.any(1)
+        examples, readable = view.reference_cache
         if one_task:
-            allowed = readable(memory, align)
+            readable = readable_mask(memory, align_uniform)
         elif size == slots.shape[1]:
-            return examples, allowed.any(1)
-        key = take_rows(reference, slots) if size < slots.shape[1] else ()
-        chosen, valid = sample_allowed(place, allowed, size, key)
-        picked = tree_map(lambda field: take_rows(field.flatten(0, 1), chosen), examples)
-        return picked._replace(valid=valid.float()), allowed.any(1)
+            return examples, readable.any(1)
+        uniform = take_rows(reference_uniform, slots) if size < slots.shape[1] else ()
+        places, valid = sample_allowed(place, readable, size, uniform)
+        sampled = tree_map(lambda field: take_rows(field.flatten(0, 1), places), examples)
+        return sampled._replace(valid=valid.float()), readable.any(1)
 
     return read_reference_examples
 
 
-def make_readable(parts: Parts, past_tasks: int) -> Callable[[Memory, Tensor], Tensor]:
-    """Which of the reference slots [M, K] may be read while `past_tasks` tasks are over.
+def make_readable_mask(parts: Parts, past_tasks: int) -> Callable[[Memory, AlignUniform], Tensor]:
+    """Which [M, K] of the reference slots may be read while `past_tasks` tasks are over, as a
+    function of the memory and the numbers for the alignment.
 
-    Returns a function of (memory, align) that gives a mask [M, K]. align: as in a `Draw`; where it
-    is empty and the method refers to one random task, every earlier task may be read.
+    Where the numbers are empty and the method refers to one random task, every earlier task may be
+    read.
     """
     slots, references = reference_slots(parts, past_tasks), parts.method.references
-    reference_task = torch.arange(past_tasks, device=slots.device)[:, None]
+    reference_tasks = torch.arange(past_tasks, device=slots.device)[:, None]
 
-    def readable(memory: Memory, align: Tensor) -> Tensor:
-        task = take_rows(memory.tasks, slots)
-        earlier = task == reference_task if references == "per_task" else task < past_tasks
-        if references == "one_task" and len(align):
-            earlier = task == (align[0] * past_tasks).long()
+    def readable_mask(memory: Memory, align_uniform: Tensor) -> Tensor:
+        tasks = take_rows(memory.tasks, slots)
+        earlier = tasks == reference_tasks if references == "per_task" else tasks < past_tasks
+        if references == "one_task" and len(align_uniform):
+            earlier = tasks == (align_uniform[0] * past_tasks).long()
         return (take_rows(memory.rows, slots) >= 0) & earlier
 
-    return readable
+    return readable_mask
 
 
-def view_tasks(parts: Parts, past_tasks: int, task: Tensor) -> Tensor:
+def viewing_tasks(parts: Parts, past_tasks: int, example_tasks: Tensor) -> Tensor:
     """The tasks [M, n] whose view prepares the examples of references; [M, 1] where all examples of
     a reference are of one task, so that one permutation of the pixels serves them all."""
     per_task = parts.method.references == "per_task"
-    return torch.arange(past_tasks, device=task.device)[:, None] if per_task else task
+    return (
+        torch.arange(past_tasks, device=example_tasks.device)[:, None]
+        if per_task
+        else example_tasks
+    )
 
 
 def keeps_reference_cache(parts: Parts, past_tasks: int) -> bool:
@@ -94,14 +105,14 @@ def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views
     """The views [R, ...] for a task, with the images that its references may read prepared."""
     if not keeps_reference_cache(parts, past_tasks):
         return views._replace(reference_cache=())
-    slots, readable = reference_slots(parts, past_tasks), make_readable(parts, past_tasks)
+    slots, readable = reference_slots(parts, past_tasks), make_readable_mask(parts, past_tasks)
     no_numbers = learners.params[0, :0]
 
     def prepared(memory: Memory, view: View) -> ReferenceExamples:
         allowed = readable(memory, no_numbers)
         _, row, task, weight = sample_memory(memory, slots, allowed, slots.shape[1], no_numbers)
         return load_examples(
-            parts.benchmark, view, row, view_tasks(parts, past_tasks, task), weight
+            parts.benchmark, view, row, viewing_tasks(parts, past_tasks, task), weight
         ), allowed
 
     replicas = range(len(learners.params))

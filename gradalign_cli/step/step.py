@@ -16,7 +16,7 @@ from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientFunction
 from gradalign_cli.step.draws import Draw, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.step.measurement import make_measurement
+from gradalign_cli.step.measurement import Measure, make_measurement
 from gradalign_cli.step.references import References, make_references
 from gradalign_cli.step.replay import make_replay
 from gradalign_cli.step.trace import Trace, loss_alone, measured_trace
@@ -35,7 +35,7 @@ def make_step(
     take_references = make_references(parts, past_tasks, gradient)
     read_memory_batches = make_replay(parts, past_tasks)
     find_gradient = make_gradient(parts, gradient)
-    insert = make_insertion(parts, past_tasks)
+    measure = make_measurement(parts, past_tasks)
     network = make_network(parts.model, training=True)
 
     def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
@@ -53,7 +53,7 @@ def make_step(
         )
         state = parts.method.after_step(state, g, before, params)
         updated = Learner(params, output.statistics, optimizer_state, state, learner.memory)
-        updated = insert(updated, batch, output.logits, draw, view)
+        updated = insert_batch(parts, measure, updated, batch, output.logits, draw, view)
         if not measured:
             return updated, loss_alone(loss)
         return updated, measured_trace(loss, g, references, direction, params - before)
@@ -105,26 +105,22 @@ def aligned_direction(
     )
 
 
-def make_insertion(
-    parts: Parts, past_tasks: int
-) -> Callable[[Learner, Examples, Tensor, Draw, View], Learner]:
-    """How the batch is offered to the buffer after the update, so that no reference of the step
-    contains it.
-
-    Returns a function of (updated learner, batch, its logits [>= batch, outputs], draw, view).
-    """
-    measure = make_measurement(parts, past_tasks)
-
-    def insert(
-        updated: Learner, batch: Examples, logits: Tensor, draw: Draw, view: View
-    ) -> Learner:
-        positions = take_rows(view.class_position, take_rows(parts.benchmark.labels, draw.rows))
-        logits = logits[: len(positions)]  # an objective may have appended a memory batch
-        stored_logits = logits if parts.method.stores_logits else logits[:, :0]
-        measurements = measure(updated, batch, draw, view)
-        arrivals = Arrivals(
-            draw.rows, draw.tasks, positions, draw.insert_uniform, stored_logits, measurements
-        )
-        return updated._replace(memory=parts.buffer.insert(updated.memory, arrivals))
-
-    return insert
+def insert_batch(
+    parts: Parts,
+    measure: Measure,
+    updated: Learner,
+    batch: Examples,
+    logits: Tensor,
+    draw: Draw,
+    view: View,
+) -> Learner:
+    """The updated learner with the batch offered to its buffer; logits: [>= batch, outputs] that
+    the batch had in the step. As this comes last, no reference of the step contains the batch."""
+    positions = take_rows(view.class_position, take_rows(parts.benchmark.labels, draw.rows))
+    logits = logits[: len(positions)]  # an objective may have appended a memory batch
+    stored_logits = logits if parts.method.stores_logits else logits[:, :0]
+    measurements = measure(updated, batch, draw, view)
+    arrivals = Arrivals(
+        draw.rows, draw.tasks, positions, draw.insert_uniform, stored_logits, measurements
+    )
+    return updated._replace(memory=parts.buffer.insert(updated.memory, arrivals))

@@ -18,7 +18,7 @@ import threading
 def kill_group_when_parent_ends() -> None:
     """Wait until the pipe at standard input is closed, then kill this process group."""
     os.read(0, 1)
-    # a run that is killed looks unfinished: it renames its final files into place, whole
+    # no final file is left half written, as each is written under another name and renamed
     os.killpg(0, signal.SIGKILL)
 
 

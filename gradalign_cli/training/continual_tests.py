@@ -19,7 +19,7 @@ class ContinualTests:
 
     def after_steps(self, moment: Moment) -> bool:
         """Test where such a step, or the task, has just ended."""
-        if self.every and (moment.step % self.every == 0 or moment.step == moment.steps_of_task):
+        if self.every and (moment.step % self.every == 0 or moment.step == moment.steps_in_task):
             so_far = range(moment.task + 1)
             row = self.unknown.clone()
             row[:, : len(so_far)] = moment.accuracy(so_far, self.samples)

@@ -23,11 +23,11 @@ from gradalign_cli.training.pace import Pace
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica, new_learner
 from gradalign_cli.training.task_end import end_task
-from gradalign_cli.training.task_steps import task_steps
+from gradalign_cli.training.task_steps import prepare_task
 from gradalign_cli.training.watcher import Moment, Watcher
 
 
-class Trained(NamedTuple):
+class TrainingResult(NamedTuple):
     """What `run` gives.
 
     matrices: [1 or 2, R, T + 1, T] accuracy; where the run is class-incremental also the accuracy
@@ -49,7 +49,7 @@ def run(
     engine: Engine,
     plan: Plan,
     watchers: Sequence[Watcher],
-) -> Trained:
+) -> TrainingResult:
     """Train all replicas on the tasks of their streams in sequence; test them on every task before
     the first task and after each.
 
@@ -62,20 +62,20 @@ def run(
     learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
     evaluator, steps, backward_passes = Evaluator(parts, replicas, engine), 0, 0
     rows = [evaluator.accuracy(learners, views, tasks)]
-    tell_test(watchers, 0, rows[0][0])
+    report_test(watchers, 0, rows[0][0])
     for task in tasks:
-        work, step = task_steps(parts, replicas, engine, plan, task), 0
+        work, step = prepare_task(parts, replicas, engine, plan, task), 0
         pace = Pace(parts.schedule, replicas, learners)
         with default_device(engine.device):
             views = with_reference_cache(parts, work.past_tasks, learners, views)
-        for draws in work.chunks:
+        for draws in work.draw_chunks:
             learners, trace = take_steps(
-                engine, work.cycle, learners, pace.with_step_size(draws), views
+                engine, work.step_cycle, learners, pace.with_step_size(draws), views
             )
             stop_if_diverged(trace.loss, task, step)
             step += len(trace.loss)
             measured = torch.arange(len(trace.loss)) % plan.alignment_every == 0
-            lengths = work.total, work.per_pass
+            lengths = work.steps, work.steps_per_pass
             moment = Moment(task, step, *lengths, trace, measured, learners, views, evaluator)
             if any([watcher.after_steps(moment) for watcher in (*watchers, pace)]):
                 break
@@ -86,13 +86,13 @@ def run(
         passes = 1 + parts.method.reference_count(work.past_tasks)
         backward_passes += step * len(replicas) * passes
         rows.append(evaluator.accuracy(learners, views, tasks))
-        tell_test(watchers, task + 1, rows[-1][0])
+        report_test(watchers, task + 1, rows[-1][0])
     seconds = time.perf_counter() - started - evaluator.seconds
     matrices = torch.stack(rows, 2).double().numpy()
-    return Trained(matrices, seconds, evaluator.seconds, steps, backward_passes, learners)
+    return TrainingResult(matrices, seconds, evaluator.seconds, steps, backward_passes, learners)
 
 
-def tell_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
+def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
     """Tell the watchers a new row [R, T] of the accuracy matrix."""
     for watcher in watchers:
         watcher.after_test(row, accuracy)

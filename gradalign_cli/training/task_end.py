@@ -29,7 +29,7 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
         view = to_device(replica.stream.view, device)
         with default_device(device):
             ended.append(
-                end_task_of(parts, replica, tree_index(learners, number), view, rows, task)
+                end_task_of_replica(parts, replica, tree_index(learners, number), view, rows, task)
             )
     return tree_stack(pad_to_common_shapes(ended))
 
@@ -41,7 +41,7 @@ def task_rows(replica: Replica, task: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
 
 
-def end_task_of(
+def end_task_of_replica(
     parts: Parts, replica: Replica, learner: Learner, view: View, rows: Tensor, task: int
 ) -> Learner:
     """One learner after its task with these rows [n] has ended: first the buffer chooses what it

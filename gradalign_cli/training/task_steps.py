@@ -14,26 +14,25 @@ from gradalign_cli.training.replica import Replica
 
 class TaskSteps(NamedTuple):
     """past_tasks: how many tasks the memory counts as over.
-    cycle: step functions, taken in turn from the start of each chunk.
-    chunks: the draws [steps, R, ...].
-    per_pass, total: how many steps a pass and the whole task have.
+    step_cycle: step functions, taken in turn from the start of each chunk.
+    draw_chunks: the draws [steps, R, ...] of each chunk.
+    steps_per_pass, steps: of a pass over the task, and of the whole task.
     """
 
     past_tasks: int
-    cycle: list[Step]
-    chunks: Iterator[Draw]
-    per_pass: int
-    total: int
+    step_cycle: list[Step]
+    draw_chunks: Iterator[Draw]
+    steps_per_pass: int
+    steps: int
 
 
-def task_steps(
+def prepare_task(
     parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: Plan, task: int
 ) -> TaskSteps:
     """The steps of task number `task` for replicas with equally large tasks."""
     bounded = parts.benchmark.boundaries != "none"
-    past_tasks = (
-        task if bounded else parts.benchmark.tasks
-    )  # without boundaries no task is left out
+    # without boundaries every task counts as over, so that nothing in memory is left out
+    past_tasks = task if bounded else parts.benchmark.tasks
     measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
     orders = [
         pass_orders(r.stream, r.seed, task, plan.passes, parts.method.shuffles_tasks)

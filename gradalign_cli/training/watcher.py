@@ -22,8 +22,8 @@ class Moment(NamedTuple):
 
     task: int
     step: int
-    steps_of_task: int
-    steps_of_pass: int
+    steps_in_task: int
+    steps_in_pass: int
     trace: Trace
     measured: Tensor
     learners: Learner

@@ -7,12 +7,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import gradalign_cli.data as data
-from gradalign_cli.commands.train import work_of
+from gradalign_cli.commands.train import describe_workload
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import replica_numbers
-from gradalign_cli.composition.settings import device_of, plan_of
+from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.choice import choose_engine, choose_threads
 from gradalign_cli.errors import UserError
@@ -64,9 +64,9 @@ def composed(*overrides):
 
 def prepared(config):
     """Everything that comes before training."""
-    device, plan = device_of(config), plan_of(config)
+    device, plan = choose_device(config), read_plan(config)
     parts, replicas, _ = build_run(config, device)
-    work = work_of(parts, replicas, plan)
+    work = describe_workload(parts, replicas, plan)
     assert choose_threads(config.threads, work) > 0
     engine, _ = choose_engine(config.engine, work, device)
     return parts, replicas, plan, engine
