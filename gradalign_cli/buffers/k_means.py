@@ -7,7 +7,25 @@ from torch import Tensor
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.buffers.per_class import per_class_buffer
 
+ROUNDING = 1e-5  # of the longest feature vector
 MAX_ITERATIONS = 50  # it stops sooner where no example changes its cluster
+
+
+def nearest(distances: Tensor, rounding: Tensor) -> Tensor:
+    """The index [n] of the smallest of each row's distances [n, k]; the first of those that differ
+    by no more than `rounding` [].
+
+    Two members of a cluster of two are equally far from its centre. Which of them is taken must not
+    hang on the last bit of a feature, as engines differ there.
+    """
+    close = distances <= distances.amin(1, keepdim=True) + rounding
+    return close.long().argmax(1)
+
+
+def distances_between(points: Tensor, others: Tensor) -> Tensor:
+    """The distances [n, k] between points [n, F] and [k, F], not by way of their products, which
+    cancel where points are close."""
+    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def cluster_centres(features: Tensor, count: int) -> Tensor:
@@ -18,10 +36,10 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     """
     centres, cluster = features[:count], features.new_full((len(features),), -1).long()
     for _ in range(MAX_ITERATIONS):
-        nearest = torch.cdist(features, centres).argmin(1)
-        if torch.equal(nearest, cluster):
+        assigned = nearest(distances_between(features, centres), feature_rounding(features))
+        if torch.equal(assigned, cluster):
             break
-        cluster = nearest
+        cluster = assigned
         numbers = torch.arange(len(centres), device=cluster.device)[:, None]
         members = (cluster == numbers).to(centres.dtype)
         sizes = members.sum(1, keepdim=True)
@@ -29,16 +47,23 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     return centres
 
 
+def feature_rounding(features: Tensor) -> Tensor:
+    """A distance [] that features [n, F] computed in float32 may be off by."""
+    longest: Tensor = features.norm(dim=1).max()
+    return ROUNDING * longest
+
+
 def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     """The indices [at most count] of the example nearest to each cluster centre of features [n, F],
     none of them twice."""
-    distances = torch.cdist(cluster_centres(features, min(count, len(features))), features)
-    order = []
-    for centre_distances in distances:
-        nearest = centre_distances.argmin()
-        distances[:, nearest] = torch.inf
-        order.append(nearest)
-    return torch.stack(order)
+    features = features.double()
+    centres = cluster_centres(features, min(count, len(features)))
+    distances = distances_between(centres, features)
+    chosen: list[Tensor] = []
+    for row in distances:
+        row[torch.tensor(chosen, dtype=torch.long, device=row.device)] = torch.inf
+        chosen.append(nearest(row[None], feature_rounding(features))[0])
+    return torch.stack(chosen)
 
 
 def k_means(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:

@@ -11,7 +11,7 @@ import torch
 
 from gradalign_cli import __version__
 
-NUMERICS = 1  # raised when a change moves results by more than rounding
+NUMERICS = 2  # raised when a change moves results by more than rounding
 
 
 def git_commit() -> str | None:

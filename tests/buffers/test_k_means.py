@@ -30,6 +30,14 @@ def test_the_most_central_example_of_each_cluster_is_chosen():
         assert members[distance.argmin()] == number
 
 
+def test_of_two_examples_equally_far_from_their_centre_the_first_is_chosen():
+    """Whatever the last bit of their features says."""
+    features = torch.tensor([[0.0, 0.0], [100.0, 0.0], [1.0, 1.0], [101.0, 1.0]])
+    for seed in range(20):
+        noise = 1e-6 * torch.randn(4, 2, generator=torch.Generator().manual_seed(seed))
+        assert nearest_to_centres(features + noise, 2).tolist() == [0, 1]
+
+
 def test_no_example_is_chosen_twice_and_few_examples_are_all_chosen():
     equal_features = torch.zeros(6, 2)
     assert sorted(nearest_to_centres(equal_features, 4).tolist()) == [0, 1, 2, 3]
