@@ -32,6 +32,8 @@ def per_class_buffer(
         for class_position in range(classes):
             group = task * classes + class_position
             in_class = (ended_task.class_positions == class_position).nonzero()[:, 0]
+            if not len(in_class):  # the task had no example of the class: its slots stay empty
+                continue
             indices = in_class[choose(ended_task.features[in_class], int(sizes[group]))]
             slots = first_slots[group] + torch.arange(int(sizes[group]), device=first_slots.device)
             memory = fill_slots(memory, slots, ended_task, indices, task)
