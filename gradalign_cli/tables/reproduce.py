@@ -47,8 +47,8 @@ class Request(NamedTuple):
 
     cell_pattern:   a shell pattern of the names of cells.
     seed_count:     every cell is trained with the seeds 0, 1, ... of this number.
-    budget_minutes: a run is not started if by its estimate it would end later; 0 starts none, None
-                    sets no limit.
+    budget_minutes: a run is not started if by its estimate it would end later; 0 starts no run,
+                    None sets no limit.
     quick:          whether to train small runs, which are not judged.
     parallel_runs:  how many runs train at the same time.
     run_folders:    folders of finished runs to use besides those of the table.
@@ -98,11 +98,11 @@ def reproduce(
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on with the runs that are missing")
         return EXIT_INTERRUPTED
-    finished = results_by_key(run_folders)
+    finished_results = results_by_key(run_folders)
     results = {
         cell.name: result
         for cell in runnable
-        if (result := merged_result(finished.get(keys[cell.name], [])))
+        if (result := merged_result(finished_results.get(keys[cell.name], [])))
     }
     report(table, results, request, folder, console)
     return 1 if any_failed else 0
@@ -123,18 +123,19 @@ def requested_table(table: Table, request: Request) -> Table:
 def missing_runs(
     cells: Sequence[Cell],
     keys: dict[str, str],
-    finished: dict[str, list[Result]],
+    finished_results: dict[str, list[Result]],
     request: Request,
-    folder: Path,
+    table_folder: Path,
 ) -> list[MissingRun]:
-    """The runs that cells still need, each with a folder of its own under the table's folder.
+    """The runs that cells still need, each with a folder of its own in the table's folder.
 
-    keys: of each cell, by its name;  finished: results by key. A seed counts as missing where a
-    run, of an earlier version, lacks a metric that the paper prints; a quick run may lack some.
+    keys: the key of each cell, by the cell's name;  finished_results: by key. A seed is missing too
+    where its run lacks a metric that the paper prints, as runs of earlier versions may. Quick runs
+    may lack metrics.
     """
     runs = []
     for cell in cells:
-        result = merged_result(finished.get(keys[cell.name], []))
+        result = merged_result(finished_results.get(keys[cell.name], []))
         metrics_of_seed = {} if result is None else result.seeds
         needed_metrics = set() if request.quick else cell.published.keys()
         finished_seeds = {
@@ -143,16 +144,20 @@ def missing_runs(
         seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished_seeds)
         if seeds:
             name = f"{keys[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
-            runs.append(MissingRun(cell, folder / "runs" / name, seeds))
+            runs.append(MissingRun(cell, table_folder / "runs" / name, seeds))
     return runs
 
 
 def announce(
-    table: Table, runs: Sequence[MissingRun], runnable: int, request: Request, console: Console
+    table: Table,
+    runs: Sequence[MissingRun],
+    runnable_count: int,
+    request: Request,
+    console: Console,
 ) -> None:
     """Print how many runs will train and how long they may take.
 
-    runnable: the number of cells that can be computed.
+    runnable_count: the number of cells that can be computed.
     """
     estimates = [minutes for run in runs if (minutes := run.estimated_minutes()) is not None]
     unmeasured = len(runs) - len(estimates)
@@ -161,8 +166,8 @@ def announce(
         length = f"about {sum(estimates):.0f} minutes on two CPU cores"
         length += f", {unmeasured} of them not measured yet" if unmeasured else ""
     console.print(
-        f"{table.title}: {len(table.cells)} cells, {runnable} can be run, {len(runs)} still to run"
-        + (f" ({length})" if runs and not request.quick else ""),
+        f"{table.title}: {len(table.cells)} cells, {runnable_count} can be run, "
+        f"{len(runs)} still to run" + (f" ({length})" if runs and not request.quick else ""),
         soft_wrap=True,
     )
 
