@@ -75,7 +75,7 @@ class MissingRun(NamedTuple):
 
     def estimated_minutes(self) -> float | None:
         """Minutes on two CPU cores, None where the cell was not measured."""
-        return None if self.cell.minutes is None else self.cell.minutes * len(self.seeds)
+        return None if self.cell.minutes_per_seed is None else self.cell.minutes_per_seed * len(self.seeds)
 
 
 def reproduce(
@@ -87,7 +87,7 @@ def reproduce(
     Raises UserError where the request is not valid.
     """
     table = requested_table(load_table(conf, table_name), request)
-    runnable = [cell for cell in table.cells if cell.needs is None]
+    runnable = [cell for cell in table.cells if cell.missing_requirement is None]
     keys = {cell.name: cell_key(conf, cell, request.quick) for cell in runnable}
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)

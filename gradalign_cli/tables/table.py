@@ -23,29 +23,29 @@ CELL_FIELDS = (
 
 
 class Cell(NamedTuple):
-    """A cell of a table: one method in one setting. The fields are those of the table's yaml.
+    """A cell of a table: one method in one setting.
 
-    name:      `SETTING, METHOD`, or the method alone where a table has one setting.
+    name: `SETTING, METHOD`, or the method alone where a table has one setting.
     overrides: the overrides of `gradalign train` that compute the cell; empty where it cannot be
-               computed.
-    needs:     what is missing to compute the cell, None where nothing is.
+    computed.
+    missing_requirement: what is missing to compute the cell, None where nothing is.
     published: the published value of each metric, as a fraction.
-    status:    where the published values come from, one of STATUSES.
+    published_status: where the published values come from, one of STATUSES.
     tolerance: for each metric the largest difference that counts as reproduced.
-    reason:    why the tolerance is as large as it is.
-    minutes:   how long one seed takes on two CPU cores, None where that was not measured.
-    explained: why our value is known to lie outside the tolerance; it changes no verdict.
+    tolerance_reason: why the tolerance is as large as it is.
+    minutes_per_seed: on two CPU cores, None where that was not measured.
+    known_deviation: why our value is known to lie outside the tolerance; it changes no verdict.
     """
 
     name: str
     overrides: tuple[str, ...]
-    needs: str | None
+    missing_requirement: str | None
     published: dict[str, float]
-    status: str
+    published_status: str
     tolerance: dict[str, float]
-    reason: str
-    minutes: float | None
-    explained: str = ""
+    tolerance_reason: str
+    minutes_per_seed: float | None
+    known_deviation: str = ""
 
 
 class Table(NamedTuple):

@@ -63,7 +63,7 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
         cell.name,
         metric,
         cell.published[metric],
-        cell.status,
+        cell.published_status,
         mean,
         ours.get("ci95_low"),
         ours.get("ci95_high"),
@@ -71,19 +71,19 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
         difference,
         cell_verdict,
         None if result is None or mean is None else result.seconds,
-        cell.explained if cell_verdict in ("above", "below") else "",
+        cell.known_deviation if cell_verdict in ("above", "below") else "",
     )
 
 
 def verdict(cell: Cell, metric: str, difference: float | None, quick: bool) -> str:
     """`within`, `above` or `below` the tolerance, or `not judged` and why."""
-    if cell.needs is not None:
-        return f"not judged: needs {cell.needs}"
+    if cell.missing_requirement is not None:
+        return f"not judged: needs {cell.missing_requirement}"
     if difference is None:
         return "not judged: not run"
     if quick:
         return "not judged: a quick run"
-    if cell.status not in JUDGED_STATUSES:
+    if cell.published_status not in JUDGED_STATUSES:
         return "not judged: published number from memory"
     if abs(difference) <= cell.tolerance[metric]:
         return "within"

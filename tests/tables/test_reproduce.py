@@ -252,20 +252,20 @@ def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds()
 @pytest.mark.parametrize("name", table_names(CONF))
 def test_every_cell_that_can_be_run_composes_and_no_two_are_the_same(name):
     table = load_table(CONF, name)
-    runnable = [cell for cell in table.cells if cell.needs is None]
+    runnable = [cell for cell in table.cells if cell.missing_requirement is None]
     keys = [cell_key(CONF, cell, False) for cell in runnable]
     assert len(set(keys)) == len(runnable)
     assert all(
         0 < abs(value) <= 1 or value == 0 for c in table.cells for value in c.published.values()
     )
-    assert all(cell.reason for cell in runnable)
+    assert all(cell.tolerance_reason for cell in runnable)
 
 
 @pytest.mark.parametrize("name", table_names(CONF))
 def test_every_cell_that_can_be_run_gives_the_metrics_that_are_published(name):
     """A cell that did not would be repeated at every call."""
     for cell in load_table(CONF, name).cells:
-        if cell.needs is None:
+        if cell.missing_requirement is None:
             config, _ = composed(CONF, cell.overrides)
             batches = config["metrics"]["lca_batches"]
             learning_curves = np.zeros((2, batches + 1)) if batches else None

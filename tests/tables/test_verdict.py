@@ -31,9 +31,9 @@ def result(*accuracies):
         ({}, 0.781, "within"),
         ({}, 0.83, "above"),
         ({}, 0.77, "below"),
-        ({"status": "VERIFIED-2ND"}, 0.77, "below"),
-        ({"status": "MEMORY"}, 0.8, "not judged: published number from memory"),
-        ({"needs": "ImageNet"}, 0.8, "not judged: needs ImageNet"),
+        ({"published_status": "VERIFIED-2ND"}, 0.77, "below"),
+        ({"published_status": "MEMORY"}, 0.8, "not judged: published number from memory"),
+        ({"missing_requirement": "ImageNet"}, 0.8, "not judged: needs ImageNet"),
     ],
 )
 def test_only_verified_numbers_are_judged_by_their_tolerance(fields, accuracy, expected):
@@ -81,13 +81,13 @@ def test_only_cells_of_one_setting_are_compared():
 
 
 def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_changes_no_verdict():
-    explained_cell = CELL._replace(explained="the authors' code | does_otherwise")
+    explained_cell = CELL._replace(known_deviation="the authors' code | does_otherwise")
     for accuracy in (0.7, 0.8, 0.9):
         (row,) = table_rows(explained_cell, result(accuracy), quick=False)
         (plain_row,) = table_rows(CELL, result(accuracy), quick=False)
         assert row.verdict == plain_row.verdict
         outside = row.verdict in ("above", "below")
-        assert row.explained == (explained_cell.explained if outside else "")
+        assert row.explained == (explained_cell.known_deviation if outside else "")
     rows = table_rows(explained_cell, result(0.7), quick=False)
     table = Table("t", "T", "nobody", (), False, (explained_cell,))
     assert (
@@ -96,10 +96,10 @@ def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_chan
     )
     assert r"| below: the authors' code \| does_otherwise |" in markdown(table, rows, [], None)
     assert r"below: the authors' code | does\_otherwise" in latex(table, rows)
-    assert explained_cell.explained in comma_separated(rows)
+    assert explained_cell.known_deviation in comma_separated(rows)
     console = Console(record=True, width=200)
     console.print(terminal_table(table, rows))
-    assert explained_cell.explained in console.export_text()
+    assert explained_cell.known_deviation in console.export_text()
     for result_or_none, quick in ((None, False), (result(0.7), True)):  # not judged
         assert table_rows(explained_cell, result_or_none, quick)[0].explained == ""
 
