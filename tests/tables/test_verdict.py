@@ -128,7 +128,9 @@ def test_a_metric_that_a_run_lacks_counts_as_not_run():
     assert (acc_task_row.verdict, acc_task_row.n) == ("not judged: not run", 0)
     assert acc_task_row.mean is acc_task_row.seconds is None
     partial_result = Result({0: {"ACC": 0.8}, 1: {"ACC": 0.8, "ACC_task": 0.7}}, 60.0, {})
-    acc_row, acc_task_row = table_rows(cell._replace(status="MEMORY"), partial_result, quick=False)
+    acc_row, acc_task_row = table_rows(
+        cell._replace(published_status="MEMORY"), partial_result, quick=False
+    )
     assert (acc_row.n, acc_task_row.n, acc_task_row.mean) == (2, 1, 0.7)
 
 
