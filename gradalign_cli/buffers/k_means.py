@@ -59,10 +59,11 @@ def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     features = features.double()
     centres = cluster_centres(features, min(count, len(features)))
     distances = distances_between(centres, features)
-    chosen: list[Tensor] = []
-    for row in distances:
-        row[torch.tensor(chosen, dtype=torch.long, device=row.device)] = torch.inf
-        chosen.append(nearest(row[None], feature_rounding(features))[0])
+    chosen = []
+    for k in range(len(distances)):
+        index = nearest(distances[k : k + 1], feature_rounding(features))[0]
+        distances[:, index] = torch.inf
+        chosen.append(index)
     return torch.stack(chosen)
 
 

@@ -4,15 +4,28 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import mean_weights, weighted_sum_method
+from gradalign_cli.methods.weighing import (
+    EPS,
+    independent_count,
+    mean_weights,
+    norms_and_cosines,
+    weighted_sum_method,
+)
 from gradalign_cli.numerics.spectral import eigh
 
 
-def alignment_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+def alignment_weights(
+    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+) -> Tensor:
     """sqrt(least) K^(-1/2) u [n] for a Gram matrix K [n, n], with `least` its smallest positive
-    eigenvalue, K^(-1/2) a pseudo-inverse and u the mean weights of the available objectives [n]."""
+    eigenvalue, K^(-1/2) a pseudo-inverse and u the mean weights of the available objectives [n].
+
+    As many eigenvalues count as positive as there are linearly independent gradients.
+    """
+    norms, cosines = norms_and_cosines(K, available)
+    rank = independent_count(cosines, precision) - (norms == 0).sum()
     eigenvalues, eigenvectors = eigh(K)
-    positive = eigenvalues > len(K) * torch.finfo(K.dtype).eps * eigenvalues[-1]
+    positive = torch.arange(len(K), device=K.device) >= len(K) - rank  # they ascend
     least = torch.where(positive, eigenvalues, torch.inf).min()
     scales = torch.where(positive, (least / torch.where(positive, eigenvalues, 1.0)).sqrt(), 0.0)
     weights: Tensor = eigenvectors @ (scales * (eigenvectors.T @ mean_weights(available)))

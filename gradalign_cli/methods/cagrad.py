@@ -12,12 +12,13 @@ from gradalign_cli.methods.weighing import (
     jacobian_and_gram,
     lower_bounded_minimiser,
     mean_weights,
-    regularised_gram,
+    norms_and_cosines,
+    regularised,
 )
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
-CANDIDATES, ROUNDS = 32, 6  # each round divides the bracket of the multiplier by 31
+CANDIDATES, ROUNDS = 32, 10  # each round divides the bracket of the multiplier by 31
 
 
 class CAGradState(NamedTuple):
@@ -32,31 +33,33 @@ def worst_case_weights(K: Tensor, available: Tensor, reach: Tensor) -> Tensor:
 
     d = J'(u + z) with u the mean weights. For a multiplier m of the worst case, z is
     argmin 1/2 z'Kz + (Ku - m)'z, z >= 0. The solution has the m where z'Kz = reach^2 u'Ku. As z'Kz
-    grows with m, rounds of equally spaced candidates bracket it. A single objective has no conflict
-    to avoid, so its gradient is followed as it is.
+    grows with m, rounds of equally spaced candidates bracket it. The programs are solved for
+    gradients of length 1, y = |g_i| z_i. Objectives with a gradient of 0, which no direction
+    changes, are left out, and a single objective has no conflict to avoid: its gradient is followed
+    as it is.
     """
-    matrix, u = regularised_gram(K, available), mean_weights(available)
-    slopes = matrix @ u
-    radius = reach * (available.sum() > 1) * (u @ slopes).clamp_min(0).sqrt()
-    w = min_norm_weights(K, available)
-    low = torch.where(available, slopes, torch.inf).min()
-    high = torch.where(available, slopes, -torch.inf).max() + radius * (w @ matrix @ w).sqrt()
+    norms, cosines = norms_and_cosines(K, available)
+    matrix, u, counted = regularised(cosines), mean_weights(available), norms > 0
+    slopes = cosines @ (norms * u)  # of the unit gradients along g0
+    radius = reach * (counted.sum() > 1) * ((norms * u) @ slopes).clamp_min(0).sqrt()
+    shortest = norms * min_norm_weights(K, counted)
+    low = torch.where(counted, norms * slopes, torch.inf).min()
+    high = torch.where(counted, norms * slopes, -torch.inf).max()
+    high = high + radius * (shortest @ matrix @ shortest).sqrt()
     matrices = matrix.expand(CANDIDATES, -1, -1)
     grid = torch.linspace(0, 1, CANDIDATES, dtype=K.dtype, device=K.device)
-    z = torch.zeros_like(u)
+    y, inverse_norms = torch.zeros_like(u), ratio_or_zero(torch.ones_like(norms), norms)
     for _ in range(ROUNDS):
         multipliers = low + (high - low) * grid
-        q = torch.where(available, slopes - multipliers[:, None], 0.0)
-        candidates = torch.where(
-            available, lower_bounded_minimiser(matrices, q, torch.zeros_like(q)), 0.0
-        )
+        q = torch.where(counted, slopes - multipliers[:, None] * inverse_norms, 0.0)
+        candidates = lower_bounded_minimiser(matrices, q, torch.zeros_like(q))
         lengths = ((candidates @ matrix) * candidates).sum(1).clamp_min(0).sqrt()
         below = ((lengths <= radius).sum() - 1).clamp(0, CANDIDATES - 2)
         bracket = below + torch.arange(2, device=K.device)
         low, high = take_rows(multipliers, bracket)  # multipliers[below] would wait for the device
-        z = take_rows(candidates, bracket)[1]
-        z = z * ratio_or_zero(radius, take_rows(lengths, bracket)[1])
-    return u + z
+        y = take_rows(candidates, bracket)[1]
+        y = y * ratio_or_zero(radius, take_rows(lengths, bracket)[1])
+    return u + y * inverse_norms
 
 
 def cagrad(reach: float) -> Method:
@@ -74,6 +77,6 @@ def cagrad(reach: float) -> Method:
     def align(gradients: Gradients, state: CAGradState) -> tuple[Tensor, CAGradState]:
         J, K, available = jacobian_and_gram(gradients)
         weights = worst_case_weights(K, available, state.reach.double())
-        return weights.to(J.dtype) @ J, state
+        return (weights @ J).to(gradients.g.dtype), state
 
     return Method(align, references="per_task", init=init)

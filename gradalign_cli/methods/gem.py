@@ -10,6 +10,7 @@ from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 from gradalign_cli.numerics.quadratic import lower_bounded_qp
 
 MAX_PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
+LARGEST_RIDGE = 1e12  # on a diagonal of 1, where a constant eps meets a tiny gradient
 TOLERANCE = 1e-6  # largest KKT residual of a problem that counts as solved
 
 
@@ -29,8 +30,8 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     margin: a lower bound on the dual variables (gamma, "memory strength"), as in the published
     code.
     eps: added to the diagonal. The published code has 0.001, for gradients of any size.
-    scaled: whether eps is multiplied by the mean of the diagonal of GG', so that its effect does
-    not depend on the size of the gradients.
+    scaled: whether eps is multiplied by the squared length of each gradient, so that it affects
+    long and short gradients alike.
     """
     require(margin >= 0, "method.margin", "non-negative", margin)
     require(eps > 0, "method.eps", "positive", eps)
@@ -40,18 +41,28 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         return GEMState(number(margin), number(eps), setup.params.new_zeros(()))
 
     def align(gradients: Gradients, state: GEMState) -> tuple[Tensor, GEMState]:
-        g, G, available = gradients.g, gradients.references, gradients.available
-        gram = torch.where(available[:, None] & available, G @ G.T, 0.0).double()
-        dot_products = torch.where(available, G @ g, 0.0).double()
-        conflict = (dot_products < 0).any()
-        ridge = state.eps.double() * (gram.diagonal().mean() if scaled else 1.0)
-        scale = (gram.diagonal().max() + ridge).clamp_min(1e-300)
-        eye = torch.eye(len(G), dtype=gram.dtype, device=gram.device)
-        P = (gram + ridge * eye) / scale  # the minimiser does not change with the scale
-        P = torch.where(available[:, None], P, eye)
-        lower = torch.where(available, state.margin.double(), 0.0)
-        v, residual = lower_bounded_qp(P, dot_products / scale, lower, MAX_PIVOTS)
-        direction = g + torch.where(conflict, v, 0.0).to(g.dtype) @ G
+        g, available = gradients.g, gradients.available
+        # the program is solved for references of length 1, with y = |g_t| v, so that short and long
+        # ones count alike and nothing overflows
+        largest = torch.linalg.vector_norm(gradients.references, torch.inf, 1, keepdim=True)
+        rows = gradients.references / torch.where(largest > 0, largest, 1.0)
+        scaled_lengths = rows.norm(dim=1).double()
+        norms = scaled_lengths * largest[:, 0].double()
+        divisors = torch.where(norms > 0, scaled_lengths, 1.0)
+        cosines = (rows @ rows.T).double() / divisors[:, None] / divisors
+        slopes = (rows @ g).double() / divisors  # of g along the unit references
+        conflict = ((slopes < 0) & available).any()
+        eps = state.eps.double()
+        ridge = eps if scaled else (eps / norms.square()).clamp_max(LARGEST_RIDGE)
+        eye = torch.eye(len(norms), dtype=norms.dtype, device=norms.device)
+        counted = available & (norms > 0)
+        P = torch.where(counted[:, None] & counted, cosines * (1 - eye), 0.0)
+        P = P + eye * torch.where(counted, 1 + ridge, 1.0)
+        q = torch.where(counted, slopes, 0.0)
+        lower = torch.where(counted, state.margin.double() * norms, 0.0)
+        y, residual = lower_bounded_qp(P, q, lower, MAX_PIVOTS)
+        weights = torch.where(conflict, y / divisors, 0.0)
+        direction = g + weights.to(g.dtype) @ rows
         unsolved = state.unsolved + (conflict & ~(residual < TOLERANCE))
         return direction, state._replace(unsolved=unsolved)
 

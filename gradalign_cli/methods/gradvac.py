@@ -78,6 +78,6 @@ def gradvac(beta: float) -> Method:
         )
         first_rows = torch.cat([block, targets[:n, n:]], 1)
         state = state._replace(target_cosines=torch.cat([first_rows, targets[n:]]))
-        return weights.to(J.dtype) @ J, state
+        return (weights @ J).to(gradients.g.dtype), state
 
     return Method(align, references="per_task", init=init, needs_random=True)

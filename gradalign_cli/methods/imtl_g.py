@@ -4,24 +4,33 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import mean_weights, weighted_sum_method
+from gradalign_cli.methods.weighing import (
+    EPS,
+    mean_weights,
+    norms_and_cosines,
+    weighted_sum_method,
+)
 from gradalign_cli.numerics.spectral import eigh, pseudo_inverse_eigenvalues
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
-def impartial_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+def impartial_weights(
+    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+) -> Tensor:
     """The weights w [n], 1 in total, with (Kw)_i / |g_i| the same for all i, for a Gram matrix
-    K [n, n]: the pseudo-inverse of K times the norms |g_i|, scaled.
+    K [n, n] (closed form of eq. 6).
 
-    Where these numbers sum to 0, the weights are those of the mean.
+    w_i = v_i / |g_i| with C v = 1 for the cosines C, by the pseudo-inverse where gradients are
+    dependent. Where the weights would sum to 0, they are those of the mean.
     """
-    eigenvalues, eigenvectors = eigh(K)
-    threshold = len(K) * torch.finfo(K.dtype).eps * eigenvalues[-1]
-    inverse = pseudo_inverse_eigenvalues(eigenvalues, threshold)
-    v = eigenvectors @ (inverse * (eigenvectors.T @ K.diagonal().clamp_min(0).sqrt()))
-    v = torch.where(available, v, 0.0)
-    total = v.sum()
-    sums_to_zero = total.abs() <= 1e-12 * v.abs().sum()
-    scaled = v / torch.where(sums_to_zero, 1.0, total)
+    norms, cosines = norms_and_cosines(K, available)
+    eigenvalues, eigenvectors = eigh(cosines)
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, eigenvalues.new_tensor(len(K) * precision))
+    v = eigenvectors @ (inverse * (eigenvectors.T @ (norms > 0).to(K.dtype)))
+    w = ratio_or_zero(v, norms)
+    total = w.sum()
+    sums_to_zero = total.abs() <= 1e-12 * w.abs().sum()
+    scaled = w / torch.where(sums_to_zero, 1.0, total)
     return torch.where(sums_to_zero, mean_weights(available), scaled)
 
 

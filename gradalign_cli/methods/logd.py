@@ -9,6 +9,7 @@ from torch import Tensor
 from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
 from gradalign_cli.numerics.spectral import eigh, pseudo_inverse_eigenvalues
+from gradalign_cli.numerics.vectors import scale_to_largest
 
 
 def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
@@ -21,20 +22,24 @@ def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
     which is itself projected off the span before. This last step is derived from the paper's
     requirement of orthogonality to both. The paper's optional PCA is left out.
     """
-    count = available.sum().clamp_min(1)
-    mean = references.sum(0) / count
-    specific = torch.where(available[:, None], references - mean, 0.0)
-    gram = (specific @ specific.T).double()
-    eigenvalues, eigenvectors = eigh(gram)
-    threshold = 1e-10 * eigenvalues[-1].clamp_min(torch.finfo(gram.dtype).tiny)
-    inverse = pseudo_inverse_eigenvalues(eigenvalues, threshold)
+    g64, references = g.double(), references.double()
+    mean = references.sum(0) / available.sum().clamp_min(1)
+    specific = scale_to_largest(torch.where(available[:, None], references - mean, 0.0))
+    specific = specific / specific.norm(dim=1, keepdim=True).clamp_min(1)  # of length 1, or 0
+    eigenvalues, eigenvectors = eigh(specific @ specific.T)
+    rounding = len(specific) * torch.finfo(g.dtype).eps
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, eigenvalues.new_tensor(rounding))
 
     def project_off_specific(vector: Tensor) -> Tensor:
-        dot_products = (specific @ vector).double()
-        weights: Tensor = eigenvectors @ (inverse * (eigenvectors.T @ dot_products))
-        return vector - weights.to(vector.dtype) @ specific
+        weights = eigenvectors @ (inverse * (eigenvectors.T @ (specific @ vector)))
+        remainder: Tensor = vector - weights @ specific
+        return remainder
 
-    return project(project_off_specific(g), project_off_specific(mean))
+    shared = project_off_specific(mean)
+    # where the mean lies in the span, what is left of it is rounding and has no direction
+    is_rounding = shared @ shared <= rounding * (mean @ mean)
+    shared = torch.where(is_rounding, 0.0, shared)
+    return project(project_off_specific(g64), shared).to(g.dtype)
 
 
 def logd() -> Method:

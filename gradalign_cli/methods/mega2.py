@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.numerics.vectors import ratio_or_zero
+from gradalign_cli.numerics.vectors import ratio_or_zero, scale_to_largest
 
 
 def rotate_towards(g: Tensor, r: Tensor, loss: Tensor, reference_loss: Tensor) -> Tensor:
@@ -18,6 +18,11 @@ def rotate_towards(g: Tensor, r: Tensor, loss: Tensor, reference_loss: Tensor) -
     Without the bounds on t this is the direction of loss g / |g| + reference_loss r / |r|. Where g
     and r are collinear there is no plane to rotate in, and g is returned.
     """
+    largest, g, r = (
+        g.abs().amax(),
+        scale_to_largest(g),
+        scale_to_largest(r),
+    )  # no over- or underflow
     norm, cosine = g.norm(), ratio_or_zero(g @ r, g.norm() * r.norm()).clamp(-1, 1)
     sine = (1 - cosine.square()).sqrt()
     # the components, along g and orthogonal to it, of loss g / |g| + reference_loss r / |r|
@@ -27,7 +32,7 @@ def rotate_towards(g: Tensor, r: Tensor, loss: Tensor, reference_loss: Tensor) -
     collinear = normal.norm() <= 1e-4
     unit_normal = ratio_or_zero(normal, normal.norm())
     rotated = torch.cos(angle) * g + torch.sin(angle) * norm * unit_normal
-    return torch.where(collinear, g, rotated)
+    return largest * torch.where(collinear, g, rotated)
 
 
 def mega2() -> Method:

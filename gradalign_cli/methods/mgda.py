@@ -5,22 +5,30 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import (
+    EPS,
     lower_bounded_minimiser,
-    regularised_gram,
+    norms_and_cosines,
+    regularised,
     weighted_sum_method,
 )
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
-def min_norm_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+def min_norm_weights(
+    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+) -> Tensor:
     """The weights w [n] >= 0, 1 in total, that minimise w'Kw for a Gram matrix K [n, n].
 
     v = argmin 1/2 v'Kv - sum(v), v >= 0 satisfies the same optimality conditions up to its length,
-    so w is v over its sum.
+    so w is v over its sum. It is found for gradients of length 1: y = |g_i| v_i minimises
+    1/2 y'Cy - sum(y_i / |g_i|) with the cosines C. A gradient of length 0 takes all the weight.
     """
-    lower = torch.zeros_like(K[0])
-    v = lower_bounded_minimiser(regularised_gram(K, available), -available.to(K.dtype), lower)
-    v = torch.where(available, v, 0.0)
+    norms, cosines = norms_and_cosines(K, available)
+    is_zero = available & (norms == 0)
+    inverse_norms = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
+    inverse_norms = ratio_or_zero(inverse_norms, inverse_norms.max())  # the scale of y is free
+    y = lower_bounded_minimiser(regularised(cosines), -inverse_norms, torch.zeros_like(norms))
+    v = torch.where(is_zero.any(), is_zero.to(K.dtype), y * inverse_norms)
     return ratio_or_zero(v, v.sum())
 
 

@@ -4,33 +4,39 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import mean_weights, regularised_gram, weighted_sum_method
+from gradalign_cli.methods.weighing import (
+    EPS,
+    mean_weights,
+    norms_and_cosines,
+    regularised,
+    weighted_sum_method,
+)
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 NEWTON_STEPS = 40
 
 
-def bargaining_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+def bargaining_weights(
+    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+) -> Tensor:
     """Weights [n], 1 in total, proportional to the a > 0 with K a = 1 / a (claim 3.1), for a Gram
     matrix K [n, n].
 
-    This a minimises the strictly convex function a' K a / 2 - sum log a. Newton steps are damped by
-    1 / (1 + Newton decrement), which converges from any start for such a function. Objectives whose
-    gradient is 0 have the weight 0; where all gradients are 0, the weights are those of the mean.
+    For gradients of length 1, with the cosines C, this a minimises the strictly convex function
+    a' C a / 2 - sum log a. Newton steps are damped by 1 / (1 + Newton decrement), which converges
+    from any start for such a function. Objectives whose gradient is 0 have the weight 0; where all
+    gradients are 0, the weights are those of the mean.
     """
-    bargains = available & (K.diagonal() > 0)
-    in_system = bargains | ~bargains.any()
-    # the Gram matrix is scaled to a diagonal of ones, so that the lengths of the gradients do not
-    # affect the precision of the direction
-    scale = torch.where(bargains, K.diagonal(), 1.0).rsqrt()
-    A = regularised_gram(K * scale * scale[:, None], in_system)
-    a = torch.ones_like(scale)
+    norms, cosines = norms_and_cosines(K, available)
+    matrix, a = regularised(cosines), torch.ones_like(norms)
     for _ in range(NEWTON_STEPS):
-        gradient = A @ a - 1 / a
-        step = torch.linalg.solve_ex(A + torch.diag(a**-2), gradient)[0]
+        gradient = matrix @ a - 1 / a
+        step = torch.linalg.solve_ex(matrix + torch.diag(a**-2), gradient)[0]
         a = a - step / (1 + (gradient @ step).clamp_min(0).sqrt())
-    weights = torch.where(bargains, scale * a, 0.0)
-    weights = weights / weights.sum().clamp_min(torch.finfo(K.dtype).tiny)
-    return torch.where(bargains.any(), weights, mean_weights(available))
+    weights = ratio_or_zero(a, norms)
+    return torch.where(
+        (norms > 0).any(), ratio_or_zero(weights, weights.sum()), mean_weights(available)
+    )
 
 
 def nash_mtl() -> Method:

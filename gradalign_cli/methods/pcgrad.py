@@ -5,10 +5,12 @@ from torch import Tensor
 
 from gradalign_cli.methods.gradvac import vaccine_weights
 from gradalign_cli.methods.method import Method
-from gradalign_cli.methods.weighing import weighted_sum_method
+from gradalign_cli.methods.weighing import EPS, weighted_sum_method
 
 
-def surgery_weights(K: Tensor, available: Tensor, uniform: Tensor) -> Tensor:
+def surgery_weights(
+    K: Tensor, available: Tensor, uniform: Tensor, precision: float = EPS
+) -> Tensor:
     """The weights [n] of the mean of the projected gradients, for a Gram matrix K [n, n] and random
     numbers [n, n] that give the order of the projections.
 

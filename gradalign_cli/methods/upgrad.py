@@ -5,25 +5,30 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import (
+    EPS,
     lower_bounded_minimiser,
     mean_weights,
-    regularised_gram,
+    norms_and_cosines,
+    regularised,
     weighted_sum_method,
 )
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
-def dual_cone_weights(K: Tensor, available: Tensor, uniform: Tensor | None = None) -> Tensor:
+def dual_cone_weights(
+    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+) -> Tensor:
     """The weights [n] of the mean of all gradients' projections onto the dual cone, for a Gram
     matrix K [n, n].
 
-    The projection of gradient i has the weights argmin v'Kv for v >= e_i. The gradients are scaled
-    to length 1 first: the solver's ridge would distort a gradient much shorter than the others.
+    The projection of a gradient of length 1 has the weights argmin v'Cv for v >= e_i, with the
+    cosines C, and that of a longer one is as many times longer.
     """
-    norms = K.diagonal().clamp_min(0).sqrt()
-    norms = torch.where(norms > 0, norms, 1.0)
-    lower = torch.diag(mean_weights(available) * norms)
-    cosines = regularised_gram(K / (norms[:, None] * norms), available).expand(len(K), -1, -1)
-    return lower_bounded_minimiser(cosines, torch.zeros_like(lower), lower).sum(0) / norms
+    norms, cosines = norms_and_cosines(K, available)
+    lower = torch.eye(len(K), dtype=K.dtype, device=K.device)
+    matrices = regularised(cosines).expand(len(K), -1, -1)
+    projections = lower_bounded_minimiser(matrices, torch.zeros_like(lower), lower)  # row i: of g_i
+    return ratio_or_zero((mean_weights(available) * norms) @ projections, norms)
 
 
 def upgrad() -> Method:

@@ -11,30 +11,38 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Gradients, Method
 from gradalign_cli.numerics.quadratic import lower_bounded_qp
+from gradalign_cli.numerics.spectral import eigh
 
 MAX_PIVOTS = 24
-RIDGE = 1e-10  # times the mean of the diagonal, where a solver needs a positive definite matrix
+EPS = torch.finfo(torch.float64).eps
+RIDGE = 1e-10  # on a diagonal of ones, where a solver needs a positive definite matrix
 
-# (Gram matrix [n, n], available [n], uniform [n, n]) -> weights [n]
-FindWeights = Callable[[Tensor, Tensor, Tensor], Tensor]
+# (Gram matrix [n, n], available [n], uniform [n, n], precision of the gradients) -> weights [n]
+FindWeights = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
 def jacobian_and_gram(gradients: Gradients) -> tuple[Tensor, Tensor, Tensor]:
-    """J [n, P], the references in their order and then g; K = J J' [n, n] in float64; and which
-    objectives [n] are available: those with examples in memory, and the current task."""
-    J = torch.cat([gradients.references, gradients.g[None]])
+    """J [n, P] in float64, the references in their order and then g; K = J J' [n, n]; and which
+    objectives [n] are available: those with examples in memory, and the current task.
+
+    The products are taken in float64: in float32 the Gram matrix of dependent gradients is not
+    singular, and that of short ones is 0.
+    """
+    J = torch.cat([gradients.references, gradients.g[None]]).double()
     available = torch.cat([gradients.available, gradients.available.new_ones(1)])
-    return J, (J @ J.T).double(), available
+    return J, J @ J.T, available
 
 
 def weighted_sum_method(find_weights: FindWeights, needs_random: bool = False) -> Method:
     """The method whose direction is the sum of the objectives' gradients, weighted by
-    `find_weights(K [n, n], available [n], uniform [n, n]) -> [n]`."""
+    `find_weights(K [n, n], available [n], uniform [n, n], precision) -> [n]`, where `precision` is
+    the relative rounding of the gradients' type."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         J, K, available = jacobian_and_gram(gradients)
-        uniform = gradients.uniform.view(len(J), -1)
-        return find_weights(K, available, uniform).to(J.dtype) @ J, state
+        uniform, dtype = gradients.uniform.view(len(J), -1), gradients.g.dtype
+        weights = find_weights(K, available, uniform, torch.finfo(dtype).eps)
+        return (weights @ J).to(dtype), state
 
     return Method(align, references="per_task", needs_random=needs_random)
 
@@ -44,16 +52,29 @@ def mean_weights(available: Tensor) -> Tensor:
     return available.double() / available.sum()
 
 
-def regularised_gram(K: Tensor, available: Tensor) -> Tensor:
-    """The Gram matrix K [n, n] over the mean of its diagonal, plus `RIDGE` on the diagonal.
-
-    Objectives that are not available get the rows and columns of the identity.
-    """
-    scale = K.diagonal().sum() / available.sum()
-    scale = torch.where(scale > 0, scale, 1.0)
-    available_pairs = available[:, None] & available
+def norms_and_cosines(K: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
+    """The norms [n] of the gradients with the Gram matrix K [n, n], 0 for those that are not
+    available, and the cosines [n, n] between them. A gradient of length 0, like one that is not
+    available, has the row and the column of the identity."""
+    norms = torch.where(available, K.diagonal().clamp_min(0).sqrt(), 0.0)
+    divisors = torch.where(norms > 0, norms, 1.0)
+    pairs = (norms > 0)[:, None] & (norms > 0)
     eye = torch.eye(len(K), dtype=K.dtype, device=K.device)
-    return torch.where(available_pairs, K / scale + RIDGE * eye, eye)
+    off_diagonal = (1 - eye) * K / divisors[:, None] / divisors
+    return norms, torch.where(pairs, off_diagonal, 0.0) + eye
+
+
+def regularised(cosines: Tensor) -> Tensor:
+    """The cosines [n, n] with `RIDGE` added to the diagonal of ones. As the gradients count with
+    length 1, the ridge distorts none of them more than another."""
+    return cosines + RIDGE * torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)
+
+
+def independent_count(cosines: Tensor, precision: float) -> Tensor:
+    """How many [] of the gradients with these cosines [n, n] are linearly independent: eigenvalues
+    below n times the precision of the gradients' type are rounding."""
+    eigenvalues, _ = eigh(cosines)
+    return (eigenvalues > len(cosines) * precision).sum()
 
 
 def lower_bounded_minimiser(K: Tensor, q: Tensor, lower: Tensor) -> Tensor:

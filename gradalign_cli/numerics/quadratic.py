@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+TOLERANCE = 1e-12  # a smaller violation, relative to the size of the data, is rounding
+
 
 class Solution(NamedTuple):
     """v: [..., M] the minimiser;  residual: [...] the largest violation of a KKT condition."""
@@ -24,8 +26,8 @@ def lower_bounded_qp(P: Tensor, q: Tensor, lower: Tensor, max_pivots: int) -> So
     all bounds that violate a condition. Once the number of violations has missed a new minimum
     three times in a row, exchange only the last of them, which cannot cycle (Murty 1974). The
     residual, after at most `max_pivots` exchanges, is the largest violation of v >= lower, of a
-    non-negative multiplier and of complementary slackness; multipliers count relative to the size
-    of P and q.
+    non-negative multiplier and of complementary slackness, relative to the sizes that v and its
+    multipliers have for these data.
     """
     return Solution(*pivoting_operation(P, q, lower, max_pivots))
 
@@ -50,16 +52,21 @@ def solve_by_pivoting(
         solution: Tensor = torch.linalg.solve_ex(matrix, right_side)[0]
         return solution
 
-    largest_bound = lower.abs().amax(-1, keepdim=True)
-    scale = q.abs().amax(-1, keepdim=True) + P.abs().amax((-2, -1))[..., None] * (1 + largest_bound)
-    tolerance = 1e-12 * scale.clamp_min(torch.finfo(P.dtype).tiny)
+    tiny, largest_q = torch.finfo(P.dtype).tiny, q.abs().amax(-1, keepdim=True)
+    # how large v and its multipliers are, so that the solution of scaled data is scaled
+    diagonal = P.diagonal(dim1=-2, dim2=-1)
+    v_scale = lower.abs().amax(-1, keepdim=True) + (q / diagonal).abs().amax(-1, keepdim=True)
+    multiplier_scale = P.abs().amax((-2, -1))[..., None] * v_scale + largest_q
+    v_scale, multiplier_scale = v_scale.clamp_min(tiny), multiplier_scale.clamp_min(tiny)
     free = product(lower) + q < 0
     fewest_violations = torch.full_like(q[..., :1], size + 1)
     patience = torch.full_like(fewest_violations, 3)
     v = solve(free)
     for _ in range(max_pivots):
         multiplier = product(v) + q
-        violated = torch.where(free, v < lower - tolerance, multiplier < -tolerance)
+        violated = torch.where(
+            free, v < lower - TOLERANCE * v_scale, multiplier < -TOLERANCE * multiplier_scale
+        )
         # on a CPU, reading a tensor's value costs nothing; on a GPU it would wait for the device,
         # and a captured step must not depend on it
         if violated.is_cpu and not violated.any():
@@ -71,9 +78,10 @@ def solve_by_pivoting(
         last = indices == torch.where(violated, indices, -1).amax(-1, keepdim=True)
         free = free ^ torch.where(patience > 0, violated, violated & last)
         v = solve(free)
-    multiplier = product(v) + q
-    slackness = torch.minimum(v - lower, multiplier / scale)
-    return v, torch.maximum((lower - v).amax(-1), slackness.abs().amax(-1))
+    multiplier = (product(v) + q) / multiplier_scale
+    excess = (v - lower) / v_scale
+    slackness = torch.minimum(excess, multiplier)
+    return v, torch.maximum(-excess.amin(-1), slackness.abs().amax(-1))
 
 
 # One operation for PyTorch, so that under vmap and in a recorded step, too, pivoting ends once all

@@ -64,6 +64,12 @@ def ratio_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / divisor, 0.0)
 
 
+def scale_to_largest(vectors: Tensor) -> Tensor:
+    """Vectors [..., P], each over its largest absolute entry; 0 stays 0."""
+    largest = vectors.abs().amax(-1, keepdim=True)
+    return vectors / torch.where(largest > 0, largest, 1.0)
+
+
 def mean_in_pieces(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean [P] over rows [n] of `function(rows) [n, P]`, computed for 64 rows at a time.
 

@@ -75,7 +75,11 @@ class MissingRun(NamedTuple):
 
     def estimated_minutes(self) -> float | None:
         """Minutes on two CPU cores, None where the cell was not measured."""
-        return None if self.cell.minutes_per_seed is None else self.cell.minutes_per_seed * len(self.seeds)
+        return (
+            None
+            if self.cell.minutes_per_seed is None
+            else self.cell.minutes_per_seed * len(self.seeds)
+        )
 
 
 def reproduce(

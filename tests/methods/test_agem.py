@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from gradalign_cli.methods.agem import agem
+from gradalign_cli.methods.agem import agem, project
 from tests.methods.given import align
 
 
@@ -28,3 +29,9 @@ def test_the_direction_is_orthogonal_to_a_reference_that_g_hurts():
 def test_a_zero_reference_leaves_the_gradient_alone():
     g = torch.tensor([1.0, -1.0])
     assert torch.equal(agem_direction(g, torch.zeros(2)), g)
+
+
+@pytest.mark.parametrize("length", [1e-19, 1e-30, 2e19, 1e30])
+def test_the_length_of_the_reference_does_not_matter_however_short_or_long(length):
+    direction = project(torch.tensor([1.0, 1.0]), torch.tensor([-length, 0.0]))
+    assert direction.tolist() == [0.0, 1.0]

@@ -41,3 +41,15 @@ def test_with_reach_zero_it_is_the_mean():
 def test_a_negative_reach_is_refused():
     with pytest.raises(UserError, match=r"`method.reach` must be non-negative, found -1"):
         cagrad(-1.0)
+
+
+@pytest.mark.parametrize("a", [1.0, 1e-3, 1e-6])
+def test_short_gradients_count_in_the_worst_case(a):
+    """The direction lies on the ball around the mean, as far along the conflicting gradient."""
+    J = torch.tensor([[-a, a / 10], [1, 0]], dtype=torch.float64)
+    direction = align(cagrad(0.5), J[1], J[:1])
+    g0 = J.mean(0)
+    along = J[0] / J[0].norm()
+    torch.testing.assert_close((direction - g0).norm(), 0.5 * g0.norm())
+    if a == 1e-6:
+        torch.testing.assert_close(direction, g0 + 0.5 * g0.norm() * along, rtol=1e-4, atol=1e-6)

@@ -1,7 +1,8 @@
+import pytest
 import torch
 
 from gradalign_cli.methods.agem import agem
-from gradalign_cli.methods.logd import logd
+from gradalign_cli.methods.logd import logd, project_layer
 from tests.methods.given import align
 from tests.methods.problems import multitask_gradients
 
@@ -48,3 +49,15 @@ def test_tasks_with_nothing_in_memory_do_not_count():
     available = torch.tensor([True, False, True])
     direction = align(logd(), g, torch.stack([a, 0 * a, b]), available=available)
     torch.testing.assert_close(direction, align(logd(), g, torch.stack([a, b])))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_where_the_mean_is_specific_too_nothing_is_projected_off_its_rounding(dtype):
+    """With references r and 0 the specific gradients are r / 2 and -r / 2, and so is the mean."""
+    for seed in range(100):
+        generator = torch.Generator().manual_seed(seed)
+        g, r = torch.randn(2, 50, generator=generator, dtype=dtype)
+        available = torch.tensor([True, True])
+        direction = project_layer(g, torch.stack([r, 0 * r]), available)
+        expected = g - (g @ r) / (r @ r) * r
+        torch.testing.assert_close(direction, expected)

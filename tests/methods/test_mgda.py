@@ -32,3 +32,9 @@ def test_of_two_orthogonal_gradients_the_shorter_one_has_the_larger_weight():
 def test_for_opposed_gradients_the_direction_is_zero():
     g = torch.tensor([1.0, 2.0]).double()
     assert align(mgda(), g, -g[None]).abs().max() < 1e-6
+
+
+def test_a_gradient_a_million_times_longer_does_not_drown_the_others():
+    a = 1e-6
+    J = torch.tensor([[a, 0], [0, 3 * a], [-1, 1]], dtype=torch.float64)
+    torch.testing.assert_close(align(mgda(), J[2], J[:2]) / a, J.new_tensor([0.5, 0.5]))

@@ -1,0 +1,62 @@
+"""Families of gradients that solvers find hard: short, long, dependent, opposed and zero ones.
+
+A family is J [n, P] in float64, the references in their order and then g.
+"""
+
+import torch
+
+
+def draw(rows, size=12, seed=0):
+    """A random Jacobian [rows, size]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, size, generator=generator, dtype=torch.float64)
+
+
+def with_norms(J, spread):
+    """The rows with lengths from 1 down to 1 / spread."""
+    lengths = torch.logspace(0, -torch.log10(torch.tensor(spread)).item(), len(J))
+    return torch.nn.functional.normalize(J, dim=1) * lengths.double()[:, None]
+
+
+def opposed(J, angle):
+    """The last gradient turned to the opposite of the first, but for an angle in radians."""
+    J = J.clone()
+    J[-1] = -J[0] + angle * J[0].norm() * torch.nn.functional.normalize(J[-1], dim=0)
+    return J
+
+
+def with_last(J, *weights):
+    """The last gradient replaced by a combination of the others."""
+    J = J.clone()
+    J[-1] = torch.tensor(weights, dtype=torch.float64) @ J[: len(weights)]
+    return J
+
+
+def correlated(rows, common):
+    """Gradients that share a direction of a given length."""
+    return draw(rows) + common * draw(1, seed=9)
+
+
+WELL_POSED = {  # a change of the last bit changes the solution as little
+    "two": draw(2),
+    "three": draw(3),
+    "five": draw(5, seed=3),
+    "nine": draw(9, 40, seed=4),
+    "opposed": opposed(draw(3), 0.3),
+    "nearly opposed": opposed(draw(3), 1e-2),
+    "correlated": correlated(4, 3.0),
+    "anticorrelated": torch.cat([correlated(3, 2.0), correlated(1, -2.0)]),
+    "norms over 1e2": with_norms(draw(4), 1e2),
+    "norms over 1e4": with_norms(opposed(draw(4), 0.5), 1e4),
+    "norms over 1e6": with_norms(draw(4, seed=5), 1e6),
+    "all at 1e-20": 1e-20 * opposed(draw(3), 0.3),
+    "all at 1e15": 1e15 * opposed(draw(3), 0.3),
+}
+DEGENERATE = {  # the solution may not be unique, or jump
+    "one zero": torch.cat([draw(2), torch.zeros(1, 12), -draw(1, seed=7)]).double(),
+    "duplicate": with_last(draw(3), 1.0, 0.0),
+    "collinear": with_last(draw(3), 2.5, 0.0),
+    "rank-deficient": with_last(draw(3), 1.0, 1.0),
+    "near-collinear": with_last(draw(3), 1.0, 0.0) + 1e-6 * draw(3, seed=8),
+}
+FAMILIES = WELL_POSED | DEGENERATE
