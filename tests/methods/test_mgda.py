@@ -37,4 +37,5 @@ def test_for_opposed_gradients_the_direction_is_zero():
 def test_a_gradient_a_million_times_longer_does_not_drown_the_others():
     a = 1e-6
     J = torch.tensor([[a, 0], [0, 3 * a], [-1, 1]], dtype=torch.float64)
-    torch.testing.assert_close(align(mgda(), J[2], J[:2]) / a, J.new_tensor([0.5, 0.5]))
+    direction = align(mgda(), J[2], J[:2]) / a
+    torch.testing.assert_close(direction, J.new_tensor([0.5, 0.5]), rtol=1e-5, atol=0)  # up to a
