@@ -99,3 +99,9 @@ def concatenated_parts(stream: Stream) -> tuple[Tensor, Tensor]:
     """All training rows [N], part after part, and the task [N] of each."""
     parts = [stream_part(stream, part) for part in range(len(stream.train_rows))]
     return torch.cat([rows for rows, _ in parts]), torch.cat([tasks for _, tasks in parts])
+
+
+def task_classes(benchmark: Benchmark, stream: Stream) -> list[list[int]]:
+    """The classes that each task is tested on."""
+    labels = benchmark.labels.cpu()
+    return [labels[rows].unique().tolist() for rows in stream.test_rows]

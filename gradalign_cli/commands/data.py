@@ -29,14 +29,15 @@ def main(arguments: list[str]) -> int:
 def print_status(data_dir: str | None) -> None:
     """Print where each dataset is, or what can be done to get it."""
     table = Table(title=f"data folder {data_folder(data_dir)}", title_justify="left")
-    for column in ("dataset", "train", "test", "classes", "where"):
+    for column in ("dataset", "train", "test", "classes", "image", "where"):
         table.add_column(column, overflow="fold")
     for status in dataset_statuses(data_dir):
         if status.available:
             counts = str(status.train), str(status.test), str(status.classes)
-            table.add_row(status.name, *counts, status.location_or_problem)
+            shape = " x ".join(map(str, status.image_shape))
+            table.add_row(status.name, *counts, shape, status.location_or_problem)
         else:
-            table.add_row(status.name, "", "", "", status.location_or_problem)
+            table.add_row(status.name, "", "", "", "", status.location_or_problem)
     Console().print(table)
 
 

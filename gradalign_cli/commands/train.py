@@ -1,6 +1,5 @@
 """`gradalign train`: build a run from its config, train, write its folder, show its table."""
 
-import json
 import time
 import warnings
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
+from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.composition.datasets import with_available_datasets
 from gradalign_cli.composition.hydra_jobs import fail_job, job_folder, run_jobs
 from gradalign_cli.composition.parts import build_run
@@ -18,10 +18,10 @@ from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engin
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
-from gradalign_cli.results.display import Display, matrix_table, metrics_table
+from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.machine import machine_record
-from gradalign_cli.results.run_folder import RunFolder, write_atomically
-from gradalign_cli.results.run_metrics import run_metrics
+from gradalign_cli.results.run_folder import RunFolder, json_text, write_atomically
+from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.memory_estimate import replicas_at_once
@@ -62,6 +62,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
         "replicas": numbers,
+        "classes": [task_classes(parts.benchmark, replica.stream) for replica in replicas],
         "engine": engine.name,
         "engine_reason": reason,
         "fingerprint": streams_fingerprint(parts, replicas, plan),
@@ -77,15 +78,16 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
     except UserError as error:
         record["failed"] = str(error)
-        write_atomically(folder / "record.json", json.dumps(record, indent=1) + "\n")
+        write_atomically(folder / "record.json", json_text(record))
         raise
     results = run_metrics(outcome, numbers, config.metrics.convention)
     record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     reported = parts.method.report(outcome.learners.method_state)
     record |= {name: value.tolist() for name, value in reported.items()}
     run_folder.finish(outcome, results, record)
-    console.print(matrix_table("accuracy on task 1, 2, ... in percent", outcome.accuracy))
-    console.print(metrics_table(results["summary"]))
+    order = [r for _, members in replicas_by_setting(numbers) for r in members]
+    for table in run_tables(results["settings"], outcome.accuracy[order]):
+        console.print(table)
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
 

@@ -3,7 +3,7 @@
 import torch
 from omegaconf import DictConfig
 
-from gradalign_cli.benchmarks.benchmark import Benchmark
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import hold_out
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.composition.construct import call_target
@@ -90,6 +90,8 @@ def build_replicas(
     """A replica for each method and its numbers; replicas of one seed share their stream."""
     seeds = {int(replica["seed"]) for replica in numbers}
     streams = {seed: benchmark.make_stream(seed) for seed in seeds}
+    for stream in streams.values():
+        check_tasks(stream)
     if schedule:
         share = schedule.held_out_share
         streams = {seed: hold_out(stream, share, seed) for seed, stream in streams.items()}
@@ -97,6 +99,17 @@ def build_replicas(
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
         for own, method in zip(numbers, methods, strict=True)
     ]
+
+
+def check_tasks(stream: Stream) -> None:
+    """Raise UserError where a task has nothing to train on or nothing to be tested on."""
+    for task, (train, test) in enumerate(zip(stream.train_rows, stream.test_rows, strict=True)):
+        for rows, purpose in ((train, "train"), (test, "test")):
+            if not len(rows):
+                raise UserError(
+                    f"`benchmark` must have examples for every task, found none to {purpose} task "
+                    f"{task + 1} on"
+                )
 
 
 def check_boundaries(

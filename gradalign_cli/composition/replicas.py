@@ -28,6 +28,8 @@ def replica_numbers(config: DictConfig) -> list[dict[str, float]]:
             raise UserError(f"`{field}` cannot vary between replicas; {', '.join(allowed)} can")
         choices[name] = values if isinstance(values, list) else [values]
         require(bool(choices[name]), field, "a number or a list of them", values)
+        repeated = len(set(choices[name])) < len(choices[name])
+        require(not repeated, field, "a list without repetitions", values)
         for value in choices[name]:
             check_type(field, int if name == "seed" else float, value)
             if name == "seed":

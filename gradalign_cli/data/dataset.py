@@ -9,6 +9,7 @@ import numpy as np
 from gradalign_cli.data.superclasses import CIFAR100_SUPERCLASS
 from gradalign_cli.errors import DataError
 
+CHANNELS = (1, 3)  # of grey and of colour images
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -86,13 +87,20 @@ def validated_dataset(name: str, arrays: Arrays, source: str) -> Dataset:
             f"{source}: labels must be 0 to {classes - 1}, each in the training part, found "
             f"{len(train_classes)} of them and a smallest of {labels.min()}"
         )
-    images = np.concatenate([train_images, test_images])
-    if images.ndim == 4:
-        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    else:
-        images = images[:, None]
+    images = channels_first(np.concatenate([train_images, test_images]))
     superclass_of_class = np.array(CIFAR100_SUPERCLASS) if name == "cifar100" else None
     return Dataset(name, images, labels, len(train_images), classes, superclass_of_class)
+
+
+def channels_first(images: np.ndarray) -> np.ndarray:
+    """Images [n, channels, height, width] of images [n, height, width], [n, height, width,
+    channels], or already in the order of the result: the channels are the dimension of 1 or 3, the
+    last one if both are."""
+    if images.ndim == 3:
+        return images[:, None]
+    if images.shape[3] not in CHANNELS and images.shape[1] in CHANNELS:
+        return images
+    return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def check_part(arrays: Arrays, part: str, source: str) -> None:

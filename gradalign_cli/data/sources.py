@@ -43,7 +43,8 @@ class DatasetStatus(NamedTuple):
     """A row of `gradalign data status`.
 
     location_or_problem: the path where the dataset is available, otherwise what is wrong or to be
-    done;  train, test, classes: numbers of images and classes, 0 where it is not available.
+    done;  train, test, classes: numbers of images and classes, 0 where it is not available;
+    image_shape: channels, height and width of an image, empty where it is not available.
     """
 
     name: str
@@ -52,6 +53,7 @@ class DatasetStatus(NamedTuple):
     train: int
     test: int
     classes: int
+    image_shape: tuple[int, ...] = ()
 
 
 def data_folder(data_dir: str | None) -> Path:
@@ -228,4 +230,5 @@ def dataset_status(name: str, folder: Path) -> DatasetStatus:
     except DataError as error:
         return DatasetStatus(name, False, str(error), 0, 0, 0)
     train, test = dataset.train_count, len(dataset.labels) - dataset.train_count
-    return DatasetStatus(name, True, str(source.path), train, test, dataset.classes)
+    shape = dataset.images.shape[1:]
+    return DatasetStatus(name, True, str(source.path), train, test, dataset.classes, shape)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gradalign_cli.training.watcher import Moment
 
+MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
 MAX_COLUMNS, END_COLUMNS = 12, 5  # a longer table shows the first and the last tasks alone
 
 
@@ -102,13 +103,54 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     return table
 
 
-def metrics_table(summary: dict[str, Any]) -> Table:
-    """Each metric with its 95% interval over replicas; `summary` is that of `metrics.summary`."""
+def run_tables(settings: list[dict[str, Any]], accuracy: np.ndarray) -> list[Table]:
+    """What a finished run shows: the accuracy matrix of each setting and its metrics.
+
+    settings: as in metrics.json;  accuracy: [R, T + 1, T] of replicas in the order of the settings.
+    """
+    title, tables, first = "accuracy on task 1, 2, ... in percent", [], 0
+    for setting in settings:
+        seeds = setting["ACC"]["n"]
+        part = accuracy[first : first + seeds]
+        tables.append(matrix_table(f"{title}{setting_text(setting, settings)}", part))
+        first += seeds
+    return [*tables, metrics_table(settings[0]) if len(settings) == 1 else settings_table(settings)]
+
+
+def setting_text(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str:
+    """What tells a setting from the others of the run, such as `, lr=0.1`."""
+    varying = [name for name in numbers_of(setting) if len({s[name] for s in settings}) > 1]
+    return "".join(f", {name}={setting[name]:g}" for name in varying)
+
+
+def numbers_of(setting: dict[str, Any]) -> list[str]:
+    """The names of a setting's numbers; its other entries are summaries of metrics."""
+    return [name for name, value in setting.items() if not isinstance(value, dict)]
+
+
+def metrics_table(setting: dict[str, Any]) -> Table:
+    """Each metric of one setting with its 95% interval over seeds."""
     table = Table()
     table.add_column("metric")
-    table.add_column("mean" if summary["ACC"]["n"] == 1 else "mean ± 95%", justify="right")
-    for name, metric_summary in summary.items():
-        table.add_row(name, mean_with_interval(metric_summary))
+    table.add_column("mean" if setting["ACC"]["n"] == 1 else "mean ± 95%", justify="right")
+    for name, metric_summary in setting.items():
+        if name not in numbers_of(setting):
+            table.add_row(name, mean_with_interval(metric_summary))
+    return table
+
+
+def settings_table(settings: list[dict[str, Any]]) -> Table:
+    """A row for each setting: what tells it from the others, its seeds, and its main metrics with
+    their 95% intervals over seeds."""
+    names = [name for name in MAIN_METRICS if name in settings[0]]
+    table = Table(caption="all metrics are in metrics.json", caption_justify="left")
+    table.add_column("setting")
+    for column in ("n", *names):
+        table.add_column(column, justify="right", no_wrap=True)
+    for setting in settings:
+        metrics = [mean_with_interval(setting[name]) for name in names]
+        label = setting_text(setting, settings).removeprefix(", ")
+        table.add_row(label, str(setting["ACC"]["n"]), *metrics)
     return table
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,19 @@ def matrices_csv(matrices: np.ndarray, replicas: Sequence[int]) -> str:
         for after_task, row in enumerate(matrix):
             lines.append(f"{replica},{after_task}," + ",".join(number_text(v) for v in row))
     return "\n".join(lines) + "\n"
+
+
+def json_text(content: dict[str, Any]) -> str:
+    """The content as JSON, which has no NaN and no infinity: null in their place."""
+
+    def valid(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: valid(entry) for name, entry in value.items()}
+        if isinstance(value, list | tuple):
+            return [valid(entry) for entry in value]
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps(valid(content), indent=1, allow_nan=False) + "\n"
 
 
 class RunFolder:
@@ -126,13 +140,14 @@ class RunFolder:
             "broken_constraints": self.broken_constraints,
         }
 
-    def write_continual(self, accuracy: np.ndarray, moments: np.ndarray) -> None:
-        """Write `continual.csv`: accuracy [R, S, T] at moments [S, 2] of task and step."""
-        tasks = ",".join(f"task_{t + 1}" for t in range(accuracy.shape[2]))
+    def write_continual(self, accuracy: list[np.ndarray], moments: list[np.ndarray]) -> None:
+        """Write `continual.csv`: of each replica its accuracy [S, T] at its moments [S, 2] of task
+        and step."""
+        tasks = ",".join(f"task_{t + 1}" for t in range(accuracy[0].shape[1]))
         lines = [f"replica,task,step,{tasks}"] + [
             f"{replica},{task + 1},{step}," + ",".join(number_text(value) for value in row)
             for replica, rows in enumerate(accuracy)
-            for (task, step), row in zip(moments, rows, strict=True)
+            for (task, step), row in zip(moments[replica], rows, strict=True)
         ]
         write_atomically(self.folder / "continual.csv", "\n".join(lines) + "\n")
 
@@ -151,7 +166,7 @@ class RunFolder:
         if own_logits_accuracy is not None:
             text = matrices_csv(own_logits_accuracy, replicas)
             write_atomically(self.folder / "accuracy_task.csv", text)
-        write_atomically(self.folder / "record.json", json.dumps(record, indent=1) + "\n")
-        write_atomically(self.folder / "metrics.json", json.dumps(results, indent=1) + "\n")
+        write_atomically(self.folder / "record.json", json_text(record))
+        write_atomically(self.folder / "metrics.json", json_text(results))
         write_atomically(self.folder / "accuracy.csv", matrices_csv(accuracy, replicas))
         (self.folder / "accuracy.partial.csv").unlink()

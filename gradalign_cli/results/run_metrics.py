@@ -9,19 +9,32 @@ from gradalign_cli.training.outcome import Outcome
 def run_metrics(
     outcome: Outcome, numbers: list[dict[str, float]], convention: str
 ) -> dict[str, Any]:
-    """The metrics of all replicas of a run.
+    """The metrics of all replicas of a run, and their summaries by setting.
 
     numbers: of each replica by name, such as seed and lr.  convention: see `metrics`.
     """
     values = [replica_metrics(outcome, r, convention) for r in range(len(outcome.accuracy))]
+    settings = [
+        setting | summary([values[r] for r in replicas])
+        for setting, replicas in replicas_by_setting(numbers)
+    ]
     return {
         "convention": convention,
-        "replicas": [
-            replica_numbers | replica_values
-            for replica_numbers, replica_values in zip(numbers, values, strict=True)
-        ],
-        "summary": summary(values),
+        "replicas": [own | metrics for own, metrics in zip(numbers, values, strict=True)],
+        "settings": settings,
     }
+
+
+def replicas_by_setting(
+    numbers: list[dict[str, float]],
+) -> list[tuple[dict[str, float], list[int]]]:
+    """Each combination of all numbers but the seed, and the replicas [n] that have it. Means and
+    intervals are over the seeds of one setting, never over settings."""
+    settings: dict[tuple[tuple[str, float], ...], list[int]] = {}
+    for r, own in enumerate(numbers):
+        setting = tuple((name, value) for name, value in own.items() if name != "seed")
+        settings.setdefault(setting, []).append(r)
+    return [(dict(setting), replicas) for setting, replicas in settings.items()]
 
 
 def replica_metrics(outcome: Outcome, r: int, convention: str) -> dict[str, float]:
@@ -33,6 +46,6 @@ def replica_metrics(outcome: Outcome, r: int, convention: str) -> dict[str, floa
         task_values = metrics(outcome.own_logits_accuracy[r], None, convention)
         values |= {f"{name}_task": value for name, value in task_values.items()}
     if outcome.continual_accuracy is not None:
-        learned_task = outcome.continual_moments[:, 0]
+        learned_task = outcome.continual_moments[r][:, 0]
         values |= continual_metrics(outcome.continual_accuracy[r], learned_task)
     return values

@@ -31,6 +31,10 @@ class ContinualTests:
         """Only the number of replicas and tasks is taken from it."""
         self.unknown = torch.full_like(accuracy, torch.nan)
 
-    def result(self) -> np.ndarray | None:
-        """Accuracy [R, S, T] at the S moments, or None where nothing was tested."""
-        return torch.stack(self.rows, 1).double().numpy() if self.every else None
+    def accuracy(self) -> list[np.ndarray] | None:
+        """Of each replica the accuracy [S, T] at the S moments; None where nothing was tested."""
+        return list(torch.stack(self.rows, 1).double().numpy()) if self.every else None
+
+    def moments_of(self, replicas: int) -> list[np.ndarray]:
+        """The moments [S, 2] of each of so many replicas, which train together."""
+        return [np.array(self.moments)] * replicas

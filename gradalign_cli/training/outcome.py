@@ -16,8 +16,9 @@ class Outcome(NamedTuple):
     own_logits_accuracy: the same with each task's own logits alone; None unless the run is
     class-incremental.
     learning_curves: [R, T, lca_batches + 1] accuracy on a task after 0, 1, ... batches of it.
-    continual_accuracy: [R, S, T] on samples between the steps, NaN on tasks to come.
-    continual_moments: [S, 2] task and step of each of the S rows.
+    continual_accuracy: of each replica [S, T] on samples between the steps, NaN on tasks to come; S
+    differs where tasks are of different length.
+    continual_moments: of each replica [S, 2] task and step of each row.
     Seconds, steps and backward passes are of all replicas together; the held-out loss of a
     schedule counts as evaluation.
     learners: [R, ...] at the end.
@@ -26,8 +27,8 @@ class Outcome(NamedTuple):
     accuracy: np.ndarray
     own_logits_accuracy: np.ndarray | None
     learning_curves: np.ndarray | None
-    continual_accuracy: np.ndarray | None
-    continual_moments: np.ndarray
+    continual_accuracy: list[np.ndarray] | None
+    continual_moments: list[np.ndarray]
     training_seconds: float
     evaluation_seconds: float
     steps: int
@@ -44,12 +45,16 @@ def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
         arrays = [part for part in parts if part is not None]
         return np.concatenate(arrays)[place] if arrays else None
 
+    def in_order(lists: Sequence[list[np.ndarray]]) -> list[np.ndarray]:
+        replicas = [array for arrays in lists for array in arrays]
+        return [replicas[number] for number in place] if replicas else []
+
     return Outcome(
         np.concatenate([outcome.accuracy for outcome in outcomes])[place],
         together([outcome.own_logits_accuracy for outcome in outcomes]),
         together([outcome.learning_curves for outcome in outcomes]),
-        together([outcome.continual_accuracy for outcome in outcomes]),
-        outcomes[0].continual_moments,
+        in_order([o.continual_accuracy or [] for o in outcomes]) or None,
+        in_order([o.continual_moments for o in outcomes]),
         sum(outcome.training_seconds for outcome in outcomes),
         sum(outcome.evaluation_seconds for outcome in outcomes),
         sum(outcome.steps for outcome in outcomes),

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
 from gradalign_cli.engines.engine import Engine
@@ -86,7 +85,7 @@ def train_round(
         trained.matrices[0],
         trained.matrices[1] if len(trained.matrices) > 1 else None,
         curve.result(),
-        continual.result(),
-        np.array(continual.moments),
+        continual.accuracy(),
+        continual.moments_of(len(replicas)),
         *trained[1:],
     )

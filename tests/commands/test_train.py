@@ -34,8 +34,11 @@ def test_train_writes_the_run_folder(tmp_path):
     last_rows = [row for row in rows if row["after_task"] == "5"]
     acc = [np.mean([float(row[f"task_{t}"]) for t in range(1, 6)]) for row in last_rows]
     assert [replica["ACC"] for replica in results["replicas"]] == pytest.approx(acc, abs=1e-5)
-    assert results["summary"]["ACC"]["mean"] == pytest.approx(np.mean(acc), abs=1e-5)
-    assert results["summary"]["ACC"]["mean"] > 0.85
+    (setting,) = results["settings"]
+    assert setting["ACC"]["mean"] == pytest.approx(np.mean(acc), abs=1e-5)
+    assert setting["ACC"]["mean"] > 0.85
+    classes = json.loads((tmp_path / "run/record.json").read_text())["classes"]
+    assert classes == [[[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]] * 2
     with (tmp_path / "run/alignment.csv").open() as file:
         steps = list(csv.DictReader(file))
     first_step, last_step = steps[0], steps[-1]

@@ -7,9 +7,11 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 import gradalign_cli.data as data
+from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.benchmarks.split import split
 from gradalign_cli.commands.train import describe_workload
 from gradalign_cli.composition import datasets
-from gradalign_cli.composition.parts import build_run
+from gradalign_cli.composition.parts import build_run, check_tasks
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import replica_numbers
 from gradalign_cli.composition.settings import choose_device, read_plan
@@ -232,6 +234,8 @@ def test_replicas_are_every_combination_of_the_listed_values():
     ("override", "sentence"),
     [
         ("replicas.seed=[]", "`replicas.seed` must be a number or a list of them"),
+        ("replicas.seed=[0,1,0]", "`replicas.seed` must be a list without repetitions"),
+        ("replicas.lr=[0.1,0.1]", "`replicas.lr` must be a list without repetitions"),
         ("replicas.seed=-1", "`replicas.seed` must be non-negative, found -1"),
         ("replicas.lr=0", "`replicas.lr` must be positive, found 0"),
         ("replicas.lr=fast", "`replicas.lr` must be a number, found 'fast'"),
@@ -255,3 +259,28 @@ def test_wrong_values_are_named_before_anything_runs(override, sentence):
 
 def test_data_is_read_through_one_door():
     assert datasets.load_dataset is data.load_dataset
+
+
+@pytest.mark.parametrize(
+    ("part", "sentence"),
+    [
+        ("test_rows", "found none to test task 2 on"),
+        ("train_rows", "found none to train task 2 on"),
+    ],
+)
+def test_a_task_without_examples_is_named(part, sentence, tiny):
+    stream = split(tiny, 2, "task").make_stream(0)
+    rows = getattr(stream, part)
+    with pytest.raises(UserError, match=sentence):
+        check_tasks(stream._replace(**{part: (rows[0], rows[1][:0], rows[2])}))
+    check_tasks(stream)
+
+
+def test_the_classes_of_each_task_are_those_of_the_drawn_order(tiny):
+    benchmark = split(tiny, 2, "task", class_order="drawn")
+    for seed in range(5):
+        stream = benchmark.make_stream(seed)
+        classes = task_classes(benchmark, stream)
+        assert sorted(c for task in classes for c in task) == list(range(6))
+        for task, rows in zip(classes, stream.train_rows, strict=True):
+            assert set(tiny.labels[rows].tolist()) == set(task)

@@ -39,6 +39,18 @@ def test_a_users_own_arrays_are_found_by_name(tmp_path):
     assert "mine" in [row.name for row in dataset_statuses(str(tmp_path)) if row.available]
 
 
+def test_images_with_their_channels_first_are_recognised(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (6, 3, 10, 12), dtype=np.uint8)
+    parts = {"x_train": images[:4], "x_test": images[4:]}
+    np.savez(tmp_path / "first.npz", **VALID_ARRAYS | parts)
+    last = {name: part.transpose(0, 2, 3, 1) for name, part in parts.items()}
+    np.savez(tmp_path / "last.npz", **VALID_ARRAYS | last)
+    for name in ("first", "last"):
+        assert (load_dataset(name, str(tmp_path)).images == images).all()
+    statuses = {row.name: row.image_shape for row in dataset_statuses(str(tmp_path))}
+    assert statuses["first"] == statuses["last"] == (3, 10, 12)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
