@@ -16,6 +16,7 @@ import argparse
 import json
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -235,11 +236,12 @@ def gradalign_round(work: Work, engine: Engine, replica_count: int) -> Round:
     measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
     cycle = [measured] + [plain] * (MEASURE_EVERY - 1)
 
-    def run_round() -> None:
+    def run_round() -> Learner:
         nonlocal learners
         draws = random_draws(work, replicas)
         with default_device(device):
             learners, _ = engine.run_steps(cycle, learners, to_device(draws, device), views)
+        return learners
 
     return run_round
 
@@ -423,20 +425,25 @@ def peak_operations_per_second(device: torch.device) -> float:
 def round_seconds(
     contestants: dict[str, Round], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """The seconds of each contestant's rounds, measured in turn after a round of warm-up each."""
+    """The seconds of each contestant's rounds, measured in turn after a round of warm-up each. One
+    that fails in its warm-up is named and left out, so that the others are measured."""
 
     def run_to_end(run_round: Round) -> None:
         run_round()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    for run_round in contestants.values():
-        run_to_end(run_round)
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run_round in contestants.items():
-            begin = time.perf_counter()
+    seconds: dict[str, list[float]] = {}
+    for name, run_round in contestants.items():
+        try:
             run_to_end(run_round)
+            seconds[name] = []
+        except Exception as error:  # of another tool, a library or a device
+            print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    for _ in range(rounds):
+        for name in seconds:
+            begin = time.perf_counter()
+            run_to_end(contestants[name])
             seconds[name].append(time.perf_counter() - begin)
     return seconds
 
@@ -476,7 +483,7 @@ def steps_per_second(
     contestants, replica_counts = make_contestants(work, device, replicas)
     seconds = round_seconds(contestants, rounds, device)
     rates = {
-        name: [replica_counts[name] * work.steps / s for s in seconds[name]] for name in contestants
+        name: [replica_counts[name] * work.steps / s for s in seconds[name]] for name in seconds
     }
     operations = operations_per_step(contestants["bare loop"], work)
     rates["limit"] = [peak_operations_per_second(device) / operations]
@@ -510,14 +517,15 @@ def main() -> None:
             median = statistics.median(rates)
             cells = [f"{value:.1f}" for value in (median, min(rates), max(rates))]
             table.add_row(work_name, contestant, *cells, f"{median / bare_median:.2f}")
+            print(f"{work_name}: {contestant}: {median:.1f} steps/s", file=sys.stderr, flush=True)
+        if options.json:  # after each piece of work, so that what was measured is not lost
+            content = {
+                "torch": torch.__version__,
+                "hardware": hardware,
+                "steps_per_second": rates_of_work,
+            }
+            options.json.write_text(json.dumps(content, indent=1) + "\n")
     Console().print(table)
-    if options.json:
-        content = {
-            "torch": torch.__version__,
-            "hardware": hardware,
-            "steps_per_second": rates_of_work,
-        }
-        options.json.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

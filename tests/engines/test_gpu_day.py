@@ -1,0 +1,79 @@
+"""The script for the first hour on a GPU, on the simulated device and on the CPU."""
+
+import importlib.util
+import json
+import sys
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from gradalign_cli.composition.paths import CONF
+from gradalign_cli.engines.eager import eager
+from gradalign_cli.tables.table import load_table
+from tests.elsewhere import SIMULATED, simulated_device
+from tests.engines.test_elsewhere import GRAPH
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def gpu_day():
+    """The script as a module, which imports its neighbour."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        spec = importlib.util.spec_from_file_location("gpu_day", SCRIPTS / "gpu_day.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(SCRIPTS))
+
+
+def test_captured_steps_on_the_simulated_device_are_the_cpus(gpu_day, capsys, monkeypatch):
+    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 3)
+    with simulated_device():
+        assert gpu_day.check_steps(SIMULATED, GRAPH, small=True)
+    assert "gem_mlp: parameters differ by" in capsys.readouterr().out
+
+
+def test_a_step_that_ends_elsewhere_is_told(gpu_day, capsys):
+    def run_twice(cycle, learners, draws, views):
+        learners, _ = eager().run_steps(cycle, learners, draws, views)
+        return eager().run_steps(cycle, learners, draws, views)
+
+    wrong = eager()._replace(run_steps=run_twice)
+    assert not gpu_day.check_steps(gpu_day.CPU, wrong, small=True)
+
+
+def test_a_stage_that_fails_or_runs_out_of_time_leaves_the_results_of_the_others(gpu_day, tmp_path):
+    def python(code):
+        return (sys.executable, "-u", "-c", code)
+
+    stage = gpu_day.Stage(
+        "any",
+        0.0,
+        (
+            gpu_day.Job("good", python("print(1)")),
+            gpu_day.Job("bad", python("print(2); exit(3)")),
+            gpu_day.Job("long", python("import time; print(3); time.sleep(60)")),
+            gpu_day.Job("late", python("print(4)")),
+        ),
+    )
+    results = gpu_day.run_stage(stage, 4.0, tmp_path)
+    ended = [result["ended"] for result in results]
+    assert ended == ["ok", "failed with code 3", "out of time", "not started"]
+    texts = [(tmp_path / f"{name}.txt").read_text() for name in ("good", "bad", "long")]
+    assert texts == ["1\n", "2\n", "3\n"]
+    assert json.dumps(results)
+
+
+def test_every_stage_names_jobs_whose_cells_and_works_exist(gpu_day, tmp_path):
+    for small in (False, True):
+        for stage in gpu_day.stages("cuda", tmp_path, small).values():
+            for job in stage.jobs:
+                if "reproduce" in job.command:
+                    table = job.command[job.command.index("reproduce") + 1]
+                    pattern = job.command[job.command.index("--cells") + 1]
+                    cells = [cell.name for cell in load_table(CONF, table).cells]
+                    assert any(fnmatch(cell, pattern) for cell in cells), pattern
