@@ -82,7 +82,7 @@ def draw_subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
 def hold_out(stream: Stream, share: float, seed: int) -> Stream:
     """Hold a share of each task's training rows out, at least one row, drawn from the seed.
 
-    Raises UserError where no row would be left to train on.
+    Part t of the stream holds task t alone. Raises UserError where no row would be left to train on.
     """
     train_rows, held_out_rows = [], []
     for task, rows in enumerate(stream.train_rows):
@@ -94,7 +94,9 @@ def hold_out(stream: Stream, share: float, seed: int) -> Stream:
         shuffled = rows[torch.randperm(len(rows), generator=generator(seed, "held out", task))]
         held_out_rows.append(shuffled[:size])
         train_rows.append(shuffled[size:])
-    return stream._replace(train_rows=tuple(train_rows), held_out_rows=tuple(held_out_rows))
+    return stream._replace(
+        train_rows=tuple(train_rows), train_tasks=(), held_out_rows=tuple(held_out_rows)
+    )
 
 
 def task_range(tasks: int, first_tasks: int | None, skip_tasks: int) -> range:

@@ -16,56 +16,74 @@ from gradalign_cli.methods.method import (
 )
 from gradalign_cli.models.model import Output
 
+SOFTMAXES = ("per_task", "joint")
+
 
 class LwFState(NamedTuple):
     """strength, temperature: [] the hyper-parameters of `lwf`;  old_params: [P] at the end of the
-    last task;  old_logit_mask: [outputs] 1 for the logits that are targets in an ended task."""
+    last task;  old_logit_masks: [T, outputs] 1 for the logits that are targets in each ended
+    task."""
 
     strength: Tensor
     temperature: Tensor
     old_params: Tensor
-    old_logit_mask: Tensor
+    old_logit_masks: Tensor
 
 
-def distillation_loss(logits: Tensor, old_logits: Tensor, state: LwFState) -> Tensor:
-    """strength * the mean cross-entropy [] between the old and the current softmax, from the logits
-    [n, outputs] of the current and the old network; 0 before the first task has ended."""
-    any_ended = state.old_logit_mask.sum() > 0
-    hidden = (state.old_logit_mask == 0) & any_ended  # none before a task has ended
+def distillation_loss(
+    logits: Tensor, old_logits: Tensor, masks: Tensor, temperature: Tensor
+) -> Tensor:
+    """The sum [] over the masks [T, outputs] that are not empty of the mean cross-entropy between
+    the softmax of the old and of the current network over the logits of a mask.
+
+    logits, old_logits: [n, outputs] of the two networks.
+    """
+    ended = masks.sum(1) > 0  # [T]
+    hidden = (masks == 0) & ended[:, None]  # nothing is hidden where nothing counts
 
     def soften(logits: Tensor) -> Tensor:
         # finite, as 0 * infinity below would not be a number
-        return (logits / state.temperature).masked_fill(hidden, -1e9)
+        return (logits / temperature).masked_fill(hidden[:, None], -1e9)  # [T, n, outputs]
 
-    target = torch.softmax(soften(old_logits), 1)
-    losses = -(target * torch.log_softmax(soften(logits), 1)).sum(1)
-    return torch.where(any_ended, state.strength, 0.0) * losses.mean()
+    target = torch.softmax(soften(old_logits), 2)
+    losses = -(target * torch.log_softmax(soften(logits), 2)).sum(2).mean(1)
+    return torch.where(ended, losses, 0.0).sum()
 
 
-def lwf(strength: float, temperature: float) -> Method:
+def lwf(strength: float, temperature: float, softmax: str) -> Method:
     """The cross-entropy of the batch + strength * the cross-entropy between the old network's and
     the current network's softmax at a temperature, on the batch.
 
-    The old network is the one at the end of the last task. The softmax is over the logits that are
-    targets in ended tasks. Both networks use the batch's statistics in BatchNorm.
+    softmax: `per_task` sums over the old tasks, each with a softmax over the logits that are its
+    targets, as the paper does (eq. 4). `joint` takes one softmax over the logits of all old tasks,
+    for networks that are tested so; in class-incremental runs both are sensible, and in domain-
+    incremental ones, where all tasks have the same logits, `per_task` counts them once a task.
+    The old network is the one at the end of the last task. Both networks use the batch's statistics
+    in BatchNorm.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(temperature > 0, "method.temperature", "positive", temperature)
+    require(softmax in SOFTMAXES, "method.softmax", f"one of {', '.join(SOFTMAXES)}", softmax)
 
     def init(setup: MethodSetup) -> LwFState:
         number = setup.params.new_tensor
-        old_logit_mask = setup.params.new_zeros(setup.outputs)
-        return LwFState(number(strength), number(temperature), setup.params, old_logit_mask)
+        masks = setup.params.new_zeros(setup.tasks, setup.outputs)
+        return LwFState(number(strength), number(temperature), setup.params, masks)
 
     def objective(inputs: LossInputs, state: LwFState) -> tuple[Tensor, Output]:
         value, output = batch_cross_entropy(inputs, state)
         # without keys the old network drops no units, as when it was tested
         batch = inputs.batch._replace(noise_keys=())
         old_output = inputs.network(state.old_params, inputs.statistics, batch)
-        return value + distillation_loss(output.logits, old_output.logits, state), output
+        masks = state.old_logit_masks
+        masks = masks if softmax == "per_task" else masks.amax(0, keepdim=True)
+        logits = output.logits, old_output.logits
+        distilled = distillation_loss(*logits, masks, state.temperature)
+        return value + state.strength * distilled, output
 
     def end_task(state: LwFState, params: Tensor, probe: Probe) -> LwFState:
-        old_logit_mask = torch.maximum(state.old_logit_mask, probe.task_logits)
-        return state._replace(old_params=params, old_logit_mask=old_logit_mask)
+        masks = state.old_logit_masks.clone()
+        masks[probe.task] = probe.task_logits
+        return state._replace(old_params=params, old_logit_masks=masks)
 
     return Method(keep_gradient, objective=objective, init=init, end_task=end_task)

@@ -77,7 +77,8 @@ def make_architecture(
             kernel_shapes += [(filters, channels, 1, 1)] * convolves_shortcut
             blocks.append(ResidualBlock(stride, convolves_shortcut))
             channels = filters
-    features = (height // 8 // 4) * (image_width // 8 // 4) * channels
+    last_height, last_width = -(-height // 8), -(-image_width // 8)  # strides round up
+    features = (last_height // 4) * (last_width // 4) * channels
     norm_shapes: list[tuple[int, ...]] = [
         (filters,) for filters, *_ in kernel_shapes for _ in range(2)
     ]

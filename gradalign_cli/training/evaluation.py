@@ -38,6 +38,12 @@ def total_loss(logits: Tensor, examples: Examples, own_logits: Tensor | Absent) 
     return functional.cross_entropy(visible, examples.target, reduction="sum")
 
 
+def even_pieces(rows: Tensor, dimension: int) -> tuple[Tensor, ...]:
+    """Rows in pieces of at most `TEST_BATCH`, which differ by one: none is a single row left over,
+    which BatchNorm could not normalise."""
+    return rows.tensor_split(-(-rows.shape[dimension] // TEST_BATCH), dimension)
+
+
 class Evaluator:
     """Tests the learners of all replicas, and counts the seconds that this takes."""
 
@@ -87,7 +93,7 @@ class Evaluator:
             number = torch.full((len(rows), 1), task)
             totals = [
                 self.engine.map_replicas(total, learners, views, batch, number)
-                for batch in to_device(rows, self.engine.device).split(TEST_BATCH, 1)
+                for batch in even_pieces(to_device(rows, self.engine.device), 1)
             ]
             mean = torch.stack(totals).sum(0) / rows.shape[1]
         self.seconds += time.perf_counter() - begin

@@ -16,7 +16,7 @@ from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_stack
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.training.evaluation import TEST_BATCH
+from gradalign_cli.training.evaluation import even_pieces
 from gradalign_cli.training.replica import Replica
 
 
@@ -126,7 +126,7 @@ def ended_task(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
                 learner.statistics,
                 load_examples(parts.benchmark, view, batch, this_task),
             )
-            for batch in rows.split(TEST_BATCH)
+            for batch in even_pieces(rows, 0)
         ]
     features = torch.cat([output.features for output in outputs])
     logits = torch.cat([output.logits for output in outputs])

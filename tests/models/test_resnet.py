@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -153,3 +155,13 @@ def test_an_unknown_precision_layout_or_init_is_named(options):
     (name,) = options
     with pytest.raises(UserError, match=f"`model.{name}` must be one of"):
         resnet18(8, True, (3, 32, 32), 7, **options)
+
+
+@pytest.mark.parametrize("side", [32, 33, 40, 60, 63, 65])
+def test_images_of_any_side_from_32_on_fit_the_last_layer(side):
+    """Each of three strides of 2 rounds up, and the last pooling of 4 x 4 rounds down."""
+    model = resnet18(2, True, (3, side, side), 5)
+    params = model.init(torch.Generator().manual_seed(0))
+    images = torch.zeros(1, 3, side, side)
+    output = model.apply(params, model.initial_statistics, images, False, ())
+    assert output.features.shape == (1, (math.ceil(side / 8) // 4) ** 2 * 16)

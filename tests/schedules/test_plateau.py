@@ -19,11 +19,12 @@ from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.schedules.schedule import Schedule, Verdict
 from gradalign_cli.step.draws import fingerprint
+from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
-from tests.runs import compare, make_parts, make_replicas, train
+from tests.runs import compare, make_parts, make_replicas, same, train
 
 
 def verdicts_after(schedule, lr, losses):
@@ -241,3 +242,13 @@ def test_replicas_with_a_schedule_are_not_trained_together(tiny):
         replicas_at_once(p, replica, None, torch.device("cpu")) for p in (plain, parts)
     )
     assert without_schedule > with_one == 1
+
+
+def test_a_blurry_stream_with_nothing_to_share_has_a_schedule_like_a_sharp_one(tiny):
+    parts = make_parts(tiny, method("agem"))
+    unshared = parts._replace(benchmark=blurry(parts.benchmark, 0.0))
+    outcomes = []
+    for each in (parts, unshared):
+        stopped, replicas = held_out(each, make_replicas(each), plateau(0.2, 1, 2.0, 0.04))
+        outcomes.append(train(stopped, replicas, plan=Plan(4, 5, 1, 0)))
+    same(*outcomes, tolerance=0)
