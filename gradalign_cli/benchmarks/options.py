@@ -82,7 +82,8 @@ def draw_subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
 def hold_out(stream: Stream, share: float, seed: int) -> Stream:
     """Hold a share of each task's training rows out, at least one row, drawn from the seed.
 
-    Part t of the stream holds task t alone. Raises UserError where no row would be left to train on.
+    Part t of the stream holds task t alone. Raises UserError where no row would be left to train
+    on.
     """
     train_rows, held_out_rows = [], []
     for task, rows in enumerate(stream.train_rows):

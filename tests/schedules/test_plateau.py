@@ -249,6 +249,6 @@ def test_a_blurry_stream_with_nothing_to_share_has_a_schedule_like_a_sharp_one(t
     unshared = parts._replace(benchmark=blurry(parts.benchmark, 0.0))
     outcomes = []
     for each in (parts, unshared):
-        stopped, replicas = held_out(each, make_replicas(each), plateau(0.2, 1, 2.0, 0.04))
+        stopped, replicas = with_schedule(each, make_replicas(each), plateau(0.2, 1, 2.0, 0.04))
         outcomes.append(train(stopped, replicas, plan=Plan(4, 5, 1, 0)))
     same(*outcomes, tolerance=0)
