@@ -25,7 +25,7 @@ def impartial_weights(
     """
     norms, cosines = norms_and_cosines(K, available)
     eigenvalues, eigenvectors = eigh(cosines)
-    inverse = pseudo_inverse_eigenvalues(eigenvalues, eigenvalues.new_tensor(len(K) * precision))
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, len(K) * precision)
     v = eigenvectors @ (inverse * (eigenvectors.T @ (norms > 0).to(K.dtype)))
     w = ratio_or_zero(v, norms)
     total = w.sum()

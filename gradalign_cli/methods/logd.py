@@ -28,7 +28,7 @@ def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
     specific = specific / specific.norm(dim=1, keepdim=True).clamp_min(1)  # of length 1, or 0
     eigenvalues, eigenvectors = eigh(specific @ specific.T)
     rounding = len(specific) * torch.finfo(g.dtype).eps
-    inverse = pseudo_inverse_eigenvalues(eigenvalues, eigenvalues.new_tensor(rounding))
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, rounding)
 
     def project_off_specific(vector: Tensor) -> Tensor:
         weights = eigenvectors @ (inverse * (eigenvectors.T @ (specific @ vector)))

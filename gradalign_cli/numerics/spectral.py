@@ -17,9 +17,9 @@ def eigh(K: Tensor) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
-def pseudo_inverse_eigenvalues(eigenvalues: Tensor, threshold: Tensor) -> Tensor:
+def pseudo_inverse_eigenvalues(eigenvalues: Tensor, threshold: float) -> Tensor:
     """The eigenvalues [n] of the pseudo-inverse of a matrix with these eigenvalues [n]: their
-    inverses, and 0 for those that are not above the threshold []."""
+    inverses, and 0 for those that are not above the threshold."""
     nonzero = eigenvalues > threshold
     return torch.where(nonzero, 1 / torch.where(nonzero, eigenvalues, 1.0), 0.0)
 
