@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from gradalign_cli.buffers.buffer import Arrivals, write_to_slots
 from gradalign_cli.buffers.ring import ring, ring_layout, task_slot_table
 from gradalign_cli.errors import UserError
 from tests.buffers.streams import insert_task
@@ -56,3 +57,30 @@ def test_capacity_can_be_given_per_task_and_per_class():
         UserError, match=r"`buffer.capacity_per` must be total, task or class, found 'row'"
     ):
         ring(5, "row", tasks=3, classes=2)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 4, 7])
+def test_a_batch_larger_than_its_ring_writes_its_newest_examples_alone(batch_size, monkeypatch):
+    """Two examples for one slot would leave it to chance which of them stays."""
+    slots_written = []
+
+    def record_slots(memory, slots, written, arrivals, counters):
+        kept = slots if written is None else slots[written]
+        slots_written.append(kept.tolist())
+        return write_to_slots(memory, slots, written, arrivals, counters)
+
+    monkeypatch.setattr("gradalign_cli.buffers.ring.write_to_slots", record_slots)
+    buffer = ring(3, "total", tasks=1, classes=1)
+    zeros = torch.zeros(batch_size, dtype=torch.long)
+    arrivals = Arrivals(
+        torch.arange(batch_size),
+        zeros,
+        zeros,
+        torch.rand(batch_size, 1),
+        torch.zeros(batch_size, 0),
+    )
+    memory = buffer.insert(buffer.init(), arrivals)
+    (slots,) = slots_written
+    assert len(set(slots)) == len(slots) == min(batch_size, 3)
+    newest = set(range(batch_size)[-3:])
+    assert set(memory.rows[memory.rows >= 0].tolist()) == newest

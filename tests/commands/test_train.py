@@ -37,6 +37,7 @@ def test_train_writes_the_run_folder(tmp_path):
     (setting,) = results["settings"]
     assert setting["ACC"]["mean"] == pytest.approx(np.mean(acc), abs=1e-5)
     assert setting["ACC"]["mean"] > 0.85
+    assert not list((tmp_path / "run").glob("*partial*"))
     classes = json.loads((tmp_path / "run/record.json").read_text())["classes"]
     assert classes == [[[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]] * 2
     with (tmp_path / "run/alignment.csv").open() as file:

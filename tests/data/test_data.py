@@ -196,3 +196,15 @@ def test_a_missing_dataset_is_listed_with_how_to_get_it(tmp_path):
 )
 def test_the_real_fashion_mnist_is_found_where_debian_puts_it(tmp_path):
     assert load_dataset("fashion_mnist", str(tmp_path)).images.shape == (70000, 1, 28, 28)
+
+
+def test_a_negative_label_is_refused_however_many_there_are(tmp_path):
+    labels = {"y_train": np.array([-1, 1, -1, 1]), "y_test": np.array([1, 1])}
+    np.savez(tmp_path / "mine.npz", **VALID_ARRAYS | labels)
+    with pytest.raises(DataError, match="a smallest of -1"):
+        load_dataset("mine", str(tmp_path))
+
+
+def test_a_prepared_dataset_leaves_no_partial_file(tmp_path):
+    prepare_dataset("digits", str(tmp_path))
+    assert [path.name for path in tmp_path.iterdir()] == ["digits.npz"]

@@ -81,3 +81,10 @@ def test_metrics_between_the_steps_computed_by_hand():
 
 def test_one_task_has_no_metrics_between_the_steps():
     assert continual_metrics(np.array([[0.5], [0.9]]), np.array([0, 0])) == {}
+
+
+def test_an_untrained_network_forgets_nothing():
+    """Row 0 counts in no maximum, however good chance was."""
+    lucky = np.array([[1.0, 1.0], [0.5, 0.0], [0.4, 0.6]])
+    assert metrics(lucky)["forgetting"] == pytest.approx(0.1)
+    assert forgetting_matrix(lucky)[2, 0] == pytest.approx(0.1)

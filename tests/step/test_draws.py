@@ -57,3 +57,12 @@ def test_nothing_is_taken_from_the_global_generator(tiny):
     two = train(parts, make_replicas(parts))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(one.learners.params, two.learners.params)
+
+
+@pytest.mark.parametrize("shuffles_tasks", [False, True])
+def test_every_pass_has_an_order_of_its_own(shuffles_tasks, tiny):
+    (replica,) = make_replicas(make_parts(tiny, agem()))
+    rows = torch.cat([r for r, _ in pass_orders(replica.stream, 0, 1, 3, shuffles_tasks)])
+    first, second, third = rows.tensor_split(3)
+    assert not torch.equal(first, second)
+    assert not torch.equal(second, third)

@@ -154,3 +154,18 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
         UserError, match=r"`t.differences` must be sentences, found {'Not explained'"
     ):
         parse_table("t", entries)
+
+
+def test_a_difference_as_large_as_the_tolerance_is_within():
+    cell = CELL._replace(published={"ACC": 0.5}, tolerance={"ACC": 0.25})  # exact in binary
+    for accuracy, verdict in ((0.75, "within"), (0.25, "within"), (0.7500001, "above")):
+        (row,) = table_rows(cell, result(accuracy), quick=False)
+        assert row.verdict == verdict
+
+
+def test_two_shared_seeds_are_too_few_to_compare_and_three_are_enough():
+    few = {"a": result(0.1, 0.4), "b": result(0.2, 0.3, 0.9)}
+    assert paired_comparisons(few, "ACC") == []
+    enough = {"a": result(0.1, 0.4, 0.5), "b": result(0.2, 0.3, 0.9)}
+    (comparison,) = paired_comparisons(enough, "ACC")
+    assert comparison.seeds == 3

@@ -1,9 +1,19 @@
-"""Test sets are cut into pieces that differ by one row at most."""
+"""What is tested, counted and estimated around the steps."""
 
 import pytest
 import torch
 
-from gradalign_cli.training.evaluation import TEST_BATCH, even_pieces
+from gradalign_cli.buffers.reservoir import reservoir
+from gradalign_cli.engines.eager import eager
+from gradalign_cli.errors import UserError
+from gradalign_cli.methods.finetune import finetune
+from gradalign_cli.numerics.devices import CPU
+from gradalign_cli.training.evaluation import TEST_BATCH, Evaluator, even_pieces
+from gradalign_cli.training.memory_estimate import replica_bytes
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.runner import stop_if_diverged
+from tests.methods.catalogue import method
+from tests.runs import make_parts, make_replicas, train
 
 
 @pytest.mark.parametrize(
@@ -17,3 +27,63 @@ def test_no_piece_is_too_large_and_none_is_a_single_row_left_over(count):
     assert len(pieces) == -(-count // TEST_BATCH)
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= TEST_BATCH
+
+
+def test_samples_of_a_test_set_are_evenly_spread(tiny, monkeypatch):
+    parts = make_parts(tiny, finetune())
+    replicas = make_replicas(parts)
+    rows_seen = []
+
+    def record_rows(self, learners, views, task, rows, score):
+        rows_seen.append(rows[0].tolist())
+        return torch.zeros(1, 1)
+
+    monkeypatch.setattr(Evaluator, "mean", record_rows)
+    evaluator = Evaluator(parts, replicas, eager())
+    for samples in (None, 4, 100):
+        evaluator.accuracy(None, None, [1], samples)
+    test_rows = replicas[0].stream.test_rows[1].tolist()
+    whole, four, more = rows_seen
+    assert whole == more == test_rows
+    assert four == [test_rows[0], test_rows[3], test_rows[6], test_rows[9]]
+
+
+def test_a_loss_that_is_no_number_is_named_wherever_it_stands_in_a_chunk():
+    for bad in (float("nan"), float("inf")):
+        for step in range(4):
+            loss = torch.ones(4, 2)
+            loss[step, 1] = bad
+            with pytest.raises(UserError, match=rf"replica 1 .* task 3, step {10 + step + 1}:"):
+                stop_if_diverged(loss, 2, 10)
+    stop_if_diverged(torch.ones(4, 2), 2, 10)
+
+
+def test_the_learning_curve_ends_after_its_last_batch(tiny):
+    """With as many batches as a task has, its last point is the accuracy after the task."""
+    parts = make_parts(tiny, finetune(), samples=20)
+    outcome = train(parts, make_replicas(parts, lrs=(0.02,)), plan=Plan(1, 5, 1, 4))
+    curves = outcome.learning_curves[0]
+    assert curves.shape == (3, 5)
+    for task in range(3):
+        assert curves[task, 0] == outcome.accuracy[0, task, task]
+        assert curves[task, 4] == outcome.accuracy[0, task + 1, task]
+    assert (curves[:, 3] != curves[:, 4]).any()
+
+
+def test_backward_passes_are_those_of_all_replicas(tiny):
+    parts = make_parts(tiny, method("gem"), samples=20)
+    one = train(parts, make_replicas(parts))
+    three = train(parts, make_replicas(parts, seeds=(0, 1, 2)))
+    steps_per_task = 20 // 5
+    assert one.backward_passes == steps_per_task * (1 + 2 + 3)  # on the batch and each earlier task
+    assert three.backward_passes == 3 * one.backward_passes
+    assert three.steps == 3 * one.steps
+
+
+def test_a_replica_is_estimated_with_three_copies_of_its_memory(tiny):
+    parts = make_parts(tiny, method("er"), buffer=reservoir)
+    (replica,) = make_replicas(parts)
+    larger = parts._replace(buffer=reservoir(1018, "total", 3, 2))
+    sizes = [replica_bytes(own, replica, CPU) for own in (parts, larger)]
+    slot = 3 * 8  # a row, a task and a class position of 64 bits; no logits, no score
+    assert sizes[1] - sizes[0] == 3 * 1000 * slot
