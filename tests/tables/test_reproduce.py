@@ -131,6 +131,8 @@ def start_reproduce(conf, cell_pattern, passes, output_folder):
     longer = TABLE | {"overrides": [*SMALL, f"passes={passes}"]}
     OmegaConf.save(OmegaConf.create(longer), conf / "table" / "tiny.yaml")
     script = (
+        # a shell starts what runs in its background with Ctrl-C ignored, and so the tests
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from pathlib import Path; from rich.console import Console\n"
         "from gradalign_cli.commands.reproduce import TRAIN_COMMAND\n"
         "from gradalign_cli.tables.reproduce import Request, reproduce\n"
@@ -145,7 +147,7 @@ def start_reproduce(conf, cell_pattern, passes, output_folder):
 
 def wait_for(condition):
     """Call the condition until its value is true, and return the value."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180  # a busy machine takes its time
     while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
