@@ -84,10 +84,10 @@ class Evaluator:
                 learner.method_state, learner.params, task, parts.model.layers
             )
             logits = network(params, learner.statistics, examples).logits
-            own = view.own_logits
-            return score(
-                logits, examples, take_rows(own, number) if isinstance(own, Tensor) else ()
-            )
+            own_logits = view.own_logits
+            if isinstance(own_logits, Tensor):
+                own_logits = take_rows(own_logits, number)
+            return score(logits, examples, own_logits)
 
         with torch.no_grad(), default_device(self.engine.device):
             number = torch.full((len(rows), 1), task)

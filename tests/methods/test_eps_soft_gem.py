@@ -3,7 +3,7 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
-from gradalign_cli.methods.eps_soft_gem import eps_soft_gem
+from gradalign_cli.methods.eps_soft_gem import eps_soft_gem, raise_dot_product
 from tests.methods.given import align
 
 
@@ -38,3 +38,12 @@ def test_a_zero_reference_leaves_the_gradient_alone():
 def test_eps_out_of_range_is_refused():
     with pytest.raises(UserError, match=r"`method.eps` must be in \[0, 1\], found 2.0"):
         eps_soft_gem(2.0)
+
+
+def test_an_orthogonal_reference_is_approached_to_less_than_a_cosine_of_eps():
+    """The bound is on the product, with the length of the gradient before it grows."""
+    g, r = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0])
+    direction = raise_dot_product(g, r, torch.tensor(0.5))
+    torch.testing.assert_close(direction @ r, 0.5 * g.norm() * r.norm())
+    cosine = direction @ r / (direction.norm() * r.norm())
+    torch.testing.assert_close(cosine, torch.tensor(0.2**0.5))  # 0.447
