@@ -44,8 +44,10 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         g, available = gradients.g, gradients.available
         # the program is solved for references of length 1, with y = |g_t| v, so that short and long
         # ones count alike and nothing overflows
-        largest = torch.linalg.vector_norm(gradients.references, torch.inf, 1, keepdim=True)
-        rows = gradients.references / torch.where(largest > 0, largest, 1.0)
+        references = gradients.references
+        # The largest absolute entry of each row, without a copy of all absolute values.
+        largest = torch.maximum(references.amax(1), -references.amin(1))[:, None]
+        rows = references / torch.where(largest > 0, largest, 1.0)
         scaled_lengths = rows.norm(dim=1).double()
         norms = scaled_lengths * largest[:, 0].double()
         divisors = torch.where(norms > 0, scaled_lengths, 1.0)
