@@ -187,7 +187,8 @@ class Method(NamedTuple):
                       `task` is tested with.
     shuffles_tasks:   whether the examples of all tasks are shuffled into one stream.
     needs_random:     whether `align` needs the random numbers `Gradients.uniform`.
-    report:           (state) -> entries of record.json, by name, from the state at the end.
+    report:           (state) -> entries of record.json, by name: tensors [R, ...], from the state
+                      of all R replicas at the end.
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]

@@ -42,6 +42,11 @@ class Draw(NamedTuple):
     lr: Tensor
 
 
+def all_valid(draw: Draw) -> Tensor:
+    """That every example [batch] of the stream exists, as `Examples.valid` has it."""
+    return torch.ones_like(draw.rows, dtype=draw.lr.dtype)
+
+
 def noise_keys(draw: Draw, model: Model, first: int, *shape: int) -> Tensor | Absent:
     """The keys [*shape] of a step's noise from number `first` on, one for each example that the
     network sees; absent where the network has no noise."""

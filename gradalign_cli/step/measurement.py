@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 
-import torch
-
 from gradalign_cli.benchmarks.benchmark import View
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Measurements, sample_memory
 from gradalign_cli.buffers.measures import measure_cosines, measure_losses
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index
-from gradalign_cli.step.draws import Draw
+from gradalign_cli.step.draws import Draw, all_valid
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.reading_sizes import measured_size, replay_slots
 
@@ -36,7 +34,7 @@ def make_measurement(parts: Parts, past_tasks: int) -> Measure:
             sample_memory(after.memory, slots, filled, size, draw.measure_uniform), 0
         )
         stored = load_examples(parts.benchmark, view, sample.rows, sample.tasks, sample.valid)
-        arrived = batch._replace(valid=torch.ones_like(draw.insert_uniform[:, 0]))
+        arrived = batch._replace(valid=all_valid(draw))
         examples = network, after.params, after.statistics, arrived, stored
         if buffer.measures == "losses":
             return Measurements(*measure_losses(*examples), sample.slots, sample.valid)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
@@ -14,7 +13,7 @@ from gradalign_cli.methods.method import Gradients, LossInputs, ObjectiveGradien
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientFunction
-from gradalign_cli.step.draws import Draw, noise_keys
+from gradalign_cli.step.draws import Draw, all_valid, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measurement
 from gradalign_cli.step.references import References, make_references
@@ -64,7 +63,7 @@ def make_step(
 def stream_batch(parts: Parts, draw: Draw, view: View) -> Examples:
     """The examples of the stream that the step trains on."""
     # an objective may concatenate them with a memory batch, whose examples may be invalid
-    valid = torch.ones_like(draw.insert_uniform[:, 0]) if parts.method.memory_batches else ()
+    valid = all_valid(draw) if parts.method.memory_batches else ()
     keys = noise_keys(draw, parts.model, 0, len(draw.rows))
     return load_examples(parts.benchmark, view, draw.rows, draw.tasks, valid, keys)
 

@@ -11,6 +11,7 @@ from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.methods.agem import agem
+from gradalign_cli.methods.der import der
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.gem import gem
@@ -20,7 +21,7 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_end import end_task
-from tests.runs import make_parts, make_replicas, steps_of_task
+from tests.runs import make_parts, make_replicas, same, steps_of_task, train
 
 
 def follow(task):
@@ -102,6 +103,18 @@ def test_the_reference_of_a_task_is_the_gradient_on_its_examples_alone(buffer, t
         rows, tasks = before.memory.rows[own], before.memory.tasks[own]
         expected = mean_gradient(parts, view, before.params, rows, tasks)
         torch.testing.assert_close(after.params, before.params - 0.1 * expected)
+
+
+def test_a_buffer_that_needs_no_random_numbers_trains_like_one_that_ignores_them(tiny):
+    def without_uniforms(*arguments):
+        return ring(*arguments)._replace(uniforms_per_arrival=0)
+
+    for method in (agem(), er(), der(0.5)):
+        ignoring, without = (
+            make_parts(tiny, method, buffer=buffer) for buffer in (ring, without_uniforms)
+        )
+        one, other = (train(parts, make_replicas(parts)) for parts in (ignoring, without))
+        same(one, other, tolerance=0)
 
 
 def test_experience_replay_is_the_mean_over_new_and_remembered_examples(tiny):
