@@ -9,7 +9,7 @@ class DataError(UserError):
     """A dataset that is missing, damaged or not what its name promises."""
 
 
-def require(holds: bool, field: str, domain: str, found: object) -> None:
+def require(is_valid: bool, field: str, domain: str, value: object) -> None:
     """Raise a UserError naming the field, its domain and the value found unless `holds`."""
-    if not holds:
-        raise UserError(f"`{field}` must be {domain}, found {found!r}")
+    if not is_valid:
+        raise UserError(f"`{field}` must be {domain}, found {value!r}")

@@ -271,7 +271,7 @@ class BareLoop:
         stream = benchmark.make_stream(0)
         self.module = work.make_module()
         self.weights = list(self.module.parameters())
-        self.visible_logits = to_device(stream.view.visible_logits, device)
+        self.visible_logit_mask = to_device(stream.view.visible_logit_mask, device)
         self.pixel_source = to_device(stream.view.pixel_source, device)
         memory_rows = [stream.train_rows[task][:slots] for task in range(self.past_tasks)]
         self.memory_images = torch.cat(
@@ -290,8 +290,8 @@ class BareLoop:
     def gradient(self, images: Tensor, labels: Tensor, tasks: Tensor | int) -> Tensor:
         """The gradient [P] of the mean cross-entropy."""
         logits = self.module(images)
-        if isinstance(self.visible_logits, Tensor):
-            logits = logits.masked_fill(~self.visible_logits[tasks], -torch.inf)
+        if isinstance(self.visible_logit_mask, Tensor):
+            logits = logits.masked_fill(~self.visible_logit_mask[tasks], -torch.inf)
         gradients = torch.autograd.grad(cross_entropy(logits, labels), self.weights)
         return torch.cat([gradient.flatten() for gradient in gradients])
 

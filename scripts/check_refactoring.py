@@ -125,7 +125,7 @@ def stream_configurations() -> Configurations:
 
 def setting_configurations() -> Configurations:
     """Settings of training, tests and replicas, on the digits."""
-    plateau = ("schedule=plateau", "schedule.patience=1", "schedule.least=0.05", "passes=4")
+    plateau = ("schedule=plateau", "schedule.patience=1", "schedule.least_lr=0.05", "passes=4")
     return {
         "schedule": (*DIGITS, *plateau, "replicas.seed=[0,1]"),
         "continual": (*DIGITS, "metrics.continual_every=2", "metrics.continual_samples=30"),

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gradalign_cli.commands.explain import load_method, method_picture
+from gradalign_cli.commands.explain import load_method, method_svg
 from gradalign_cli.commands.list import first_comment, method_table
 from gradalign_cli.composition.paths import CONF
 
@@ -25,7 +25,7 @@ def main() -> None:
         _, method = load_method(CONF, name)
         if method.references == "nothing":
             continue
-        (DOCS / "gallery" / f"{name}.svg").write_text(method_picture(name, method))
+        (DOCS / "gallery" / f"{name}.svg").write_text(method_svg(name, method))
         sentence = first_comment(CONF / "method" / f"{name}.yaml")
         page += f"\n{sentence}\n\n![{name}](gallery/{name}.svg)\n"
     (DOCS / "gallery.md").write_text(page)

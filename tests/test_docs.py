@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.commands.explain import method_picture
+from gradalign_cli.commands.explain import method_svg
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.methods.method import task_ids
@@ -73,7 +73,7 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
 def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():
     """If not: python scripts/make_gallery.py"""
     methods = {name: method(name) for name in METHODS}
-    drawn = {n: method_picture(n, m) for n, m in methods.items() if m.references != "nothing"}
+    drawn = {n: method_svg(n, m) for n, m in methods.items() if m.references != "nothing"}
     assert {path.stem: path.read_text() for path in (DOCS / "gallery").iterdir()} == drawn
     shown = re.findall(r"!\[(\w+)\]\(gallery/\1.svg\)", (DOCS / "gallery.md").read_text())
     assert sorted(shown) == sorted(drawn)

@@ -13,25 +13,25 @@ from gradalign_cli.numerics.trees import Absent
 class View(NamedTuple):
     """How each of a replica's T tasks sees the shared examples.
 
-    pixel_source:    [T, pixels] the pixel of the stored image that each pixel of the task's image
-                     is copied from (a permutation or a rotation), absent where tasks see images as
-                     they are stored.
-    visible_logits:  [T, outputs] whether the softmax of a task includes a logit, absent where it
-                     includes all.
-    logit_of_class:  [classes] the logit that stands for a class.
-    class_position:  [classes] the number of a class among the classes of its task.
-    own_logits:      [T, outputs] whether a logit is of the task's own classes, where tasks are also
-                     tested with these logits alone, and absent otherwise.
-    reference_cache: the examples [M, K] of all slots that references may read, prepared once a task
-                     where the memory of ended tasks does not change, and which [M, K] of them may
-                     be read; absent where every step reads the memory anew.
+    pixel_source:       [T, pixels] the pixel of the stored image that each pixel of the task's
+                        image is copied from (a permutation or a rotation), absent where tasks see
+                        images as they are stored.
+    visible_logit_mask: [T, outputs] whether the softmax of a task includes a logit, absent where it
+                        includes all.
+    logit_of_class:     [classes] the logit that stands for a class.
+    class_in_task:      [classes] the number of a class among the classes of its task.
+    task_logit_mask:    [T, outputs] whether a logit is of the task's own classes, where tasks are
+                        also tested with these logits alone, and absent otherwise.
+    reference_cache:    the examples [M, K] of all slots that references may read, prepared once a
+                        task where the memory of ended tasks does not change, and which [M, K] of
+                        them may be read; absent where every step reads the memory anew.
     """
 
     pixel_source: Tensor | Absent
-    visible_logits: Tensor | Absent
+    visible_logit_mask: Tensor | Absent
     logit_of_class: Tensor
-    class_position: Tensor
-    own_logits: Tensor | Absent = ()
+    class_in_task: Tensor
+    task_logit_mask: Tensor | Absent = ()
     reference_cache: "ReferenceExamples | Absent" = ()
 
 

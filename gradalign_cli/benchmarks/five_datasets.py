@@ -69,11 +69,11 @@ def five_datasets(
     train = [rows[: dataset.train_count] for rows, dataset in pairs]
     test = [rows[dataset.train_count :] for rows, dataset in pairs]
     logits = torch.arange(classes * len(datasets))
-    visible_logits = logits // classes == torch.tensor(task_numbers)[:, None]
+    visible_logit_mask = logits // classes == torch.tensor(task_numbers)[:, None]
 
     def make_stream(seed: int) -> Stream:
         subsets = [draw_subset(rows, samples_per_task, seed, t) for t, rows in enumerate(train)]
-        view = View((), visible_logits, logits, logits % classes)
+        view = View((), visible_logit_mask, logits, logits % classes)
         return Stream(tuple(subsets), tuple(test), view)
 
     return Benchmark(

@@ -31,9 +31,9 @@ def load_examples(
     if isinstance(benchmark.task_mean_std, Tensor):
         mean, std = take_rows(benchmark.task_mean_std, tasks)[..., None, None].unbind(-4)
         images = (images - mean) / std
-    visible_logits = view.visible_logits
-    if isinstance(visible_logits, Tensor):
-        visible_logits = take_rows(visible_logits, tasks).expand(*rows.shape, -1)
+    visible_logit_mask = view.visible_logit_mask
+    if isinstance(visible_logit_mask, Tensor):
+        visible_logit_mask = take_rows(visible_logit_mask, tasks).expand(*rows.shape, -1)
     target = take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
     no_logits = images.new_zeros(*rows.shape, 0)
-    return Examples(images, target, visible_logits, valid, no_logits, noise_keys)
+    return Examples(images, target, visible_logit_mask, valid, no_logits, noise_keys)

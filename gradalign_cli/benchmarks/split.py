@@ -50,16 +50,18 @@ def split(
     fixed_groups = fixed_class_groups(dataset, classes_per_task, superclasses)
 
     def make_stream(seed: int) -> Stream:
-        groups = fixed_groups
+        class_groups = fixed_groups
         if class_order != "fixed":
-            groups = drawn_class_groups(fixed_groups, class_order, skip_tasks, superclasses, seed)
+            class_groups = drawn_class_groups(
+                fixed_groups, class_order, skip_tasks, superclasses, seed
+            )
         train_rows, test_rows = [], []
         for number, task in enumerate(task_numbers):
-            in_task = torch.isin(tensors.labels, groups[task])
+            in_task = torch.isin(tensors.labels, class_groups[task])
             rows = tensors.train_rows[in_task[tensors.train_rows]]
             train_rows.append(draw_subset(rows, samples_per_task, seed, number))
             test_rows.append(tensors.test_rows[in_task[tensors.test_rows]])
-        view = split_view(groups, task_numbers, scenario)
+        view = split_view(class_groups, task_numbers, scenario)
         return Stream(tuple(train_rows), tuple(test_rows), view)
 
     offset, scale = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
@@ -123,28 +125,28 @@ def drawn_class_groups(
     class_order: with `agem`, seeds 0 to 4 give the very orders of that paper's five runs; `drawn`
     uses a generator of this package.
     """
-    skipped_groups, groups = fixed_groups[:skip_tasks], fixed_groups[skip_tasks:]
-    units = groups if superclasses else groups.flatten()  # that change places
+    skipped_groups, class_groups = fixed_groups[:skip_tasks], fixed_groups[skip_tasks:]
+    units = class_groups if superclasses else class_groups.flatten()  # that change places
     if class_order == "agem":
         source = np.random.RandomState((FIRST_SEED + seed) % 2**32)
         order = torch.from_numpy(source.permutation(len(units)))
     else:
         order = torch.randperm(len(units), generator=generator(seed, "class order"))
-    return torch.cat([skipped_groups, units[order].view_as(groups)])
+    return torch.cat([skipped_groups, units[order].view_as(class_groups)])
 
 
-def split_view(groups: Tensor, task_numbers: range, scenario: str) -> View:
+def split_view(class_groups: Tensor, task_numbers: range, scenario: str) -> View:
     """Which logits the tasks `task_numbers` use. groups: the classes [T, classes_per_task] of all
     tasks."""
-    classes = groups.numel()
-    class_position = torch.empty(classes, dtype=torch.long)
-    class_position[groups] = torch.arange(groups.shape[1]).expand_as(groups)
-    own_logits = torch.zeros(len(task_numbers), classes, dtype=torch.bool)
-    own_logits.scatter_(1, groups[task_numbers.start : task_numbers.stop], True)
+    classes = class_groups.numel()
+    class_in_task = torch.empty(classes, dtype=torch.long)
+    class_in_task[class_groups] = torch.arange(class_groups.shape[1]).expand_as(class_groups)
+    task_logit_mask = torch.zeros(len(task_numbers), classes, dtype=torch.bool)
+    task_logit_mask.scatter_(1, class_groups[task_numbers.start : task_numbers.stop], True)
     return View(
         pixel_source=(),
-        visible_logits=own_logits if scenario == "task" else (),
-        logit_of_class=class_position if scenario == "domain" else torch.arange(classes),
-        class_position=class_position,
-        own_logits=own_logits if scenario == "class" else (),
+        visible_logit_mask=task_logit_mask if scenario == "task" else (),
+        logit_of_class=class_in_task if scenario == "domain" else torch.arange(classes),
+        class_in_task=class_in_task,
+        task_logit_mask=task_logit_mask if scenario == "class" else (),
     )

@@ -19,7 +19,9 @@ from gradalign_cli.numerics.trees import tree_index
 ARRIVED, FULL = 0, 1
 
 
-def balanced_reservoir(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def balanced_reservoir(
+    capacity: int, capacity_per: str, tasks: int, classes_per_task: int
+) -> Buffer:
     """A group is a class of a task, so the memory is also balanced where all tasks have the same
     classes.
 
@@ -27,16 +29,16 @@ def balanced_reservoir(capacity: int, capacity_per: str, tasks: int, classes: in
     full replaces an example of one of the largest groups; an example of a full group is admitted to
     its own group as by a reservoir.
     """
-    total = total_capacity(capacity, capacity_per, tasks, classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     slots = torch.arange(total)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         for number in range(len(arrivals.rows)):
-            memory = insert_arrival(memory, tree_index(arrivals, number), classes, slots)
+            memory = insert_arrival(memory, tree_index(arrivals, number), classes_per_task, slots)
         return memory
 
     return Buffer(
-        init=lambda: empty_memory(total, 2, tasks * classes),
+        init=lambda: empty_memory(total, 2, tasks * classes_per_task),
         insert=insert,
         end_task=keep_memory,
         task_slots=slots.expand(tasks, -1),
@@ -44,14 +46,16 @@ def balanced_reservoir(capacity: int, capacity_per: str, tasks: int, classes: in
     )
 
 
-def insert_arrival(memory: Memory, arrival: Arrivals, classes: int, slots: Tensor) -> Memory:
+def insert_arrival(
+    memory: Memory, arrival: Arrivals, classes_per_task: int, slots: Tensor
+) -> Memory:
     """The memory after a single arrival, whose fields have no batch dimension.
 
-    classes: of a task;  slots: the numbers [capacity] of all slots.
+    classes_per_task: the number of classes of a task;  slots: the numbers [capacity] of all slots.
     """
-    group = arrival.tasks * classes + arrival.class_positions
+    group = arrival.tasks * classes_per_task + arrival.class_in_task
     filled = memory.rows >= 0
-    group_of_slot = memory.tasks * classes + memory.class_positions
+    group_of_slot = memory.tasks * classes_per_task + memory.class_in_task
     stored = torch.zeros_like(memory.counters[0]).scatter_add(
         0, group_of_slot.clamp_min(0), filled.long()
     )
@@ -61,7 +65,7 @@ def insert_arrival(memory: Memory, arrival: Arrivals, classes: int, slots: Tenso
     counters = torch.stack([memory.counters[ARRIVED] + is_group, memory.counters[FULL] | largest])
 
     def drawn_number(count: Tensor) -> Tensor:
-        return (arrival.uniform[0].double() * count).long()
+        return (arrival.random_numbers[0].double() * count).long()
 
     group_full = (counters[FULL] * is_group).sum() > 0
     group_arrived, group_stored = (counters[ARRIVED] * is_group).sum(), (stored * is_group).sum()
@@ -72,8 +76,8 @@ def insert_arrival(memory: Memory, arrival: Arrivals, classes: int, slots: Tenso
         (~filled).long().argmax(),
         torch.where(
             group_full,
-            nth_candidate(filled & (group_of_slot == group), reservoir_draw),
-            nth_candidate(in_largest, drawn_number(in_largest.sum())),
+            nth_candidate_slot(filled & (group_of_slot == group), reservoir_draw),
+            nth_candidate_slot(in_largest, drawn_number(in_largest.sum())),
         ),
     )
     admitted = has_room | ~group_full | (reservoir_draw < group_stored)
@@ -81,13 +85,13 @@ def insert_arrival(memory: Memory, arrival: Arrivals, classes: int, slots: Tenso
     return memory._replace(
         rows=torch.where(replaced, arrival.rows, memory.rows),
         tasks=torch.where(replaced, arrival.tasks, memory.tasks),
-        class_positions=torch.where(replaced, arrival.class_positions, memory.class_positions),
+        class_in_task=torch.where(replaced, arrival.class_in_task, memory.class_in_task),
         stored_logits=torch.where(replaced[:, None], arrival.stored_logits, memory.stored_logits),
         counters=counters,
     )
 
 
-def nth_candidate(candidates: Tensor, number: Tensor) -> Tensor:
+def nth_candidate_slot(candidates: Tensor, number: Tensor) -> Tensor:
     """The slot [] of candidate number [], counted from 0, of a mask [capacity]; 0 where there are
     fewer candidates."""
     return (candidates & (candidates.cumsum(0) == number + 1)).long().argmax()

@@ -14,8 +14,7 @@ class Memory(NamedTuple):
     """The stored examples, as rows of the dataset and not as pixels, so that an example takes bytes
     and not kilobytes.
 
-    rows, tasks, class_positions: [capacity] of the example in each slot, -1 where the slot is
-                   empty.
+    rows, tasks, class_in_task: [capacity] of the example in each slot, -1 where it is empty.
     stored_logits: [capacity, K] of each example, K = 0 where the method stores none.
     counters:      the buffer's own counters, such as how many examples of each group have arrived.
     scores:        [capacity] a number that the buffer stores with each example, [0] where it stores
@@ -24,7 +23,7 @@ class Memory(NamedTuple):
 
     rows: Tensor
     tasks: Tensor
-    class_positions: Tensor
+    class_in_task: Tensor
     stored_logits: Tensor
     counters: Tensor
     scores: Tensor
@@ -50,16 +49,16 @@ class Measurements(NamedTuple):
 class Arrivals(NamedTuple):
     """A batch offered to the buffer.
 
-    rows, tasks, class_positions: [batch].
-    uniform:       [batch, U] random numbers from [0, 1).
+    rows, tasks, class_in_task: [batch].
+    random_numbers: [batch, U] random numbers from [0, 1).
     stored_logits: [batch, K] to be stored with the examples.
     measurements:  those that the buffer asks for, absent where it asks for none.
     """
 
     rows: Tensor
     tasks: Tensor
-    class_positions: Tensor
-    uniform: Tensor
+    class_in_task: Tensor
+    random_numbers: Tensor
     stored_logits: Tensor
     measurements: Measurements | Absent = ()
 
@@ -67,13 +66,13 @@ class Arrivals(NamedTuple):
 class EndedTask(NamedTuple):
     """The examples of an ended task, offered to the buffer in a random order.
 
-    rows, class_positions: [n];  features: [n, F] of the network, F = 0 where nothing needs the
+    rows, class_in_task: [n];  features: [n, F] of the network, F = 0 where nothing needs the
     network;  stored_logits: [n, K] to be stored with the examples, K = 0 where the method stores
     none.
     """
 
     rows: Tensor
-    class_positions: Tensor
+    class_in_task: Tensor
     features: Tensor
     stored_logits: Tensor
 
@@ -122,10 +121,11 @@ def keep_memory(memory: Memory, *_: object) -> Memory:
     return memory
 
 
-def total_capacity(capacity: int, capacity_per: str, tasks: int, classes: int) -> int:
+def total_capacity(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> int:
     """The number of slots, where `capacity` is given in total, per task, or per class of a task.
 
-    classes: of a task. Raises UserError where a value is out of its domain.
+    classes_per_task: the number of classes of a task. Raises UserError where a value is out of its
+    domain.
     """
     require(
         capacity_per in ("total", "task", "class"),
@@ -139,7 +139,7 @@ def total_capacity(capacity: int, capacity_per: str, tasks: int, classes: int) -
         "a positive whole number",
         capacity,
     )
-    return capacity * {"total": 1, "task": tasks, "class": tasks * classes}[capacity_per]
+    return capacity * {"total": 1, "task": tasks, "class": tasks * classes_per_task}[capacity_per]
 
 
 def even_shares(total: int, groups: int) -> list[int]:
@@ -171,7 +171,7 @@ def write_to_slots(
     return memory._replace(
         rows=written(memory.rows, arrivals.rows),
         tasks=written(memory.tasks, arrivals.tasks),
-        class_positions=written(memory.class_positions, arrivals.class_positions),
+        class_in_task=written(memory.class_in_task, arrivals.class_in_task),
         stored_logits=written(memory.stored_logits, arrivals.stored_logits)
         if arrivals.stored_logits.shape[1]
         else memory.stored_logits,
@@ -187,8 +187,8 @@ def write_chosen_arrivals(memory: Memory, arrival_of_slot: Tensor, arrivals: Arr
     return memory._replace(
         rows=torch.where(replaced, take_rows(arrivals.rows, numbers), memory.rows),
         tasks=torch.where(replaced, take_rows(arrivals.tasks, numbers), memory.tasks),
-        class_positions=torch.where(
-            replaced, take_rows(arrivals.class_positions, numbers), memory.class_positions
+        class_in_task=torch.where(
+            replaced, take_rows(arrivals.class_in_task, numbers), memory.class_in_task
         ),
         stored_logits=torch.where(
             replaced[:, None], take_rows(arrivals.stored_logits, numbers), memory.stored_logits
@@ -196,11 +196,11 @@ def write_chosen_arrivals(memory: Memory, arrival_of_slot: Tensor, arrivals: Arr
     )
 
 
-def draw_slot(weights: Tensor, uniform: Tensor) -> Tensor:
+def draw_slot(weights: Tensor, random_numbers: Tensor) -> Tensor:
     """The slot [] that a random number [] from [0, 1) draws, each with a probability in proportion
     to its weight [capacity]; `capacity`, which is no slot, where all weights are 0."""
     cumulative = weights.double().cumsum(0)
-    return (cumulative <= uniform * cumulative[-1]).sum()
+    return (cumulative <= random_numbers * cumulative[-1]).sum()
 
 
 def fill_slots(
@@ -213,9 +213,7 @@ def fill_slots(
     return memory._replace(
         rows=memory.rows.index_copy(0, slots, ended_task.rows[indices]),
         tasks=memory.tasks.index_fill(0, slots, task),
-        class_positions=memory.class_positions.index_copy(
-            0, slots, ended_task.class_positions[indices]
-        ),
+        class_in_task=memory.class_in_task.index_copy(0, slots, ended_task.class_in_task[indices]),
         stored_logits=memory.stored_logits.index_copy(0, slots, ended_task.stored_logits[indices]),
     )
 
@@ -250,15 +248,15 @@ def sample_allowed(
 
 
 def sample_memory(
-    memory: Memory, slots: Tensor, allowed: Tensor, size: int, uniform: Tensor
+    memory: Memory, slots: Tensor, allowed: Tensor, size: int, random_numbers: Tensor
 ) -> MemorySample:
     """A sample, without replacement, of `size` examples from each row of `slots` [M, K] where
     `allowed` [M, K] is true.
 
-    uniform: [capacity] random numbers from [0, 1), used only where size < K. Where fewer examples
-    than `size` are allowed, all of them are read and the padding repeats one of them.
+    random_numbers: [capacity] random numbers from [0, 1), used only where size < K. Where fewer
+    examples than `size` are allowed, all of them are read and the padding repeats one of them.
     """
-    keys = take_rows(uniform, slots) if size < slots.shape[1] else ()
+    keys = take_rows(random_numbers, slots) if size < slots.shape[1] else ()
     slots, allowed = sample_allowed(slots, allowed, size, keys)
     rows, tasks = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
     return MemorySample(slots, rows.clamp_min(0), tasks.clamp_min(0), allowed.float())

@@ -26,17 +26,19 @@ def similarity_scores(measurements: Measurements) -> Tensor:
     return torch.where(valid.any(), 1 + largest, 1.0).clamp_min(0)
 
 
-def gss_greedy(capacity: int, capacity_per: str, tasks: int, classes: int, compared: int) -> Buffer:
+def gss_greedy(
+    capacity: int, capacity_per: str, tasks: int, classes_per_task: int, compared_examples: int
+) -> Buffer:
     """While slots are empty, every example is stored with its score. After that an example with
     negative cosines only, which has a score c < 1, competes with a stored example that is drawn in
     proportion to its score C, and takes its slot with probability C / (C + c).
 
-    compared: how many stored examples are drawn in each step to compare its arrivals with; the
-    paper draws them anew for each arrival. A step takes the gradients of all arrivals and of these
-    examples, one by one.
+    compared_examples: how many stored examples are drawn in each step to compare its arrivals with;
+    the paper draws them anew for each arrival. A step takes the gradients of all arrivals and of
+    these examples, one by one.
     """
-    total = total_capacity(capacity, capacity_per, tasks, classes)
-    require(compared > 0, "buffer.compared", "positive", compared)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    require(compared_examples > 0, "buffer.compared_examples", "positive", compared_examples)
     slots = torch.arange(total)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
@@ -45,7 +47,7 @@ def gss_greedy(capacity: int, capacity_per: str, tasks: int, classes: int, compa
         filled = (memory.rows >= 0).sum()
         scores, arrival_of_slot = memory.scores, torch.full_like(memory.rows, -1)
         device_slots = slots.to(scores.device)
-        for number, (slot_draw, win_draw) in enumerate(arrivals.uniform.double().unbind()):
+        for number, (slot_draw, win_draw) in enumerate(arrivals.random_numbers.double().unbind()):
             rival = device_slots == draw_slot(scores, slot_draw)
             rival_score = (scores * rival).sum()
             wins = (new_scores[number] < 1) & (
@@ -63,6 +65,6 @@ def gss_greedy(capacity: int, capacity_per: str, tasks: int, classes: int, compa
         end_task=keep_memory,
         task_slots=slots.expand(tasks, -1),
         measures="cosines",
-        measured_examples=compared,
+        measured_examples=compared_examples,
         uniforms_per_arrival=2,
     )

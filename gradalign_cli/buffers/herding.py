@@ -28,6 +28,6 @@ def herding_order(features: Tensor, count: int) -> Tensor:
     return torch.tensor(order, dtype=torch.long, device=features.device)
 
 
-def herding(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def herding(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """Examples are chosen when a task has ended, by the features that the network then has."""
-    return per_class_buffer(herding_order, capacity, capacity_per, tasks, classes)
+    return per_class_buffer(herding_order, capacity, capacity_per, tasks, classes_per_task)

@@ -22,7 +22,7 @@ def nearest(distances: Tensor, rounding: Tensor) -> Tensor:
     return close.long().argmax(1)
 
 
-def distances_between(points: Tensor, others: Tensor) -> Tensor:
+def pairwise_distances(points: Tensor, others: Tensor) -> Tensor:
     """The distances [n, k] between points [n, F] and [k, F], not by way of their products, which
     cancel where points are close."""
     return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
@@ -36,7 +36,7 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     """
     centres, cluster = features[:count], features.new_full((len(features),), -1).long()
     for _ in range(MAX_ITERATIONS):
-        assigned = nearest(distances_between(features, centres), feature_rounding(features))
+        assigned = nearest(pairwise_distances(features, centres), distance_rounding_error(features))
         if torch.equal(assigned, cluster):
             break
         cluster = assigned
@@ -47,7 +47,7 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     return centres
 
 
-def feature_rounding(features: Tensor) -> Tensor:
+def distance_rounding_error(features: Tensor) -> Tensor:
     """A distance [] that features [n, F] computed in float32 may be off by."""
     longest: Tensor = features.norm(dim=1).max()
     return ROUNDING * longest
@@ -58,18 +58,18 @@ def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     none of them twice."""
     features = features.double()
     centres = cluster_centres(features, min(count, len(features)))
-    distances = distances_between(centres, features)
+    distances = pairwise_distances(centres, features)
     chosen = []
     for k in range(len(distances)):
-        index = nearest(distances[k : k + 1], feature_rounding(features))[0]
+        index = nearest(distances[k : k + 1], distance_rounding_error(features))[0]
         distances[:, index] = torch.inf
         chosen.append(index)
     return torch.stack(chosen)
 
 
-def k_means(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def k_means(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """Examples are chosen when a task has ended, by the features that the network then has.
 
     The paper moves its centres while the task is trained, by features that are changing.
     """
-    return per_class_buffer(nearest_to_centres, capacity, capacity_per, tasks, classes)
+    return per_class_buffer(nearest_to_centres, capacity, capacity_per, tasks, classes_per_task)

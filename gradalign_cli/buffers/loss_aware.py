@@ -42,31 +42,33 @@ def refreshed_losses(losses: Tensor, measurements: Measurements) -> Tensor:
 
 
 def loss_aware(
-    capacity: int, capacity_per: str, tasks: int, classes: int, refreshed: int
+    capacity: int, capacity_per: str, tasks: int, classes_per_task: int, refreshed_examples: int
 ) -> Buffer:
     """Examples are admitted as by a reservoir. The slot of an admitted example is drawn by class
     and loss (`replacement_weights`); equal classes of two tasks count as two.
 
-    refreshed: how many stored examples, drawn at random, have their losses brought up to date in a
-    step, which costs one more forward pass; the paper does so for the examples that it replays. Its
-    published code divides the losses once more, by the square of the mean count, so that they
-    hardly matter.
+    refreshed_examples: how many stored examples, drawn at random, have their losses brought up to
+    date in a step, which costs one more forward pass; the paper does so for the examples that it
+    replays. Its published code divides the losses once more, by the square of the mean count, so
+    that they hardly matter.
     """
-    total = total_capacity(capacity, capacity_per, tasks, classes)
-    require(refreshed > 0, "buffer.refreshed", "positive", refreshed)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    require(refreshed_examples > 0, "buffer.refreshed_examples", "positive", refreshed_examples)
     slots = torch.arange(total)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         assert isinstance(arrivals.measurements, Measurements)
         new_losses = arrivals.measurements.of_arrivals
         losses = refreshed_losses(memory.scores, arrivals.measurements)
-        group_of_slot = (memory.tasks * classes + memory.class_positions).clamp_min(0)
-        new_groups = arrivals.tasks * classes + arrivals.class_positions
+        group_of_slot = (memory.tasks * classes_per_task + memory.class_in_task).clamp_min(0)
+        new_groups = arrivals.tasks * classes_per_task + arrivals.class_in_task
         arrival_of_slot = torch.full_like(memory.rows, -1)
         device_slots = slots.to(losses.device)
-        for number, (admission_draw, slot_draw) in enumerate(arrivals.uniform.double().unbind()):
+        for number, (admission_draw, slot_draw) in enumerate(
+            arrivals.random_numbers.double().unbind()
+        ):
             arrived = memory.counters[0] + number
-            group_counts = losses.new_zeros(tasks * classes).scatter_add(
+            group_counts = losses.new_zeros(tasks * classes_per_task).scatter_add(
                 0, group_of_slot, torch.ones_like(losses)
             )
             weights = replacement_weights(take_rows(group_counts, group_of_slot), losses)
@@ -86,7 +88,7 @@ def loss_aware(
         end_task=keep_memory,
         task_slots=slots.expand(tasks, -1),
         measures="losses",
-        measured_examples=refreshed,
+        measured_examples=refreshed_examples,
         uniforms_per_arrival=2,
         task_ids="of each",
     )

@@ -14,9 +14,9 @@ def nearest_to_mean(features: Tensor, count: int) -> Tensor:
     return order[:count]
 
 
-def mean_of_features(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def mean_of_features(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """Examples are chosen when a task has ended, by the features that the network then has.
 
     The paper keeps a running mean while the task is trained, of features that are changing.
     """
-    return per_class_buffer(nearest_to_mean, capacity, capacity_per, tasks, classes)
+    return per_class_buffer(nearest_to_mean, capacity, capacity_per, tasks, classes_per_task)

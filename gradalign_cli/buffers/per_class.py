@@ -14,24 +14,24 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import ring_layout, task_slot_table
+from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, task_slot_table
 
 # (features [n, F] of a class's examples, k) -> the indices of at most k chosen examples
 ChooseExamples = Callable[[Tensor, int], Tensor]
 
 
 def per_class_buffer(
-    choose: ChooseExamples, capacity: int, capacity_per: str, tasks: int, classes: int
+    choose: ChooseExamples, capacity: int, capacity_per: str, tasks: int, classes_per_task: int
 ) -> Buffer:
     """Every class of every task has its own slots, which `choose` fills when the task has ended.
     It is given the examples in a random order."""
-    total = total_capacity(capacity, capacity_per, tasks, classes)
-    sizes, first_slots = ring_layout(total, tasks * classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    sizes, first_slots = ring_sizes_and_first_slots(total, tasks * classes_per_task)
 
     def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:
-        for class_position in range(classes):
-            group = task * classes + class_position
-            in_class = (ended_task.class_positions == class_position).nonzero()[:, 0]
+        for class_in_task in range(classes_per_task):
+            group = task * classes_per_task + class_in_task
+            in_class = (ended_task.class_in_task == class_in_task).nonzero()[:, 0]
             if not len(in_class):  # the task had no example of the class: its slots stay empty
                 continue
             indices = in_class[choose(ended_task.features[in_class], int(sizes[group]))]
@@ -43,7 +43,7 @@ def per_class_buffer(
         init=lambda: empty_memory(total, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=task_slot_table(sizes.view(tasks, classes).sum(1)),
+        task_slots=task_slot_table(sizes.view(tasks, classes_per_task).sum(1)),
         needs_features=True,
         keeps_ended_tasks=True,
         task_ids="at ends",

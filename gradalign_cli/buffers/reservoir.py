@@ -14,14 +14,14 @@ from gradalign_cli.buffers.buffer import (
 )
 
 
-def reservoir(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def reservoir(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """Algorithm R. The first `capacity` examples fill the slots; after that example n (from 1)
     takes slot floor(u * n), with u uniform in [0, 1), if there is such a slot."""
-    total = total_capacity(capacity, capacity_per, tasks, classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         number = memory.counters + torch.arange(len(arrivals.rows), device=arrivals.rows.device)
-        drawn = (arrivals.uniform[:, 0].double() * (number + 1)).long()
+        drawn = (arrivals.random_numbers[:, 0].double() * (number + 1)).long()
         slot = torch.where(number < total, number, drawn)
         # of two arrivals for one slot the later one is stored
         overwritten = (slot[:, None] == slot).triu(1).any(1)

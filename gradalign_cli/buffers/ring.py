@@ -18,7 +18,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.trees import take_rows
 
 
-def ring_layout(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
+def ring_sizes_and_first_slots(capacity: int, groups: int) -> tuple[Tensor, Tensor]:
     """The size [groups] and the first slot [groups] of each group's ring. Raises UserError where
     there are fewer slots than groups."""
     if capacity < groups:
@@ -67,10 +67,10 @@ def insert_newest(
     return write_to_slots(memory, slot, newest, arrivals, counters)
 
 
-def ring(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def ring(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """One ring for every task."""
-    total = total_capacity(capacity, capacity_per, tasks, classes)
-    sizes, first_slots = ring_layout(total, tasks)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
     smallest_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:

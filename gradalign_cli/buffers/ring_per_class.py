@@ -9,25 +9,25 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import insert_newest, ring_layout, task_slot_table
+from gradalign_cli.buffers.ring import insert_newest, ring_sizes_and_first_slots, task_slot_table
 
 
-def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """One ring for every class of every task, so that the memory is also balanced where all tasks
     have the same classes."""
-    total = total_capacity(capacity, capacity_per, tasks, classes)
-    sizes, first_slots = ring_layout(total, tasks * classes)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    sizes, first_slots = ring_sizes_and_first_slots(total, tasks * classes_per_task)
     smallest_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        groups = arrivals.tasks * classes + arrivals.class_positions
+        groups = arrivals.tasks * classes_per_task + arrivals.class_in_task
         return insert_newest(memory, arrivals, groups, sizes, first_slots, smallest_size)
 
     return Buffer(
-        init=lambda: empty_memory(total, tasks * classes),
+        init=lambda: empty_memory(total, tasks * classes_per_task),
         insert=insert,
         end_task=keep_memory,
-        task_slots=task_slot_table(sizes.view(tasks, classes).sum(1)),
+        task_slots=task_slot_table(sizes.view(tasks, classes_per_task).sum(1)),
         keeps_ended_tasks=True,
         task_ids="of each",
     )

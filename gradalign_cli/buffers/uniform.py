@@ -11,13 +11,13 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import ring_layout, task_slot_table
+from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, task_slot_table
 
 
-def uniform(capacity: int, capacity_per: str, tasks: int, classes: int) -> Buffer:
+def uniform(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
     """Every task has its own slots, and each of its examples has the same chance to be stored."""
-    total = total_capacity(capacity, capacity_per, tasks, classes)
-    sizes, first_slots = ring_layout(total, tasks)
+    total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
 
     def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:
         indices = torch.arange(len(ended_task.rows))  # the examples come in a random order

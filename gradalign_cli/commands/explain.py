@@ -35,14 +35,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def explain(conf: Path, name: str, picture_file: str | None) -> None:
+def explain(conf_folder: Path, name: str, picture_file: str | None) -> None:
     """Print what a method is and does, and draw it where a file for the picture is named.
 
     Raises UserError where the method is unknown or cannot be drawn to this file.
     """
-    config, method = load_method(conf, name)
+    config, method = load_method(conf_folder, name)
     console = Console()
-    print_description(conf, name, config, method, console)
+    print_description(conf_folder, name, config, method, console)
     if picture_file:
         check_picture(picture_file, name, method)
     if method.references == "nothing":
@@ -50,15 +50,15 @@ def explain(conf: Path, name: str, picture_file: str | None) -> None:
     console.print(direction_table(method))
     if picture_file:
         try:
-            Path(picture_file).write_text(method_picture(name, method))
+            Path(picture_file).write_text(method_svg(name, method))
         except OSError as error:
             raise UserError(f"`--picture` cannot be written: {error}") from error
         console.print(f"drawn to {picture_file}")
 
 
-def load_method(conf: Path, name: str) -> tuple[DictConfig, Method]:
+def load_method(conf_folder: Path, name: str) -> tuple[DictConfig, Method]:
     """The config of a method and the method that it makes. Raises UserError where it is unknown."""
-    path = conf / "method" / f"{name}.yaml"
+    path = conf_folder / "method" / f"{name}.yaml"
     if not path.exists():
         names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise UserError(f"`METHOD` must be one of {names}, found {name!r}")
@@ -68,10 +68,10 @@ def load_method(conf: Path, name: str) -> tuple[DictConfig, Method]:
 
 
 def print_description(
-    conf: Path, name: str, config: DictConfig, method: Method, console: Console
+    conf_folder: Path, name: str, config: DictConfig, method: Method, console: Console
 ) -> None:
     """Print a method's paper, rule, settings and costs."""
-    comment = first_comment(conf / "method" / f"{name}.yaml")
+    comment = first_comment(conf_folder / "method" / f"{name}.yaml")
     console.print(comment, style="bold", highlight=False, soft_wrap=True)
     rule = str(inspect.getdoc(get_method(config["_target_"])))
     console.print(f"\n{rule}", highlight=False, markup=False, soft_wrap=True)
@@ -81,7 +81,7 @@ def print_description(
     console.print("\nsettings: " + (", ".join(texts) or "none"))
     for override in config.get("defaults", []):  # {"override /buffer@_global_.buffer": buffer}
         console.print(f"buffer unless another is chosen: {', '.join(override.values())}")
-    row = method_table(conf).get(name)
+    row = method_table(conf_folder).get(name)
     if row:  # a method of the user's own may not be in the table
         console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
         console.print(f"backward passes beside the one on the batch: {row['passes']}")
@@ -113,7 +113,7 @@ def directions_at_angles(method: Method, angles: range) -> Tensor:
     return torch.stack([direction_at_angle(method, degrees) for degrees in angles])
 
 
-def method_picture(name: str, method: Method) -> str:
+def method_svg(name: str, method: Method) -> str:
     """The SVG of what a method with references does in the plane."""
     return direction_panels(name, PICTURE_ANGLES, directions_at_angles(method, PICTURE_ANGLES))
 

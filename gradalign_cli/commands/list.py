@@ -49,9 +49,9 @@ def first_comment(path: Path) -> str:
     return sentences[0].lstrip("# ") if sentences else ""
 
 
-def method_table(conf: Path) -> dict[str, dict[str, str]]:
+def method_table(conf_folder: Path) -> dict[str, dict[str, str]]:
     """The table of docs/methods.md: for each method its cells by column, links as plain text."""
-    lines = (conf.parent / "docs" / "methods.md").read_text().splitlines()
+    lines = (conf_folder.parent / "docs" / "methods.md").read_text().splitlines()
     rows = [
         [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).strip() for cell in line.split("|")[1:-1]]
         for line in lines
@@ -79,10 +79,10 @@ def wide_console() -> Console:
     return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
 
 
-def print_methods(conf: Path) -> None:
+def print_methods(conf_folder: Path) -> None:
     """Print the table of methods: their rules, costs and needs, and in a checkout their tests."""
     console = wide_console()
-    methods, tests = method_table(conf), conf.parent / "tests"
+    methods, tests = method_table(conf_folder), conf_folder.parent / "tests"
     table = Table(box=None, pad_edge=False)
     for column in methods["agem"]:
         table.add_column(column, no_wrap=column not in ("rule", "keeps"))
@@ -91,21 +91,21 @@ def print_methods(conf: Path) -> None:
     for name, row in methods.items():
         counts = [method_test_counts(tests, name)] if tests.is_dir() else []
         table.add_row(*row.values(), *counts)
-    for path in sorted((conf / "method").glob("*.yaml")):
+    for path in sorted((conf_folder / "method").glob("*.yaml")):
         if path.stem not in methods:  # the user's own
             table.add_row(path.stem, first_comment(path))
     console.print(table)
     console.print(LEGEND)
 
 
-def print_choices(conf: Path, groups: list[str]) -> None:
+def print_choices(conf_folder: Path, groups: list[str]) -> None:
     """Print the choices of each group; the choices of `methods` are the files of conf/method."""
     console = Console()
     for group in groups:
         table = Table(
             title=group, title_justify="left", show_header=False, box=None, pad_edge=False
         )
-        for path in sorted((conf / group.removesuffix("s")).glob("*.yaml")):
+        for path in sorted((conf_folder / group.removesuffix("s")).glob("*.yaml")):
             table.add_row(path.stem, first_comment(path))
         console.print(table)
         console.print()

@@ -50,7 +50,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     begin = time.perf_counter()
     config = with_available_datasets(config)
     device, plan = choose_device(config), read_plan(config)
-    parts, replicas, numbers = build_run(config, device)
+    parts, replicas, replica_settings = build_run(config, device)
     work = describe_workload(parts, replicas, plan)
     torch.set_num_threads(choose_threads(config.threads, work))
     engine, reason = choose_engine(config.engine, work, device)
@@ -61,7 +61,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     save_config(config, folder)
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
-        "replicas": numbers,
+        "replicas": replica_settings,
         "classes": [task_classes(parts.benchmark, replica.stream) for replica in replicas],
         "engine": engine.name,
         "engine_reason": reason,
@@ -80,12 +80,12 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         record["failed"] = str(error)
         write_atomically(folder / "record.json", json_text(record))
         raise
-    results = run_metrics(outcome, numbers, config.metrics.convention)
+    results = run_metrics(outcome, replica_settings, config.metrics.convention)
     record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     reported = parts.method.report(outcome.learners.method_state)
     record |= {name: value.tolist() for name, value in reported.items()}
     run_folder.finish(outcome, results, record)
-    order = [r for _, members in replicas_by_setting(numbers) for r in members]
+    order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
     for table in run_tables(results["settings"], outcome.accuracy[order]):
         console.print(table)
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)

@@ -18,7 +18,7 @@ from gradalign_cli.composition.compose import composed
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets, with_available_datasets
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.replicas import replica_numbers
+from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.run_folder import write_atomically
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def tune(conf: Path, name: str, overrides: list[str]) -> None:
+def tune(conf_folder: Path, name: str, overrides: list[str]) -> None:
     """Train every combination of the values listed under `replicas` on the first tasks, write the
     best one to tuned/experiment/NAME.yaml, and print how to run it on the other tasks.
 
@@ -47,7 +47,7 @@ def tune(conf: Path, name: str, overrides: list[str]) -> None:
     """
     console = Console()
     require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
-    config, groups = composed(conf, overrides)
+    config, groups = composed(conf_folder, overrides)
     check_choices_and_tasks(config)
     keep_freed_memory()
     results = train(first_tasks_config(config), TUNED_FOLDER / "runs" / name, console)
@@ -68,7 +68,7 @@ def check_choices_and_tasks(config: dict[str, Any]) -> None:
     full_config = OmegaConf.create(config)
     if "first_tasks" not in full_config.benchmark or "skip_tasks" not in full_config.benchmark:
         raise UserError("`benchmark` must be one whose tasks can be divided (first_tasks)")
-    combinations = {str(numbers | {"seed": 0}) for numbers in replica_numbers(full_config)}
+    combinations = {str(numbers | {"seed": 0}) for numbers in read_replica_settings(full_config)}
     if len(combinations) < 2:
         raise UserError(
             "`replicas` must list what to choose of, as in: gradalign tune mine "

@@ -20,11 +20,11 @@ def hydra_overrides(overrides: Sequence[str]) -> list[str]:
     return ["method@" + text if text.startswith("objective=") else text for text in typed]
 
 
-def composed(conf: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def composed(conf_folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
     """The resolved config that `gradalign train` makes of these overrides, and what it chose of
     each config group."""
     try:
-        with initialize_config_dir(str(conf), version_base="1.3"):
+        with initialize_config_dir(str(conf_folder), version_base="1.3"):
             whole = compose("config", hydra_overrides(overrides), return_hydra_config=True)
         with open_dict(whole):
             chosen = whole.pop("hydra").runtime.choices

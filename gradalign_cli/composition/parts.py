@@ -8,7 +8,7 @@ from gradalign_cli.benchmarks.options import hold_out
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
-from gradalign_cli.composition.replicas import build_method, replica_numbers
+from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.settings import whole_number
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, task_ids
@@ -33,8 +33,8 @@ def build_run(
     """
     convention, names = config.metrics.convention, ", ".join(CONVENTIONS)
     require(convention in CONVENTIONS, "metrics.convention", f"one of {names}", convention)
-    numbers = replica_numbers(config)
-    methods = [build_method(config, replica) for replica in numbers]
+    replica_settings = read_replica_settings(config)
+    methods = [build_method(config, replica) for replica in replica_settings]
     optimizer: Optimizer = call_target("optimizer", config.optimizer)
     benchmark = build_benchmark(config)
     model: Model = call_target(
@@ -42,12 +42,15 @@ def build_run(
     )
     with default_device(device):
         buffer: Buffer = call_target(
-            "buffer", config.buffer, tasks=benchmark.tasks, classes=benchmark.classes_per_task
+            "buffer",
+            config.buffer,
+            tasks=benchmark.tasks,
+            classes_per_task=benchmark.classes_per_task,
         )
     check_boundaries(config, benchmark, methods[0], buffer)
     size = None if config.memory_batch is None else whole_number(config, "memory_batch")
     schedule = build_schedule(config, benchmark, methods[0])
-    replicas = build_replicas(benchmark, schedule, methods, numbers)
+    replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     benchmark = benchmark._replace(
         images=to_device(benchmark.images, device),
         labels=to_device(benchmark.labels, device),
@@ -56,7 +59,7 @@ def build_run(
         task_mean_std=to_device(benchmark.task_mean_std, device),
     )
     parts = Parts(benchmark, model, methods[0], buffer, optimizer, size, schedule)
-    return parts, replicas, numbers
+    return parts, replicas, replica_settings
 
 
 def build_benchmark(config: DictConfig) -> Benchmark:
@@ -85,10 +88,10 @@ def build_replicas(
     benchmark: Benchmark,
     schedule: Schedule | None,
     methods: list[Method],
-    numbers: list[dict[str, float]],
+    replica_settings: list[dict[str, float]],
 ) -> list[Replica]:
     """A replica for each method and its numbers; replicas of one seed share their stream."""
-    seeds = {int(replica["seed"]) for replica in numbers}
+    seeds = {int(replica["seed"]) for replica in replica_settings}
     streams = {seed: benchmark.make_stream(seed) for seed in seeds}
     for stream in streams.values():
         check_tasks(stream)
@@ -97,7 +100,7 @@ def build_replicas(
         streams = {seed: hold_out(stream, share, seed) for seed, stream in streams.items()}
     return [
         Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
-        for own, method in zip(numbers, methods, strict=True)
+        for own, method in zip(replica_settings, methods, strict=True)
     ]
 
 

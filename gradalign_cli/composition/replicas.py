@@ -12,15 +12,15 @@ from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
 
 
-def replica_numbers(config: DictConfig) -> list[dict[str, float]]:
+def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
     """The numbers of each replica by name, for every combination of the values under `replicas`.
 
     Raises UserError where a number cannot vary between replicas or is out of its domain.
     """
     listed = OmegaConf.to_container(config.replicas, resolve=True)
     assert isinstance(listed, dict)
-    allowed = ["seed", "lr", *varying_numbers(config.method)]
-    allowed += varying_numbers(config.objective) if "objective" in config else []
+    allowed = ["seed", "lr", *varying_settings(config.method)]
+    allowed += varying_settings(config.objective) if "objective" in config else []
     choices: dict[str, list[Any]] = {}
     for name, values in ((str(key), value) for key, value in listed.items()):
         field = f"replicas.{name}"
@@ -42,25 +42,27 @@ def replica_numbers(config: DictConfig) -> list[dict[str, float]]:
     return [dict(zip(choices, values, strict=True)) for values in combinations]
 
 
-def varying_numbers(config: DictConfig) -> list[str]:
+def varying_settings(config: DictConfig) -> list[str]:
     """The settings of a method that may vary between replicas: those declared as `float`."""
     declared = declared_types(get_method(config["_target_"]))
     return [name for name, kind in declared.items() if kind is float]
 
 
-def build_method(config: DictConfig, numbers: dict[str, float]) -> Method:
+def build_method(config: DictConfig, replica_settings: dict[str, float]) -> Method:
     """The method of a replica with these numbers, trained on the loss of another method where the
     config has an `objective`."""
-    method = build_of_group("method", config.method, numbers)
+    method = build_of_group("method", config.method, replica_settings)
     if "objective" not in config:
         return method
-    return combine(method, build_of_group("objective", config.objective, numbers))
+    return combine(method, build_of_group("objective", config.objective, replica_settings))
 
 
-def build_of_group(group: str, config: DictConfig, numbers: dict[str, float]) -> Method:
+def build_of_group(group: str, config: DictConfig, replica_settings: dict[str, float]) -> Method:
     """A method from its config, with the replica's numbers in the place of the config's."""
-    names = numbers.keys() - {"seed", "lr"}  # these are the replica's own
-    replaced = {name: float(numbers[name]) for name in varying_numbers(config) if name in names}
+    names = replica_settings.keys() - {"seed", "lr"}  # these are the replica's own
+    replaced = {
+        name: float(replica_settings[name]) for name in varying_settings(config) if name in names
+    }
     merged = OmegaConf.merge(config, replaced)
     assert isinstance(merged, DictConfig)
     method: Method = call_target(group, merged)

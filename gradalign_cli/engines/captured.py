@@ -111,7 +111,7 @@ def overwrite(targets: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 def capture_steps(
     step_replicas: StepReplicas,
     capture: Capture,
-    cycle: Sequence[Step],
+    step_cycle: Sequence[Step],
     learners: Learner,
     draws: Draw,
     views: View,
@@ -129,7 +129,7 @@ def capture_steps(
         position.add_(1)
 
     replays = {}
-    for step in dict.fromkeys(cycle):
+    for step in dict.fromkeys(step_cycle):
         position.zero_()  # warming up moved it
         replays[step] = capture(partial(take_next_step, step))
     return CapturedSteps(learners, views, packed_draws, traces, position, replays)
@@ -143,23 +143,27 @@ def make_captured_run(
     captured_cycle: list[Sequence[Step]] = [()]
 
     def run_steps(
-        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        if captured_cycle[0] is not cycle:  # a new task: free the memory of the last one's captures
+        if (
+            captured_cycle[0] is not step_cycle
+        ):  # a new task: free the memory of the last one's captures
             captures.clear()
-            captured_cycle[0] = cycle
+            captured_cycle[0] = step_cycle
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
         if shapes not in captures or len(captures[shapes].packed_draws) < steps:
             if steps < MIN_STEPS_TO_CAPTURE:
-                return make_plain_run(step_replicas)(cycle, learners, draws, views)
-            captures[shapes] = capture_steps(step_replicas, capture, cycle, learners, draws, views)
+                return make_plain_run(step_replicas)(step_cycle, learners, draws, views)
+            captures[shapes] = capture_steps(
+                step_replicas, capture, step_cycle, learners, draws, views
+            )
         captured = captures[shapes]
         tree_map(lambda target, value: target.copy_(value), captured.learners, learners)
         captured.packed_draws[:steps].copy_(pack_draws(draws))
         captured.position.zero_()
         for s in range(steps):
-            captured.replays[cycle[s % len(cycle)]]()
+            captured.replays[step_cycle[s % len(step_cycle)]]()
         return captured.learners, Trace(*captured.traces[:steps].clone().unbind(1))
 
     return run_steps

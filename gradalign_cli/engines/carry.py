@@ -63,11 +63,11 @@ def make_plain_run(step_replicas: StepReplicas) -> RunSteps:
     """`Engine.run_steps` as a Python loop over steps, with nothing captured or recorded."""
 
     def run_steps(
-        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
         traces = []
         for s in range(len(draws.rows)):
-            step = cycle[s % len(cycle)]
+            step = step_cycle[s % len(step_cycle)]
             learners, trace = step_replicas(step, learners, tree_index(draws, s), views)
             traces.append(trace)
         return learners, tree_stack(traces)

@@ -16,12 +16,12 @@ from gradalign_cli.step.trace import Trace
 
 
 def run_replica(
-    cycle: Sequence[Step], learner: Learner, draws: Draw, view: View
+    step_cycle: Sequence[Step], learner: Learner, draws: Draw, view: View
 ) -> tuple[Learner, Trace]:
     """Take one replica through draws [steps, ...]; returns its learner and its traces [steps]."""
     traces = []
     for s, draw in enumerate(zip(*(field.unbind() for field in draws), strict=True)):
-        learner, trace = cycle[s % len(cycle)](learner, Draw(*draw), view)
+        learner, trace = step_cycle[s % len(step_cycle)](learner, Draw(*draw), view)
         traces.append(trace)
     return learner, tree_stack(traces)
 
@@ -49,9 +49,9 @@ def eager(device: torch.device = CPU) -> Engine:
     """The engine without a capture or a recording, for any device."""
 
     def run_steps(
-        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
         replicas = split_replicas(learners, draws, views)
-        return stack_replicas([run_replica(cycle, *replica) for replica in replicas])
+        return stack_replicas([run_replica(step_cycle, *replica) for replica in replicas])
 
     return Engine("eager", device, autograd_gradient, run_steps, map_in_loop)

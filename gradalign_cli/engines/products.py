@@ -33,7 +33,7 @@ def use_onednn(operations: GraphModule, *inputs: Tensor) -> GraphModule:
     ShapeProp(operations).propagate(*inputs)
     graph = operations.graph
     for node in list(graph.nodes):
-        if not is_large_product(node):
+        if not is_large_matrix_product(node):
             continue
         *bias, left, right = node.args
         is_batched = node.target == aten.bmm.default
@@ -54,7 +54,7 @@ def use_onednn(operations: GraphModule, *inputs: Tensor) -> GraphModule:
     return operations
 
 
-def is_large_product(node: Node) -> bool:
+def is_large_matrix_product(node: Node) -> bool:
     """Whether an operation is a float32 product that oneDNN computes faster than MKL."""
     if node.target not in (aten.mm.default, aten.addmm.default, aten.bmm.default):
         return False

@@ -104,12 +104,12 @@ def make_recorded_run(
     recorded_cycle: list[Sequence[Step]] = [()]
 
     def run_recorded_steps(
-        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
-        if recorded_cycle[0] is not cycle:  # a new task
+        if recorded_cycle[0] is not step_cycle:  # a new task
             recorded_steps.clear()
-            recorded_steps.update({s: make_recorded_step(transform_step(s)) for s in cycle})
-            recorded_cycle[0] = cycle
-        return run_steps([recorded_steps[step] for step in cycle], learners, draws, views)
+            recorded_steps.update({s: make_recorded_step(transform_step(s)) for s in step_cycle})
+            recorded_cycle[0] = step_cycle
+        return run_steps([recorded_steps[step] for step in step_cycle], learners, draws, views)
 
     return run_recorded_steps

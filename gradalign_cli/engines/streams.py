@@ -36,10 +36,10 @@ def streams(device: torch.device = CPU) -> Engine:
     )
 
     def run_in_threads(
-        cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
     ) -> tuple[Learner, Trace]:
         replicas = split_replicas(learners, draws, views)
-        futures = [pool.submit(run_replica, cycle, *replica) for replica in replicas]
+        futures = [pool.submit(run_replica, step_cycle, *replica) for replica in replicas]
         return stack_replicas([future.result() for future in futures])
 
     def map_replicas(function: Callable[..., Tensor], *trees: Any) -> Tensor:

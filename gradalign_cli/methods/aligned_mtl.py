@@ -15,7 +15,7 @@ from gradalign_cli.numerics.spectral import eigh
 
 
 def alignment_weights(
-    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
 ) -> Tensor:
     """sqrt(least) K^(-1/2) u [n] for a Gram matrix K [n, n], with `least` its smallest positive
     eigenvalue, K^(-1/2) a pseudo-inverse and u the mean weights of the available objectives [n].
@@ -23,7 +23,7 @@ def alignment_weights(
     As many eigenvalues count as positive as there are linearly independent gradients.
     """
     norms, cosines = norms_and_cosines(K, available)
-    rank = independent_count(cosines, precision) - (norms == 0).sum()
+    rank = independent_count(cosines, dtype_eps) - (norms == 0).sum()
     eigenvalues, eigenvectors = eigh(K)
     positive = torch.arange(len(K), device=K.device) >= len(K) - rank  # they ascend
     least = torch.where(positive, eigenvalues, torch.inf).min()

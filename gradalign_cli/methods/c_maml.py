@@ -17,26 +17,26 @@ from gradalign_cli.methods.method import (
 
 
 class CMAMLState(NamedTuple):
-    """step: [] the size of the look-ahead steps."""
+    """lookahead_lr: [] the size of the look-ahead steps."""
 
-    step: Tensor
+    lookahead_lr: Tensor
 
 
-def c_maml(step: float) -> Method:
+def c_maml(lookahead_lr: float) -> Method:
     """The first-order hypergradient of one step on each example of the batch (arXiv 2007.13904,
     alg. 2).
 
-    step: the size of these steps, the paper's alpha.
+    lookahead_lr: the size of these steps, the paper's alpha.
     """
-    require(step >= 0, "method.step", "non-negative", step)
+    require(lookahead_lr >= 0, "method.lookahead_lr", "non-negative", lookahead_lr)
 
     def init(setup: MethodSetup) -> CMAMLState:
-        return CMAMLState(setup.params.new_tensor(step))
+        return CMAMLState(setup.params.new_tensor(lookahead_lr))
 
     def find_gradient(
         take_gradient: TakeGradient, inputs: LossInputs, state: CMAMLState
     ) -> tuple[ObjectiveGradient, CMAMLState]:
-        objective_gradient, _ = lookahead_gradient(take_gradient, inputs, state.step)
+        objective_gradient, _ = lookahead_gradient(take_gradient, inputs, state.lookahead_lr)
         return objective_gradient, state
 
     return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)

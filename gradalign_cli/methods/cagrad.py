@@ -22,17 +22,17 @@ CANDIDATES, ROUNDS = 32, 10  # each round divides the bracket of the multiplier 
 
 
 class CAGradState(NamedTuple):
-    """reach: [] the paper's c."""
+    """c: [] see `cagrad`."""
 
-    reach: Tensor
+    c: Tensor
 
 
-def worst_case_weights(K: Tensor, available: Tensor, reach: Tensor) -> Tensor:
-    """Weights [n] of argmax_d min_i g_i'd with |d - g0| <= reach |g0| and g0 the mean gradient, for
+def worst_case_weights(K: Tensor, available: Tensor, c: Tensor) -> Tensor:
+    """Weights [n] of argmax_d min_i g_i'd with |d - g0| <= c |g0| and g0 the mean gradient, for
     the Gram matrix K [n, n] of the gradients.
 
     d = J'(u + z) with u the mean weights. For a multiplier m of the worst case, z is
-    argmin 1/2 z'Kz + (Ku - m)'z, z >= 0. The solution has the m where z'Kz = reach^2 u'Ku. As z'Kz
+    argmin 1/2 z'Kz + (Ku - m)'z, z >= 0. The solution has the m where z'Kz = c^2 u'Ku. As z'Kz
     grows with m, rounds of equally spaced candidates bracket it. The programs are solved for
     gradients of length 1, y = |g_i| z_i. Objectives with a gradient of 0, which no direction
     changes, are left out, and a single objective has no conflict to avoid: its gradient is followed
@@ -41,7 +41,7 @@ def worst_case_weights(K: Tensor, available: Tensor, reach: Tensor) -> Tensor:
     norms, cosines = norms_and_cosines(K, available)
     matrix, u, counted = regularised(cosines), mean_weights(available), norms > 0
     slopes = cosines @ (norms * u)  # of the unit gradients along g0
-    radius = reach * (counted.sum() > 1) * ((norms * u) @ slopes).clamp_min(0).sqrt()
+    radius = c * (counted.sum() > 1) * ((norms * u) @ slopes).clamp_min(0).sqrt()
     shortest = norms * min_norm_weights(K, counted)
     low = torch.where(counted, norms * slopes, torch.inf).min()
     high = torch.where(counted, norms * slopes, -torch.inf).max()
@@ -62,21 +62,21 @@ def worst_case_weights(K: Tensor, available: Tensor, reach: Tensor) -> Tensor:
     return u + y * inverse_norms
 
 
-def cagrad(reach: float) -> Method:
+def cagrad(c: float) -> Method:
     """The direction whose smallest dot product with a task's gradient is largest, among the
-    directions within `reach` times the length of the mean gradient of that mean.
+    directions within `c` times the length of the mean gradient of that mean.
 
-    reach: the paper's c. With 0 the direction is the mean of all gradients; a large one comes near
+    c: with 0 the direction is the mean of all gradients; a large one comes near
     MGDA.
     """
-    require(reach >= 0, "method.reach", "non-negative", reach)
+    require(c >= 0, "method.c", "non-negative", c)
 
     def init(setup: MethodSetup) -> CAGradState:
-        return CAGradState(setup.params.new_tensor(reach))
+        return CAGradState(setup.params.new_tensor(c))
 
     def align(gradients: Gradients, state: CAGradState) -> tuple[Tensor, CAGradState]:
         J, K, available = jacobian_and_gram(gradients)
-        weights = worst_case_weights(K, available, state.reach.double())
+        weights = worst_case_weights(K, available, state.c.double())
         return (weights @ J).to(gradients.g.dtype), state
 
     return Method(align, references="per_task", init=init)

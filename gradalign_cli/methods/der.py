@@ -28,8 +28,8 @@ def stored_logit_distance(logits: Tensor, examples: Examples) -> Tensor:
     """The mean squared difference [] between logits [n, outputs] and the stored logits, over the
     visible logits of each example and over the valid examples."""
     squares = (logits - examples.stored_logits).square()
-    if isinstance(examples.visible_logits, Tensor):
-        visible = examples.visible_logits
+    if isinstance(examples.visible_logit_mask, Tensor):
+        visible = examples.visible_logit_mask
         means = torch.where(visible, squares, 0.0).sum(1) / visible.sum(1)
     else:
         means = squares.mean(1)

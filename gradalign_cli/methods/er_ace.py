@@ -23,9 +23,9 @@ def er_ace() -> Method:
         memory_output = inputs.network(inputs.params, output.statistics, memory_batch)
         logit_numbers = torch.arange(output.logits.shape[1], device=batch.target.device)
         in_batch = (batch.target[:, None] == logit_numbers).any(0).expand_as(output.logits)
-        if isinstance(batch.visible_logits, Tensor):
-            in_batch = in_batch & batch.visible_logits
-        value = cross_entropy(output.logits, batch._replace(visible_logits=in_batch))
+        if isinstance(batch.visible_logit_mask, Tensor):
+            in_batch = in_batch & batch.visible_logit_mask
+        value = cross_entropy(output.logits, batch._replace(visible_logit_mask=in_batch))
         value = value + cross_entropy(memory_output.logits, memory_batch)
         return value, output._replace(statistics=memory_output.statistics)
 

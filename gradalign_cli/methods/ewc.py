@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import penalised_cross_entropy
+from gradalign_cli.methods.penalty import cross_entropy_with_quadratic_penalty
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.vectors import mean_in_pieces, ratio_or_zero
 
@@ -27,11 +27,11 @@ class EWCState(NamedTuple):
     penalty_centre: Tensor
 
 
-def squared_gradients(probe: Probe, form: str, samples: int | None) -> Tensor:
+def squared_gradients(probe: Probe, fisher_form: str, samples: int | None) -> Tensor:
     """The diagonal Fisher information [P] of the ended task, from its first `samples` examples, all
-    when None; form: see `ewc`."""
+    when None; fisher_form: see `ewc`."""
     rows = probe.rows[:samples]
-    if form == "batch":
+    if fisher_form == "batch":
         return probe.mean_gradient(cross_entropy, rows).square()
     return mean_in_pieces(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
 
@@ -82,5 +82,8 @@ def ewc(
         return state._replace(importance=importance, penalty_centre=penalty_centre)
 
     return Method(
-        keep_gradient, objective=penalised_cross_entropy(0.5), init=init, end_task=end_task
+        keep_gradient,
+        objective=cross_entropy_with_quadratic_penalty(0.5),
+        init=init,
+        end_task=end_task,
     )

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import penalised_cross_entropy, subtract_penalty_gradient
+from gradalign_cli.methods.penalty import (
+    cross_entropy_with_quadratic_penalty,
+    subtract_penalty_gradient,
+)
 from gradalign_cli.methods.rwalk import scale_to_one
 
 
@@ -70,7 +73,7 @@ def ewc_pp(strength: float, decay: float, interval: int) -> Method:
 
     return Method(
         keep_gradient,
-        objective=penalised_cross_entropy(1.0),
+        objective=cross_entropy_with_quadratic_penalty(1.0),
         init=init,
         after_step=after_step,
         end_task=end_task,

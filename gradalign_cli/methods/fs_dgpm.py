@@ -107,7 +107,7 @@ def memory_representations(probe: Probe, samples: int) -> list[Tensor]:
     """The representation matrices of all layers for at most `samples` examples, drawn at random
     from the memory without replacement."""
     generator = torch.Generator().manual_seed(probe.task)
-    slots = probe.filled_slots
+    slots = probe.filled_slot_indices
     order = permutation(len(slots), generator).to(slots.device)
     layer_inputs = probe.memory_layer_inputs(slots[order[:samples]])
     return representation_matrices(layer_inputs, probe.layers)

@@ -19,13 +19,13 @@ class GradVacState(NamedTuple):
     target_cosines: Tensor
 
 
-def random_orders(uniform: Tensor) -> Tensor:
+def random_orders(random_numbers: Tensor) -> Tensor:
     """In each row, a random order of the numbers 0 .. n - 1, from random numbers [n, n]."""
-    return uniform.argsort(1)
+    return random_numbers.argsort(1)
 
 
 def vaccine_weights(
-    K: Tensor, available: Tensor, uniform: Tensor, target_cosines: Tensor, beta: Tensor
+    K: Tensor, available: Tensor, random_numbers: Tensor, target_cosines: Tensor, beta: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The weights [n] of the mean of the changed gradients, and the moved targets [n, n], for a
     Gram matrix K [n, n] and target cosines [n, n] in (-1, 1).
@@ -38,7 +38,7 @@ def vaccine_weights(
     n = len(K)
     indices = torch.arange(n, device=K.device)
     C = torch.eye(n, dtype=K.dtype, device=K.device)  # row i: weights of g_i as changed so far
-    orders = random_orders(uniform)
+    orders = random_orders(random_numbers)
     norms = K.diagonal().clamp_min(0).sqrt()
     for position in range(n):
         partner = indices == orders[:, position, None]  # one-hot [n, n]: the j of each i
@@ -74,10 +74,10 @@ def gradvac(beta: float) -> Method:
         J, K, available = jacobian_and_gram(gradients)
         n, targets = len(J), state.target_cosines
         weights, block = vaccine_weights(
-            K, available, gradients.uniform.view(n, n), targets[:n, :n], state.beta
+            K, available, gradients.random_numbers.view(n, n), targets[:n, :n], state.beta
         )
         first_rows = torch.cat([block, targets[:n, n:]], 1)
         state = state._replace(target_cosines=torch.cat([first_rows, targets[n:]]))
         return (weights @ J).to(gradients.g.dtype), state
 
-    return Method(align, references="per_task", init=init, needs_random=True)
+    return Method(align, references="per_task", init=init, needs_random_numbers=True)

@@ -15,7 +15,7 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def impartial_weights(
-    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
 ) -> Tensor:
     """The weights w [n], 1 in total, with (Kw)_i / |g_i| the same for all i, for a Gram matrix
     K [n, n] (closed form of eq. 6).
@@ -25,7 +25,7 @@ def impartial_weights(
     """
     norms, cosines = norms_and_cosines(K, available)
     eigenvalues, eigenvectors = eigh(cosines)
-    inverse = pseudo_inverse_eigenvalues(eigenvalues, len(K) * precision)
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, len(K) * dtype_eps)
     v = eigenvectors @ (inverse * (eigenvectors.T @ (norms > 0).to(K.dtype)))
     w = ratio_or_zero(v, norms)
     total = w.sum()

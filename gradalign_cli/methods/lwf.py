@@ -83,7 +83,7 @@ def lwf(strength: float, temperature: float, softmax: str) -> Method:
 
     def end_task(state: LwFState, params: Tensor, probe: Probe) -> LwFState:
         masks = state.old_logit_masks.clone()
-        masks[probe.task] = probe.task_logits
+        masks[probe.task] = probe.task_logit_mask
         return state._replace(old_params=params, old_logit_masks=masks)
 
     return Method(keep_gradient, objective=objective, init=init, end_task=end_task)

@@ -10,7 +10,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import penalised_cross_entropy
+from gradalign_cli.methods.penalty import cross_entropy_with_quadratic_penalty
 from gradalign_cli.numerics.vectors import mean_in_pieces
 
 
@@ -27,12 +27,12 @@ class MASState(NamedTuple):
 def squared_logit_sum(logits: Tensor, examples: Examples) -> Tensor:
     """The sum [] of the squares of the visible logits among logits [n, outputs]."""
     squares = logits.square()
-    if isinstance(examples.visible_logits, Tensor):
-        squares = torch.where(examples.visible_logits, squares, 0.0)
+    if isinstance(examples.visible_logit_mask, Tensor):
+        squares = torch.where(examples.visible_logit_mask, squares, 0.0)
     return squares.sum()
 
 
-def mas(strength: float, samples: int | None, decay: float, batch: int) -> Method:
+def mas(strength: float, samples: int | None, decay: float, batch_size: int) -> Method:
     """strength * sum_i W_i (p_i - centre_i)^2 added to the loss, the centre being the parameters at
     the end of the last task.
 
@@ -40,12 +40,13 @@ def mas(strength: float, samples: int | None, decay: float, batch: int) -> Metho
     the squared norm of the logits|. No labels are needed.
 
     samples: how many examples of the task are used; null for all.
-    batch: over how many examples a gradient is averaged before its absolute value is taken.
-    The paper's decay and batch are 1. The code published with A-GEM has decay 0 and batch 10.
+    batch_size: over how many examples a gradient is averaged before its absolute value is taken.
+    The paper's decay and batch_size are 1. The code published with A-GEM has decay 0 and batch_size
+    10.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
-    require(batch > 0, "method.batch", "positive", batch)
+    require(batch_size > 0, "method.batch_size", "positive", batch_size)
     require(samples is None or samples > 0, "method.samples", "positive or null", samples)
 
     def init(setup: MethodSetup) -> MASState:
@@ -54,19 +55,22 @@ def mas(strength: float, samples: int | None, decay: float, batch: int) -> Metho
 
     def end_task(state: MASState, params: Tensor, probe: Probe) -> MASState:
         rows = probe.rows[:samples]
-        if batch == 1:
+        if batch_size == 1:
             task_importance = mean_in_pieces(
                 rows, lambda piece: probe.sample_gradients(squared_logit_sum, piece).abs()
             )
         else:
             batch_sums = (
                 probe.mean_gradient(squared_logit_sum, batch_rows).abs()
-                for batch_rows in rows.split(batch)
+                for batch_rows in rows.split(batch_size)
             )
             task_importance = reduce(torch.add, batch_sums) / len(rows)
         importance = state.decay * state.importance + task_importance
         return state._replace(importance=importance, penalty_centre=params)
 
     return Method(
-        keep_gradient, objective=penalised_cross_entropy(1.0), init=init, end_task=end_task
+        keep_gradient,
+        objective=cross_entropy_with_quadratic_penalty(1.0),
+        init=init,
+        end_task=end_task,
     )

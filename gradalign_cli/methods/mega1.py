@@ -8,7 +8,7 @@ from torch import Tensor
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 
-RULES = ("paper", "code")
+VARIANTS = ("paper", "code")
 
 
 class MEGA1State(NamedTuple):
@@ -17,23 +17,23 @@ class MEGA1State(NamedTuple):
     eps: Tensor
 
 
-def mega1(eps: float, rule: str) -> Method:
+def mega1(eps: float, variant: str) -> Method:
     """g + (reference loss / loss) r while the loss on the batch is above eps, else r, with r the
     gradient on a memory batch of all earlier tasks.
 
     eps: the loss up to which a task counts as learned.
-    rule: `paper` is that. In the published code, `code`, the loss on memory is compared with eps
+    variant: `paper` is that. In the published code, `code`, the loss on memory is compared with eps
     instead of the loss on the batch.
     """
     require(eps >= 0, "method.eps", "non-negative", eps)
-    require(rule in RULES, "method.rule", f"one of {', '.join(RULES)}", rule)
+    require(variant in VARIANTS, "method.variant", f"one of {', '.join(VARIANTS)}", variant)
 
     def init(setup: MethodSetup) -> MEGA1State:
         return MEGA1State(setup.params.new_tensor(eps))
 
     def align(gradients: Gradients, state: MEGA1State) -> tuple[Tensor, MEGA1State]:
         g, r, reference_loss = gradients.g, gradients.references[0], gradients.reference_losses[0]
-        compared_loss = gradients.loss if rule == "paper" else reference_loss
+        compared_loss = gradients.loss if variant == "paper" else reference_loss
         uses_g = compared_loss > state.eps
         ratio = reference_loss / gradients.loss.clamp_min(torch.finfo(g.dtype).tiny)
         direction = torch.where(uses_g, 1.0, 0.0) * g + torch.where(uses_g, ratio, 1.0) * r

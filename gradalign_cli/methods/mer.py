@@ -19,35 +19,35 @@ from gradalign_cli.methods.method import (
 
 
 class MERState(NamedTuple):
-    """step, within, current_factor: [] the hyper-parameters of `mer`."""
+    """inner_lr, within, current_factor: [] the hyper-parameters of `mer`."""
 
-    step: Tensor
+    inner_lr: Tensor
     within: Tensor
     current_factor: Tensor
 
 
-def mer(batches: int, step: float, within: float, current_factor: float) -> Method:
+def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> Method:
     """Reptile: one SGD step on each example in turn, then a part of the way back.
 
-    batches: how many memory batches are drawn. Each has a round of steps of size `step`, on the
+    batches: how many memory batches are drawn. Each has a round of steps of size `inner_lr`, on the
     examples of the batch and then on those of the memory batch. The new examples come first, as in
     the published code.
     within: the paper's beta. After a round the parameters become p0 + beta (p - p0), with p0 those
     before the round.
-    current_factor: how many times as long as `step` the steps on new examples are.
-    The paper's gamma is set by `replicas.lr` = gamma * step: after all rounds the parameters become
-    p0 + gamma (p - p0), with p0 those before the first round.
+    current_factor: how many times as long as `inner_lr` the steps on new examples are.
+    The paper's gamma is set by `replicas.lr` = gamma * inner_lr: after all rounds the parameters
+    become p0 + gamma (p - p0), with p0 those before the first round.
 
     Algorithm 1 is the general case, with `batch_size` 1 and k - 1 = `memory_batch`. Algorithm 6 has
     one round. Algorithm 7 has one round and a longer step on the new example.
     """
     require(batches > 0, "method.batches", "positive", batches)
-    require(step > 0, "method.step", "positive", step)
+    require(inner_lr > 0, "method.inner_lr", "positive", inner_lr)
     require(within > 0, "method.within", "positive", within)
     require(current_factor > 0, "method.current_factor", "positive", current_factor)
 
     def init(setup: MethodSetup) -> MERState:
-        return MERState(*map(setup.params.new_tensor, (step, within, current_factor)))
+        return MERState(*map(setup.params.new_tensor, (inner_lr, within, current_factor)))
 
     def find_gradient(
         take_gradient: TakeGradient, inputs: LossInputs, state: MERState
@@ -62,14 +62,17 @@ def mer(batches: int, step: float, within: float, current_factor: float) -> Meth
                 g, (value, output) = take_gradient(
                     inputs._replace(params=params, statistics=statistics, batch=example)
                 )
-                params = params - (state.step * state.current_factor if is_new else state.step) * g
+                params = (
+                    params
+                    - (state.inner_lr * state.current_factor if is_new else state.inner_lr) * g
+                )
                 statistics = output.statistics
                 if is_new:
                     values.append(value)
                     logits.append(output.logits)
             params = round_start + state.within * (params - round_start)
         output = output._replace(logits=torch.cat(logits), statistics=statistics)
-        g = (inputs.params - params) / state.step
+        g = (inputs.params - params) / state.inner_lr
         return (g, (torch.stack(values).mean(), output)), state
 
     return Method(keep_gradient, find_gradient=find_gradient, memory_batches=batches, init=init)

@@ -57,7 +57,7 @@ class Gradients(NamedTuple):
     available:        [M] False where the memory holds no example for a reference, which is then 0.
     loss:             [] value of the objective that g belongs to.
     reference_losses: [M] mean cross-entropies that the references belong to.
-    uniform:          [(M + 1) ** 2] random numbers from [0, 1) where `Method.needs_random`.
+    random_numbers:   [(M + 1) ** 2] random numbers from [0, 1) where `Method.needs_random_numbers`.
     layers:           the parts of a flat vector [P], in order.
     """
 
@@ -66,7 +66,7 @@ class Gradients(NamedTuple):
     available: Tensor
     loss: Tensor
     reference_losses: Tensor
-    uniform: Tensor
+    random_numbers: Tensor
     layers: tuple[Layer, ...]
 
 
@@ -102,8 +102,8 @@ class Probe(NamedTuple):
     layer_inputs:        (rows [n]) -> for each layer with a matrix, the inputs [n, columns] that
                          the matrix multiplies. Raises UserError where the model does not have them.
     layers:              the parts of a flat vector [P], in order.
-    task_logits:         [outputs] 1 for the logits that are the target of some example of the task.
-    filled_slots:        [k] the slots of the memory that hold an example.
+    task_logit_mask:     [outputs] 1 for the logits that are the target of some example of the task.
+    filled_slot_indices: [k] the slots of the memory that hold an example.
     memory_gradient:     (params [P], slots [k]) -> [P] the gradient of the mean cross-entropy of
                          the examples in these slots.
     memory_layer_inputs: (slots [k]) -> as `layer_inputs`, for the examples in these slots.
@@ -115,8 +115,8 @@ class Probe(NamedTuple):
     mean_gradient: Callable[[ExampleFunction, Tensor], Tensor]
     layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
     layers: tuple[Layer, ...]
-    task_logits: Tensor
-    filled_slots: Tensor
+    task_logit_mask: Tensor
+    filled_slot_indices: Tensor
     memory_gradient: Callable[[Tensor, Tensor], Tensor]
     memory_layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -157,38 +157,38 @@ class Method(NamedTuple):
     they differ in the state. A hyper-parameter that is a float may differ between replicas, so the
     shared functions must read it from the state.
 
-    align:            (gradients, state) -> (direction [P], state). The optimizer steps against the
-                      direction. While a method with references has none (M = 0), it is not
-                      called, and the direction is g.
-    references:       the references in `Gradients`: none ("nothing", M = 0), the gradient on a
-                      memory batch of all earlier tasks ("pooled", M = 1), of one earlier task drawn
-                      at random in each step ("one_task", M = 1), or of each earlier task
-                      ("per_task", M = the number of ended tasks).
-    objective:        (inputs, state) -> (value [], output): the loss that gradients are taken of.
-                      The first rows of output.logits are the logits of the batch, and
-                      output.statistics are those that the network has after the step.
-    find_gradient:    (take_gradient, inputs, state) -> ((g [P], (value [], output)), state): how g
-                      is computed. `take_gradient(inputs)` is the gradient of the objective at the
-                      parameters and examples of any `LossInputs`, so that a method may take several
-                      gradients in a step.
-    memory_batches:   how many memory batches `LossInputs` holds.
-    stores_logits:    whether the memory stores, with an example, the logits that it had in the step
-                      in which it arrived.
-    init:             (setup) -> state: a tensor, or a tuple of states such as a NamedTuple. Only
-                      `end_task` may change the shape of a tensor in it. Where the shapes of
-                      replicas then differ, the smaller tensors are padded with zeros at their ends,
-                      so such zeros must not change what the method does.
-    after_step:       (state, g [P], params_before [P], params_after [P]) -> state, after the
-                      optimizer's update. g is what `find_gradient` returned, before `align`.
-    end_task:         (state, params [P], probe) -> state. A method that has this function needs a
-                      stream that tells where tasks end, see `task_ids`.
-    next_task_params: (state, params [P]) -> the parameters [P] that the next task starts from.
-    test_params:      (state, params [P], task, layers) -> the parameters [P] that task number
-                      `task` is tested with.
-    shuffles_tasks:   whether the examples of all tasks are shuffled into one stream.
-    needs_random:     whether `align` needs the random numbers `Gradients.uniform`.
-    report:           (state) -> entries of record.json, by name: tensors [R, ...], from the state
-                      of all R replicas at the end.
+    align:                (gradients, state) -> (direction [P], state). The optimizer steps against
+                          the direction. While a method with references has none (M = 0), it is not
+                          called, and the direction is g.
+    references:           the references in `Gradients`: none ("nothing", M = 0), the gradient on a
+                          memory batch of all earlier tasks ("pooled", M = 1), of one earlier task
+                          drawn at random in each step ("one_task", M = 1), or of each earlier task
+                          ("per_task", M = the number of ended tasks).
+    objective:            (inputs, state) -> (value [], output): the loss that gradients are taken
+                          of. The first rows of output.logits are the logits of the batch, and
+                          output.statistics are those that the network has after the step.
+    find_gradient:        (take_gradient, inputs, state) -> ((g [P], (value [], output)), state):
+                          how g is computed. `take_gradient(inputs)` is the gradient of the
+                          objective at the parameters and examples of any `LossInputs`, so that a
+                          method may take several gradients in a step.
+    memory_batches:       how many memory batches `LossInputs` holds.
+    stores_logits:        whether the memory stores, with an example, the logits that it had in the
+                          step in which it arrived.
+    init:                 (setup) -> state: a tensor, or a tuple of states such as a NamedTuple.
+                          Only `end_task` may change the shape of a tensor in it. Where the shapes
+                          of replicas then differ, the smaller tensors are padded with zeros at
+                          their ends, so such zeros must not change what the method does.
+    after_step:           (state, g [P], params_before [P], params_after [P]) -> state, after the
+                          optimizer's update. g is what `find_gradient` returned, before `align`.
+    end_task:             (state, params [P], probe) -> state. A method that has this function needs
+                          a stream that tells where tasks end, see `task_ids`.
+    next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
+    test_params:          (state, params [P], task, layers) -> the parameters [P] that task number
+                          `task` is tested with.
+    shuffles_tasks:       whether the examples of all tasks are shuffled into one stream.
+    needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
+    report:               (state) -> entries of record.json, by name: tensors [R, ...], from the
+                          state of all R replicas at the end.
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
@@ -205,7 +205,7 @@ class Method(NamedTuple):
     next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
     test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
     shuffles_tasks: bool = False
-    needs_random: bool = False
+    needs_random_numbers: bool = False
     report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
 
     def reference_count(self, past_tasks: int) -> int:

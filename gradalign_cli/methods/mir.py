@@ -20,9 +20,9 @@ from gradalign_cli.numerics.trees import take_rows, tree_map
 
 
 class MIRState(NamedTuple):
-    """step: [] the size of the look-ahead step."""
+    """lookahead_lr: [] the size of the look-ahead step."""
 
-    step: Tensor
+    lookahead_lr: Tensor
 
 
 def example_losses(inputs: LossInputs, params: Tensor, examples: Examples) -> Tensor:
@@ -31,18 +31,19 @@ def example_losses(inputs: LossInputs, params: Tensor, examples: Examples) -> Te
     return cross_entropies(output.logits, examples)
 
 
-def mir(chosen: int, step: float) -> Method:
+def mir(replayed_examples: int, lookahead_lr: float) -> Method:
     """ER with those examples of the memory batch whose loss a step on the batch alone would
     increase most (arXiv 1908.04742, sec. 3.1).
 
-    The candidates are the memory batch, so `memory_batch` is their number. chosen: how many of
-    them are replayed. step: the size of the look-ahead step; the paper takes the learning rate.
+    The candidates are the memory batch, so `memory_batch` is their number.
+    replayed_examples: how many of them are replayed.
+    lookahead_lr: the size of the look-ahead step; the paper takes the learning rate.
     """
-    require(chosen > 0, "method.chosen", "positive", chosen)
-    require(step > 0, "method.step", "positive", step)
+    require(replayed_examples > 0, "method.replayed_examples", "positive", replayed_examples)
+    require(lookahead_lr > 0, "method.lookahead_lr", "positive", lookahead_lr)
 
     def init(setup: MethodSetup) -> MIRState:
-        return MIRState(setup.params.new_tensor(step))
+        return MIRState(setup.params.new_tensor(lookahead_lr))
 
     def find_gradient(
         take_gradient: TakeGradient, inputs: LossInputs, state: MIRState
@@ -53,9 +54,9 @@ def mir(chosen: int, step: float) -> Method:
         g, _ = take_gradient(inputs)
         with torch.no_grad():
             losses = example_losses(inputs, params, candidates)
-            growth = example_losses(inputs, params - state.step * g, candidates) - losses
+            growth = example_losses(inputs, params - state.lookahead_lr * g, candidates) - losses
         growth = torch.where(candidates.valid > 0, growth, -torch.inf)
-        largest = growth.topk(min(chosen, len(growth))).indices
+        largest = growth.topk(min(replayed_examples, len(growth))).indices
         replayed = tree_map(lambda field: take_rows(field, largest), candidates)
         batch = concatenate_examples(inputs.batch, replayed)
         return take_gradient(inputs._replace(batch=batch)), state

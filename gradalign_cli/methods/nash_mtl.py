@@ -17,7 +17,7 @@ NEWTON_STEPS = 40
 
 
 def bargaining_weights(
-    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
 ) -> Tensor:
     """Weights [n], 1 in total, proportional to the a > 0 with K a = 1 / a (claim 3.1), for a Gram
     matrix K [n, n].

@@ -16,7 +16,8 @@ TOLERANCE = 1e-4  # a unit vector's remainder off a basis that is shorter is a r
 
 
 class OGDState(NamedTuple):
-    """basis: [T * per_task, P] orthonormal rows, and rows of zeros where none is stored yet;
+    """basis: [T * gradients_per_task, P] orthonormal rows, and rows of zeros where none is stored
+    yet;
     ended_tasks: [] number of tasks that have ended."""
 
     basis: Tensor
@@ -55,9 +56,12 @@ def target_logit(logits: Tensor, examples: Examples) -> Tensor:
 
 def mean_visible_logit(logits: Tensor, examples: Examples) -> Tensor:
     """The mean [] of the logits that the example's task may use."""
-    if not isinstance(examples.visible_logits, Tensor):
+    if not isinstance(examples.visible_logit_mask, Tensor):
         return logits.mean()
-    return torch.where(examples.visible_logits, logits, 0.0).sum() / examples.visible_logits.sum()
+    return (
+        torch.where(examples.visible_logit_mask, logits, 0.0).sum()
+        / examples.visible_logit_mask.sum()
+    )
 
 
 def numbered_logit(number: int) -> ExampleFunction:
@@ -65,41 +69,41 @@ def numbered_logit(number: int) -> ExampleFunction:
     return lambda logits, examples: logits[0, number]
 
 
-def ogd(per_task: int, answer: str) -> Method:
+def ogd(gradients_per_task: int, answer: str) -> Method:
     """g without its part in the span of the gradients of logits on examples of old tasks.
 
-    per_task: the most gradients stored of each task.
+    gradients_per_task: the most gradients stored of each task.
     answer: which logits: `label` is that of each example's class (OGD-GTL, the paper's best),
     `average` the mean of its logits, and `all` each logit, of fewer examples.
     """
-    require(per_task > 0, "method.per_task", "positive", per_task)
+    require(gradients_per_task > 0, "method.gradients_per_task", "positive", gradients_per_task)
     require(answer in ANSWERS, "method.answer", f"one of {', '.join(ANSWERS)}", answer)
 
     def task_gradients(probe: Probe) -> Tensor:
         if answer != "all":
             logit = target_logit if answer == "label" else mean_visible_logit
-            return probe.sample_gradients(logit, probe.rows[:per_task])
-        logit_numbers = probe.task_logits.nonzero()[:, 0].tolist()
-        rows = probe.rows[: max(per_task // len(logit_numbers), 1)]
+            return probe.sample_gradients(logit, probe.rows[:gradients_per_task])
+        logit_numbers = probe.task_logit_mask.nonzero()[:, 0].tolist()
+        rows = probe.rows[: max(gradients_per_task // len(logit_numbers), 1)]
         gradients = [
             probe.sample_gradients(numbered_logit(number), rows) for number in logit_numbers
         ]
-        return torch.cat(gradients)[:per_task]
+        return torch.cat(gradients)[:gradients_per_task]
 
-    return stored_span_method(per_task, task_gradients)
+    return stored_span_method(gradients_per_task, task_gradients)
 
 
-def stored_span_method(per_task: int, task_vectors: Callable[[Probe], Tensor]) -> Method:
+def stored_span_method(gradients_per_task: int, task_vectors: Callable[[Probe], Tensor]) -> Method:
     """The method that removes from g its part in the span of stored vectors: those that
-    `task_vectors(probe) -> [at most per_task, P]` returns at the end of each task."""
+    `task_vectors(probe) -> [at most gradients_per_task, P]` returns at the end of each task."""
 
     def init(setup: MethodSetup) -> OGDState:
-        shape = setup.tasks * per_task, len(setup.params)
+        shape = setup.tasks * gradients_per_task, len(setup.params)
         return OGDState(setup.params.new_zeros(shape), setup.params.new_zeros(()))
 
     def end_task(state: OGDState, params: Tensor, probe: Probe) -> OGDState:
         additions = orthonormal_additions(task_vectors(probe), state.basis)
-        start = int(state.ended_tasks) * per_task
+        start = int(state.ended_tasks) * gradients_per_task
         basis = state.basis.clone()
         basis[start : start + len(additions)] = additions
         return OGDState(basis, state.ended_tasks + 1)

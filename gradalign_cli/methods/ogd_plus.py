@@ -12,7 +12,8 @@ from gradalign_cli.methods.ogd import align_off_basis, orthonormal_additions, ta
 
 
 class OGDPlusState(NamedTuple):
-    """basis: [T * per_task, P] orthonormal rows, then rows of zeros;  rows, tasks: [T * per_task]
+    """basis: [T * gradients_per_task, P] orthonormal rows, then rows of zeros;  rows, tasks: [T *
+    gradients_per_task]
     of the stored examples, -1 where none is stored yet."""
 
     basis: Tensor
@@ -20,23 +21,25 @@ class OGDPlusState(NamedTuple):
     tasks: Tensor
 
 
-def ogd_plus(per_task: int) -> Method:
+def ogd_plus(gradients_per_task: int) -> Method:
     """g without its part in the span of the gradients of the target logits on examples of old
     tasks. All these gradients are taken anew whenever a task has ended (arXiv 2006.11942, alg. 1).
 
-    per_task: the most examples stored of each task.
+    gradients_per_task: the most examples stored of each task.
     """
-    require(per_task > 0, "method.per_task", "positive", per_task)
+    require(gradients_per_task > 0, "method.gradients_per_task", "positive", gradients_per_task)
 
     def init(setup: MethodSetup) -> OGDPlusState:
-        count, params = setup.tasks * per_task, setup.params
+        count, params = setup.tasks * gradients_per_task, setup.params
         empty = torch.full((count,), -1, device=params.device)
         return OGDPlusState(params.new_zeros(count, len(params)), empty, empty.clone())
 
     def end_task(state: OGDPlusState, params: Tensor, probe: Probe) -> OGDPlusState:
-        task_rows = probe.rows[:per_task]
+        task_rows = probe.rows[:gradients_per_task]
         rows, tasks = state.rows.clone(), state.tasks.clone()
-        places = slice(probe.task * per_task, probe.task * per_task + len(task_rows))
+        places = slice(
+            probe.task * gradients_per_task, probe.task * gradients_per_task + len(task_rows)
+        )
         rows[places], tasks[places] = task_rows, probe.task
         filled = rows >= 0
         gradients = probe.sample_gradients(target_logit, rows[filled], tasks[filled])

@@ -16,18 +16,23 @@ def principal_directions(vectors: Tensor, count: int) -> Tensor:
     return normalize(U.T @ vectors, dim=1)
 
 
-def pca_ogd(per_task: int, samples: int) -> Method:
+def pca_ogd(gradients_per_task: int, samples: int) -> Method:
     """g without its part in the span of the principal directions of the gradients of target logits
     on examples of old tasks (arXiv 2010.04003, alg. 1). No mean is subtracted from the gradients.
 
-    per_task: the most directions stored of each task.
+    gradients_per_task: the most directions stored of each task.
     samples: how many gradients of a task they are computed from.
     """
-    require(per_task > 0, "method.per_task", "positive", per_task)
-    require(samples >= per_task, "method.samples", "at least method.per_task", samples)
+    require(gradients_per_task > 0, "method.gradients_per_task", "positive", gradients_per_task)
+    require(
+        samples >= gradients_per_task,
+        "method.samples",
+        "at least method.gradients_per_task",
+        samples,
+    )
 
     def task_directions(probe: Probe) -> Tensor:
         gradients = probe.sample_gradients(target_logit, probe.rows[:samples])
-        return principal_directions(gradients, per_task)
+        return principal_directions(gradients, gradients_per_task)
 
-    return stored_span_method(per_task, task_directions)
+    return stored_span_method(gradients_per_task, task_directions)

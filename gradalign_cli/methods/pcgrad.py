@@ -9,7 +9,7 @@ from gradalign_cli.methods.weighing import EPS, weighted_sum_method
 
 
 def surgery_weights(
-    K: Tensor, available: Tensor, uniform: Tensor, precision: float = EPS
+    K: Tensor, available: Tensor, random_numbers: Tensor, dtype_eps: float = EPS
 ) -> Tensor:
     """The weights [n] of the mean of the projected gradients, for a Gram matrix K [n, n] and random
     numbers [n, n] that give the order of the projections.
@@ -18,11 +18,11 @@ def surgery_weights(
     at 0. The paper adds the projected gradients up instead of taking their mean, which is another
     step size.
     """
-    weights, _ = vaccine_weights(K, available, uniform, torch.zeros_like(K), K.new_zeros(()))
+    weights, _ = vaccine_weights(K, available, random_numbers, torch.zeros_like(K), K.new_zeros(()))
     return weights
 
 
 def pcgrad() -> Method:
     """The mean of the gradients of the current and all earlier tasks, each projected off those that
     it conflicts with, in a random order."""
-    return weighted_sum_method(surgery_weights, needs_random=True)
+    return weighted_sum_method(surgery_weights, needs_random_numbers=True)

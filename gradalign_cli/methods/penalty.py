@@ -12,7 +12,7 @@ from gradalign_cli.methods.method import LossInputs, Objective, batch_cross_entr
 from gradalign_cli.models.model import Output
 
 
-def penalised_cross_entropy(factor: float) -> Objective:
+def cross_entropy_with_quadratic_penalty(factor: float) -> Objective:
     """The objective: the mean cross-entropy of the batch + factor * strength * sum_i importance_i
     (p_i - centre_i)^2, with strength, importance and centre from the method's state."""
 
@@ -27,7 +27,7 @@ def penalised_cross_entropy(factor: float) -> Objective:
 
 def subtract_penalty_gradient(g: Tensor, state: Any, params: Tensor) -> Tensor:
     """The gradient [P] of the cross-entropy alone, from the gradient g [P] of
-    `penalised_cross_entropy(1.0)` at params [P]."""
+    `cross_entropy_with_quadratic_penalty(1.0)` at params [P]."""
     displacement = params - state.penalty_centre
     cross_entropy_gradient: Tensor = g - 2 * state.strength * state.importance * displacement
     return cross_entropy_gradient

@@ -8,15 +8,19 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import penalised_cross_entropy, subtract_penalty_gradient
+from gradalign_cli.methods.penalty import (
+    cross_entropy_with_quadratic_penalty,
+    subtract_penalty_gradient,
+)
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
-FORMS = ("paper", "code")
+VARIANTS = ("paper", "code")
 
 
 class RWalkState(NamedTuple):
     """strength, decay, damping: [] hyper-parameters;  fisher: [P] running mean of squared
-    gradients;  square_sum: [P] their sum over the current task, which only the form `code` needs;
+    gradients;  square_sum: [P] their sum over the current task, which only the variant `code`
+    needs;
     task_score: [P] score of the current task;  earlier_score: [P] of the tasks before it;
     loss_decrease: [P] in the current interval, due to each parameter's path;  interval_start: [P]
     the parameters when the interval began;  task_steps: [] steps since the task began;  importance,
@@ -47,16 +51,16 @@ def add_step(
     params_before: Tensor,
     params_after: Tensor,
     interval: int,
-    form: str,
+    variant: str,
 ) -> RWalkState:
     """The state after a step from one [P] to other parameters [P], with the gradient batch_g [P] of
-    the batch's loss without the penalty; interval, form: see `rwalk`."""
+    the batch's loss without the penalty; interval, variant: see `rwalk`."""
     loss_decrease = state.loss_decrease - batch_g * (params_after - params_before)
     task_steps = state.task_steps + 1
     squared_change = (params_after - state.interval_start).square()
     interval_ends = task_steps % interval == 0
     square_sum = state.square_sum
-    if form == "paper":
+    if variant == "paper":
         fisher = state.decay * batch_g.square() + (1 - state.decay) * state.fisher
         distance = fisher * squared_change / 2 + state.damping
     else:
@@ -75,15 +79,15 @@ def add_step(
     )
 
 
-def combined_score(state: RWalkState, task: int, form: str) -> Tensor:
-    """The score [P] of all tasks up to number `task`, which has ended; form: see `rwalk`."""
+def combined_score(state: RWalkState, task: int, variant: str) -> Tensor:
+    """The score [P] of all tasks up to number `task`, which has ended; variant: see `rwalk`."""
     if task == 0:
         return state.task_score
-    earlier_score = state.earlier_score * (1 if form == "paper" else 3)
+    earlier_score = state.earlier_score * (1 if variant == "paper" else 3)
     return (earlier_score + state.task_score) / 2
 
 
-def rwalk(strength: float, decay: float, damping: float, interval: int, form: str) -> Method:
+def rwalk(strength: float, decay: float, damping: float, interval: int, variant: str) -> Method:
     """strength * sum_i (F_i + s_i) (p_i - centre_i)^2 added to the loss (arXiv 1801.10112, eq. 8).
     F, s and the centre in the penalty are those at the end of the last task; there F and s are
     divided by their largest entries, so that one strength suits both.
@@ -94,16 +98,16 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
     the change over these steps (eq. 7). When the first task has ended, s is its score. After later
     tasks s becomes the mean of s and the score of the ended task.
 
-    form: `paper` is that. `code` is what the authors published with A-GEM: F changes at the end of
-    an interval only, to decay * S / interval + (1 - decay) * F with S the sum of g^2 since the task
-    began; the loss decrease is divided by F change^2 + damping, with the F before that change; and
-    after later tasks s becomes (3 s + the score of the ended task) / 2.
+    variant: `paper` is that. `code` is what the authors published with A-GEM: F changes at the end
+    of an interval only, to decay * S / interval + (1 - decay) * F with S the sum of g^2 since the
+    task began; the loss decrease is divided by F change^2 + damping, with the F before that change;
+    and after later tasks s becomes (3 s + the score of the ended task) / 2.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
     require(damping > 0, "method.damping", "positive", damping)
     require(interval > 0, "method.interval", "positive", interval)
-    require(form in FORMS, "method.form", f"one of {', '.join(FORMS)}", form)
+    require(variant in VARIANTS, "method.variant", f"one of {', '.join(VARIANTS)}", variant)
 
     def init(setup: MethodSetup) -> RWalkState:
         params, number = setup.params, setup.params.new_tensor
@@ -118,10 +122,10 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
         state: RWalkState, g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> RWalkState:
         batch_g = subtract_penalty_gradient(g, state, params_before)
-        return add_step(state, batch_g, params_before, params_after, interval, form)
+        return add_step(state, batch_g, params_before, params_after, interval, variant)
 
     def end_task(state: RWalkState, params: Tensor, probe: Probe) -> RWalkState:
-        score, zeros = combined_score(state, probe.task, form), torch.zeros_like(params)
+        score, zeros = combined_score(state, probe.task, variant), torch.zeros_like(params)
         return state._replace(
             square_sum=zeros,
             task_score=zeros,
@@ -135,7 +139,7 @@ def rwalk(strength: float, decay: float, damping: float, interval: int, form: st
 
     return Method(
         keep_gradient,
-        objective=penalised_cross_entropy(1.0),
+        objective=cross_entropy_with_quadratic_penalty(1.0),
         init=init,
         after_step=after_step,
         end_task=end_task,

@@ -8,7 +8,10 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
-from gradalign_cli.methods.penalty import penalised_cross_entropy, subtract_penalty_gradient
+from gradalign_cli.methods.penalty import (
+    cross_entropy_with_quadratic_penalty,
+    subtract_penalty_gradient,
+)
 
 
 class SIState(NamedTuple):
@@ -56,7 +59,7 @@ def si(strength: float, damping: float) -> Method:
 
     return Method(
         keep_gradient,
-        objective=penalised_cross_entropy(1.0),
+        objective=cross_entropy_with_quadratic_penalty(1.0),
         init=init,
         after_step=after_step,
         end_task=end_task,

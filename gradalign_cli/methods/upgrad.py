@@ -16,7 +16,7 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def dual_cone_weights(
-    K: Tensor, available: Tensor, uniform: Tensor | None = None, precision: float = EPS
+    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
 ) -> Tensor:
     """The weights [n] of the mean of all gradients' projections onto the dual cone, for a Gram
     matrix K [n, n].

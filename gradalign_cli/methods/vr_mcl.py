@@ -18,37 +18,37 @@ from gradalign_cli.methods.method import (
 
 
 class VRMCLState(NamedTuple):
-    """step, momentum: [];  previous_direction, previous_params: [P] of the last step, the
+    """lookahead_lr, momentum: [];  previous_direction, previous_params: [P] of the last step, the
     parameters before their update;  steps: [] number of steps so far."""
 
-    step: Tensor
+    lookahead_lr: Tensor
     momentum: Tensor
     previous_direction: Tensor
     previous_params: Tensor
     steps: Tensor
 
 
-def vr_mcl(step: float, momentum: float) -> Method:
+def vr_mcl(lookahead_lr: float, momentum: float) -> Method:
     """d_t = h(p_t) + momentum (d_{t-1} - h(p_{t-1})), with both h on the same batch and the same
     memory batch.
 
-    h is C-MAML's first-order hypergradient; momentum 0 is C-MAML. step: the size of the look-ahead
-    steps.
+    h is C-MAML's first-order hypergradient; momentum 0 is C-MAML.
+    lookahead_lr: the size of the look-ahead steps.
     """
-    require(step >= 0, "method.step", "non-negative", step)
+    require(lookahead_lr >= 0, "method.lookahead_lr", "non-negative", lookahead_lr)
     require(0 <= momentum < 1, "method.momentum", "in [0, 1)", momentum)
 
     def init(setup: MethodSetup) -> VRMCLState:
         params, number = setup.params, setup.params.new_tensor
         zero = torch.zeros_like(params)
-        return VRMCLState(number(step), number(momentum), zero, params, number(0.0))
+        return VRMCLState(number(lookahead_lr), number(momentum), zero, params, number(0.0))
 
     def find_gradient(
         take_gradient: TakeGradient, inputs: LossInputs, state: VRMCLState
     ) -> tuple[ObjectiveGradient, VRMCLState]:
-        (g, value_and_output), _ = lookahead_gradient(take_gradient, inputs, state.step)
+        (g, value_and_output), _ = lookahead_gradient(take_gradient, inputs, state.lookahead_lr)
         previous_inputs = inputs._replace(params=state.previous_params)
-        (previous_g, _), _ = lookahead_gradient(take_gradient, previous_inputs, state.step)
+        (previous_g, _), _ = lookahead_gradient(take_gradient, previous_inputs, state.lookahead_lr)
         momentum = torch.where(state.steps > 0, state.momentum, 0.0)  # none in the first step
         direction = g + momentum * (state.previous_direction - previous_g)
         state = state._replace(

@@ -17,7 +17,7 @@ MAX_PIVOTS = 24
 EPS = torch.finfo(torch.float64).eps
 RIDGE = 1e-10  # on a diagonal of ones, where a solver needs a positive definite matrix
 
-# (Gram matrix [n, n], available [n], uniform [n, n], precision of the gradients) -> weights [n]
+# (Gram matrix [n, n], available [n], random numbers [n, n], eps of the gradients' type) -> [n]
 FindWeights = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
@@ -33,18 +33,18 @@ def jacobian_and_gram(gradients: Gradients) -> tuple[Tensor, Tensor, Tensor]:
     return J, J @ J.T, available
 
 
-def weighted_sum_method(find_weights: FindWeights, needs_random: bool = False) -> Method:
+def weighted_sum_method(find_weights: FindWeights, needs_random_numbers: bool = False) -> Method:
     """The method whose direction is the sum of the objectives' gradients, weighted by
-    `find_weights(K [n, n], available [n], uniform [n, n], precision) -> [n]`, where `precision` is
-    the relative rounding of the gradients' type."""
+    `find_weights(K [n, n], available [n], random_numbers [n, n], dtype_eps) -> [n]`, where
+    `dtype_eps` is the relative rounding of the gradients' type."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         J, K, available = jacobian_and_gram(gradients)
-        uniform, dtype = gradients.uniform.view(len(J), -1), gradients.g.dtype
-        weights = find_weights(K, available, uniform, torch.finfo(dtype).eps)
+        random_numbers, dtype = gradients.random_numbers.view(len(J), -1), gradients.g.dtype
+        weights = find_weights(K, available, random_numbers, torch.finfo(dtype).eps)
         return (weights @ J).to(dtype), state
 
-    return Method(align, references="per_task", needs_random=needs_random)
+    return Method(align, references="per_task", needs_random_numbers=needs_random_numbers)
 
 
 def mean_weights(available: Tensor) -> Tensor:
@@ -70,11 +70,11 @@ def regularised(cosines: Tensor) -> Tensor:
     return cosines + RIDGE * torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)
 
 
-def independent_count(cosines: Tensor, precision: float) -> Tensor:
+def independent_count(cosines: Tensor, dtype_eps: float) -> Tensor:
     """How many [] of the gradients with these cosines [n, n] are linearly independent: eigenvalues
     below n times the precision of the gradients' type are rounding."""
     eigenvalues, _ = eigh(cosines)
-    return (eigenvalues > len(cosines) * precision).sum()
+    return (eigenvalues > len(cosines) * dtype_eps).sum()
 
 
 def lower_bounded_minimiser(K: Tensor, q: Tensor, lower: Tensor) -> Tensor:

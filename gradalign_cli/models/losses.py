@@ -13,7 +13,7 @@ IGNORED_TARGET = -100  # PyTorch's cross_entropy ignores examples with this targ
 def cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     """The mean cross-entropy [] of logits [n, outputs] over the valid examples."""
     logits, target, valid = (
-        mask_logits(logits, examples.visible_logits),
+        mask_logits(logits, examples.visible_logit_mask),
         examples.target,
         examples.valid,
     )
@@ -32,7 +32,7 @@ def cross_entropies(logits: Tensor, examples: Examples) -> Tensor:
     if isinstance(valid, Tensor):
         target = torch.where(valid > 0, target, IGNORED_TARGET)
     return functional.cross_entropy(
-        mask_logits(logits, examples.visible_logits), target, reduction="none"
+        mask_logits(logits, examples.visible_logit_mask), target, reduction="none"
     )
 
 

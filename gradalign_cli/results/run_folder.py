@@ -157,14 +157,14 @@ class RunFolder:
 
         results: the content of metrics.json;  record: that of record.json.
         """
-        accuracy, own_logits_accuracy = outcome.accuracy, outcome.own_logits_accuracy
+        accuracy, task_logits_accuracy = outcome.accuracy, outcome.task_logits_accuracy
         if outcome.continual_accuracy is not None:
             self.write_continual(outcome.continual_accuracy, outcome.continual_moments)
         forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
         replicas = range(len(accuracy))
         write_atomically(self.folder / "forgetting.csv", matrices_csv(forgetting, replicas))
-        if own_logits_accuracy is not None:
-            text = matrices_csv(own_logits_accuracy, replicas)
+        if task_logits_accuracy is not None:
+            text = matrices_csv(task_logits_accuracy, replicas)
             write_atomically(self.folder / "accuracy_task.csv", text)
         write_atomically(self.folder / "record.json", json_text(record))
         write_atomically(self.folder / "metrics.json", json_text(results))

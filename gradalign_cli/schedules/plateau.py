@@ -16,9 +16,9 @@ class PlateauState(NamedTuple):
     passes_waited: int
 
 
-def plateau(held_out: float, patience: int, factor: float, least: float) -> Schedule:
+def plateau(held_out: float, patience: int, factor: float, least_lr: float) -> Schedule:
     """Divide the step size by `factor` after every `patience` passes without a new lowest loss. The
-    task is over once the step size would be below `least`, and goes back to the pass with the
+    task is over once the step size would be below `least_lr`, and goes back to the pass with the
     lowest loss.
 
     held_out: the share of a task's training examples on which the loss is taken.
@@ -26,7 +26,7 @@ def plateau(held_out: float, patience: int, factor: float, least: float) -> Sche
     require(0 < held_out < 1, "schedule.held_out", "in (0, 1)", held_out)
     require(patience > 0, "schedule.patience", "positive", patience)
     require(factor > 1, "schedule.factor", "above 1", factor)
-    require(least > 0, "schedule.least", "positive", least)
+    require(least_lr > 0, "schedule.least_lr", "positive", least_lr)
 
     def begin(lr: float) -> Verdict:
         return Verdict(lr, False, False, PlateauState(math.inf, 0))
@@ -39,6 +39,6 @@ def plateau(held_out: float, patience: int, factor: float, least: float) -> Sche
             state = PlateauState(lowest_loss, passes_waited + 1)
             return Verdict(verdict.lr, False, False, state)
         lr = verdict.lr / factor
-        return Verdict(lr, lr < least, False, PlateauState(lowest_loss, 0))
+        return Verdict(lr, lr < least_lr, False, PlateauState(lowest_loss, 0))
 
     return Schedule(held_out, begin, judge)

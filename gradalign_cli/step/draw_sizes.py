@@ -10,26 +10,26 @@ class DrawSizes(NamedTuple):
     """How many uniform numbers each field of a `Draw` holds; insert: for each arrival;  noise_keys:
     keys for the examples read from memory, None where the network has no noise."""
 
-    reference: int
-    replay_shape: tuple[int, int]
-    align: int
-    measure: int = 0
-    insert: int = 1
+    reference_uniform: int
+    replay_uniform: tuple[int, int]
+    align_uniform: int
+    measure_uniform: int = 0
+    insert_uniform: int = 1
     noise_keys: int | None = None
 
 
 def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
     """The random numbers that a step draws while `past_tasks` tasks are over."""
-    reference, replay = reading_sizes(parts, past_tasks)
+    reference_uniform, replay_uniform_ = reading_sizes(parts, past_tasks)
     method, slots = parts.method, len(parts.buffer.task_slots.unique())
-    examples_read = reference * (past_tasks if method.references == "per_task" else 1)
-    examples_read += replay * method.memory_batches
-    needs_numbers = method.needs_random or method.references == "one_task"
+    examples_read = reference_uniform * (past_tasks if method.references == "per_task" else 1)
+    examples_read += replay_uniform_ * method.memory_batches
+    needs_numbers = method.needs_random_numbers or method.references == "one_task"
     return DrawSizes(
-        reference=slots if reference else 0,
-        replay_shape=(method.memory_batches, slots if replay else 0),
-        align=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
-        measure=slots if parts.buffer.measured_examples else 0,
-        insert=parts.buffer.uniforms_per_arrival,
+        reference_uniform=slots if reference_uniform else 0,
+        replay_uniform=(method.memory_batches, slots if replay_uniform_ else 0),
+        align_uniform=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
+        measure_uniform=slots if parts.buffer.measured_examples else 0,
+        insert_uniform=parts.buffer.uniforms_per_arrival,
         noise_keys=examples_read if parts.model.needs_noise else None,
     )

@@ -47,12 +47,12 @@ def all_valid(draw: Draw) -> Tensor:
     return torch.ones_like(draw.rows, dtype=draw.lr.dtype)
 
 
-def noise_keys(draw: Draw, model: Model, first: int, *shape: int) -> Tensor | Absent:
-    """The keys [*shape] of a step's noise from number `first` on, one for each example that the
+def noise_keys(draw: Draw, model: Model, first_key: int, *shape: int) -> Tensor | Absent:
+    """The keys [*shape] of a step's noise from number `first_key` on, one for each example that the
     network sees; absent where the network has no noise."""
     if not model.needs_noise:
         return ()
-    return draw.noise_keys[first : first + math.prod(shape)].view(shape)
+    return draw.noise_keys[first_key : first_key + math.prod(shape)].view(shape)
 
 
 def pass_orders(
@@ -87,7 +87,7 @@ def fingerprint(streams: list[Stream], seeds: list[int], passes: int, shuffles_t
             for t in range(len(stream.train_rows))
             for o in pass_orders(stream, seed, t, passes, shuffles_tasks)
         ]
-        view = stream.view._replace(own_logits=())  # a second reading of the same tests
+        view = stream.view._replace(task_logit_mask=())  # a second reading of the same tests
         fixed = [*stream.test_rows, *stream.held_out_rows, *view]
         for tensor in [t for order in orders for t in order] + fixed:
             if isinstance(tensor, Tensor):
@@ -102,14 +102,14 @@ def draw_chunks(
     task: int,
     batch_size: int,
     sizes: DrawSizes,
-    single_steps: int,
+    leading_single_steps: int,
     chunk_size: int,
 ) -> Iterator[Draw]:
     """The draws [steps, replicas, ...] of one task for all replicas, in chunks.
 
-    A chunk ends after every `chunk_size` steps and where a pass ends. The first `single_steps`
-    steps are chunks of their own, so that the network can be tested between them; so is a last
-    batch that is not full.  orders: of each replica, see `pass_orders`.
+    A chunk ends after every `chunk_size` steps and where a pass ends. The first
+    `leading_single_steps` steps are chunks of their own, so that the network can be tested between
+    them; so is a last batch that is not full.  orders: of each replica, see `pass_orders`.
     """
     generators = [[generator(seed, purpose, task) for purpose in PURPOSES] for seed in seeds]
     lr = torch.tensor(lrs)
@@ -122,28 +122,28 @@ def draw_chunks(
             remaining = rows.shape[1] - start
             width = min(batch_size, remaining)
             steps = min(chunk_size - done % chunk_size, remaining // width)
-            steps = 1 if done < single_steps else steps
+            steps = 1 if done < leading_single_steps else steps
             stop = start + steps * width
             batches = [
                 t[:, start:stop].view(len(seeds), steps, width).transpose(0, 1)
                 for t in (rows, tasks)
             ]
-            numbers = random_numbers(generators, sizes, steps, width)
+            numbers = draw_random_numbers(generators, sizes, steps, width)
             yield Draw._make([*batches, *numbers, lr.expand(steps, -1)])
             start, done = stop, done + steps
 
 
-def random_numbers(
+def draw_random_numbers(
     generators: list[list[torch.Generator]], sizes: DrawSizes, steps: int, width: int
 ) -> list[Tensor]:
     """Uniform numbers and keys of noise [steps, replicas, ...], in the order of `PURPOSES`, for
     steps with batches of `width` examples."""
     shapes = [
-        (sizes.reference,),
-        sizes.replay_shape,
-        (sizes.align,),
-        (sizes.measure,),
-        (width, sizes.insert),
+        (sizes.reference_uniform,),
+        sizes.replay_uniform,
+        (sizes.align_uniform,),
+        (sizes.measure_uniform,),
+        (width, sizes.insert_uniform),
     ]
     uniform = [
         torch.stack(

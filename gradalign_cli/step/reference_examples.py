@@ -32,7 +32,10 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
     """How references are read while `past_tasks` tasks are over: gives the examples [M, n], and
     which [M] of the references have any."""
     benchmark, method, slots = parts.benchmark, parts.method, reference_slots(parts, past_tasks)
-    size, readable_mask = reading_sizes(parts, past_tasks)[0], make_readable_mask(parts, past_tasks)
+    size, readable_slot_mask = (
+        reading_sizes(parts, past_tasks)[0],
+        make_readable_slot_mask(parts, past_tasks),
+    )
     one_task = method.references == "one_task"
     place = torch.arange(slots.numel(), device=slots.device).view_as(slots)
 
@@ -44,14 +47,14 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
         keys: Tensor | Absent,
     ) -> ReferenceExamples:
         if not view.reference_cache:
-            readable = readable_mask(memory, align_uniform)
+            readable = readable_slot_mask(memory, align_uniform)
             sample = sample_memory(memory, slots, readable, size, reference_uniform)
             tasks = viewing_tasks(parts, past_tasks, sample.tasks)
             examples = load_examples(benchmark, view, sample.rows, tasks, sample.valid, keys)
             return examples, readable.any(1)
         examples, readable = view.reference_cache
         if one_task:
-            readable = readable_mask(memory, align_uniform)
+            readable = readable_slot_mask(memory, align_uniform)
         elif size == slots.shape[1]:
             return examples, readable.any(1)
         uniform = take_rows(reference_uniform, slots) if size < slots.shape[1] else ()
@@ -62,7 +65,9 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
     return read_reference_examples
 
 
-def make_readable_mask(parts: Parts, past_tasks: int) -> Callable[[Memory, AlignUniform], Tensor]:
+def make_readable_slot_mask(
+    parts: Parts, past_tasks: int
+) -> Callable[[Memory, AlignUniform], Tensor]:
     """Which [M, K] of the reference slots may be read while `past_tasks` tasks are over, as a
     function of the memory and the numbers for the alignment.
 
@@ -72,14 +77,14 @@ def make_readable_mask(parts: Parts, past_tasks: int) -> Callable[[Memory, Align
     slots, references = reference_slots(parts, past_tasks), parts.method.references
     reference_tasks = torch.arange(past_tasks, device=slots.device)[:, None]
 
-    def readable_mask(memory: Memory, align_uniform: Tensor) -> Tensor:
+    def readable_slot_mask(memory: Memory, align_uniform: Tensor) -> Tensor:
         tasks = take_rows(memory.tasks, slots)
         earlier = tasks == reference_tasks if references == "per_task" else tasks < past_tasks
         if references == "one_task" and len(align_uniform):
             earlier = tasks == (align_uniform[0] * past_tasks).long()
         return (take_rows(memory.rows, slots) >= 0) & earlier
 
-    return readable_mask
+    return readable_slot_mask
 
 
 def viewing_tasks(parts: Parts, past_tasks: int, example_tasks: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views
     """The views [R, ...] for a task, with the images that its references may read prepared."""
     if not keeps_reference_cache(parts, past_tasks):
         return views._replace(reference_cache=())
-    slots, readable = reference_slots(parts, past_tasks), make_readable_mask(parts, past_tasks)
+    slots, readable = reference_slots(parts, past_tasks), make_readable_slot_mask(parts, past_tasks)
     no_numbers = learners.params[0, :0]
 
     def prepared(memory: Memory, view: View) -> ReferenceExamples:

@@ -115,7 +115,7 @@ def insert_batch(
 ) -> Learner:
     """The updated learner with the batch offered to its buffer; logits: [>= batch, outputs] that
     the batch had in the step. As this comes last, no reference of the step contains the batch."""
-    positions = take_rows(view.class_position, take_rows(parts.benchmark.labels, draw.rows))
+    positions = take_rows(view.class_in_task, take_rows(parts.benchmark.labels, draw.rows))
     logits = logits[: len(positions)]  # an objective may have appended a memory batch
     stored_logits = logits if parts.method.stores_logits else logits[:, :0]
     measurements = measure(updated, batch, draw, view)

@@ -83,16 +83,16 @@ class MissingRun(NamedTuple):
 
 
 def reproduce(
-    conf: Path, table_name: str, request: Request, output_folder: Path, console: Console
+    conf_folder: Path, table_name: str, request: Request, output_folder: Path, console: Console
 ) -> int:
     """Train the missing runs of a table, print it and write it to a folder of its name. Returns the
     exit code: 1 where a run failed, 130 where the user interrupted it.
 
     Raises UserError where the request is not valid.
     """
-    table = requested_table(load_table(conf, table_name), request)
+    table = requested_table(load_table(conf_folder, table_name), request)
     runnable = [cell for cell in table.cells if cell.missing_requirement is None]
-    keys = {cell.name: cell_key(conf, cell, request.quick) for cell in runnable}
+    keys = {cell.name: cell_key(conf_folder, cell, request.quick) for cell in runnable}
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)
     runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)

@@ -57,9 +57,9 @@ def run_key(config: dict[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def cell_key(conf: Path, cell: Cell, quick: bool) -> str:
+def cell_key(conf_folder: Path, cell: Cell, quick: bool) -> str:
     """The key of the runs that compute a cell."""
-    return run_key(composed(conf, cell.overrides + QUICK_OVERRIDES * quick)[0])
+    return run_key(composed(conf_folder, cell.overrides + QUICK_OVERRIDES * quick)[0])
 
 
 def read_run(folder: Path) -> tuple[str, Result] | None:

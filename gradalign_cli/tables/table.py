@@ -74,16 +74,18 @@ def setting_and_method(cell_name: str) -> tuple[str, str]:
     return setting, method
 
 
-def table_names(conf: Path) -> list[str]:
+def table_names(conf_folder: Path) -> list[str]:
     """The names of all tables in the folder of configs."""
-    return sorted(path.stem for path in (conf / "table").glob("*.yaml"))
+    return sorted(path.stem for path in (conf_folder / "table").glob("*.yaml"))
 
 
-def load_table(conf: Path, name: str) -> Table:
+def load_table(conf_folder: Path, name: str) -> Table:
     """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
-    names = table_names(conf)
+    names = table_names(conf_folder)
     require(name in names, "TABLE", f"one of {', '.join(names)}", name)
-    entries = OmegaConf.to_container(OmegaConf.load(conf / "table" / f"{name}.yaml"), resolve=True)
+    entries = OmegaConf.to_container(
+        OmegaConf.load(conf_folder / "table" / f"{name}.yaml"), resolve=True
+    )
     assert isinstance(entries, dict)
     return parse_table(name, {str(field): value for field, value in entries.items()})
 

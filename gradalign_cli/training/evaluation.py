@@ -23,18 +23,18 @@ TEST_BATCH = 2000
 Score = Callable[[Tensor, Examples, Tensor | Absent], Tensor]
 
 
-def correct(logits: Tensor, examples: Examples, own_logits: Tensor | Absent) -> Tensor:
+def correct_counts(logits: Tensor, examples: Examples, task_logit_mask: Tensor | Absent) -> Tensor:
     """How many examples [1 or 2] are answered correctly: with the logits that count in training,
     and with those of the task's own classes alone where a view tells them apart."""
-    visible = examples.visible_logits
-    masks = [visible, own_logits] if isinstance(own_logits, Tensor) else [visible]
+    visible = examples.visible_logit_mask
+    masks = [visible, task_logit_mask] if isinstance(task_logit_mask, Tensor) else [visible]
     guesses = torch.stack([mask_logits(logits, counted).argmax(1) for counted in masks])
     return (guesses == examples.target).sum(1)
 
 
-def total_loss(logits: Tensor, examples: Examples, own_logits: Tensor | Absent) -> Tensor:
+def total_loss(logits: Tensor, examples: Examples, task_logit_mask: Tensor | Absent) -> Tensor:
     """The sum [] of the examples' cross-entropy."""
-    visible = mask_logits(logits, examples.visible_logits)
+    visible = mask_logits(logits, examples.visible_logit_mask)
     return functional.cross_entropy(visible, examples.target, reduction="sum")
 
 
@@ -52,7 +52,7 @@ class Evaluator:
         self.seconds = 0.0
 
     def accuracy(
-        self, learners: Learner, views: View, tasks: Sequence[int], samples: int | None = None
+        self, learners: Learner, views: View, tasks: Sequence[int], test_samples: int | None = None
     ) -> Tensor:
         """Accuracy [1 or 2, R, tasks] on the test set of each task, as a fraction of its examples,
         see `correct`.
@@ -62,9 +62,9 @@ class Evaluator:
         columns = []
         for task in tasks:
             rows = torch.stack([replica.stream.test_rows[task] for replica in self.replicas])
-            if samples and samples < rows.shape[1]:
-                rows = rows[:, torch.linspace(0, rows.shape[1] - 1, samples).long()]
-            columns.append(self.mean(learners, views, task, rows, correct))
+            if test_samples and test_samples < rows.shape[1]:
+                rows = rows[:, torch.linspace(0, rows.shape[1] - 1, test_samples).long()]
+            columns.append(self.mean(learners, views, task, rows, correct_counts))
         return torch.stack(columns, 1).movedim(2, 0).to(CPU)
 
     def held_out_loss(self, learners: Learner, views: View, task: int) -> float:
@@ -84,10 +84,10 @@ class Evaluator:
                 learner.method_state, learner.params, task, parts.model.layers
             )
             logits = network(params, learner.statistics, examples).logits
-            own_logits = view.own_logits
-            if isinstance(own_logits, Tensor):
-                own_logits = take_rows(own_logits, number)
-            return score(logits, examples, own_logits)
+            task_logit_mask = view.task_logit_mask
+            if isinstance(task_logit_mask, Tensor):
+                task_logit_mask = take_rows(task_logit_mask, number)
+            return score(logits, examples, task_logit_mask)
 
         with torch.no_grad(), default_device(self.engine.device):
             number = torch.full((len(rows), 1), task)

@@ -13,7 +13,7 @@ class Outcome(NamedTuple):
     """The results of R replicas on T tasks.
 
     accuracy: [R, T + 1, T], row 0 of the untrained network.
-    own_logits_accuracy: the same with each task's own logits alone; None unless the run is
+    task_logits_accuracy: the same with each task's own logits alone; None unless the run is
     class-incremental.
     learning_curves: [R, T, lca_batches + 1] accuracy on a task after 0, 1, ... batches of it.
     continual_accuracy: of each replica [S, T] on samples between the steps, NaN on tasks to come; S
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     """
 
     accuracy: np.ndarray
-    own_logits_accuracy: np.ndarray | None
+    task_logits_accuracy: np.ndarray | None
     learning_curves: np.ndarray | None
     continual_accuracy: list[np.ndarray] | None
     continual_moments: list[np.ndarray]
@@ -36,9 +36,10 @@ class Outcome(NamedTuple):
     learners: Learner
 
 
-def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
-    """The outcome of all rounds; `order` lists the replicas' numbers in the order of training."""
-    place = np.argsort(order)
+def join_outcomes(outcomes: Sequence[Outcome], replica_order: Sequence[int]) -> Outcome:
+    """The outcome of all rounds; `replica_order` lists the replicas' numbers in the order of
+    training."""
+    place = np.argsort(replica_order)
     learners = [tree_index(o.learners, r) for o in outcomes for r in range(len(o.accuracy))]
 
     def together(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -51,7 +52,7 @@ def join(outcomes: Sequence[Outcome], order: Sequence[int]) -> Outcome:
 
     return Outcome(
         np.concatenate([outcome.accuracy for outcome in outcomes])[place],
-        together([outcome.own_logits_accuracy for outcome in outcomes]),
+        together([outcome.task_logits_accuracy for outcome in outcomes]),
         together([outcome.learning_curves for outcome in outcomes]),
         in_order([o.continual_accuracy or [] for o in outcomes]) or None,
         in_order([o.continual_moments for o in outcomes]),

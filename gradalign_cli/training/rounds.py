@@ -9,7 +9,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.continual_tests import ContinualTests
 from gradalign_cli.training.learning_curve import LearningCurve
-from gradalign_cli.training.outcome import Outcome, join
+from gradalign_cli.training.outcome import Outcome, join_outcomes
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
@@ -21,15 +21,16 @@ def task_sizes(replica: Replica) -> tuple[int, ...]:
     return tuple(len(rows) for rows in replica.stream.train_rows + replica.stream.test_rows)
 
 
-def rounds(replicas: Sequence[Replica], at_once: int) -> list[list[int]]:
-    """The numbers of the replicas of each round: equal task sizes, at most `at_once` of them."""
+def rounds(replicas: Sequence[Replica], replicas_at_once: int) -> list[list[int]]:
+    """The numbers of the replicas of each round: equal task sizes, at most `replicas_at_once` of
+    them."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, replica in enumerate(replicas):
         groups.setdefault(task_sizes(replica), []).append(number)
     return [
-        group[first : first + at_once]
+        group[first : first + replicas_at_once]
         for group in groups.values()
-        for first in range(0, len(group), at_once)
+        for first in range(0, len(group), replicas_at_once)
     ]
 
 
@@ -43,7 +44,7 @@ def train_in_rounds(
 ) -> Outcome:
     """Train the replicas round by round, in smaller rounds where memory runs out."""
     outcomes: list[Outcome] = []
-    order: list[int] = []
+    replica_order: list[int] = []
     todo = list(rounds)
     while todo:
         numbers = todo.pop(0)
@@ -54,7 +55,7 @@ def train_in_rounds(
             outcomes.append(
                 train_round(parts, [replicas[n] for n in numbers], engine, plan, watchers)
             )
-            order += numbers
+            replica_order += numbers
         except torch.OutOfMemoryError as error:
             if len(numbers) == 1:
                 raise UserError(
@@ -67,7 +68,7 @@ def train_in_rounds(
             todo = [part[k : k + half] for part in whole for k in range(0, len(part), half)]
         for watcher in watchers:
             watcher.end_round(problem)
-    return join(outcomes, order)
+    return join_outcomes(outcomes, replica_order)
 
 
 def train_round(
@@ -82,8 +83,8 @@ def train_round(
     continual = ContinualTests(plan.continual_every, plan.continual_samples)
     trained = run(parts, replicas, engine, plan, [*watchers, continual, curve])
     return Outcome(
-        trained.matrices[0],
-        trained.matrices[1] if len(trained.matrices) > 1 else None,
+        trained.accuracy_matrices[0],
+        trained.accuracy_matrices[1] if len(trained.accuracy_matrices) > 1 else None,
         curve.result(),
         continual.accuracy(),
         continual.moments_of(len(replicas)),

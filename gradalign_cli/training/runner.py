@@ -30,12 +30,13 @@ from gradalign_cli.training.watcher import Moment, Watcher
 class TrainingResult(NamedTuple):
     """What `run` gives.
 
-    matrices: [1 or 2, R, T + 1, T] accuracy; where the run is class-incremental also the accuracy
-    with each task's own logits alone.  Seconds, steps and backward passes are of all replicas
-    together; the held-out loss of a schedule counts as evaluation.  learners: [R, ...] at the end.
+    accuracy_matrices: [1 or 2, R, T + 1, T] accuracy; where the run is class-incremental also the
+    accuracy with each task's own logits alone.  Seconds, steps and backward passes are of all
+    replicas together; the held-out loss of a schedule counts as evaluation.  learners: [R, ...] at
+    the end.
     """
 
-    matrices: np.ndarray
+    accuracy_matrices: np.ndarray
     training_seconds: float
     evaluation_seconds: float
     steps: int
@@ -88,8 +89,10 @@ def run(
         rows.append(evaluator.accuracy(learners, views, tasks))
         report_test(watchers, task + 1, rows[-1][0])
     seconds = time.perf_counter() - started - evaluator.seconds
-    matrices = torch.stack(rows, 2).double().numpy()
-    return TrainingResult(matrices, seconds, evaluator.seconds, steps, backward_passes, learners)
+    accuracy_matrices = torch.stack(rows, 2).double().numpy()
+    return TrainingResult(
+        accuracy_matrices, seconds, evaluator.seconds, steps, backward_passes, learners
+    )
 
 
 def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
@@ -99,20 +102,22 @@ def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None
 
 
 def take_steps(
-    engine: Engine, cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+    engine: Engine, step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
 ) -> tuple[Learner, Trace]:
     """The learners [R, ...] after the steps of a chunk, and its traces [S, R] on the CPU."""
     with default_device(engine.device):
-        learners, trace = engine.run_steps(cycle, learners, to_device(draws, engine.device), views)
+        learners, trace = engine.run_steps(
+            step_cycle, learners, to_device(draws, engine.device), views
+        )
     return learners, to_device(trace, CPU)
 
 
-def stop_if_diverged(loss: Tensor, task: int, first: int) -> None:
+def stop_if_diverged(loss: Tensor, task: int, first_step: int) -> None:
     """Raise a UserError that names the step, if a loss [S, R] is not finite."""
     bad = ~torch.isfinite(loss)
     if bad.any():
         step, replica = (int(place) for place in bad.nonzero()[0])
         raise UserError(
             f"the loss of replica {replica} became {float(loss[step, replica])} in task {task + 1},"
-            f" step {first + step + 1}: try a smaller `replicas.lr`"
+            f" step {first_step + step + 1}: try a smaller `replicas.lr`"
         )

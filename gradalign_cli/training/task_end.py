@@ -94,8 +94,8 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
         gradient: Tensor = torch.func.grad(function_value)(*arguments)
         return gradient
 
-    task_logits = learner.params.new_zeros(parts.benchmark.outputs)
-    task_logits[load_examples(parts.benchmark, view, rows, this_task).target] = 1
+    task_logit_mask = learner.params.new_zeros(parts.benchmark.outputs)
+    task_logit_mask[load_examples(parts.benchmark, view, rows, this_task).target] = 1
     return Probe(
         rows=rows,
         task=task,
@@ -103,8 +103,8 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
         mean_gradient=mean_gradient,
         layer_inputs=layer_inputs,
         layers=parts.model.layers,
-        task_logits=task_logits,
-        filled_slots=(learner.memory.rows >= 0).nonzero()[:, 0],
+        task_logit_mask=task_logit_mask,
+        filled_slot_indices=(learner.memory.rows >= 0).nonzero()[:, 0],
         memory_gradient=memory_gradient,
         memory_layer_inputs=memory_layer_inputs,
     )
@@ -113,11 +113,11 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
 def ended_task(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> EndedTask:
     """The ended task's examples as its buffer sees them, with the network's features where it needs
     them, and the logits that the method keeps."""
-    class_positions = view.class_position[parts.benchmark.labels[rows]]
+    class_in_task = view.class_in_task[parts.benchmark.labels[rows]]
     nothing = learner.params.new_zeros(len(rows), 0)
     stores_logits = parts.method.stores_logits
     if not parts.buffer.needs_features and not stores_logits:
-        return EndedTask(rows, class_positions, nothing, nothing)
+        return EndedTask(rows, class_in_task, nothing, nothing)
     network, this_task = make_network(parts.model, training=False), torch.tensor([task])
     with torch.no_grad():
         outputs = [
@@ -130,4 +130,4 @@ def ended_task(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
         ]
     features = torch.cat([output.features for output in outputs])
     logits = torch.cat([output.logits for output in outputs])
-    return EndedTask(rows, class_positions, features, logits if stores_logits else nothing)
+    return EndedTask(rows, class_in_task, features, logits if stores_logits else nothing)

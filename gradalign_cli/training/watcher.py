@@ -30,9 +30,9 @@ class Moment(NamedTuple):
     views: View
     evaluator: Evaluator
 
-    def accuracy(self, tasks: Sequence[int], samples: int | None = None) -> Tensor:
+    def accuracy(self, tasks: Sequence[int], test_samples: int | None = None) -> Tensor:
         """The present accuracy [R, tasks], on all or so many samples of each test set."""
-        return self.evaluator.accuracy(self.learners, self.views, tasks, samples)[0]
+        return self.evaluator.accuracy(self.learners, self.views, tasks, test_samples)[0]
 
 
 class Watcher(Protocol):

@@ -43,7 +43,7 @@ def test_a_task_is_a_dataset_with_its_own_head():
         for part, labels in (("train_rows", train), ("test_rows", test)):
             examples = task_examples(benchmark, task, part)
             assert examples.target.tolist() == (labels + 10 * task).tolist()
-            logits = examples.visible_logits[0].nonzero()[:, 0].tolist()
+            logits = examples.visible_logit_mask[0].nonzero()[:, 0].tolist()
             assert logits == list(range(10 * task, 10 * task + 10))
     pixels = task_examples(benchmark, 1).images[:, 2, 2:30, 2:30] * 255
     torch.testing.assert_close(pixels, torch.tensor(GREY.images[:40, 0]).float())
@@ -76,7 +76,7 @@ def test_skipped_tasks_leave_the_other_tasks_their_heads():
     expected, examples = task_examples(all_tasks, 1), task_examples(second_task, 0)
     assert torch.equal(examples.images, expected.images)
     assert torch.equal(examples.target, expected.target)
-    assert torch.equal(examples.visible_logits, expected.visible_logits)
+    assert torch.equal(examples.visible_logit_mask, expected.visible_logit_mask)
 
 
 @pytest.mark.parametrize(

@@ -34,17 +34,17 @@ def test_every_example_of_a_class_is_in_its_task_and_in_no_other(tiny):
 
 
 @pytest.mark.parametrize(
-    ("scenario", "targets", "visible_logits"),
+    ("scenario", "targets", "visible_logit_mask"),
     [("task", [2, 3], [2, 3]), ("class", [2, 3], [0, 1, 2, 3, 4, 5]), ("domain", [0, 1], [0, 1])],
 )
-def test_scenarios_differ_in_the_logits_that_count(scenario, targets, visible_logits, tiny):
+def test_scenarios_differ_in_the_logits_that_count(scenario, targets, visible_logit_mask, tiny):
     benchmark = split(tiny, 2, scenario)
     stream = benchmark.make_stream(0)
     examples = load_examples(benchmark, stream.view, stream.train_rows[1], torch.tensor([1]))
     assert examples.target.unique().tolist() == targets
-    mask = examples.visible_logits[:1] if scenario == "task" else ()
+    mask = examples.visible_logit_mask[:1] if scenario == "task" else ()
     logits = mask_logits(torch.zeros(1, benchmark.outputs), mask)
-    assert (logits[0] == 0).nonzero()[:, 0].tolist() == visible_logits
+    assert (logits[0] == 0).nonzero()[:, 0].tolist() == visible_logit_mask
 
 
 def test_images_are_the_pixels_in_0_to_1_less_the_mean_where_centred(tiny):
@@ -119,8 +119,8 @@ def test_drawn_groups_hold_every_class_once(tiny):
 def test_a_view_counts_the_classes_of_each_task_from_0():
     groups = torch.tensor([[3, 0], [1, 2]])
     view = split_view(groups, range(1, 2), "class")
-    assert view.class_position.tolist() == [1, 0, 1, 0]
-    assert view.own_logits.tolist() == [[False, True, True, False]]
+    assert view.class_in_task.tolist() == [1, 0, 1, 0]
+    assert view.task_logit_mask.tolist() == [[False, True, True, False]]
     assert split_view(groups, range(2), "domain").logit_of_class.tolist() == [1, 0, 1, 0]
 
 

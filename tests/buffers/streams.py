@@ -14,7 +14,7 @@ def uniform_numbers(buffer, *shape, generator):
     return torch.rand(*shape, buffer.uniforms_per_arrival, generator=generator)
 
 
-def insert_task(buffer, memory, rows, task, class_positions, seed, batch_size=10):
+def insert_task(buffer, memory, rows, task, class_in_task, seed, batch_size=10):
     """The memory after the examples [n] of a task, in batches."""
     generator = torch.Generator().manual_seed(seed)
     for start in range(0, len(rows), batch_size):
@@ -22,12 +22,12 @@ def insert_task(buffer, memory, rows, task, class_positions, seed, batch_size=10
         count = len(rows[batch])
         uniform = uniform_numbers(buffer, count, generator=generator)
         tasks = torch.full((count,), task)
-        arrivals = Arrivals(rows[batch], tasks, class_positions[batch], uniform, NO_LOGITS[:count])
+        arrivals = Arrivals(rows[batch], tasks, class_in_task[batch], uniform, NO_LOGITS[:count])
         memory = buffer.insert(memory, arrivals)
     return memory
 
 
-def memories_of_runs(buffer, rows, class_positions, runs, batch_size=10):
+def memories_of_runs(buffer, rows, class_in_task, runs, batch_size=10):
     """The memories [runs, ...] of independent runs after the examples [n] of the first task."""
 
     def memory_of_run(uniform):
@@ -36,7 +36,7 @@ def memories_of_runs(buffer, rows, class_positions, runs, batch_size=10):
             batch = slice(start, start + batch_size)
             tasks = torch.zeros_like(rows[batch])
             logits = NO_LOGITS[: len(tasks)]
-            arrivals = Arrivals(rows[batch], tasks, class_positions[batch], uniform[batch], logits)
+            arrivals = Arrivals(rows[batch], tasks, class_in_task[batch], uniform[batch], logits)
             memory = buffer.insert(memory, arrivals)
         return memory
 
@@ -46,24 +46,24 @@ def memories_of_runs(buffer, rows, class_positions, runs, batch_size=10):
     )
 
 
-def make_ended_task(rows, class_positions, features=None):
+def make_ended_task(rows, class_in_task, features=None):
     """An ended task with rows [n], by default without features."""
     empty = torch.zeros(len(rows), 0)
-    return EndedTask(rows, class_positions, empty if features is None else features, empty)
+    return EndedTask(rows, class_in_task, empty if features is None else features, empty)
 
 
-def full_memory(buffer, scores, class_positions=None):
+def full_memory(buffer, scores, class_in_task=None):
     """A full memory of the first task with the given scores, in double precision."""
     scores = torch.tensor(scores, dtype=torch.float64)
     zeros = torch.zeros(len(scores), dtype=torch.long)
-    class_positions = zeros if class_positions is None else torch.tensor(class_positions)
+    class_in_task = zeros if class_in_task is None else torch.tensor(class_in_task)
     rows = torch.arange(len(scores))
     return buffer.init()._replace(
-        rows=rows, tasks=zeros, class_positions=class_positions, scores=scores
+        rows=rows, tasks=zeros, class_in_task=class_in_task, scores=scores
     )
 
 
-def memories_after_batch(buffer, memory, of_arrivals, of_stored, runs, class_positions=None):
+def memories_after_batch(buffer, memory, of_arrivals, of_stored, runs, class_in_task=None):
     """The memories [runs, ...] of independent runs after one batch of rows 100, 101, ... of the
     first task. The buffer measures `of_arrivals` [batch, ...], and `of_stored` in the first
     slots."""
@@ -72,19 +72,19 @@ def memories_after_batch(buffer, memory, of_arrivals, of_stored, runs, class_pos
     slots, valid = torch.arange(measured), torch.ones(measured)
     measurements = Measurements(of_arrivals, of_stored, slots, valid)
     tasks = torch.zeros(count, dtype=torch.long)
-    class_positions = tasks if class_positions is None else torch.tensor(class_positions)
+    class_in_task = tasks if class_in_task is None else torch.tensor(class_in_task)
     rows = torch.arange(100, 100 + count)
 
     def memory_of_run(uniform):
         logits = NO_LOGITS[:count]
-        arrivals = Arrivals(rows, tasks, class_positions, uniform, logits, measurements)
+        arrivals = Arrivals(rows, tasks, class_in_task, uniform, logits, measurements)
         return buffer.insert(memory, arrivals)
 
     generator = torch.Generator().manual_seed(0)
     return torch.func.vmap(memory_of_run)(uniform_numbers(buffer, runs, count, generator=generator))
 
 
-def memory_after_stream(buffer, losses_or_gradients, class_positions, seed, batch_size=5):
+def memory_after_stream(buffer, losses_or_gradients, class_in_task, seed, batch_size=5):
     """The memory after a stream of examples whose losses [n] or gradients [n, P] do not change."""
     generator, memory = torch.Generator().manual_seed(seed), buffer.init()
     slots = torch.arange(len(memory.rows))[None]
@@ -100,12 +100,12 @@ def memory_after_stream(buffer, losses_or_gradients, class_positions, seed, batc
             cosines = cosine_similarity(new[:, None], stored, -1)
             measurements = Measurements(cosines, (), sample.slots, sample.valid)
         tasks, logits = torch.zeros_like(rows), NO_LOGITS[: len(rows)]
-        arrivals = Arrivals(rows, tasks, class_positions[rows], uniform, logits, measurements)
+        arrivals = Arrivals(rows, tasks, class_in_task[rows], uniform, logits, measurements)
         memory = buffer.insert(memory, arrivals)
     return memory
 
 
-def memories_by_batch_size(buffer, of_arrivals, class_positions, of_stored):
+def memories_by_batch_size(buffer, of_arrivals, class_in_task, of_stored):
     """The memories after a stream in batches of 1, in batches of 7 and in one batch. The buffer
     measures `of_arrivals` [n, ...], and `of_stored`, [1] or absent, in the first slot."""
     generator = torch.Generator().manual_seed(3)
@@ -119,7 +119,7 @@ def memories_by_batch_size(buffer, of_arrivals, class_positions, of_stored):
             measurements = Measurements(of_arrivals[rows], of_stored, slots, valid)
             tasks, logits = torch.zeros_like(rows), NO_LOGITS[: len(rows)]
             arrivals = Arrivals(
-                rows, tasks, class_positions[rows], uniform[rows], logits, measurements
+                rows, tasks, class_in_task[rows], uniform[rows], logits, measurements
             )
             memory = buffer.insert(memory, arrivals)
         memories.append(memory)

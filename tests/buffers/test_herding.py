@@ -28,14 +28,14 @@ def test_all_examples_are_chosen_where_they_are_few_and_the_scale_of_a_feature_d
 
 
 def test_every_class_of_a_task_fills_its_own_slots():
-    buffer = herding(7, "total", tasks=1, classes=3)
-    class_positions = torch.arange(30) % 3
+    buffer = herding(7, "total", tasks=1, classes_per_task=3)
+    class_in_task = torch.arange(30) % 3
     features = torch.randn(30, 4, generator=torch.Generator().manual_seed(2))
-    ended_task = make_ended_task(torch.arange(100, 130), class_positions, features)
+    ended_task = make_ended_task(torch.arange(100, 130), class_in_task, features)
     memory = buffer.end_task(buffer.init(), 0, ended_task)
-    assert torch.bincount(memory.class_positions).tolist() == [3, 2, 2]
-    assert ((memory.rows - 100) % 3 == memory.class_positions).all()
-    in_class = (class_positions == 1).nonzero()[:, 0]
+    assert torch.bincount(memory.class_in_task).tolist() == [3, 2, 2]
+    assert ((memory.rows - 100) % 3 == memory.class_in_task).all()
+    in_class = (class_in_task == 1).nonzero()[:, 0]
     expected = 100 + in_class[herding_order(features[in_class], 2)]
-    assert memory.rows[memory.class_positions == 1].tolist() == expected.tolist()
+    assert memory.rows[memory.class_in_task == 1].tolist() == expected.tolist()
     assert buffer.needs_features

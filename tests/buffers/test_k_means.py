@@ -47,8 +47,8 @@ def test_no_example_is_chosen_twice_and_few_examples_are_all_chosen():
 
 def test_every_class_of_a_task_fills_its_own_slots():
     features, cluster = three_clusters()
-    buffer = k_means(6, "total", tasks=1, classes=3)
+    buffer = k_means(6, "total", tasks=1, classes_per_task=3)
     ended_task = make_ended_task(torch.arange(15), cluster, features)
     memory = buffer.end_task(buffer.init(), 0, ended_task)
-    assert memory.class_positions.tolist() == [0, 0, 1, 1, 2, 2]
-    assert (memory.rows % 3 == memory.class_positions).all()
+    assert memory.class_in_task.tolist() == [0, 0, 1, 1, 2, 2]
+    assert (memory.rows % 3 == memory.class_in_task).all()

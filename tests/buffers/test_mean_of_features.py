@@ -11,9 +11,9 @@ def test_the_nearest_to_the_mean_come_first():
 
 
 def test_every_class_is_compared_with_its_own_mean():
-    class_positions = torch.tensor([0, 0, 0, 1, 1, 1])
+    class_in_task = torch.tensor([0, 0, 0, 1, 1, 1])
     features = torch.tensor([[0.0], [1.0], [5.0], [10.0], [14.0], [15.0]])
-    buffer = mean_of_features(2, "total", tasks=1, classes=2)
-    ended_task = make_ended_task(torch.arange(20, 26), class_positions, features)
+    buffer = mean_of_features(2, "total", tasks=1, classes_per_task=2)
+    ended_task = make_ended_task(torch.arange(20, 26), class_in_task, features)
     memory = buffer.end_task(buffer.init(), 0, ended_task)
     assert memory.rows.tolist() == [21, 24]

@@ -37,10 +37,10 @@ def test_losses_are_those_of_single_examples():
 
 
 def test_padding_has_loss_0_and_cosine_0_even_if_its_label_is_hidden():
-    visible_logits = torch.ones(3, 4, dtype=torch.bool)
-    stored = make_examples(3, 1, valid=[1, 0, 1], visible_logits=visible_logits)
-    visible_logits[1, stored.target[1]] = False
-    arrivals = make_examples(2, 0, visible_logits=torch.ones(2, 4, dtype=torch.bool))
+    visible_logit_mask = torch.ones(3, 4, dtype=torch.bool)
+    stored = make_examples(3, 1, valid=[1, 0, 1], visible_logit_mask=visible_logit_mask)
+    visible_logit_mask[1, stored.target[1]] = False
+    arrivals = make_examples(2, 0, visible_logit_mask=torch.ones(2, 4, dtype=torch.bool))
     inputs = network, make_params(), torch.zeros(1), arrivals, stored
     for of_stored in (measure_losses(*inputs)[1], measure_cosines(*inputs)[0].T):
         assert torch.isfinite(of_stored).all()

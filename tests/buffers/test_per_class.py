@@ -22,13 +22,13 @@ def test_the_buffers_here_are_all_that_choose_by_class():
 
 
 def test_a_class_without_an_example_in_the_ended_task_keeps_its_slots_empty(make_buffer):
-    buffer = make_buffer(6, "total", tasks=1, classes=3)
-    class_positions = torch.tensor([0, 2, 0, 2, 0])
+    buffer = make_buffer(6, "total", tasks=1, classes_per_task=3)
+    class_in_task = torch.tensor([0, 2, 0, 2, 0])
     features = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    ended_task = make_ended_task(torch.arange(10, 15), class_positions, features)
+    ended_task = make_ended_task(torch.arange(10, 15), class_in_task, features)
     memory = buffer.end_task(buffer.init(), 0, ended_task)
-    assert sorted(memory.class_positions.tolist()) == [-1, -1, 0, 0, 2, 2]
-    assert ((memory.rows >= 0) == (memory.class_positions >= 0)).all()
+    assert sorted(memory.class_in_task.tolist()) == [-1, -1, 0, 0, 2, 2]
+    assert ((memory.rows >= 0) == (memory.class_in_task >= 0)).all()
 
 
 def test_a_run_of_tasks_with_one_example_each_ends(make_buffer, tiny):

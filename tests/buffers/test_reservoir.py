@@ -12,7 +12,7 @@ RUNS = 4000
 
 
 def test_every_example_is_stored_with_probability_capacity_over_n():
-    buffer = reservoir(10, "total", tasks=1, classes=1)
+    buffer = reservoir(10, "total", tasks=1, classes_per_task=1)
     stored_rows = memories_of_runs(buffer, torch.arange(47), torch.zeros(47).long(), RUNS).rows
     assert (stored_rows >= 0).all()
     assert (stored_rows.sort(1).values.diff(dim=1) > 0).all()  # nothing twice
@@ -21,14 +21,14 @@ def test_every_example_is_stored_with_probability_capacity_over_n():
 
 
 def test_the_first_examples_all_fit():
-    buffer = reservoir(30, "total", tasks=1, classes=1)
+    buffer = reservoir(30, "total", tasks=1, classes_per_task=1)
     memory = insert_task(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
     assert memory.rows[:25].tolist() == list(range(25))
     assert (memory.rows[25:] == -1).all()
 
 
 def test_the_size_of_the_batches_does_not_matter():
-    buffer = reservoir(5, "total", tasks=1, classes=1)
+    buffer = reservoir(5, "total", tasks=1, classes_per_task=1)
     first, *others = memories_by_batch_size(buffer, torch.zeros(40), torch.zeros(40).long(), ())
     assert first.rows.max() > 5
     for memory in others:

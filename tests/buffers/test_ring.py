@@ -2,13 +2,13 @@ import pytest
 import torch
 
 from gradalign_cli.buffers.buffer import Arrivals, write_to_slots
-from gradalign_cli.buffers.ring import ring, ring_layout, task_slot_table
+from gradalign_cli.buffers.ring import ring, ring_sizes_and_first_slots, task_slot_table
 from gradalign_cli.errors import UserError
 from tests.buffers.streams import insert_task
 
 
 def test_rings_lie_one_after_the_other():
-    sizes, first_slots = ring_layout(11, 3)
+    sizes, first_slots = ring_sizes_and_first_slots(11, 3)
     assert sizes.tolist() == [4, 4, 3]
     assert first_slots.tolist() == [0, 4, 8]
 
@@ -18,7 +18,7 @@ def test_a_smaller_task_also_lists_its_neighbours_slots():
 
 
 def test_each_task_stores_its_newest_examples_and_replaces_no_others():
-    buffer = ring(8, "total", tasks=2, classes=3)
+    buffer = ring(8, "total", tasks=2, classes_per_task=3)
     memory = insert_task(buffer, buffer.init(), torch.arange(25), 0, torch.zeros(25).long(), 0)
     assert set(memory.rows[buffer.task_slots[0]].tolist()) == {21, 22, 23, 24}
     assert (memory.rows[buffer.task_slots[1]] == -1).all()
@@ -28,7 +28,7 @@ def test_each_task_stores_its_newest_examples_and_replaces_no_others():
 
 
 def test_all_slots_of_an_uneven_capacity_are_used():
-    buffer = ring(11, "total", tasks=3, classes=2)
+    buffer = ring(11, "total", tasks=3, classes_per_task=2)
     memory = buffer.init()
     for task in range(3):
         rows = torch.arange(100 * task, 100 * task + 30)
@@ -38,25 +38,25 @@ def test_all_slots_of_an_uneven_capacity_are_used():
 
 
 def test_row_task_and_class_position_belong_to_one_example():
-    buffer = ring(4, "total", tasks=1, classes=30)
+    buffer = ring(4, "total", tasks=1, classes_per_task=30)
     rows = torch.arange(30)
     memory = insert_task(buffer, buffer.init(), rows, 0, rows, 0, batch_size=30)
-    assert torch.equal(memory.rows, memory.class_positions)
+    assert torch.equal(memory.rows, memory.class_in_task)
     assert set(memory.rows.tolist()) == {26, 27, 28, 29}
 
 
 def test_a_capacity_below_one_slot_a_task_is_refused():
     with pytest.raises(UserError, match=r"`buffer.capacity` must give every group a slot, found 2"):
-        ring(2, "total", tasks=3, classes=2)
+        ring(2, "total", tasks=3, classes_per_task=2)
 
 
 def test_capacity_can_be_given_per_task_and_per_class():
-    assert len(ring(5, "task", tasks=3, classes=2).init().rows) == 15
-    assert len(ring(5, "class", tasks=3, classes=2).init().rows) == 30
+    assert len(ring(5, "task", tasks=3, classes_per_task=2).init().rows) == 15
+    assert len(ring(5, "class", tasks=3, classes_per_task=2).init().rows) == 30
     with pytest.raises(
         UserError, match=r"`buffer.capacity_per` must be total, task or class, found 'row'"
     ):
-        ring(5, "row", tasks=3, classes=2)
+        ring(5, "row", tasks=3, classes_per_task=2)
 
 
 @pytest.mark.parametrize("batch_size", [2, 3, 4, 7])
@@ -70,7 +70,7 @@ def test_a_batch_larger_than_its_ring_writes_its_newest_examples_alone(batch_siz
         return write_to_slots(memory, slots, written, arrivals, counters)
 
     monkeypatch.setattr("gradalign_cli.buffers.ring.write_to_slots", record_slots)
-    buffer = ring(3, "total", tasks=1, classes=1)
+    buffer = ring(3, "total", tasks=1, classes_per_task=1)
     zeros = torch.zeros(batch_size, dtype=torch.long)
     arrivals = Arrivals(
         torch.arange(batch_size),

@@ -13,7 +13,7 @@ from gradalign_cli.commands.train import describe_workload
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.parts import build_run, check_tasks
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.replicas import replica_numbers
+from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.choice import choose_engine, choose_threads
@@ -110,7 +110,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     watcher = Traces()
     trained = run(parts, replicas, engine, plan, [watcher])
     assert trained.steps == 4
-    assert trained.matrices.shape[1:] == (1, 3, 2)
+    assert trained.accuracy_matrices.shape[1:] == (1, 3, 2)
     assert len(watcher.traces) == 2
 
 
@@ -191,7 +191,7 @@ def test_an_objective_brings_its_buffer_where_the_method_has_none():
 
 def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_size(any_dataset):
     config = composed("+experiment=gpm_split_cifar100", "method=sgp", "model=mlp")
-    assert (config.replicas.lr, config.schedule.least) == (0.05, 5e-5)
+    assert (config.replicas.lr, config.schedule.least_lr) == (0.05, 5e-5)
     config.benchmark.samples_per_task = 4
     parts, (replica,), _, _ = prepared(config)
     whole = parts.benchmark.make_stream(0)
@@ -211,7 +211,7 @@ def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_si
         ),
         ("schedule.patience=0", "`schedule.patience` must be positive, found 0"),
         ("schedule.factor=1", "`schedule.factor` must be above 1, found 1"),
-        ("schedule.least=0", "`schedule.least` must be positive, found 0"),
+        ("schedule.least_lr=0", "`schedule.least_lr` must be positive, found 0"),
         ("metrics.continual_every=2", "`metrics.continual_every` must be 0 where a schedule"),
         ("method=joint", "`schedule` needs tasks one after the other, which this `method` or"),
         ("stream=blurry", "`schedule` needs tasks one after the other, which this `method` or"),
@@ -226,7 +226,7 @@ def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_datas
 
 def test_replicas_are_every_combination_of_the_listed_values():
     config = composed("method=gem", "replicas.seed=[3,4]", "++replicas.margin=[0,0.5]")
-    found = replica_numbers(config)
+    found = read_replica_settings(config)
     assert [(own["seed"], own["margin"]) for own in found] == [(3, 0), (3, 0.5), (4, 0), (4, 0.5)]
 
 

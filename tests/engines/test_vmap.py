@@ -8,7 +8,7 @@ import torch
 
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.trees import tree_index
-from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, varying_numbers
+from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, varying_settings
 from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
 # (method, number): the settings without which this number has no effect
@@ -21,9 +21,9 @@ NEEDS = {
     ("ewc_pp", "strength"): {"interval": 1},
     ("fs_dgpm", "rate"): {"ascent": 1.0, "temperature": 1.0},
     ("fs_dgpm", "increase"): {"thresholds": [0.2]},
-    ("gdumb", "least_step"): {"step": 1.0},
+    ("gdumb", "least_lr"): {"lr": 1.0},
     ("gem", "eps"): {"margin": 0.0},
-    ("mir", "step"): {"chosen": 2},
+    ("mir", "lookahead_lr"): {"replayed_examples": 2},
     ("gpm", "increase"): {"thresholds": [0.2]},
     ("rwalk", "damping"): {"interval": 1},
     ("sgp", "increase"): {"thresholds": [0.2]},
@@ -48,7 +48,7 @@ def test_every_buffer_works_batched(name, buffer, tiny):
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [(name, number) for name in METHODS for number in varying_numbers(name)]
+    ("name", "number"), [(name, number) for name in METHODS for number in varying_settings(name)]
 )
 def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tiny):
     settings = NEEDS.get((name, number), {})

@@ -18,14 +18,14 @@ def network(params, statistics, examples):
     return Output(logits, examples.images, statistics + 1)
 
 
-def make_examples(count, seed=0, valid=None, visible_logits=()):
+def make_examples(count, seed=0, valid=None, visible_logit_mask=()):
     """Examples with random targets and random stored logits."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(count, 3, generator=generator, dtype=torch.float64)
     target = torch.randint(0, OUTPUTS, (count,), generator=generator)
     stored_logits = torch.randn(count, OUTPUTS, generator=generator, dtype=torch.float64)
     valid = torch.ones(count).double() if valid is None else torch.tensor(valid).double()
-    return Examples(images, target, visible_logits, valid, stored_logits)
+    return Examples(images, target, visible_logit_mask, valid, stored_logits)
 
 
 def make_params(seed=0):

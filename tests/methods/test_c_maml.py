@@ -51,5 +51,5 @@ def test_for_small_steps_it_adds_the_curvature_along_the_gradient_of_the_batch()
 
 
 def test_a_negative_step_is_refused():
-    with pytest.raises(UserError, match=r"`method.step` must be non-negative, found -1"):
+    with pytest.raises(UserError, match=r"`method.lookahead_lr` must be non-negative, found -1"):
         c_maml(-1.0)

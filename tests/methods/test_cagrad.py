@@ -39,7 +39,7 @@ def test_with_reach_zero_it_is_the_mean():
 
 
 def test_a_negative_reach_is_refused():
-    with pytest.raises(UserError, match=r"`method.reach` must be non-negative, found -1"):
+    with pytest.raises(UserError, match=r"`method.c` must be non-negative, found -1"):
         cagrad(-1.0)
 
 

@@ -24,7 +24,7 @@ def test_the_objective_is_cross_entropy_and_the_distance_to_stored_logits():
 def test_only_visible_logits_of_valid_examples_are_compared():
     params, batch = make_params(), make_examples(5)
     visible = torch.tensor([True, True, False, False]).expand(3, 4)
-    memory_batch = make_examples(3, seed=1, valid=[1, 1, 0], visible_logits=visible)
+    memory_batch = make_examples(3, seed=1, valid=[1, 1, 0], visible_logit_mask=visible)
     method = der(1.0)
     state = method.init(make_setup(params, 2))
     value, _ = objective_value(method, batch, (memory_batch,), params, state)

@@ -25,8 +25,8 @@ def make_gradient_probe(gradients, task=0):
         mean_gradient=lambda function, rows: gradients[rows].mean(0),
         layer_inputs=None,
         layers=(),
-        task_logits=None,
-        filled_slots=None,
+        task_logit_mask=None,
+        filled_slot_indices=None,
         memory_gradient=None,
         memory_layer_inputs=None,
     )

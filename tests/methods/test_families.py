@@ -25,9 +25,11 @@ def direction(name, J, dtype=torch.float64):
     settings = EXACT_GEM if name == "gem" else {}
     references = J[:1] if name in ONE_REFERENCE else J[:-1]
     gradients = make_gradients(J[-1].to(dtype), references.to(dtype))
-    uniform = make_gradients(J[-1].double(), references).uniform  # one order for both types
+    random_numbers = make_gradients(
+        J[-1].double(), references
+    ).random_numbers  # one order for both types
     state = method(name, **settings).init(make_setup(gradients.g, len(references) + 1))
-    gradients = gradients._replace(uniform=uniform.to(dtype))
+    gradients = gradients._replace(random_numbers=random_numbers.to(dtype))
     return method(name, **settings).align(gradients, state)[0].double()
 
 
@@ -128,7 +130,7 @@ def test_cagrad_is_the_best_worst_case_within_reach(family):
     J = U * (lengths / lengths.max())[:, None]  # the reach is relative, so that the scale is free
     g0, n, reach = J.mean(0), len(J), 0.5
     found = align(
-        method("cagrad", reach=reach), *(torch.tensor(part) for part in (J[-1], J[:-1]))
+        method("cagrad", c=reach), *(torch.tensor(part) for part in (J[-1], J[:-1]))
     ).numpy()
     distance = np.linalg.norm(found - g0)
     assert distance <= reach * np.linalg.norm(g0) * (1 + 1e-6)

@@ -13,7 +13,9 @@ def test_fine_tuning_is_sgd_on_the_batch(tiny):
     sgd = torch.optim.SGD([weights], lr=0.1)
     for _, draw, view, after, _ in steps_of_task(parts, replica, learner, 0):
         x = (parts.benchmark.images[draw.rows] / 255).view(-1, *parts.benchmark.image_shape)
-        logits = parts.model.apply(weights, weights[:0], x, True).logits[:, view.visible_logits[0]]
+        logits = parts.model.apply(weights, weights[:0], x, True).logits[
+            :, view.visible_logit_mask[0]
+        ]
         sgd.zero_grad()
         torch.nn.functional.cross_entropy(logits, parts.benchmark.labels[draw.rows]).backward()
         sgd.step()

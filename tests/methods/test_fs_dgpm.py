@@ -116,7 +116,7 @@ def test_bases_hold_the_inputs_in_memory_as_their_own_tasks_show_them(tiny):
     view, memory = replica.stream.view, learner.memory
     assert set(memory.tasks[memory.rows >= 0].tolist()) == {0, 1}
     probe = make_probe(parts, learner, view, replica.stream.train_rows[1], 1)
-    slots = probe.filled_slots
+    slots = probe.filled_slot_indices
     images = probe.memory_layer_inputs(slots)[0]
     shown_images = (parts.benchmark.images[memory.rows[slots]] / 255).gather(
         1, view.pixel_source[memory.tasks[slots]]

@@ -33,7 +33,7 @@ def test_one_pass_with_one_batch_is_a_step_on_the_memory(tiny):
     )
     params = state.initial_params.clone().requires_grad_()
     logits = parts.model.apply(params, params[:0], examples.images, True).logits
-    logits = logits.masked_fill(~examples.visible_logits, -torch.inf)
+    logits = logits.masked_fill(~examples.visible_logit_mask, -torch.inf)
     (g,) = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, examples.target), params)
     torch.testing.assert_close(state.memory_params, params.detach() - 0.3 * g)
 
@@ -45,7 +45,7 @@ def test_the_step_size_falls_as_half_a_cosine():
     state = method.init(make_setup(params, 2))
 
     class ConstantProbe:
-        filled_slots, task = torch.arange(4), 0
+        filled_slot_indices, task = torch.arange(4), 0
 
         @staticmethod
         def memory_gradient(params, slots):
@@ -64,5 +64,5 @@ def test_it_learns_all_tasks_that_are_in_memory(tiny):
 
 
 def test_wrong_values_are_refused():
-    with pytest.raises(UserError, match=r"`method.least_step` must be in \[0, method.step\]"):
+    with pytest.raises(UserError, match=r"`method.least_lr` must be in \[0, method.lr\]"):
         gdumb(1, 1, 0.1, 0.2)

@@ -9,7 +9,7 @@ from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.numerics.trees import tree_leaves
-from gradalign_cli.training.outcome import join
+from gradalign_cli.training.outcome import join_outcomes
 from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, steps_of_task, train
@@ -76,7 +76,7 @@ def test_replicas_whose_bases_differ_in_rank_train_as_if_alone(engine, name, tin
     replicas = make_replicas(parts, seeds=(0, 1, 2))
     one_round = train(parts, replicas, engine()).learners
     rounds = [train(parts, replicas[1:], engine()), train(parts, replicas[:1])]
-    two_rounds = join(rounds, [1, 2, 0]).learners
+    two_rounds = join_outcomes(rounds, [1, 2, 0]).learners
     separate = [train(parts, [replica]).learners for replica in replicas]
     for learners in (one_round, two_rounds):
         for number, learner in enumerate(separate):

@@ -35,8 +35,8 @@ def test_rates_follow_their_gradient_through_a_single_step():
     h = cross_entropy_gradient(batch, params)
     g = gradient_and_state(er(), batch, memory_batch, params - 0.3 * h, ())[0]
     scaled_g, state = gradient_and_state(method, batch, memory_batch, params, state)
-    torch.testing.assert_close(state.rates, 0.3 + 1e-3 * h * g)
-    torch.testing.assert_close(scaled_g, state.rates / 0.3 * g)
+    torch.testing.assert_close(state.lrs, 0.3 + 1e-3 * h * g)
+    torch.testing.assert_close(scaled_g, state.lrs / 0.3 * g)
 
 
 def test_a_rate_grows_where_gradients_agree_and_shrinks_where_they_oppose():
@@ -46,20 +46,22 @@ def test_a_rate_grows_where_gradients_agree_and_shrinks_where_they_oppose():
     g = gradient_and_state(er(), batch, memory_batch, params, ())[0]
     clear = (gradient_sum * g).abs() > 1e-6
     assert clear.sum() > 6
-    assert ((state.rates > 1e-6) == (gradient_sum * g > 0))[clear].all()
+    assert ((state.lrs > 1e-6) == (gradient_sum * g > 0))[clear].all()
 
 
 def test_a_parameter_with_a_negative_rate_does_not_move():
     params, batch, memory_batch = make_params(), make_examples(2), make_examples(5, 1)
     method = la_maml(0.3, 0.0)
     state = method.init(make_setup(params, 2))
-    state = state._replace(rates=torch.where(torch.arange(12) < 5, -0.1, 0.3).double())
+    state = state._replace(lrs=torch.where(torch.arange(12) < 5, -0.1, 0.3).double())
     g, _ = gradient_and_state(method, batch, memory_batch, params, state)
     assert (g[:5] == 0).all()
     assert (g[5:] != 0).all()
 
 
-@pytest.mark.parametrize(("values", "text"), [((0.0, 0.1), "step"), ((0.1, -1.0), "rate_step")])
+@pytest.mark.parametrize(
+    ("values", "text"), [((0.0, 0.1), "initial_lr"), ((0.1, -1.0), "lr_of_lrs")]
+)
 def test_numbers_out_of_their_domain_are_named(values, text):
     with pytest.raises(UserError, match=f"`method.{text}` must be"):
         la_maml(*values)

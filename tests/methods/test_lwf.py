@@ -41,9 +41,9 @@ def test_afterwards_the_old_networks_softmaxes_are_distilled_for_each_task_or_jo
 
 
 def test_the_end_of_a_task_stores_the_network_and_marks_the_logits_of_the_task():
-    params, task_logits = make_params(), torch.tensor([0.0, 1.0, 0.0, 0.0])
+    params, task_logit_mask = make_params(), torch.tensor([0.0, 1.0, 0.0, 0.0])
     method = lwf(1.0, 2.0, "per_task")
     state = method.init(make_setup(0 * params, 2, outputs=4))
-    state = method.end_task(state, params, SimpleNamespace(task_logits=task_logits, task=1))
+    state = method.end_task(state, params, SimpleNamespace(task_logit_mask=task_logit_mask, task=1))
     assert torch.equal(state.old_params, params)
     assert state.old_logit_masks.tolist() == [[0] * 4, [0, 1, 0, 0]]

@@ -58,9 +58,9 @@ def test_with_a_strong_penalty_the_important_parameters_change_less(tiny):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("strength", -1.0), ("samples", 0), ("decay", 1.5), ("batch", 0)]
+    ("name", "value"), [("strength", -1.0), ("samples", 0), ("decay", 1.5), ("batch_size", 0)]
 )
 def test_wrong_values_are_refused(name, value):
-    valid = {"strength": 1.0, "samples": 5, "decay": 1.0, "batch": 1}
+    valid = {"strength": 1.0, "samples": 5, "decay": 1.0, "batch_size": 1}
     with pytest.raises(UserError, match=f"`method.{name}` must be"):
         mas(**valid | {name: value})

@@ -32,5 +32,7 @@ def test_with_an_empty_memory_the_direction_is_the_gradient():
 
 
 def test_wrong_values_are_refused():
-    with pytest.raises(UserError, match=r"`method.rule` must be one of paper, code, found 'mine'"):
+    with pytest.raises(
+        UserError, match=r"`method.variant` must be one of paper, code, found 'mine'"
+    ):
         mega1(0.1, "mine")

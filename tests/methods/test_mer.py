@@ -76,8 +76,8 @@ def test_small_steps_favour_gradients_in_line():
     assert error.norm() < 0.01 * (step / 2 * dot_gradient).norm()
 
 
-@pytest.mark.parametrize("name", ["batches", "step", "within", "current_factor"])
+@pytest.mark.parametrize("name", ["batches", "inner_lr", "within", "current_factor"])
 def test_numbers_out_of_their_domain_are_named(name):
-    settings = {"batches": 1, "step": 0.1, "within": 1.0, "current_factor": 1.0}
+    settings = {"batches": 1, "inner_lr": 0.1, "within": 1.0, "current_factor": 1.0}
     with pytest.raises(UserError, match=f"`method.{name}` must be positive"):
         mer(**settings | {name: 0})

@@ -40,12 +40,12 @@ def test_the_examples_whose_loss_would_grow_most_are_replayed():
         torch.testing.assert_close(g, expected)
 
 
-@pytest.mark.parametrize("chosen", [6, 10])
-def test_with_all_candidates_chosen_it_is_er(chosen):
+@pytest.mark.parametrize("replayed_examples", [6, 10])
+def test_with_all_candidates_chosen_it_is_er(replayed_examples):
     params, batch = make_params(), make_examples(4)
     memory_batch = make_examples(6, 1, valid=[1, 1, 0, 1, 0, 1])
     expected = gradient_of(er(), batch, memory_batch, params)
-    g = gradient_of(mir(chosen, STEP), batch, memory_batch, params)
+    g = gradient_of(mir(replayed_examples, STEP), batch, memory_batch, params)
     torch.testing.assert_close(g, expected)
 
 
@@ -57,7 +57,10 @@ def test_examples_that_are_not_valid_are_chosen_last():
     torch.testing.assert_close(g, expected)
 
 
-@pytest.mark.parametrize(("chosen", "step", "name"), [(0, 0.1, "chosen"), (3, 0.0, "step")])
-def test_numbers_out_of_their_domain_are_named(chosen, step, name):
+@pytest.mark.parametrize(
+    ("replayed_examples", "lookahead_lr", "name"),
+    [(0, 0.1, "replayed_examples"), (3, 0.0, "lookahead_lr")],
+)
+def test_numbers_out_of_their_domain_are_named(replayed_examples, lookahead_lr, name):
     with pytest.raises(UserError, match=f"`method.{name}` must be positive"):
-        mir(chosen, step)
+        mir(replayed_examples, lookahead_lr)

@@ -57,5 +57,5 @@ def test_the_stored_gradients_of_all_tasks_are_those_at_the_current_weights(tiny
 
 
 def test_wrong_values_are_refused():
-    with pytest.raises(UserError, match=r"`method.per_task` must be positive"):
+    with pytest.raises(UserError, match=r"`method.gradients_per_task` must be positive"):
         ogd_plus(0)

@@ -42,5 +42,7 @@ def test_with_as_many_directions_as_gradients_it_is_ogd(tiny):
 
 
 def test_fewer_samples_than_directions_are_refused():
-    with pytest.raises(UserError, match=r"`method.samples` must be at least method.per_task"):
+    with pytest.raises(
+        UserError, match=r"`method.samples` must be at least method.gradients_per_task"
+    ):
         pca_ogd(10, 5)

@@ -16,8 +16,8 @@ def test_with_two_objectives_no_order_matters_and_it_is_half_the_sum_of_torchjd(
 def test_many_objectives_are_projected_in_the_drawn_order():
     for seed, (g, references) in enumerate(multitask_gradients()):
         J = jacobian(g, references)
-        uniform = make_gradients(g, references, seed=seed).uniform
-        orders = random_orders(uniform.view(len(J), -1))
+        random_numbers = make_gradients(g, references, seed=seed).random_numbers
+        orders = random_orders(random_numbers.view(len(J), -1))
         projected = []
         for i, gradient in enumerate(J.clone()):
             for j in orders[i].tolist():

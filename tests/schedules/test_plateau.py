@@ -213,7 +213,7 @@ def run_digits(folder, *overrides):
     run on digits."""
     settings = ["benchmark.first_tasks=2", "benchmark.samples_per_task=60", "metrics.lca_batches=0"]
     settings += ["passes=12", "alignment.every=1", "schedule=plateau", "schedule.held_out=0.2"]
-    settings += ["schedule.patience=1", "schedule.factor=10", "schedule.least=0.05"]
+    settings += ["schedule.patience=1", "schedule.factor=10", "schedule.least_lr=0.05"]
     config = OmegaConf.create(composed(CONF, [*settings, *overrides])[0])
     training.train(config, folder, Console(quiet=True))
     lines = (folder / "accuracy.csv").read_text().splitlines()[1:]

@@ -48,7 +48,7 @@ def mean_gradient(parts, view, params, rows, tasks):
     params = params.clone().requires_grad_()
     x = (parts.benchmark.images[rows] / 255).view(-1, *parts.benchmark.image_shape)
     logits = parts.model.apply(params, params[:0], x, True).logits
-    logits = logits.masked_fill(~view.visible_logits[tasks], -torch.inf)
+    logits = logits.masked_fill(~view.visible_logit_mask[tasks], -torch.inf)
     loss = cross_entropy(logits, parts.benchmark.labels[rows])
     return torch.autograd.grad(loss, params)[0]
 
@@ -211,7 +211,7 @@ def one_by_one(parts, view, params, rows, tasks):
         leaf = params.clone().requires_grad_()
         x = (parts.benchmark.images[row] / 255).view(-1, *parts.benchmark.image_shape)
         logits = parts.model.apply(leaf, leaf[:0], x, True).logits
-        seen = logits.masked_fill(~view.visible_logits[task], -torch.inf)
+        seen = logits.masked_fill(~view.visible_logit_mask[task], -torch.inf)
         loss = cross_entropy(seen, parts.benchmark.labels[row])
         gradients.append(torch.autograd.grad(loss, leaf)[0])
         losses.append(loss.detach())
@@ -223,6 +223,6 @@ def test_where_no_buffer_asks_nothing_is_shown_and_nothing_more_is_drawn(tiny):
     parts = make_parts(tiny, finetune(), buffer=factory)
     learner_after(parts, make_replicas(parts)[0], 1)
     assert {arrivals.measurements for _, arrivals in offered} == {()}
-    assert (draw_sizes(parts, 1).measure, draw_sizes(parts, 1).insert) == (0, 1)
+    assert (draw_sizes(parts, 1).measure_uniform, draw_sizes(parts, 1).insert_uniform) == (0, 1)
     asking = parts._replace(buffer=gss_greedy(18, "total", 3, 2, 4))
-    assert (draw_sizes(asking, 1).measure, draw_sizes(asking, 1).insert) == (18, 2)
+    assert (draw_sizes(asking, 1).measure_uniform, draw_sizes(asking, 1).insert_uniform) == (18, 2)

@@ -139,7 +139,7 @@ def task_free_steps(parts, replica, learner):
 
 def with_all_logits_visible(stream):
     """The stream with a mask of visible logits, as `mean_gradient` needs one, that hides none."""
-    view = stream.view._replace(visible_logits=torch.ones(3, 6, dtype=torch.bool))
+    view = stream.view._replace(visible_logit_mask=torch.ones(3, 6, dtype=torch.bool))
     return stream._replace(view=view)
 
 
@@ -193,7 +193,7 @@ def test_a_buffer_declares_what_it_must_be_told_of_tasks(name):
     """Of each example, where other task ids store other rows; at ends, where it acts then."""
     buffer = buffer_factory(name)(12, "total", 3, 2)
     source = generator(0, "test")
-    tasks, class_positions = (torch.randint(0, n, (60,), generator=source) for n in (3, 2))
+    tasks, class_in_task = (torch.randint(0, n, (60,), generator=source) for n in (3, 2))
     uniform = torch.rand(60, buffer.uniforms_per_arrival, generator=source)
     numbers = torch.rand(60, 1, generator=source)
     of_arrivals = 2 * numbers - 1 if buffer.measures == "cosines" else numbers[:, 0]
@@ -205,7 +205,7 @@ def test_a_buffer_declares_what_it_must_be_told_of_tasks(name):
             measurements = ()
             if buffer.measures != "nothing":
                 measurements = Measurements(of_arrivals[rows], of_stored, slots, valid)
-            labels = tasks[rows], class_positions[rows]
+            labels = tasks[rows], class_in_task[rows]
             logits = torch.zeros(6, 0)
             arrivals = Arrivals(rows, *labels, uniform[rows], logits, measurements)
             memory = buffer.insert(memory, arrivals)

@@ -39,26 +39,26 @@ def test_with_own_logits_alone_it_is_the_test_of_a_task_incremental_network(orde
     parts, replicas, _ = trained(tiny, "task", order)
     views = tree_stack([replica.stream.view for replica in replicas])
     (found,) = Evaluator(parts, replicas, eager()).accuracy(outcome.learners, views, range(3))
-    np.testing.assert_array_equal(outcome.own_logits_accuracy[:, -1], found.double().numpy())
+    np.testing.assert_array_equal(outcome.task_logits_accuracy[:, -1], found.double().numpy())
 
 
 def test_fewer_logits_to_confuse_are_never_worse(tiny):
     _, _, outcome = trained(tiny, "class")
-    assert (outcome.own_logits_accuracy >= outcome.accuracy).all()
-    assert (outcome.own_logits_accuracy > outcome.accuracy).any()
+    assert (outcome.task_logits_accuracy >= outcome.accuracy).all()
+    assert (outcome.task_logits_accuracy > outcome.accuracy).any()
 
 
 def test_it_costs_no_other_number_and_only_class_incremental_runs_have_it(tiny):
     """Task-incremental runs count own logits alone, domain-incremental tasks share theirs."""
-    assert trained(tiny, "task")[2].own_logits_accuracy is None
-    assert trained(tiny, "domain")[2].own_logits_accuracy is None
+    assert trained(tiny, "task")[2].task_logits_accuracy is None
+    assert trained(tiny, "domain")[2].task_logits_accuracy is None
     parts, replicas, outcome = trained(tiny, "class")
     blind = [
-        r._replace(stream=r.stream._replace(view=r.stream.view._replace(own_logits=())))
+        r._replace(stream=r.stream._replace(view=r.stream.view._replace(task_logit_mask=())))
         for r in replicas
     ]
     without = train(parts, blind)
-    assert without.own_logits_accuracy is None
+    assert without.task_logits_accuracy is None
     np.testing.assert_array_equal(without.accuracy, outcome.accuracy)
     streams = [[r.stream for r in some] for some in (blind, replicas)]
     assert len({fingerprint(own, list(SEEDS), 1, False) for own in streams}) == 1
@@ -67,7 +67,7 @@ def test_it_costs_no_other_number_and_only_class_incremental_runs_have_it(tiny):
 def test_batched_replicas_count_the_same(tiny):
     one, other = (trained(tiny, "class", engine=engine)[2] for engine in (eager(), vmap()))
     assert (
-        abs(one.own_logits_accuracy - other.own_logits_accuracy).max() <= 0.1 + 1e-6
+        abs(one.task_logits_accuracy - other.task_logits_accuracy).max() <= 0.1 + 1e-6
     )  # one test example
 
 
