@@ -10,6 +10,6 @@ class DataError(UserError):
 
 
 def require(is_valid: bool, field: str, domain: str, value: object) -> None:
-    """Raise a UserError naming the field, its domain and the value found unless `holds`."""
+    """Raise a UserError naming the field, its domain and the value found unless `is_valid`."""
     if not is_valid:
         raise UserError(f"`{field}` must be {domain}, found {value!r}")

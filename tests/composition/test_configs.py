@@ -74,9 +74,9 @@ def prepared(config):
     return parts, replicas, plan, engine
 
 
-def test_there_are_as_many_files_as_we_think():
+def test_no_file_is_lost():
     """A folder that is not found would make the next test pass on nothing."""
-    assert {group: len([g for g, _ in FILES if g == group]) for group in GROUPS} == {
+    least_counts = {
         "benchmark": 8,
         "buffer": 10,
         "experiment": 18,
@@ -86,6 +86,9 @@ def test_there_are_as_many_files_as_we_think():
         "schedule": 1,
         "stream": 2,
     }
+    counts = {group: len([g for g, _ in FILES if g == group]) for group in GROUPS}
+    assert counts.keys() == least_counts.keys()
+    assert all(counts[group] >= least for group, least in least_counts.items())
     tables = list((CONF / "table").glob("*.yaml"))  # tests/tables composes their cells
     assert len(list(CONF.rglob("*.yaml"))) == len(FILES) + len(tables) + 1
 
@@ -135,9 +138,8 @@ def test_a_config_its_code_and_its_test_share_a_name(group, code):
         assert (HERE / "tests" / code / f"test_{name}.py").exists()
 
 
-def test_every_method_says_what_it_claims_of_its_directions():
-    """In tests/methods/claims.py, where a row may also be empty."""
-    assert sorted(CLAIMS) == [name for group, name in FILES if group == "method"]
+def test_claims_are_made_of_methods_that_exist():
+    assert CLAIMS.keys() <= {name for group, name in FILES if group == "method"}
 
 
 def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override_wins():
