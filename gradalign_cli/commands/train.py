@@ -83,7 +83,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     results = run_metrics(outcome, replica_settings, config.metrics.convention)
     record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     reported = parts.method.report(outcome.learners.method_state)
-    record |= {name: value.tolist() for name, value in reported.items()}
+    record = {name: value.tolist() for name, value in reported.items()} | record
     run_folder.finish(outcome, results, record)
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
     for table in run_tables(results["settings"], outcome.accuracy[order]):
@@ -96,7 +96,8 @@ def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Work
     """What an engine is chosen for."""
     longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
     together = 1 if parts.schedule else len(replicas)  # which ends tasks at times of their own
-    return Workload(parts, together, longest * plan.passes, plan.batch_size)
+    steps = planned_steps(replicas[0], plan)
+    return Workload(parts, together, longest * plan.passes, steps, plan.batch_size)
 
 
 def planned_steps(replica: Replica, plan: Plan) -> int:

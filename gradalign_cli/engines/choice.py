@@ -28,12 +28,14 @@ class Workload(NamedTuple):
     parts:          of the run.
     replicas:       the number of replicas that train together.
     steps_per_task: the number of steps of the longest task.
+    steps:          the number of steps of a replica on all tasks.
     batch_size:     the number of examples of a batch.
     """
 
     parts: Parts
     replicas: int
     steps_per_task: int
+    steps: int
     batch_size: int
 
 
@@ -70,18 +72,17 @@ def faster_on_cpu(workload: Workload) -> tuple[str, str]:
     convolutional = parts.model.convolutional
     sequential = "graph" if steps >= LONG_TASK and not convolutional else "eager"
     if replicas == 1:
-        return sequential, f"one replica, {steps} steps a task"
+        return sequential, f"one replica, at most {steps} steps a task"
     if torch.get_num_threads() > 1 and (convolutional or not is_small_step(workload)):
         return "streams", f"{replicas} replicas, a thread for each at a time"
     if convolutional:
         return "eager", "batching would make grouped convolutions of them"
     examples = examples_per_step(workload)
-    total_steps = steps * parts.benchmark.tasks
     min_replicas = 5 if examples <= FEW_EXAMPLES else 10
     if parts.method.references == "per_task":
         return sequential, "the gradients of all tasks are batched already"
-    if replicas < min_replicas or total_steps * replicas < LONG_RUN:
-        return sequential, f"{replicas} replicas of {total_steps} steps on a CPU"
+    if replicas < min_replicas or workload.steps * replicas < LONG_RUN:
+        return sequential, f"{replicas} replicas of {workload.steps} steps on a CPU"
     return "vmap", f"{replicas} replicas of an MLP, {examples} examples a step"
 
 

@@ -188,7 +188,8 @@ class Method(NamedTuple):
     shuffles_tasks:       whether the examples of all tasks are shuffled into one stream.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
     report:               (state) -> entries of record.json, by name: tensors [R, ...], from the
-                          state of all R replicas at the end.
+                          state of all R replicas at the end. The run's own entries come first where
+                          a name is taken.
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
