@@ -11,7 +11,7 @@ from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.methods.method import task_ids
 from tests.methods.catalogue import METHODS, method
-from tests.methods.facts import TASKS, backward_passes, state_bytes
+from tests.methods.facts import TASKS, backward_passes, gradients_taken, state_bytes
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -68,6 +68,8 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
         of = {"T": TASKS, "b": b, "m": m}
         told_passes = {name: eval(row["passes"], of) for name, row in table.items()}
         assert told_passes == {name: backward_passes(each, b, m) for name, each in made.items()}
+        for each in made.values():
+            assert each.gradient_count(b, m) == gradients_taken(each, b, m)
 
 
 def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():

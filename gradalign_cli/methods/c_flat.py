@@ -60,4 +60,6 @@ def c_flat(radius: float, strength: float) -> Method:
         )
         return (sharp_gradient + state.strength * norm_gradient, value_and_output), state
 
-    return Method(keep_gradient, find_gradient=find_gradient, init=init)
+    return Method(
+        keep_gradient, find_gradient=find_gradient, gradient_count=lambda b, m: 4, init=init
+    )

@@ -39,4 +39,10 @@ def c_maml(lookahead_lr: float) -> Method:
         objective_gradient, _ = lookahead_gradient(take_gradient, inputs, state.lookahead_lr)
         return objective_gradient, state
 
-    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)
+    return Method(
+        keep_gradient,
+        find_gradient=find_gradient,
+        gradient_count=lambda b, m: b + 1,
+        memory_batches=1,
+        init=init,
+    )

@@ -113,10 +113,12 @@ def combine(alignment: Method, objective: Method) -> Method:
     def report(state: CombinedState) -> dict[str, Tensor]:
         return alignment.report(state.alignment) | objective.report(state.objective)
 
+    takes_one = alignment.find_gradient is gradient_at_params
     combined = alignment._replace(
         align=align,
         objective=combined_objective,
         find_gradient=make_find_gradient(alignment, objective),
+        gradient_count=(objective if takes_one else alignment).gradient_count,
         memory_batches=objective.memory_batches,
         stores_logits=objective.stores_logits,
         init=init,

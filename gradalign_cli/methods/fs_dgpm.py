@@ -167,6 +167,7 @@ def fs_dgpm(
     return Method(
         align_by_importance,
         find_gradient=partial(ascended_gradient, steps),
+        gradient_count=lambda b, m: steps + 1,
         memory_batches=1,
         init=init,
         end_task=end_task,

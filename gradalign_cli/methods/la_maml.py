@@ -53,4 +53,10 @@ def la_maml(initial_lr: float, lr_of_lrs: float) -> Method:
         scaled_g = lrs.clamp_min(0) / state.initial_lr * g
         return (scaled_g, value_and_output), state._replace(lrs=lrs)
 
-    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)
+    return Method(
+        keep_gradient,
+        find_gradient=find_gradient,
+        gradient_count=lambda b, m: b + 1,
+        memory_batches=1,
+        init=init,
+    )

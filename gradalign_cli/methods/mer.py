@@ -75,4 +75,10 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
         g = (inputs.params - params) / state.inner_lr
         return (g, (torch.stack(values).mean(), output)), state
 
-    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=batches, init=init)
+    return Method(
+        keep_gradient,
+        find_gradient=find_gradient,
+        gradient_count=lambda b, m: batches * (b + m),
+        memory_batches=batches,
+        init=init,
+    )

@@ -134,6 +134,11 @@ def gradient_at_params(
     return take_gradient(inputs), state
 
 
+def one_gradient(batch_size: int, memory_batch_size: int) -> int:
+    """How many gradients `gradient_at_params` takes."""
+    return 1
+
+
 def keep_params(state: Any, params: Tensor, *_: Any) -> Tensor:
     """The parameters, unchanged."""
     return params
@@ -171,6 +176,8 @@ class Method(NamedTuple):
                           how g is computed. `take_gradient(inputs)` is the gradient of the
                           objective at the parameters and examples of any `LossInputs`, so that a
                           method may take several gradients in a step.
+    gradient_count:       (batch_size, memory_batch_size) -> how many gradients `find_gradient`
+                          takes.
     memory_batches:       how many memory batches `LossInputs` holds.
     stores_logits:        whether the memory stores, with an example, the logits that it had in the
                           step in which it arrived.
@@ -198,6 +205,7 @@ class Method(NamedTuple):
     find_gradient: Callable[[TakeGradient, LossInputs, Any], tuple[ObjectiveGradient, Any]] = (
         gradient_at_params
     )
+    gradient_count: Callable[[int, int], int] = one_gradient
     memory_batches: int = 0
     stores_logits: bool = False
     init: Callable[[MethodSetup], Any] = lambda setup: ()

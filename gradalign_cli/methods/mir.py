@@ -61,4 +61,10 @@ def mir(replayed_examples: int, lookahead_lr: float) -> Method:
         batch = concatenate_examples(inputs.batch, replayed)
         return take_gradient(inputs._replace(batch=batch)), state
 
-    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)
+    return Method(
+        keep_gradient,
+        find_gradient=find_gradient,
+        gradient_count=lambda b, m: 2,
+        memory_batches=1,
+        init=init,
+    )

@@ -56,4 +56,10 @@ def vr_mcl(lookahead_lr: float, momentum: float) -> Method:
         )
         return (direction, value_and_output), state
 
-    return Method(keep_gradient, find_gradient=find_gradient, memory_batches=1, init=init)
+    return Method(
+        keep_gradient,
+        find_gradient=find_gradient,
+        gradient_count=lambda b, m: 2 * (b + 1),
+        memory_batches=1,
+        init=init,
+    )

@@ -53,3 +53,15 @@ def replay_slots(parts: Parts, past_tasks: int) -> Tensor:
 def reference_image_bytes(parts: Parts, past_tasks: int) -> int:
     """Bytes of all images [float32] that references may read while `past_tasks` tasks are over."""
     return 4 * reference_slots(parts, past_tasks).numel() * math.prod(parts.benchmark.image_shape)
+
+
+def backward_passes(parts: Parts, past_tasks: int, batch_size: int) -> int:
+    """How many backward passes a step on a batch takes while `past_tasks` tasks are over: for the
+    method's gradients, for its references, and one for each example whose gradient the buffer
+    measures."""
+    _, replay = reading_sizes(parts, past_tasks)
+    passes = parts.method.gradient_count(batch_size, replay)
+    passes += parts.method.reference_count(past_tasks)
+    if parts.buffer.measures == "cosines":
+        passes += batch_size + measured_size(parts, past_tasks)
+    return passes

@@ -15,6 +15,7 @@ from gradalign_cli.numerics.devices import CPU, default_device, to_device
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner, Parts
+from gradalign_cli.step.reading_sizes import backward_passes
 from gradalign_cli.step.reference_examples import with_reference_cache
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
@@ -61,7 +62,7 @@ def run(
         tree_stack([replica.stream.view for replica in replicas]), engine.device
     )
     learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
-    evaluator, steps, backward_passes = Evaluator(parts, replicas, engine), 0, 0
+    evaluator, steps, passes = Evaluator(parts, replicas, engine), 0, 0
     rows = [evaluator.accuracy(learners, views, tasks)]
     report_test(watchers, 0, rows[0][0])
     for task in tasks:
@@ -75,6 +76,9 @@ def run(
             )
             stop_if_diverged(trace.loss, task, step)
             step += len(trace.loss)
+            passes += trace.loss.numel() * backward_passes(
+                parts, work.past_tasks, draws.rows.shape[-1]
+            )
             measured = torch.arange(len(trace.loss)) % plan.alignment_every == 0
             lengths = work.steps, work.steps_per_pass
             moment = Moment(task, step, *lengths, trace, measured, learners, views, evaluator)
@@ -84,15 +88,11 @@ def run(
         if parts.benchmark.boundaries != "none":
             learners = end_task(parts, replicas, learners, task)
         steps += step * len(replicas)
-        passes = 1 + parts.method.reference_count(work.past_tasks)
-        backward_passes += step * len(replicas) * passes
         rows.append(evaluator.accuracy(learners, views, tasks))
         report_test(watchers, task + 1, rows[-1][0])
     seconds = time.perf_counter() - started - evaluator.seconds
     accuracy_matrices = torch.stack(rows, 2).double().numpy()
-    return TrainingResult(
-        accuracy_matrices, seconds, evaluator.seconds, steps, backward_passes, learners
-    )
+    return TrainingResult(accuracy_matrices, seconds, evaluator.seconds, steps, passes, learners)
 
 
 def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:

@@ -15,6 +15,11 @@ def backward_passes(method, batch_size, memory_batch_size):
     """Backward passes a step beside the one on the batch."""
     if method.references != "nothing":
         return {"pooled": 1, "one_task": 1, "per_task": TASKS}[method.references]
+    return gradients_taken(method, batch_size, memory_batch_size) - 1
+
+
+def gradients_taken(method, batch_size, memory_batch_size):
+    """How many gradients `find_gradient` takes, counted."""
     passes = []
 
     def take_gradient(inputs):
@@ -29,7 +34,7 @@ def backward_passes(method, batch_size, memory_batch_size):
     inputs = LossInputs(network, params, params[:0], batch, memory_batches, layers)
     state = method.init(MethodSetup(params, TASKS, OUTPUTS, layers))
     method.find_gradient(take_gradient, inputs, state)
-    return len(passes) - 1
+    return len(passes)
 
 
 def state_bytes(method):

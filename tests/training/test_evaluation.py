@@ -1,8 +1,11 @@
 """What is tested, counted and estimated around the steps."""
 
+from functools import partial
+
 import pytest
 import torch
 
+from gradalign_cli.buffers.gss_greedy import gss_greedy
 from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
@@ -78,6 +81,16 @@ def test_backward_passes_are_those_of_all_replicas(tiny):
     assert one.backward_passes == steps_per_task * (1 + 2 + 3)  # on the batch and each earlier task
     assert three.backward_passes == 3 * one.backward_passes
     assert three.steps == 3 * one.steps
+
+
+def test_every_gradient_that_a_method_or_a_buffer_takes_is_a_backward_pass(tiny):
+    parts = make_parts(tiny, method("mer", batches=2), samples=20, buffer=reservoir)
+    outcome = train(parts, make_replicas(parts))  # 4 batches of 5 examples in each of 3 tasks
+    assert outcome.backward_passes == 3 * 4 * 2 * (5 + 6)  # one for each example of both batches
+    buffer = partial(gss_greedy, compared_examples=4)
+    parts = make_parts(tiny, method("finetune"), samples=20, buffer=buffer)
+    outcome = train(parts, make_replicas(parts))
+    assert outcome.backward_passes == 3 * 4 * (1 + 5 + 4)
 
 
 def test_a_replica_is_estimated_with_three_copies_of_its_memory(tiny):
