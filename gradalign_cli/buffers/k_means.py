@@ -22,10 +22,10 @@ def nearest(distances: Tensor, rounding: Tensor) -> Tensor:
     return close.long().argmax(1)
 
 
-def pairwise_distances(points: Tensor, others: Tensor) -> Tensor:
+def pairwise_distances(points: Tensor, other_points: Tensor) -> Tensor:
     """The distances [n, k] between points [n, F] and [k, F], not by way of their products, which
     cancel where points are close."""
-    return torch.cdist(points, others, compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(points, other_points, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def cluster_centres(features: Tensor, count: int) -> Tensor:

@@ -99,8 +99,10 @@ def build_replicas(
         share = schedule.held_out_share
         streams = {seed: hold_out(stream, share, seed) for seed, stream in streams.items()}
     return [
-        Replica(int(own["seed"]), float(own["lr"]), method, streams[int(own["seed"])])
-        for own, method in zip(replica_settings, methods, strict=True)
+        Replica(
+            int(settings["seed"]), float(settings["lr"]), method, streams[int(settings["seed"])]
+        )
+        for settings, method in zip(replica_settings, methods, strict=True)
     ]
 
 

@@ -20,7 +20,9 @@ def run_metrics(
     ]
     return {
         "convention": convention,
-        "replicas": [own | metrics for own, metrics in zip(replica_settings, values, strict=True)],
+        "replicas": [
+            setting | metrics for setting, metrics in zip(replica_settings, values, strict=True)
+        ],
         "settings": settings,
     }
 
@@ -31,8 +33,8 @@ def replicas_by_setting(
     """Each combination of all numbers but the seed, and the replicas [n] that have it. Means and
     intervals are over the seeds of one setting, never over settings."""
     settings: dict[tuple[tuple[str, float], ...], list[int]] = {}
-    for r, own in enumerate(replica_settings):
-        setting = tuple((name, value) for name, value in own.items() if name != "seed")
+    for r, numbers in enumerate(replica_settings):
+        setting = tuple((name, value) for name, value in numbers.items() if name != "seed")
         settings.setdefault(setting, []).append(r)
     return [(dict(setting), replicas) for setting, replicas in settings.items()]
 
