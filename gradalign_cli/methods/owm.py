@@ -1,6 +1,7 @@
 """OWM: change weights only orthogonally to the mean inputs of old tasks (Zeng et al. 2019,
 eqs. 1-3)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from gradalign_cli.methods.subspace import (
     require_one_or_per_layer,
 )
 
+BLOCK = 128  # mean inputs that a projector takes in at once
+BATCHES_AT_ONCE = 64  # whose mean inputs are in memory together
+
 
 class OWMState(NamedTuple):
     """projectors: P [d, d] of each projected layer, the identity until a task has ended."""
@@ -23,24 +27,55 @@ class OWMState(NamedTuple):
     projectors: tuple[Tensor, ...]
 
 
-def shrink_projector(P: Tensor, mean_inputs: Tensor, alpha: float, decay: float) -> Tensor:
-    """P [d, d] after the mean inputs [n, d] of n batches, by recursive least squares (eq. 3).
+def mean_inputs_by_position(R: Tensor, examples: int) -> Tensor:
+    """The mean inputs [positions, d] of a batch, from the representation matrix [d, examples *
+    positions] of a layer: one for each position of a convolution's kernels on the images, and one
+    in all for a linear layer."""
+    mean_inputs: Tensor = R.unflatten(1, (examples, -1)).mean(1).T
+    return mean_inputs
 
-    For each x_i in turn, P <- P - P x_i x_i'P / (alpha_i + x_i'P x_i) with
-    alpha_i = alpha * decay ** (i / n). From the identity this gives the inverse of
-    I + sum_i x_i x_i' / alpha_i.
+
+def mean_inputs_of_batches(probe: Probe, batches: Sequence[Tensor]) -> list[Tensor]:
+    """The mean inputs [batches, positions, d] of each layer with a matrix, from the rows of each
+    batch."""
+    by_batch = [
+        [
+            mean_inputs_by_position(R, len(rows)).double()
+            for R in representation_matrices(probe.layer_inputs(rows), probe.layers)
+        ]
+        for rows in batches
+    ]
+    return [torch.stack(layer) for layer in zip(*by_batch, strict=True)]
+
+
+def shrink_projector(P: Tensor, mean_inputs: Tensor, alphas: Tensor) -> Tensor:
+    """P [d, d] after the mean inputs [n, d], by recursive least squares with alphas [n] (eq. 3).
+
+    For each x_i in turn, the paper has P <- P - P x_i x_i'P / (alpha_i + x_i'P x_i). This adds
+    x_i x_i' / alpha_i to the inverse of P, so that a block of them can be added at once (Woodbury):
+    with a row x_i' / sqrt(alpha_i) of Y for each, P <- P - P Y'(I + Y P Y')^-1 Y P is the same P.
+    From the identity it is the inverse of I + sum_i x_i x_i' / alpha_i.
     """
-    for i, x in enumerate(mean_inputs):
-        k = P @ x
-        P = P - torch.outer(k, k) / (alpha * decay ** (i / len(mean_inputs)) + x @ k)
+    for Y in (mean_inputs / alphas.sqrt()[:, None]).split(BLOCK):
+        YP = Y @ P
+        eigenvalues, V = torch.linalg.eigh(YP @ Y.T)
+        # Y P Y' has negative eigenvalues only by the rounding of P, and long rows raise them
+        K = (V.T @ YP) / (1 + eigenvalues.clamp_min(0)).sqrt()[:, None]
+        P = P - K.T @ K
     return P
 
 
 def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) -> Method:
-    """Each layer's gradient G becomes G P. When a task has ended, P shrinks along the mean inputs
-    of the task's batches.
+    """Each layer's gradient G becomes G P (eq. 2). When a task has ended, P shrinks along the mean
+    inputs of the task's batches (eq. 3).
 
-    alpha, decay: of `shrink_projector`, one number for each projected layer or one for all.
+    Convolutions are treated as in the published code (OWM_CNN): the kernels have a mean input for
+    each of their positions on the images, the patches there averaged over the batch alone. That
+    code shrinks P in every step of training; here the inputs are those of the network with which
+    the task ends.
+
+    alpha, decay: the alpha of batch i of n is alpha * decay ** (i / n), the same for all positions;
+    one number for each projected layer or one for all.
     batch: how many examples a mean input is taken over.
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
@@ -62,19 +97,20 @@ def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) 
         return map_matrices(gradients.g, gradients.layers, projections), state
 
     def end_task(state: OWMState, params: Tensor, probe: Probe) -> OWMState:
-        batches = [
-            representation_matrices(probe.layer_inputs(rows), probe.layers)
-            for rows in probe.rows.split(batch)
-        ]
-        mean_inputs = [
-            torch.stack([R.mean(1) for R in layer]) for layer in zip(*batches, strict=True)
-        ]
-        projectors = [
-            shrink_projector(
-                P, mean_inputs[k].to(P.dtype), alpha[k % len(alpha)], decay[k % len(decay)]
-            )
-            for k, P in enumerate(state.projectors)
-        ]
-        return OWMState(tuple(projectors))
+        batches = probe.rows.split(batch)
+        shares = torch.arange(len(batches), dtype=torch.float64) / len(batches)
+        projectors = [P.double() for P in state.projectors]
+        for first in range(0, len(batches), BATCHES_AT_ONCE):
+            batches_at_once = slice(first, first + BATCHES_AT_ONCE)
+            mean_inputs = mean_inputs_of_batches(probe, batches[batches_at_once])
+            for k, P in enumerate(projectors):
+                alphas = alpha[k % len(alpha)] * decay[k % len(decay)] ** shares[batches_at_once]
+                positions = mean_inputs[k].shape[1]
+                projectors[k] = shrink_projector(
+                    P,
+                    mean_inputs[k].flatten(0, 1),
+                    alphas.repeat_interleave(positions),
+                )
+        return OWMState(tuple(P.to(params.dtype) for P in projectors))
 
     return Method(align, init=init, end_task=end_task)
