@@ -1,5 +1,7 @@
 """Small runs for the tests: the tiny dataset, a small network, any method and buffer."""
 
+from itertools import chain
+
 import torch
 
 from gradalign_cli.benchmarks.permuted import permuted
@@ -9,6 +11,7 @@ from gradalign_cli.data import Dataset
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
+from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.devices import CPU, default_device
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.optimizers.sgd import sgd
@@ -29,6 +32,27 @@ def small(shape, outputs):
 def noisy(shape, outputs):
     """A convolution and a hidden layer that lose a part of their outputs in training."""
     return convnet([Block(3, 3, 1, (2, 2, 0))], [7], False, 1.0, shape, outputs, [0.25, 0.5])
+
+
+def normalised(shape, outputs):
+    """A convolution and a hidden layer with BatchNorm."""
+    return convnet([Block(3, 3, 1, (2, 2, 0))], [6], True, 1.0, shape, outputs)
+
+
+def biases_apart(shape, outputs):
+    """A hidden layer of eight, with the biases as layers without a matrix, like BatchNorm's shifts.
+
+    Rounding does not grow in it as it does under BatchNorm and Adam together.
+    """
+    model = small(shape, outputs)
+    parts = [
+        (
+            Layer(layer.size - layer.matrix_rows, layer.matrix_rows, False),
+            Layer(layer.matrix_rows, 0, False),
+        )
+        for layer in model.layers
+    ]
+    return model._replace(layers=tuple(chain.from_iterable(parts)))
 
 
 class Traces:

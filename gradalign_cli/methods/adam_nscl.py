@@ -8,25 +8,35 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
+from gradalign_cli.methods.norm_penalty import (
+    NormState,
+    add_penalty_gradient,
+    end_norm_task,
+    initial_norm_state,
+    with_norm_params,
+)
 from gradalign_cli.methods.subspace import (
     map_matrices,
     projected_widths,
     representation_matrices,
 )
+from gradalign_cli.numerics.trees import Absent
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class AdamNSCLState(NamedTuple):
-    """first_moment, second_moment: [P] of Adam;  steps: [] number of steps;  covariances,
-    projectors: [d, d] for each projected layer, the sum of x x' over the inputs x of old tasks, and
-    the projector on its approximate null space."""
+    """first_moment, second_moment: [P] of Adam;  steps: [] number of steps in the task;
+    covariances, projectors: [d, d] for each projected layer, the sum of x x' over the inputs x of
+    old tasks, and the projector on its approximate null space;  norm: of BatchNorm's parameters,
+    absent where there are none."""
 
     first_moment: Tensor
     second_moment: Tensor
     steps: Tensor
     covariances: tuple[Tensor, ...]
     projectors: tuple[Tensor, ...]
+    norm: NormState | Absent
 
 
 def null_projector(covariance: Tensor, factor: float) -> Tensor:
@@ -42,18 +52,50 @@ def null_projector(covariance: Tensor, factor: float) -> Tensor:
     return (U @ U.T).to(covariance.dtype)
 
 
-def adam_nscl(factor: float, samples: int, project_head: bool) -> Method:
+def align_adam_step(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor, AdamNSCLState]:
+    """The `align` of Adam-NSCL: Adam's step [P] (Kingma and Ba 2015), projected in each layer."""
+    g, (beta1, beta2), steps = add_penalty_gradient(gradients.g, state.norm), BETAS, state.steps + 1
+    first_moment = beta1 * state.first_moment + (1 - beta1) * g
+    second_moment = beta2 * state.second_moment + (1 - beta2) * g.square()
+    root = (second_moment / (1 - beta2**steps)).sqrt()
+    adam_step = first_moment / (1 - beta1**steps) / (root + EPS)
+    projections = [lambda G, P=P: G @ P for P in state.projectors]
+    state = state._replace(first_moment=first_moment, second_moment=second_moment, steps=steps)
+    return map_matrices(adam_step, gradients.layers, projections), state
+
+
+def remember_norm_params(
+    state: AdamNSCLState, g: Tensor, params_before: Tensor, params_after: Tensor
+) -> AdamNSCLState:
+    """The `after_step` of Adam-NSCL."""
+    return state._replace(norm=with_norm_params(state.norm, params_after))
+
+
+def adam_nscl(
+    factor: float, samples: int, project_head: bool, strength: float, batch: int
+) -> Method:
     """Adam's step, multiplied in each layer by the projector on the approximate null space of the
     inputs of old tasks; the plain Adam step until a task has ended.
 
+    Each task starts with Adam's moments at 0, as in the published code, which makes a new optimizer
+    for it. BatchNorm's parameters have no inputs. As there, a penalty strength * sum_t sum_i
+    F_ti (p_i - p_ti)^2 is added to their loss, p_t being their values at the end of task t and F_t
+    the squared gradients of the cross-entropy with the predicted classes.
+
     factor: the paper's a in eq. 12; eigenvalues up to this many times the smallest count as zero.
-    samples: how many examples of an ended task its inputs are taken from.
+    samples: how many examples of an ended task its inputs and its F are taken from.
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
-    The betas are Adam's usual ones, as in the paper. `replicas.lr` is Adam's learning rate.
+    strength: the published code's reg_coef.
+    batch: F is the mean, over batches of this many examples, of the square of the gradient of a
+    batch's mean loss, times the number of its examples.
+    The betas are Adam's usual ones, as in the paper. `replicas.lr` is Adam's learning rate, for all
+    layers; the published code has others for BatchNorm and for the head.
     """
     require(factor >= 1, "method.factor", "at least 1", factor)
-    require(samples > 0, "method.samples", "positive", samples)
+    require(strength >= 0, "method.strength", "non-negative", strength)
+    for name, count in (("samples", samples), ("batch", batch)):
+        require(count > 0, f"method.{name}", "positive", count)
 
     def init(setup: MethodSetup) -> AdamNSCLState:
         params = setup.params
@@ -66,24 +108,21 @@ def adam_nscl(factor: float, samples: int, project_head: bool) -> Method:
             params.new_zeros(()),
             tuple(params.new_zeros(d, d) for d in widths),
             tuple(map(eye, widths)),
+            initial_norm_state(setup, strength),
         )
 
-    def align(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor, AdamNSCLState]:
-        g, (beta1, beta2), steps = gradients.g, BETAS, state.steps + 1
-        first_moment = beta1 * state.first_moment + (1 - beta1) * g
-        second_moment = beta2 * state.second_moment + (1 - beta2) * g.square()
-        root = (second_moment / (1 - beta2**steps)).sqrt()
-        adam_step = first_moment / (1 - beta1**steps) / (root + EPS)
-        projections = [lambda G, P=P: G @ P for P in state.projectors]
-        state = state._replace(first_moment=first_moment, second_moment=second_moment, steps=steps)
-        return map_matrices(adam_step, gradients.layers, projections), state
-
     def end_task(state: AdamNSCLState, params: Tensor, probe: Probe) -> AdamNSCLState:
-        layer_inputs = probe.layer_inputs(probe.rows[:samples])
-        representations = representation_matrices(layer_inputs, probe.layers)
+        rows = probe.rows[:samples]
+        representations = representation_matrices(probe.layer_inputs(rows), probe.layers)
         pairs = zip(state.covariances, representations, strict=False)  # the head may have none
         covariances = tuple(C + R @ R.T for C, R in pairs)
-        projectors = tuple(null_projector(C, factor) for C in covariances)
-        return state._replace(covariances=covariances, projectors=projectors)
+        return AdamNSCLState(
+            torch.zeros_like(state.first_moment),
+            torch.zeros_like(state.second_moment),
+            torch.zeros_like(state.steps),
+            covariances,
+            tuple(null_projector(C, factor) for C in covariances),
+            end_norm_task(state.norm, probe, rows, batch),
+        )
 
-    return Method(align, init=init, end_task=end_task)
+    return Method(align_adam_step, init=init, after_step=remember_norm_params, end_task=end_task)

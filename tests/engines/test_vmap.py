@@ -9,7 +9,7 @@ import torch
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.trees import tree_index
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, varying_settings
-from tests.runs import compare, make_parts, make_replicas, noisy, same, train
+from tests.runs import biases_apart, compare, make_parts, make_replicas, noisy, same, small, train
 
 # (method, number): the settings without which this number has no effect
 NEEDS = {
@@ -37,6 +37,8 @@ VALUES = {
     ("cuber", "correlation"): (-1.0, 1.0),
     ("trgp", "trust"): (0.0, 1.0),
 }
+# the network without which this number has no effect
+MODELS = {("adam_nscl", "strength"): biases_apart}
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)
@@ -54,7 +56,7 @@ def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tin
     settings = NEEDS.get((name, number), {})
     values = VALUES.get((name, number), (0.25, 0.75))
     methods = [method(name, **settings, **{number: value}) for value in values]
-    parts = make_parts(tiny, methods[0])
+    parts = make_parts(tiny, methods[0], model=MODELS.get((name, number), small))
     replicas = make_replicas(parts, seeds=(0, 0), lrs=(0.2, 0.2), methods=methods)
     batched = train(parts, replicas, vmap())
     same(train(parts, replicas), batched)

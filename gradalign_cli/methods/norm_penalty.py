@@ -1,0 +1,86 @@
+"""The quadratic penalty on BatchNorm's parameters, for methods that project all other layers.
+
+It is EWC's (Kirkpatrick et al. 2017, eq. 3). The methods have it in their alignment, so that they
+go with any loss.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.benchmarks.examples import Examples, mask_logits
+from gradalign_cli.methods.method import MethodSetup, Probe
+from gradalign_cli.models.losses import cross_entropy
+from gradalign_cli.numerics.trees import Absent, take_rows
+from gradalign_cli.numerics.vectors import ratio_or_zero
+
+
+class NormState(NamedTuple):
+    """BatchNorm's B parameters, and the quadratic penalty on them.
+
+    entries: [B] their places in the flat vector of parameters;  params: [B] their values;
+    strength: [] of the penalty;  importance, penalty_centre: [B] its weights and its centre.
+    """
+
+    entries: Tensor
+    params: Tensor
+    strength: Tensor
+    importance: Tensor
+    penalty_centre: Tensor
+
+
+def initial_norm_state(setup: MethodSetup, strength: float) -> NormState | Absent:
+    """The state of BatchNorm's parameters, the entries of all layers without a matrix; absent where
+    there are none."""
+    params = setup.params
+    if all(layer.matrix_rows for layer in setup.layers):
+        return ()
+    sizes = [layer.size for layer in setup.layers]
+    parts = zip(torch.arange(sum(sizes)).split(sizes), setup.layers, strict=True)
+    norm_parts = [part for part, layer in parts if not layer.matrix_rows]
+    entries = torch.cat(norm_parts).to(params.device)
+    norm_params = params[entries]
+    importance, centre = torch.zeros_like(norm_params), torch.zeros_like(norm_params)
+    return NormState(entries, norm_params, params.new_tensor(strength), importance, centre)
+
+
+def add_penalty_gradient(g: Tensor, norm: NormState | Absent) -> Tensor:
+    """g [P] + the gradient of strength * sum_i importance_i (p_i - centre_i)^2 over BatchNorm's
+    parameters p."""
+    if not isinstance(norm, NormState):
+        return g
+    displacement = norm.params - norm.penalty_centre
+    return g.index_add(0, norm.entries, 2 * norm.strength * norm.importance * displacement)
+
+
+def with_norm_params(norm: NormState | Absent, params: Tensor) -> NormState | Absent:
+    """The state with BatchNorm's parameters out of all parameters [P], since `align` sees none."""
+    if not isinstance(norm, NormState):
+        return norm
+    return norm._replace(params=take_rows(params, norm.entries))
+
+
+def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
+    """The mean cross-entropy [] of logits [n, outputs] with the classes that they predict."""
+    predictions = mask_logits(logits, examples.visible_logit_mask).argmax(1)
+    return cross_entropy(logits, examples._replace(target=predictions))
+
+
+def end_norm_task(
+    norm: NormState | Absent, probe: Probe, rows: Tensor, batch: int
+) -> NormState | Absent:
+    """The state after a task has ended: the penalties of all ended tasks together are one, as in
+    `ewc`. A batch of rows [n] has at least `batch` examples, where there are as many."""
+    if not isinstance(norm, NormState):
+        return norm
+    batches = rows.tensor_split(max(len(rows) // batch, 1))
+    squares = [
+        len(part) * probe.mean_gradient(predicted_cross_entropy, part)[norm.entries].square()
+        for part in batches
+    ]
+    task_importance = torch.stack(squares).mean(0)
+    importance = norm.importance + task_importance
+    share = ratio_or_zero(task_importance, importance)
+    centre = norm.penalty_centre + share * (norm.params - norm.penalty_centre)
+    return norm._replace(importance=importance, penalty_centre=centre)
