@@ -1,13 +1,14 @@
 """FS-DGPM: GPM that learns the importance of each basis column, and seeks flat minima (Deng et al.
 2021)."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.examples import concatenate_examples
+from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
     Gradients,
@@ -25,11 +26,12 @@ from gradalign_cli.methods.subspace import (
     layer_matrices,
     map_matrices,
     project_off_bases,
-    projection_off,
+    projection_on,
     representation_matrices,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.generators import permutation
+from gradalign_cli.numerics.trees import tree_map
 
 
 class FSDGPMState(NamedTuple):
@@ -51,47 +53,69 @@ def column_importance(state: FSDGPMState) -> list[Tensor]:
     return [torch.sigmoid(state.temperature * raw) for raw in state.raw_importance]
 
 
-def ascend(
-    take_gradient: TakeGradient, inputs: LossInputs, state: FSDGPMState, steps: int
-) -> tuple[Tensor, Tensor]:
-    """The parameters [P] after steps up the loss of the batch, and the sum [P] of the gradients of
-    these steps. A step goes along each column of the bases in proportion to its importance, and in
-    no other direction."""
-    params, gradient_sum = inputs.params, torch.zeros_like(inputs.params)
-    importance = column_importance(state)
-    for _ in range(steps):
-        g, _ = take_gradient(inputs._replace(params=params))
-        functions = map(projection_off, state.bases, importance)
-        g_within_bases = g - map_matrices(g, inputs.layers, functions)
-        params, gradient_sum = params + state.ascent * g_within_bases, gradient_sum + g
-    return params, gradient_sum
+def pieces_of_batch(batch: Examples, count: int) -> list[Examples]:
+    """A batch cut into `count` pieces of equal size; the last one may be smaller, and there are
+    fewer where the batch has too few examples."""
+    examples = len(batch.target)
+    size = math.ceil(examples / count)
+    return [
+        tree_map(lambda field, first=first: field[first : first + size], batch)
+        for first in range(0, examples, size)
+    ]
 
 
-def learn_importance(
+def climb(params: Tensor, g: Tensor, layers: tuple[Layer, ...], state: FSDGPMState) -> Tensor:
+    """The parameters [P] after a step up a loss with the gradient g [P]: along g where there are no
+    bases, which is everywhere in the first task and later in the layers without one; else along
+    each column of the bases in proportion to its importance."""
+    functions = map(projection_on, state.bases, column_importance(state))
+    within_bases = map_matrices(g, layers, functions)
+    return params + state.ascent * torch.where(state.ended_tasks > 0, within_bases, g)
+
+
+def importance_gradients(
     state: FSDGPMState, layers: tuple[Layer, ...], gradient_sum: Tensor, g: Tensor
-) -> FSDGPMState:
-    """The state after a gradient step of the raw importance, with the sum [P] of the gradients of
-    the ascent and the gradient g [P] where it ends."""
-    columns = zip(state.bases, state.raw_importance, column_importance(state), strict=True)
-    gradients = zip(layer_matrices(gradient_sum, layers), layer_matrices(g, layers), strict=True)
-    raw_importance = []
-    for (M, raw, importance), (G_sum, G) in zip(columns, gradients, strict=False):
-        importance_gradient = state.ascent * ((G_sum @ M) * (G @ M)).sum(0)
-        raw_gradient = state.temperature * importance * (1 - importance) * importance_gradient
-        raw_importance.append(raw - state.rate * raw_gradient)
-    return state._replace(raw_importance=tuple(raw_importance))
+) -> list[Tensor]:
+    """The gradient [w] of a loss after a climb with respect to the importance of the columns of
+    each basis, from the sum [P] of the gradients of the climb, held constant, and the gradient g
+    [P] of the loss."""
+    matrices = zip(
+        state.bases, layer_matrices(gradient_sum, layers), layer_matrices(g, layers), strict=False
+    )
+    return [state.ascent * ((G_sum @ M) * (G @ M)).sum(0) for M, G_sum, G in matrices]
+
+
+def learn_importance(state: FSDGPMState, gradients: list[Tensor]) -> FSDGPMState:
+    """The state after a step down the gradients [w] with respect to the importance of the columns
+    of each basis."""
+    columns = zip(state.raw_importance, column_importance(state), gradients, strict=True)
+    raw_importance = tuple(
+        raw - state.rate * state.temperature * importance * (1 - importance) * gradient
+        for raw, importance, gradient in columns
+    )
+    return state._replace(raw_importance=raw_importance)
 
 
 def ascended_gradient(
     steps: int, take_gradient: TakeGradient, inputs: LossInputs, state: FSDGPMState
 ) -> tuple[ObjectiveGradient, FSDGPMState]:
-    """The `find_gradient` of FS-DGPM, for a number of ascent steps: the gradient on batch and
-    memory after the ascent, and the state with the importance learned from it."""
-    params, gradient_sum = ascend(take_gradient, inputs, state, steps)
+    """The `find_gradient` of FS-DGPM: the mean of the gradients on batch and memory after each of
+    the climbs, and the state with the importance learned from them."""
     examples = concatenate_examples(inputs.batch, *inputs.memory_batches)
-    g, value_and_output = take_gradient(inputs._replace(params=params, batch=examples))
-    state = learn_importance(state, inputs.layers, gradient_sum, g)
-    return (g, value_and_output), state
+    params, gradient_sum = inputs.params, torch.zeros_like(inputs.params)
+    gradients, values, gradients_of_importance = [], [], []
+    for piece in pieces_of_batch(inputs.batch, steps):
+        piece_gradient, _ = take_gradient(inputs._replace(params=params, batch=piece))
+        params = climb(params, piece_gradient, inputs.layers, state)
+        gradient_sum = gradient_sum + piece_gradient
+        g, (value, output) = take_gradient(inputs._replace(params=params, batch=examples))
+        gradients.append(g)
+        values.append(value)
+        gradients_of_importance.append(importance_gradients(state, inputs.layers, gradient_sum, g))
+    state = learn_importance(
+        state, [torch.stack(each).mean(0) for each in zip(*gradients_of_importance, strict=True)]
+    )
+    return (torch.stack(gradients).mean(0), (torch.stack(values).mean(), output)), state
 
 
 def align_by_importance(gradients: Gradients, state: FSDGPMState) -> tuple[Tensor, FSDGPMState]:
@@ -124,17 +148,20 @@ def fs_dgpm(
     temperature: float,
     start: float,
 ) -> Method:
-    """The gradient on batch and memory, taken after an ascent of the loss within the bases, and
-    projected off each of their columns in proportion to its importance (arXiv 2110.04593).
+    """The gradient on batch and memory, taken after climbs within the bases, and projected off each
+    of their columns in proportion to its importance (arXiv 2110.04593).
 
-    The loss after the ascent is also descended in the importance. The importance of a column falls
-    where the gradient of the batch along it agrees with the gradient on batch and memory, and rises
-    where the two conflict.
+    As in the published code, the batch is cut into pieces, and each piece's loss is climbed by one
+    step from where the last climb ended. The gradients on the whole batch and a memory batch after
+    each climb are averaged. The first task has no bases: it climbs in the whole space. Descending
+    the same mean loss in the importance, and only then in the parameters, is also the code's order.
+    The importance of a column falls where the gradients of the pieces along it agree with that on
+    batch and memory, and rises where they conflict. The published code also clips gradients and
+    has momentum, which is not done here.
 
-    steps, ascent: the number of ascent steps on the loss of the batch, and their size (the paper's
-    eta_1).
-    rate: the step size of the raw importance (eta_2). Its gradient is of first order: the gradients
-    of the ascent are held constant.
+    steps, ascent: the number of pieces and climbs, and the size of a climb (the paper's eta_1).
+    rate: the step size of the raw importance (eta_2). Its gradient is of first order, as the
+    published code's is on permuted images: the gradients of the climbs are held constant.
     temperature, start: the importance is sigmoid(temperature * raw importance), and the raw
     importance is `start` when a task begins.
     samples: how many examples in memory the bases are computed from, anew when a task has ended.

@@ -153,6 +153,11 @@ def projection_off(M: Tensor, importance: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda G: G - ((G @ M) * importance) @ M.T
 
 
+def projection_on(M: Tensor, importance: Tensor) -> Callable[[Tensor], Tensor]:
+    """The function G -> G M diag(importance) M' for a basis M [d, w] and importance [w]."""
+    return lambda G: ((G @ M) * importance) @ M.T
+
+
 def project_off_bases(
     g: Tensor,
     layers: Sequence[Layer],

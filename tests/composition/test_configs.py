@@ -160,7 +160,19 @@ def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
 
 
 BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
-    ["agem_r", "c_maml", "der", "derpp", "er", "er_ace", "la_maml", "mer", "mir", "vr_mcl"],
+    [
+        "agem_r",
+        "c_maml",
+        "der",
+        "derpp",
+        "er",
+        "er_ace",
+        "fs_dgpm",
+        "la_maml",
+        "mer",
+        "mir",
+        "vr_mcl",
+    ],
     "reservoir",
 )
 

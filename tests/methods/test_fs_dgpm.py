@@ -5,10 +5,11 @@ from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.er import er
-from gradalign_cli.methods.fs_dgpm import column_importance, fs_dgpm
+from gradalign_cli.methods.fs_dgpm import climb, column_importance, fs_dgpm, pieces_of_batch
 from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.methods.method import LossInputs, batch_cross_entropy
 from gradalign_cli.models.model import Layer
+from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.numerics.vectors import autograd_gradient
 from gradalign_cli.training.task_end import make_probe
 from tests.methods.catalogue import method
@@ -49,26 +50,68 @@ def gradient_and_state(method, state, batch, memory_batch, params):
 
 
 @pytest.mark.parametrize("steps", [1, 2])
-def test_importance_descends_the_loss_after_the_ascent(steps):
-    """By autograd through the ascent, whose gradients are held constant."""
+def test_importance_descends_the_mean_loss_after_the_climbs(steps):
+    """By autograd through the climbs, whose gradients are held constant."""
     method = make_method(steps)
     state, params = make_state(method), make_params()
     batch, memory_batch = make_examples(4), make_examples(6, seed=1)
     examples = concatenate_examples(batch, memory_batch)
     (M,), (raw,) = state.bases, state.raw_importance
     leaf = raw.clone().requires_grad_()
-    ascended = params
-    for _ in range(steps):
-        G = cross_entropy_gradient(batch, ascended.detach()).view(3, OUTPUTS)
+    climbed, losses, gradients = params, [], []
+    for numbers in torch.arange(4).chunk(steps):
+        piece = tree_map(lambda field, numbers=numbers: field[numbers], batch)
+        G = cross_entropy_gradient(piece, climbed.detach()).view(3, OUTPUTS)
         step = (G @ M * torch.sigmoid(TEMPERATURE * leaf)) @ M.T
-        ascended = ascended + ASCENT * step.flatten()
-    inputs = LossInputs(network, ascended, torch.zeros(1), examples, ())
-    (raw_gradient,) = torch.autograd.grad(batch_cross_entropy(inputs, ())[0], leaf)
+        climbed = climbed + ASCENT * step.flatten()
+        inputs = LossInputs(network, climbed, torch.zeros(1), examples, ())
+        losses.append(batch_cross_entropy(inputs, ())[0])
+        gradients.append(cross_entropy_gradient(examples, climbed.detach()))
+    (raw_gradient,) = torch.autograd.grad(sum(losses) / steps, leaf)
     g, state_after = gradient_and_state(method, state, batch, memory_batch, params)
     torch.testing.assert_close(state_after.raw_importance[0], raw - RATE * raw_gradient)
-    torch.testing.assert_close(g, cross_entropy_gradient(examples, ascended.detach()))
+    torch.testing.assert_close(g, sum(gradients) / steps)
     assert (raw_gradient[:2] != 0).all()
     assert (raw_gradient[2:] == 0).all()  # columns of zeros learn nothing
+
+
+def test_the_first_task_climbs_in_the_whole_space():
+    method = make_method(2)
+    params = make_params()
+    state = method.init(make_setup(params, 3, LAYERS))
+    batch, memory_batch = make_examples(5), make_examples(6, seed=1)
+    examples = concatenate_examples(batch, memory_batch)
+    first_piece = tree_map(lambda field: field[:3], batch)
+    second_piece = tree_map(lambda field: field[3:], batch)
+    first = params + ASCENT * cross_entropy_gradient(first_piece, params)
+    second = first + ASCENT * cross_entropy_gradient(second_piece, first)
+    expected = [cross_entropy_gradient(examples, climbed) for climbed in (first, second)]
+    g, state_after = gradient_and_state(method, state, batch, memory_batch, params)
+    torch.testing.assert_close(g, (expected[0] + expected[1]) / 2)
+    assert (g - cross_entropy_gradient(examples, params)).norm() > 0.05
+    assert torch.equal(state_after.raw_importance[0], state.raw_importance[0])
+
+
+def test_later_tasks_climb_within_the_bases_and_freely_in_layers_without_one():
+    layers = (Layer(2 * OUTPUTS, 2, False), Layer(OUTPUTS, 0, False))
+    state, params = make_state(make_method()), make_params()
+    (M,), (importance,) = state.bases, column_importance(state)
+    g = torch.randn(3 * OUTPUTS, generator=torch.Generator().manual_seed(0)).double()
+    step = (climb(params, g, layers, state) - params).view(3, OUTPUTS) / ASCENT
+    torch.testing.assert_close(step[:2], g.view(3, OUTPUTS)[:2] @ M @ importance.diag() @ M.T)
+    torch.testing.assert_close(step[2], g[2 * OUTPUTS :])
+
+
+@pytest.mark.parametrize(
+    ("examples", "count", "sizes"),
+    [(10, 2, [5, 5]), (5, 2, [3, 2]), (1, 2, [1]), (5, 4, [2, 2, 1]), (4, 1, [4])],
+)
+def test_the_pieces_of_a_batch_hold_each_example_once(examples, count, sizes):
+    batch = make_examples(examples)
+    pieces = pieces_of_batch(batch, count)
+    assert [len(piece.target) for piece in pieces] == sizes
+    for joined, field in zip(concatenate_examples(*pieces), batch, strict=True):
+        torch.testing.assert_close(joined, field)
 
 
 def test_a_direction_loses_of_each_column_as_much_as_its_importance():
@@ -96,16 +139,6 @@ def test_without_an_ascent_and_with_importance_one_it_is_gpm_with_replay(tiny):
     )
     torch.testing.assert_close(params, expected, rtol=1e-3, atol=1e-4)
     assert (params - replayed).abs().max() > 0.01
-
-
-def test_with_empty_bases_there_is_no_ascent():
-    method = make_method()
-    state, params = make_state(method, rank=0), make_params()
-    batch, memory_batch = make_examples(4), make_examples(6, seed=1)
-    g, state_after = gradient_and_state(method, state, batch, memory_batch, params)
-    expected = cross_entropy_gradient(concatenate_examples(batch, memory_batch), params)
-    torch.testing.assert_close(g, expected)
-    assert torch.equal(state_after.raw_importance[0], state.raw_importance[0])
 
 
 def test_bases_hold_the_inputs_in_memory_as_their_own_tasks_show_them(tiny):
