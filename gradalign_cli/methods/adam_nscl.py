@@ -72,7 +72,7 @@ def remember_norm_params(
 
 
 def adam_nscl(
-    factor: float, samples: int, project_head: bool, strength: float, batch: int
+    factor: float, samples: int, project_head: bool, strength: float, batch_size: int
 ) -> Method:
     """Adam's step, multiplied in each layer by the projector on the approximate null space of the
     inputs of old tasks; the plain Adam step until a task has ended.
@@ -87,14 +87,14 @@ def adam_nscl(
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
     strength: the published code's reg_coef.
-    batch: F is the mean, over batches of this many examples, of the square of the gradient of a
-    batch's mean loss, times the number of its examples.
-    The betas are Adam's usual ones, as in the paper. `replicas.lr` is Adam's learning rate, for all
-    layers; the published code has others for BatchNorm and for the head.
+    batch_size: F is the mean, over batches of this many examples, of the square of the gradient of
+    a batch's mean loss, times the number of its examples. The betas are Adam's usual ones, as in
+    the paper. `replicas.lr` is Adam's learning rate, for all layers; the published code has others
+    for BatchNorm and for the head.
     """
     require(factor >= 1, "method.factor", "at least 1", factor)
     require(strength >= 0, "method.strength", "non-negative", strength)
-    for name, count in (("samples", samples), ("batch", batch)):
+    for name, count in (("samples", samples), ("batch_size", batch_size)):
         require(count > 0, f"method.{name}", "positive", count)
 
     def init(setup: MethodSetup) -> AdamNSCLState:
@@ -122,7 +122,7 @@ def adam_nscl(
             torch.zeros_like(state.steps),
             covariances,
             tuple(null_projector(C, factor) for C in covariances),
-            end_norm_task(state.norm, probe, rows, batch),
+            end_norm_task(state.norm, probe, rows, batch_size),
         )
 
     return Method(align_adam_step, init=init, after_step=remember_norm_params, end_task=end_task)

@@ -37,15 +37,15 @@ from gradalign_cli.numerics.trees import tree_map
 class FSDGPMState(NamedTuple):
     """bases: M [d, w] of the inputs in memory, for each projected layer;  raw_importance: [w] for
     each of these layers, see `column_importance`;  ended_tasks: [] number of tasks that have ended;
-    ascent, rate, temperature, start: [] hyper-parameters."""
+    climb_lr, importance_lr, temperature, initial_importance: [] hyper-parameters."""
 
     bases: tuple[Tensor, ...]
     raw_importance: tuple[Tensor, ...]
     ended_tasks: Tensor
-    ascent: Tensor
-    rate: Tensor
+    climb_lr: Tensor
+    importance_lr: Tensor
     temperature: Tensor
-    start: Tensor
+    initial_importance: Tensor
 
 
 def column_importance(state: FSDGPMState) -> list[Tensor]:
@@ -53,14 +53,18 @@ def column_importance(state: FSDGPMState) -> list[Tensor]:
     return [torch.sigmoid(state.temperature * raw) for raw in state.raw_importance]
 
 
-def pieces_of_batch(batch: Examples, count: int) -> list[Examples]:
-    """A batch cut into `count` pieces of equal size; the last one may be smaller, and there are
-    fewer where the batch has too few examples."""
-    examples = len(batch.target)
-    size = math.ceil(examples / count)
+def piece_starts(batch_size: int, pieces: int) -> range:
+    """Where the pieces of a batch begin: as many as asked for, of equal size; the last one may be
+    smaller, and there are fewer where the batch has too few examples."""
+    return range(0, batch_size, math.ceil(batch_size / pieces))
+
+
+def pieces_of_batch(batch: Examples, pieces: int) -> list[Examples]:
+    """A batch cut into pieces, see `piece_starts`."""
+    starts = piece_starts(len(batch.target), pieces)
     return [
-        tree_map(lambda field, first=first: field[first : first + size], batch)
-        for first in range(0, examples, size)
+        tree_map(lambda field, first=first: field[first : first + starts.step], batch)
+        for first in starts
     ]
 
 
@@ -70,7 +74,7 @@ def climb(params: Tensor, g: Tensor, layers: tuple[Layer, ...], state: FSDGPMSta
     each column of the bases in proportion to its importance."""
     functions = map(projection_on, state.bases, column_importance(state))
     within_bases = map_matrices(g, layers, functions)
-    return params + state.ascent * torch.where(state.ended_tasks > 0, within_bases, g)
+    return params + state.climb_lr * torch.where(state.ended_tasks > 0, within_bases, g)
 
 
 def importance_gradients(
@@ -82,7 +86,7 @@ def importance_gradients(
     matrices = zip(
         state.bases, layer_matrices(gradient_sum, layers), layer_matrices(g, layers), strict=False
     )
-    return [state.ascent * ((G_sum @ M) * (G @ M)).sum(0) for M, G_sum, G in matrices]
+    return [state.climb_lr * ((G_sum @ M) * (G @ M)).sum(0) for M, G_sum, G in matrices]
 
 
 def learn_importance(state: FSDGPMState, gradients: list[Tensor]) -> FSDGPMState:
@@ -90,21 +94,21 @@ def learn_importance(state: FSDGPMState, gradients: list[Tensor]) -> FSDGPMState
     of each basis."""
     columns = zip(state.raw_importance, column_importance(state), gradients, strict=True)
     raw_importance = tuple(
-        raw - state.rate * state.temperature * importance * (1 - importance) * gradient
+        raw - state.importance_lr * state.temperature * importance * (1 - importance) * gradient
         for raw, importance, gradient in columns
     )
     return state._replace(raw_importance=raw_importance)
 
 
 def ascended_gradient(
-    steps: int, take_gradient: TakeGradient, inputs: LossInputs, state: FSDGPMState
+    pieces: int, take_gradient: TakeGradient, inputs: LossInputs, state: FSDGPMState
 ) -> tuple[ObjectiveGradient, FSDGPMState]:
     """The `find_gradient` of FS-DGPM: the mean of the gradients on batch and memory after each of
     the climbs, and the state with the importance learned from them."""
     examples = concatenate_examples(inputs.batch, *inputs.memory_batches)
     params, gradient_sum = inputs.params, torch.zeros_like(inputs.params)
     gradients, values, gradients_of_importance = [], [], []
-    for piece in pieces_of_batch(inputs.batch, steps):
+    for piece in pieces_of_batch(inputs.batch, pieces):
         piece_gradient, _ = take_gradient(inputs._replace(params=params, batch=piece))
         params = climb(params, piece_gradient, inputs.layers, state)
         gradient_sum = gradient_sum + piece_gradient
@@ -142,11 +146,11 @@ def fs_dgpm(
     increase: float,
     samples: int,
     project_head: bool,
-    steps: int,
-    ascent: float,
-    rate: float,
+    pieces: int,
+    climb_lr: float,
+    importance_lr: float,
     temperature: float,
-    start: float,
+    initial_importance: float,
 ) -> Method:
     """The gradient on batch and memory, taken after climbs within the bases, and projected off each
     of their columns in proportion to its importance (arXiv 2110.04593).
@@ -159,24 +163,31 @@ def fs_dgpm(
     batch and memory, and rises where they conflict. The published code also clips gradients and
     has momentum, which is not done here.
 
-    steps, ascent: the number of pieces and climbs, and the size of a climb (the paper's eta_1).
-    rate: the step size of the raw importance (eta_2). Its gradient is of first order, as the
-    published code's is on permuted images: the gradients of the climbs are held constant.
-    temperature, start: the importance is sigmoid(temperature * raw importance), and the raw
-    importance is `start` when a task begins.
+    pieces: how many pieces the batch is cut into, each with a climb.
+    climb_lr: the step size of a climb (the paper's eta_1).
+    importance_lr: the step size of the raw importance (eta_2). Its gradient is of first order, as
+    the published code's is on permuted images: the gradients of the climbs are held constant.
+    temperature, initial_importance: the importance is sigmoid(temperature * raw importance), and
+    the raw importance is `initial_importance` when a task begins.
     samples: how many examples in memory the bases are computed from, anew when a task has ended.
     The other arguments are those of `GrowthRule` and `gpm`.
     """
     growth_rule = GrowthRule(thresholds, increase, "strict")
     growth_rule.check()
-    for name, count in (("samples", samples), ("steps", steps)):
+    for name, count in (("samples", samples), ("pieces", pieces)):
         require(count > 0, f"method.{name}", "positive", count)
-    for name, number in (("ascent", ascent), ("rate", rate), ("temperature", temperature)):
+    for name, number in (
+        ("climb_lr", climb_lr),
+        ("importance_lr", importance_lr),
+        ("temperature", temperature),
+    ):
         require(number >= 0, f"method.{name}", "non-negative", number)
 
     def init(setup: MethodSetup) -> FSDGPMState:
         subspaces = empty_subspaces(setup, growth_rule, project_head)
-        numbers = map(setup.params.new_tensor, (ascent, rate, temperature, start))
+        numbers = map(
+            setup.params.new_tensor, (climb_lr, importance_lr, temperature, initial_importance)
+        )
         return FSDGPMState(*subspaces, *numbers)
 
     def end_task(state: FSDGPMState, params: Tensor, probe: Probe) -> FSDGPMState:
@@ -187,14 +198,14 @@ def fs_dgpm(
         )
         return state._replace(
             bases=bases,
-            raw_importance=tuple(state.start.expand_as(M[0]).clone() for M in bases),
+            raw_importance=tuple(state.initial_importance.expand_as(M[0]).clone() for M in bases),
             ended_tasks=state.ended_tasks + 1,
         )
 
     return Method(
         align_by_importance,
-        find_gradient=partial(ascended_gradient, steps),
-        gradient_count=lambda b, m: steps + 1,
+        find_gradient=partial(ascended_gradient, pieces),
+        gradient_count=lambda b, m: 2 * len(piece_starts(b, pieces)),
         memory_batches=1,
         init=init,
         end_task=end_task,

@@ -68,13 +68,13 @@ def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
 
 
 def end_norm_task(
-    norm: NormState | Absent, probe: Probe, rows: Tensor, batch: int
+    norm: NormState | Absent, probe: Probe, rows: Tensor, batch_size: int
 ) -> NormState | Absent:
     """The state after a task has ended: the penalties of all ended tasks together are one, as in
     `ewc`. A batch of rows [n] has at least `batch` examples, where there are as many."""
     if not isinstance(norm, NormState):
         return norm
-    batches = rows.tensor_split(max(len(rows) // batch, 1))
+    batches = rows.tensor_split(max(len(rows) // batch_size, 1))
     squares = [
         len(part) * probe.mean_gradient(predicted_cross_entropy, part)[norm.entries].square()
         for part in batches

@@ -65,7 +65,7 @@ def shrink_projector(P: Tensor, mean_inputs: Tensor, alphas: Tensor) -> Tensor:
     return P
 
 
-def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) -> Method:
+def owm(alpha: list[float], decay: list[float], batch_size: int, project_head: bool) -> Method:
     """Each layer's gradient G becomes G P (eq. 2). When a task has ended, P shrinks along the mean
     inputs of the task's batches (eq. 3).
 
@@ -76,11 +76,11 @@ def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) 
 
     alpha, decay: the alpha of batch i of n is alpha * decay ** (i / n), the same for all positions;
     one number for each projected layer or one for all.
-    batch: how many examples a mean input is taken over.
+    batch_size: how many examples a mean input is taken over.
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
     """
-    require(batch > 0, "method.batch", "positive", batch)
+    require(batch_size > 0, "method.batch_size", "positive", batch_size)
     for name, values in (("alpha", alpha), ("decay", decay)):
         is_valid = len(values) > 0 and all(value > 0 for value in values)
         require(is_valid, f"method.{name}", "a list of positive numbers", values)
@@ -97,7 +97,7 @@ def owm(alpha: list[float], decay: list[float], batch: int, project_head: bool) 
         return map_matrices(gradients.g, gradients.layers, projections), state
 
     def end_task(state: OWMState, params: Tensor, probe: Probe) -> OWMState:
-        batches = probe.rows.split(batch)
+        batches = probe.rows.split(batch_size)
         shares = torch.arange(len(batches), dtype=torch.float64) / len(batches)
         projectors = [P.double() for P in state.projectors]
         for first in range(0, len(batches), BATCHES_AT_ONCE):

@@ -19,7 +19,7 @@ NEEDS = {
     ("ewc", "decay"): {"online": True, "strength": 1.0},
     ("ewc_pp", "decay"): {"interval": 1},
     ("ewc_pp", "strength"): {"interval": 1},
-    ("fs_dgpm", "rate"): {"ascent": 1.0, "temperature": 1.0},
+    ("fs_dgpm", "importance_lr"): {"climb_lr": 1.0, "temperature": 1.0},
     ("fs_dgpm", "increase"): {"thresholds": [0.2]},
     ("gdumb", "least_lr"): {"lr": 1.0},
     ("gem", "eps"): {"margin": 0.0},

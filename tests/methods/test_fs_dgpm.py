@@ -24,7 +24,7 @@ ASCENT, RATE, TEMPERATURE = 0.7, 0.2, 2.0
 
 def make_method(steps=1):
     """FS-DGPM for the small network."""
-    return fs_dgpm([0.9], 0.0, 10, True, steps, ASCENT, RATE, TEMPERATURE, start=0.1)
+    return fs_dgpm([0.9], 0.0, 10, True, steps, ASCENT, RATE, TEMPERATURE, initial_importance=0.1)
 
 
 def make_state(method, rank=2, seed=0):
@@ -162,7 +162,7 @@ def test_bases_hold_the_inputs_in_memory_as_their_own_tasks_show_them(tiny):
 
 
 def test_importance_is_learned_in_a_task_and_starts_anew_with_the_next(tiny):
-    parts = make_parts(tiny, method("fs_dgpm", ascent=1.0, rate=1.0, temperature=1.0))
+    parts = make_parts(tiny, method("fs_dgpm", climb_lr=1.0, importance_lr=1.0, temperature=1.0))
     replica = make_replicas(parts)[0]
     start = learner_after(parts, replica, 1)
     assert all((raw == 0.3).all() for raw in start.method_state.raw_importance)
@@ -180,9 +180,9 @@ def test_importance_is_learned_in_a_task_and_starts_anew_with_the_next(tiny):
     ("name", "value", "domain"),
     [
         ("samples", 0, "positive"),
-        ("steps", 0, "positive"),
-        ("ascent", -1.0, "non-negative"),
-        ("rate", -1.0, "non-negative"),
+        ("pieces", 0, "positive"),
+        ("climb_lr", -1.0, "non-negative"),
+        ("importance_lr", -1.0, "non-negative"),
         ("temperature", -1.0, "non-negative"),
         ("thresholds", [0.0], r"in \(0, 1\]"),
     ],
