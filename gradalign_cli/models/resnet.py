@@ -4,18 +4,39 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Generator, Tensor, cat, ones, zeros
-from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, relu
+from torch import Generator, Tensor, cat, full, ones, zeros
+from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, pad, relu
 
 from gradalign_cli.errors import require
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
-MOMENTUM, EPSILON = 0.1, 1e-5  # PyTorch's defaults
+MOMENTUM = 0.1  # of BatchNorm's running statistics: the weight of the batch
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 LAYOUTS = ("channels_first", "channels_last")
 INITS = ("torch", "agem")
+PADDINGS = ("symmetric", "tensorflow")
+
+
+class BatchNormForm(NamedTuple):
+    """What `batch_norm` of `resnet18` chooses.
+
+    epsilon:          is added to the variance.
+    biased_variance:  whether the running variance averages the squared distances from the mean
+                      divided by their number N, not by N - 1.
+    initial_variance: the running variance before training.
+    """
+
+    epsilon: float
+    biased_variance: bool
+    initial_variance: float
+
+
+BATCH_NORMS = {
+    "torch": BatchNormForm(1e-5, False, 1.0),
+    "agem": BatchNormForm(1e-3, True, 0.0),
+}
 
 
 class ResidualBlock(NamedTuple):
@@ -43,6 +64,15 @@ class Architecture(NamedTuple):
     blocks: list[ResidualBlock]
 
 
+class Options(NamedTuple):
+    """How a network is computed: four options of `resnet18`, which says what they mean."""
+
+    precision: str
+    layout: str
+    padding: str
+    batch_norm: str
+
+
 class BatchNorms:
     """The BatchNorm layers of one forward pass, in order: each call is the next layer.
 
@@ -50,8 +80,13 @@ class BatchNorms:
     """
 
     def __init__(
-        self, scales_and_shifts: list[Tensor], running_statistics: list[Tensor], training: bool
+        self,
+        form: BatchNormForm,
+        scales_and_shifts: list[Tensor],
+        running_statistics: list[Tensor],
+        training: bool,
     ) -> None:
+        self.form = form
         self.scales_and_shifts = iter(scales_and_shifts)
         self.running_statistics = iter(running_statistics)
         self.training = training
@@ -59,7 +94,16 @@ class BatchNorms:
     def __call__(self, x: Tensor) -> Tensor:
         weight, bias = next(self.scales_and_shifts), next(self.scales_and_shifts)
         mean, var = next(self.running_statistics), next(self.running_statistics)
-        return batch_norm(x, mean, var, weight, bias, self.training, MOMENTUM, EPSILON)
+        epsilon = self.form.epsilon
+        if not (self.training and self.form.biased_variance):
+            return batch_norm(x, mean, var, weight, bias, self.training, MOMENTUM, epsilon)
+        # batch_norm averages unbiased variances, N / (N - 1) times the biased ones of N values
+        unbiased_share = 1 - len(weight) / x.numel()
+        new_mean, new_var = mean.clone(), var / unbiased_share  # autograd keeps those it updates
+        x = batch_norm(x, new_mean, new_var, weight, bias, True, MOMENTUM, epsilon)
+        mean.copy_(new_mean)
+        var.copy_(new_var * unbiased_share)
+        return x
 
 
 def make_architecture(
@@ -117,29 +161,40 @@ def convolution_input(images: Tensor, precision: str, layout: str) -> Tensor:
     return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
+def convolve(images: Tensor, kernel: Tensor, stride: int, padding: str) -> Tensor:
+    """A 3 x 3 convolution of images [B, C, H, W] that gives ceil(H / stride) rows; `padding` is
+    that of `resnet18`."""
+    if padding == "symmetric" or stride == 1:
+        return conv2d(images, kernel, stride=stride, padding=1)
+    # with stride 2, n rows need one more row of zeros where n is even, two where it is odd
+    first_column, first_row = images.shape[3] % 2, images.shape[2] % 2
+    return conv2d(pad(images, (first_column, 1, first_row, 1)), kernel, stride=stride)
+
+
 def forward(
     architecture: Architecture,
     params: Tensor,
     statistics: Tensor,
     images: Tensor,
     training: bool,
-    precision: str,
-    layout: str,
+    options: Options,
 ) -> Output:
-    """`Model.apply` of a ResNet18; `precision` and `layout` as in `resnet18`."""
+    """`Model.apply` of a ResNet18."""
     kernel_shapes, norm_shapes, head_shapes, blocks = architecture
+    precision, layout, padding, batch_norm_form = options
     tensors = split_vector(params, [*kernel_shapes, *norm_shapes, *head_shapes])
     kernels = iter(
         [convolution_input(tensor, precision, layout) for tensor in tensors[: len(kernel_shapes)]]
     )
     scales_and_shifts = tensors[len(kernel_shapes) : len(kernel_shapes) + len(norm_shapes)]
     statistics = statistics.clone()  # BatchNorm updates the copy in place
-    norm = BatchNorms(scales_and_shifts, split_vector(statistics, norm_shapes), training)
+    running_statistics = split_vector(statistics, norm_shapes)
+    norm = BatchNorms(BATCH_NORMS[batch_norm_form], scales_and_shifts, running_statistics, training)
     images = convolution_input(images, precision, layout)
-    h = relu(norm(conv2d(images, next(kernels), padding=1)))
+    h = relu(norm(convolve(images, next(kernels), 1, padding)))
     for stride, convolves_shortcut in blocks:
-        residual = relu(norm(conv2d(h, next(kernels), stride=stride, padding=1)))
-        residual = norm(conv2d(residual, next(kernels), padding=1))
+        residual = relu(norm(convolve(h, next(kernels), stride, padding)))
+        residual = norm(convolve(residual, next(kernels), 1, padding))
         h = norm(conv2d(h, next(kernels), stride=stride)) if convolves_shortcut else h
         h = relu(residual + h)
     features = avg_pool2d(h, 4).flatten(1).to(params.dtype)
@@ -148,13 +203,15 @@ def forward(
 
 
 def check_options(
-    width: int, image_shape: tuple[int, int, int], precision: str, layout: str, init: str
+    width: int, image_shape: tuple[int, int, int], init: str, options: Options
 ) -> None:
     """Raise UserError where an option of `resnet18` is out of its domain."""
     for name, value, choices in (
-        ("precision", precision, tuple(PRECISIONS)),
-        ("layout", layout, LAYOUTS),
+        ("precision", options.precision, tuple(PRECISIONS)),
+        ("layout", options.layout, LAYOUTS),
         ("init", init, INITS),
+        ("padding", options.padding, PADDINGS),
+        ("batch_norm", options.batch_norm, tuple(BATCH_NORMS)),
     ):
         require(value in choices, f"model.{name}", f"one of {', '.join(choices)}", value)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
@@ -170,22 +227,33 @@ def resnet18(
     precision: str = "float32",
     layout: str = "channels_first",
     init: str = "torch",
+    padding: str = "symmetric",
+    batch_norm: str = "torch",
 ) -> Model:
     """Four stages of two residual blocks, with 1, 2, 4 and 8 times `width` filters.
 
     As usual on CIFAR, the first convolution is 3 x 3 with stride 1 and no max-pooling follows it.
 
-    width:     20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
-    head_bias: whether the last layer has a bias.
-    shape:     (channels, height, width) of an image.
-    precision: float32 or bfloat16, of the convolutions and the activations between them.
-               Parameters, running statistics, the last layer and gradients are always float32.
-    layout:    channels_first or channels_last, the layout of images and kernels in memory.
-    init:      `torch`: kernels of C channels and S x S pixels are uniform between -b and b with
-               b = 1 / sqrt(S * S * C), as in PyTorch; `agem`: with b = 1 / sqrt(S * C), as in
-               A-GEM's published code.
+    width:      20 is the reduced ResNet18 of GEM and A-GEM, 64 the standard one.
+    head_bias:  whether the last layer has a bias.
+    shape:      (channels, height, width) of an image.
+    precision:  float32 or bfloat16, of the convolutions and the activations between them.
+                Parameters, running statistics, the last layer and gradients are always float32.
+    layout:     channels_first or channels_last, the layout of images and kernels in memory.
+    init:       `torch`: kernels of C channels and S x S pixels are uniform between -b and b with
+                b = 1 / sqrt(S * S * C), as in PyTorch; `agem`: with b = 1 / sqrt(S * C), as in
+                A-GEM's published code.
+    padding:    `symmetric`: a 3 x 3 convolution pads one row of zeros on every side, as in PyTorch;
+                `tensorflow`: one with stride 2 pads only as many rows as it reads, so for an even
+                number of rows none before and one after them, as TensorFlow's "SAME". In both the
+                output is as large.
+    batch_norm: `torch`: epsilon is 1e-5, the running variance averages the unbiased variances of
+                the batches, and it starts at 1, as in PyTorch; `agem`: epsilon is 1e-3, the
+                variances are the biased ones, and it starts at 0, as in A-GEM's published code.
+                The running mean starts at 0 in both.
     """
-    check_options(width, shape, precision, layout, init)
+    options = Options(precision, layout, padding, batch_norm)
+    check_options(width, shape, init, options)
     architecture = make_architecture(width, head_bias, shape, outputs)
 
     def init_params(generator: Generator) -> Tensor:
@@ -198,10 +266,13 @@ def resnet18(
         training: bool,
         noise_keys: Tensor | Absent = (),
     ) -> Output:
-        return forward(architecture, params, statistics, images, training, precision, layout)
+        return forward(architecture, params, statistics, images, training, options)
 
     channels = [filters for filters, *_ in architecture.kernel_shapes]
-    initial_statistics = cat([part for c in channels for part in (zeros(c), ones(c))])
+    initial_variance = BATCH_NORMS[batch_norm].initial_variance
+    initial_statistics = cat(
+        [part for c in channels for part in (zeros(c), full((c,), initial_variance))]
+    )
     layers = [Layer(math.prod(shape), shape[0], False) for shape in architecture.kernel_shapes]
     layers += [Layer(2 * c, 0, False) for c in channels]
     head_size = sum(math.prod(shape) for shape in architecture.head_shapes)

@@ -14,6 +14,7 @@ from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.models.convnet import lenet
+from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
@@ -87,9 +88,14 @@ def test_two_threads_at_the_same_step_make_one_recording(recordings, monkeypatch
     assert len(recordings) == 1
 
 
-def test_steps_with_convolutions_are_recorded(tiny):
+def published_resnet(shape, outputs):
+    return resnet18(2, True, shape, outputs, padding="tensorflow", batch_norm="agem")
+
+
+@pytest.mark.parametrize("make_network", [lenet, published_resnet])
+def test_steps_with_convolutions_are_recorded(make_network, tiny):
     parts = make_parts(tiny, method("gem"), samples=15)
-    network = lenet((1, 32, 32), parts.benchmark.outputs)
+    network = make_network((1, 32, 32), parts.benchmark.outputs)
 
     def apply(params, statistics, images, training, noise_keys):
         large = torch.nn.functional.interpolate(images, (32, 32))
