@@ -119,6 +119,16 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     assert len(watcher.traces) == 2
 
 
+def test_agem_reads_its_whole_memory_on_split_cifar_as_in_its_printed_run():
+    """MEGA's published code reads 256 examples there, the default of all other runs."""
+    experiment = "+experiment=agem_split_cifar"
+    assert composed(experiment).memory_batch is None
+    assert composed(experiment, "memory_batch=64").memory_batch == 64
+    assert composed(experiment, "method=mega2").memory_batch == 256
+    assert composed("+experiment=agem_permuted_mnist").memory_batch == 256
+    assert composed().memory_batch == 256
+
+
 def test_every_yaml_says_what_it_is():
     for group, name in FILES:
         lines = (CONF / group / f"{name}.yaml").read_text().splitlines()
