@@ -25,8 +25,13 @@ HEAD = """# Reproduction
 What the papers printed beside what gradalign gives, for every table that `gradalign reproduce`
 knows. Written by `scripts/make_reproduction.py` from docs/results; a cell says "not run" where
 nothing is kept. A verdict compares our mean with the print by the tolerance that the table's file
-in conf/table states, with its reason; where ours is off and we know why, that stands beside the
-verdict and changes nothing of it. Numbers known from memory alone are shown and not judged.
+in conf/table states, with its reason. Beyond the tolerance a number is above or below, or "too few
+seeds" where chance alone could make the difference: where it lies within its 95 % interval by
+Welch's test, from the spread of our seeds and, where the paper tells it, that of its runs (a single
+seed of ours counts as one more run of the paper). More seeds may bring such a number within or not;
+it counts as judged and not as within. Where ours is off and we know why, that stands beside the
+verdict and changes nothing of it. Numbers known from memory alone are shown and not judged, nor are
+metrics that the paper does not print.
 """
 
 
@@ -95,7 +100,9 @@ def accuracy_texts(folder: Path) -> dict[str, str]:
         table = load_table(CONF, name)
         overrides = {cell.name: cell.overrides for cell in table.cells}
         for row in all_rows(table, stored_results(folder, table)):
-            if row.mean is None or row.metric != "ACC" or row.verdict.startswith("not judged"):
+            if row.mean is None or row.published is None or row.metric != "ACC":
+                continue
+            if row.verdict.startswith("not judged"):
                 continue
             method = composed(CONF, overrides[row.cell])[1]["method"]
             text = f"{100 * row.mean:.1f} / {100 * row.published:.1f}"

@@ -1,6 +1,8 @@
 """A paper's table: its cells with published numbers, the runs they need and their tolerances."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
@@ -14,6 +16,9 @@ CELL_FIELDS = (
     "overrides",
     "needs",
     "published",
+    "std",
+    "runs",
+    "unpublished",
     "status",
     "tolerance",
     "reason",
@@ -35,6 +40,10 @@ class Cell(NamedTuple):
     tolerance_reason: why the tolerance is as large as it is.
     minutes_per_seed: on two CPU cores, None where that was not measured.
     known_deviation: why our value is known to lie outside the tolerance; it changes no verdict.
+    published_std: the standard deviation of published values over the paper's runs, with n - 1 in
+    the divisor, as fractions; for those metrics of which it is known.
+    published_runs: the number of the paper's runs, None where it is not known.
+    unpublished: metrics that the paper does not print, to be shown beside those that it does.
     """
 
     name: str
@@ -46,6 +55,9 @@ class Cell(NamedTuple):
     tolerance_reason: str
     minutes_per_seed: float | None
     known_deviation: str = ""
+    published_std: Mapping[str, float] = MappingProxyType({})
+    published_runs: int | None = None
+    unpublished: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -124,6 +136,7 @@ def parse_cell(
     if status in JUDGED_STATUSES and needs is None:
         for metric in published:
             require(metric in tolerance, f"{field}.tolerance.{metric}", "given", None)
+    runs, published_std, unpublished = parse_spread(field, cell_entries, table_entries)
     return Cell(
         name,
         () if overrides is None else (*table_entries.get("overrides", []), *overrides),
@@ -134,4 +147,26 @@ def parse_cell(
         cell_entries.get("reason", table_entries.get("reason", "")),
         cell_entries.get("minutes"),
         cell_entries.get("explained", ""),
+        published_std,
+        runs,
+        unpublished,
     )
+
+
+def parse_spread(
+    field: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
+) -> tuple[int | None, dict[str, float], tuple[str, ...]]:
+    """`published_runs`, `published_std` and `unpublished` of the cell with these entries; see
+    `parse_cell`."""
+    published = cell_entries["published"].keys()
+    std = {metric: float(value) for metric, value in cell_entries.get("std", {}).items()}
+    runs = cell_entries.get("runs", table_entries.get("runs"))
+    unpublished = tuple(cell_entries.get("unpublished", ()))
+    for metric, value in std.items():
+        require(metric in published, f"{field}.std", "of published metrics", metric)
+        require(value >= 0, f"{field}.std.{metric}", "non-negative", value)
+    several = isinstance(runs, int) and runs > 1
+    require(several or not std, f"{field}.runs", "a whole number of at least 2 beside std", runs)
+    for metric in unpublished:
+        require(metric not in published, f"{field}.unpublished", "not published", metric)
+    return runs, std, unpublished

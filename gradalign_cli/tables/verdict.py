@@ -1,5 +1,6 @@
 """Published numbers beside ours: differences, verdicts, and paired comparisons of methods."""
 
+import math
 from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
@@ -14,24 +15,27 @@ MIN_PAIRS = 3  # seeds that two cells must share to be compared
 
 
 class TableRow(NamedTuple):
-    """One published number beside ours, as fractions.
+    """One number of the paper beside ours, as fractions.
 
-    cell:       the name of the cell.
-    metric:     the name of the metric.
-    published:  the published value.
-    status:     where it comes from, see `Cell.status`.
-    mean:       our mean over seeds, None where no run has the metric.
-    low, high:  the 95% t-interval of our mean, None with fewer than two seeds.
-    n:          the number of seeds.
-    difference: ours minus published, None where there is no mean.
-    verdict:    see `verdict`.
-    seconds:    training and tests of all seeds, None where there is no mean.
-    explained:  why ours is above or below the tolerance, where that is known; empty otherwise.
+    cell:           the name of the cell.
+    metric:         the name of the metric.
+    published:      the published value, None where the paper prints none.
+    published_half: half the width of the 95% t-interval of the published value, None where its
+                    spread is not known.
+    status:         where the published value comes from, see `Cell.status`.
+    mean:           our mean over seeds, None where no run has the metric.
+    low, high:      the 95% t-interval of our mean, None with fewer than two seeds.
+    n:              the number of seeds.
+    difference:     ours minus published, None where one of them is missing.
+    verdict:        see `verdict`.
+    seconds:        training and tests of all seeds, None where there is no mean.
+    explained:      why ours is above or below the tolerance, where that is known; empty otherwise.
     """
 
     cell: str
     metric: str
-    published: float
+    published: float | None
+    published_half: float | None
     status: str
     mean: float | None
     low: float | None
@@ -44,11 +48,13 @@ class TableRow(NamedTuple):
 
 
 def table_rows(cell: Cell, result: Result | None, quick: bool) -> list[TableRow]:
-    """A row for each published number of a cell. The result is None where no run is finished.
+    """A row for each published number of a cell, and for each metric that is shown beside them.
+    The result is None where no run is finished.
 
     quick: whether the runs were small ones, which are not judged.
     """
-    return [table_row(cell, metric, result, quick) for metric in cell.published]
+    metrics = (*cell.published, *cell.unpublished)
+    return [table_row(cell, metric, result, quick) for metric in metrics]
 
 
 def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> TableRow:
@@ -56,18 +62,22 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     seeds = [] if result is None else result.seeds.values()
     values = [{metric: metrics[metric]} for metrics in seeds if metric in metrics]
     ours = summary(values)[metric] if values else {}
-    mean = ours.get("mean")
-    difference = None if mean is None else mean - cell.published[metric]
-    cell_verdict = verdict(cell, metric, difference, quick)
+    mean, n = ours.get("mean"), int(ours.get("n") or 0)
+    published, published_std = cell.published.get(metric), cell.published_std.get(metric)
+    published_half = half_width(None, 0, published_std, cell.published_runs)
+    difference = None if mean is None or published is None else mean - published
+    noise = half_width(ours.get("std"), n, published_std, cell.published_runs)
+    cell_verdict = verdict(cell, metric, mean, difference, noise, quick)
     return TableRow(
         cell.name,
         metric,
-        cell.published[metric],
+        published,
+        published_half,
         cell.published_status,
         mean,
         ours.get("ci95_low"),
         ours.get("ci95_high"),
-        int(ours.get("n") or 0),
+        n,
         difference,
         cell_verdict,
         None if result is None or mean is None else result.seconds,
@@ -75,18 +85,65 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     )
 
 
-def verdict(cell: Cell, metric: str, difference: float | None, quick: bool) -> str:
-    """`within`, `above` or `below` the tolerance, or `not judged` and why."""
+def half_width(
+    std: float | None, n: int, published_std: float | None, published_runs: int | None
+) -> float | None:
+    """Half the width of the 95% interval of our mean minus the published one, None where neither
+    spread is known.
+
+    std, n: the standard deviation of our seeds, None with fewer than two, and their number.
+    The interval is Welch's (1947) where both spreads are known. Where the paper's is not, the
+    published mean counts as exact. One seed is taken to be one more run like the paper's, and with
+    no seed the interval is that of the published mean.
+    """
+    from scipy.stats import t as student
+
+    variances: list[float] = []  # of each mean
+    freedoms: list[int] = []  # of the estimate of each variance
+    if std is not None:
+        variances, freedoms = [std**2 / n], [n - 1]
+    if published_std is not None and published_runs is not None:
+        shares = 1 / published_runs + (1 if n == 1 else 0)
+        variances.append(published_std**2 * shares)
+        freedoms.append(published_runs - 1)
+    if not variances:
+        return None
+    variance = sum(variances)
+    if variance == 0:
+        return 0.0
+    inverse = sum((v / variance) ** 2 / f for v, f in zip(variances, freedoms, strict=True))
+    return float(student.ppf(0.975, 1 / inverse)) * math.sqrt(variance)
+
+
+def verdict(
+    cell: Cell,
+    metric: str,
+    mean: float | None,
+    difference: float | None,
+    noise: float | None,
+    quick: bool,
+) -> str:
+    """`within`, `above` or `below` the tolerance, `too few seeds`, or `not judged` and why.
+
+    A difference up to the tolerance is within. A larger one is above or below, unless the seeds,
+    ours and the paper's, are too few to tell it from 0: unless it lies within `noise`, half the
+    width of its 95% interval, see `half_width`. So noise makes no number within; with more seeds it
+    may become so, or not.
+    """
     if cell.missing_requirement is not None:
         return f"not judged: needs {cell.missing_requirement}"
-    if difference is None:
+    if mean is None:
         return "not judged: not run"
     if quick:
         return "not judged: a quick run"
+    if difference is None:
+        return "not judged: not printed"
     if cell.published_status not in JUDGED_STATUSES:
         return "not judged: published number from memory"
     if abs(difference) <= cell.tolerance[metric]:
         return "within"
+    if noise is not None and abs(difference) <= noise:
+        return "too few seeds"
     return "above" if difference > 0 else "below"
 
 

@@ -15,7 +15,7 @@ from gradalign_cli.tables.table import Table
 from gradalign_cli.tables.verdict import Comparison, TableRow
 
 COLUMNS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
-OURS = COLUMNS.index("ours")
+WITH_INTERVAL = ("published", "ours")  # these have a plus-minus sign in them
 LATEX_ESCAPES = str.maketrans(
     {sign: "\\" + sign for sign in "&%_#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -27,33 +27,40 @@ def percent(fraction: float | None, with_sign: bool = False) -> str:
     return "-" if fraction is None else f"{100 * fraction:{'+' if with_sign else ''}.2f}"
 
 
-def mean_with_interval(row: TableRow, plus_minus: str) -> str:
-    """Our mean and half the width of its interval in percent, with the sign `plus_minus` between
-    them."""
-    if row.mean is None or row.high is None:
-        return percent(row.mean)
-    return f"{percent(row.mean)} {plus_minus} {percent(row.high - row.mean)}"
+def with_interval(mean: float | None, half_width: float | None, plus_minus: str) -> str:
+    """A mean in percent, and where it is known half the width of its interval after the sign
+    `plus_minus`."""
+    if mean is None or half_width is None:
+        return percent(mean)
+    return f"{percent(mean)} {plus_minus} {percent(half_width)}"
 
 
 def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:
     """A row as texts, in the order of COLUMNS."""
-    published = percent(row.published) + (" (memory)" if row.status == "MEMORY" else "")
+    published = with_interval(row.published, row.published_half, plus_minus)
+    published += " (memory)" if row.status == "MEMORY" and row.published is not None else ""
+    our_half = None if row.mean is None or row.high is None else row.high - row.mean
+    ours = with_interval(row.mean, our_half, plus_minus)
     time = "-" if row.seconds is None else f"{row.seconds / 60:.1f} min"
     verdict = f"{row.verdict}: {row.explained}" if row.explained else row.verdict
-    texts = [row.cell, row.metric, published, mean_with_interval(row, plus_minus), str(row.n)]
+    texts = [row.cell, row.metric, published, ours, str(row.n)]
     return [*texts, percent(row.difference, with_sign=True), verdict, time]
 
 
 def score_text(rows: Sequence[TableRow]) -> str:
-    """How many of the judged numbers are within their tolerance, and for how many of the others the
-    cause is known."""
+    """How many of the judged numbers are within their tolerance, for how many of the others the
+    cause is known, and for how many of them seeds are too few to tell."""
     judged = [row for row in rows if not row.verdict.startswith("not judged")]
     within_count = sum(row.verdict == "within" for row in judged)
     explained_count = sum(bool(row.explained) for row in judged)
-    explained = f" ({explained_count} of the others explained)" if explained_count else ""
+    undecided_count = sum(row.verdict == "too few seeds" for row in judged)
+    others = [f"{explained_count} explained"] * bool(explained_count)
+    others += [f"{undecided_count} with too few seeds to tell"] * bool(undecided_count)
+    of_the_others = f" (of the others {', '.join(others)})" if others else ""
+    published_count = sum(row.published is not None for row in rows)
     return (
-        f"{within_count} of {len(judged)} judged numbers within tolerance{explained}, "
-        f"{len(rows)} published"
+        f"{within_count} of {len(judged)} judged numbers within tolerance{of_the_others}, "
+        f"{published_count} published"
     )
 
 
@@ -80,7 +87,7 @@ def markdown(
     level: of the heading.
     """
     lines = [f"{'#' * level} {table.title}", "", f"Published: {table.source}."]
-    lines[-1] += " In percent; ours with a 95% t-interval over seeds."
+    lines[-1] += " In percent, with 95% t-intervals over the paper's runs and our seeds."
     lines += ["", f"{score_text(rows)}.", "", "| " + " | ".join(COLUMNS) + " |"]
     lines += ["|---" * len(COLUMNS) + "|"]
     for row in rows:
@@ -115,8 +122,8 @@ def latex(table: Table, rows: Sequence[TableRow]) -> str:
     lines = [r"\begin{tabular}{llrrrrll}", r"\toprule", " & ".join(COLUMNS) + r" \\", r"\midrule"]
     for row in rows:
         texts = [
-            text if column == OURS else text.translate(LATEX_ESCAPES)  # our mean has $\pm$ in it
-            for column, text in enumerate(row_texts(row, r"$\pm$"))
+            text if column in WITH_INTERVAL else text.translate(LATEX_ESCAPES)
+            for column, text in zip(COLUMNS, row_texts(row, r"$\pm$"), strict=True)
         ]
         lines.append(" & ".join(texts) + r" \\")
     return "\n".join([f"% {table.title}", *lines, r"\bottomrule", r"\end{tabular}"]) + "\n"

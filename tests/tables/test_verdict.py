@@ -2,11 +2,17 @@ import numpy as np
 import pytest
 from rich.console import Console
 from scipy.stats import t as student
+from scipy.stats import ttest_ind
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.results import Result, merged_result
 from gradalign_cli.tables.table import Cell, Table, parse_table
-from gradalign_cli.tables.verdict import holm_corrected, paired_comparisons, table_rows
+from gradalign_cli.tables.verdict import (
+    half_width,
+    holm_corrected,
+    paired_comparisons,
+    table_rows,
+)
 from gradalign_cli.tables.writing import (
     comma_separated,
     latex,
@@ -56,6 +62,105 @@ def test_the_interval_is_students():
     assert table_rows(CELL, result(0.7), quick=False)[0].high is None  # one seed has no interval
 
 
+def spread_cell(std, runs=5):
+    """CELL with the spread of its published number."""
+    return CELL._replace(published_std={"ACC": std}, published_runs=runs)
+
+
+def test_the_interval_of_a_difference_is_welchs():
+    ours, theirs = np.array([0.70, 0.74, 0.81]), np.array([0.80, 0.82, 0.79, 0.83, 0.80])
+    interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
+    expected = (interval.high - interval.low) / 2
+    assert half_width(ours.std(ddof=1), 3, theirs.std(ddof=1), 5) == pytest.approx(expected)
+
+
+def test_a_single_seed_is_judged_as_one_more_run_of_the_paper():
+    """The prediction interval of a normal sample: t(n - 1) s sqrt(1 + 1 / n)."""
+    expected = student.ppf(0.975, 4) * 0.03 * (1 + 1 / 5) ** 0.5
+    assert half_width(None, 1, 0.03, 5) == pytest.approx(expected)
+    assert half_width(None, 1, None, None) is None  # nothing is known of the spread
+
+
+def test_a_published_mean_of_unknown_spread_counts_as_exact():
+    (row,) = table_rows(CELL, result(0.70, 0.74, 0.81), quick=False)
+    std = np.std([0.70, 0.74, 0.81], ddof=1)
+    assert half_width(std, 3, None, None) == pytest.approx(row.high - row.mean)
+    assert half_width(0.0, 3, 0.0, 5) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("cell", "accuracies", "expected"),
+    [
+        # beyond the tolerance of 0.02 by 0.03; half the interval of one more run is 3.04 std
+        (spread_cell(0.009), [0.75], "below"),
+        (spread_cell(0.011), [0.75], "below"),
+        (spread_cell(0.017), [0.75], "too few seeds"),
+        (spread_cell(0.017), [0.85], "too few seeds"),
+        (spread_cell(0.017), [0.74], "below"),  # 0.06 is more than 3.04 std
+        (spread_cell(0.017), [0.781], "within"),
+        # three seeds around 0.75: half their interval is 2.48 std, 0.0248 and 0.0745
+        (CELL, [0.74, 0.75, 0.76], "below"),
+        (CELL, [0.72, 0.75, 0.78], "too few seeds"),
+        (CELL, [0.72, 0.75, 0.78] * 3, "below"),  # as many more decide
+        (spread_cell(0.03), [0.74, 0.75, 0.76], "below"),  # the paper's 0.037 and ours together
+        (spread_cell(0.05), [0.74, 0.75, 0.76], "too few seeds"),
+    ],
+)
+def test_a_number_beyond_its_tolerance_is_judged_only_where_chance_does_not_explain_it(
+    cell, accuracies, expected
+):
+    (row,) = table_rows(cell, result(*accuracies), quick=False)
+    assert row.verdict == expected
+
+
+def test_noise_makes_no_number_within_its_tolerance():
+    for std in (0.0, 0.01, 0.1, 1.0):
+        for accuracies in ([0.75], [0.75, 0.75], [0.5, 1.0], [0.7, 0.75, 0.8]):
+            (row,) = table_rows(spread_cell(std), result(*accuracies), quick=False)
+            (plain_row,) = table_rows(CELL, result(*accuracies), quick=False)
+            assert row.verdict != "within"
+            assert plain_row.verdict != "within"
+            assert row.mean == pytest.approx(0.75)
+
+
+def test_numbers_with_too_few_seeds_are_judged_and_not_within():
+    cells = [
+        (spread_cell(0.03), 0.75),
+        (spread_cell(0.03), 0.8),
+        (CELL._replace(known_deviation="why"), 0.7),
+    ]
+    rows = [row for cell, acc in cells for row in table_rows(cell, result(acc), quick=False)]
+    assert score_text(rows) == (
+        "1 of 3 judged numbers within tolerance "
+        "(of the others 1 explained, 1 with too few seeds to tell), 3 published"
+    )
+
+
+def test_the_published_interval_stands_beside_the_published_mean():
+    table = Table("t", "T", "nobody", (), False, ())
+    rows = table_rows(spread_cell(0.01), result(0.8), quick=False)
+    half = 100 * student.ppf(0.975, 4) * 0.01 / 5**0.5
+    assert rows[0].published_half == pytest.approx(half / 100)
+    assert f"| ACC | 80.00 ± {half:.2f} | 80.00 | 1 |" in markdown(table, rows, [], None)
+    assert rf"& 80.00 $\pm$ {half:.2f} & 80.00 & 1 &" in latex(table, rows)
+    assert table_rows(CELL, result(0.8), quick=False)[0].published_half is None
+
+
+def test_a_metric_that_the_paper_does_not_print_is_shown_and_neither_judged_nor_counted():
+    cell = CELL._replace(unpublished=("AAA",), published_status="MEMORY")
+    both = Result({0: {"ACC": 0.8, "AAA": 0.9}}, 60.0, {})
+    acc_row, aaa_row = table_rows(cell, both, quick=False)
+    assert (aaa_row.mean, aaa_row.published, aaa_row.difference) == (0.9, None, None)
+    assert aaa_row.verdict == "not judged: not printed"
+    assert score_text([acc_row, aaa_row]).endswith(
+        "0 of 0 judged numbers within tolerance, 1 published"
+    )
+    text = markdown(Table("t", "T", "nobody", (), False, (cell,)), [aaa_row], [], None)
+    assert "| GEM | AAA | - | 90.00 | 1 | - | not judged: not printed | 1.0 min |" in text
+    _, aaa_row = table_rows(cell, result(0.8), quick=False)  # a run that lacks it
+    assert (aaa_row.mean, aaa_row.verdict) == (None, "not judged: not run")
+
+
 def test_holms_correction_by_hand():
     # sorted 0.01, 0.03, 0.04: times 3, 2, 1, and never falling
     assert holm_corrected([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
@@ -92,7 +197,7 @@ def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_chan
     table = Table("t", "T", "nobody", (), False, (explained_cell,))
     assert (
         score_text(rows)
-        == "0 of 1 judged numbers within tolerance (1 of the others explained), 1 published"
+        == "0 of 1 judged numbers within tolerance (of the others 1 explained), 1 published"
     )
     assert r"| below: the authors' code \| does_otherwise |" in markdown(table, rows, [], None)
     assert r"below: the authors' code | does\_otherwise" in latex(table, rows)
@@ -149,6 +254,19 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
         table(overrides=[], status="HEARSAY")
     with pytest.raises(UserError, match=r"`t.cells.A.explaned` is not known; known are overrides"):
         table(overrides=[], explaned="why", tolerance={"ACC": 0.1})
+    spread = {"overrides": [], "tolerance": {"ACC": 0.1}, "std": {"ACC": 0.02}}
+    (cell,) = table(**spread, runs=5, unpublished=["AAA"]).cells
+    assert (cell.published_std, cell.published_runs) == ({"ACC": 0.02}, 5)
+    assert cell.unpublished == ("AAA",)
+    for entries, message in (
+        ({"runs": None}, "runs` must be a whole number of at least 2"),
+        ({"runs": 1}, "runs` must be a whole number of at least 2"),
+        ({"std": {"BWT": 0.02}}, "std` must be of published metrics, found 'BWT'"),
+        ({"std": {"ACC": -0.02}}, "std.ACC` must be non-negative"),
+        ({"unpublished": ["ACC"]}, "unpublished` must be not published, found 'ACC'"),
+    ):
+        with pytest.raises(UserError, match=f"`t.cells.A.{message}"):
+            table(**spread | {"runs": 5} | entries)
     entries = {"title": "t", "source": "s", "cells": {}, "differences": [{"Not explained": ""}]}
     with pytest.raises(
         UserError, match=r"`t.differences` must be sentences, found {'Not explained'"
