@@ -31,7 +31,7 @@ from gradalign_cli.tables.verdict import paired_comparisons, table_rows
 from gradalign_cli.tables.writing import score_text, terminal_table, write_table
 
 EXIT_INTERRUPTED = 130  # what shells report of an interrupted command
-ALLOWED_OVERRIDES = (  # they leave the results as they are
+ALLOWED_OVERRIDES = (  # they change results by rounding at most; see run_key for `threads`
     "hydra/launcher=",
     "hydra.launcher.",
     "device=",
@@ -92,7 +92,10 @@ def reproduce(
     """
     table = requested_table(load_table(conf_folder, table_name), request)
     runnable = [cell for cell in table.cells if cell.missing_requirement is None]
-    keys = {cell.name: cell_key(conf_folder, cell, request.quick) for cell in runnable}
+    keys = {
+        cell.name: cell_key(conf_folder, cell, request.quick, request.overrides)
+        for cell in runnable
+    }
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)
     runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)

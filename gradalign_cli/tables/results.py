@@ -10,7 +10,7 @@ from gradalign_cli.composition.compose import composed
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.tables.table import Cell
 
-# settings of where and how a run is computed; they change its numbers by rounding at most
+# settings of where and how a run is computed; they change its numbers by rounding
 SETTINGS_WITHOUT_EFFECT = (
     "name",
     "data_dir",
@@ -20,6 +20,9 @@ SETTINGS_WITHOUT_EFFECT = (
     "memory_budget",
     "paper",
 )
+# training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
+# BatchNorm and in gradients of kernels follows the number of threads; docs/design.md has figures
+SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.convnet.")
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 QUICK_OVERRIDES = (
     "++benchmark.first_tasks=3",
@@ -43,10 +46,16 @@ class Result(NamedTuple):
 
 def run_key(config: dict[str, Any]) -> str:
     """A hash of what a run computes, without its seeds. Runs with one key give the same numbers for
-    the same seed."""
+    the same seed, up to rounding.
+
+    Where rounding can change accuracies, `threads` is part of the key. Without a number of threads,
+    device and cores still differ between machines; such runs count as the same.
+    """
     relevant = {
         name: value for name, value in config.items() if name not in SETTINGS_WITHOUT_EFFECT
     }
+    if config["model"]["_target_"].startswith(SENSITIVE_NETWORKS):
+        relevant["threads"] = config.get("threads")
     replicas, metrics = config["replicas"], config["metrics"]
     relevant["replicas"] = {name: value for name, value in replicas.items() if name != "seed"}
     # tests between the steps add metrics and leave the others as they are
@@ -57,9 +66,13 @@ def run_key(config: dict[str, Any]) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def cell_key(conf_folder: Path, cell: Cell, quick: bool) -> str:
-    """The key of the runs that compute a cell."""
-    return run_key(composed(conf_folder, cell.overrides + QUICK_OVERRIDES * quick)[0])
+def cell_key(conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str] = ()) -> str:
+    """The key of the runs that compute a cell.
+
+    overrides: those of every run of the table; of them a key can depend on `threads` alone.
+    """
+    threads = tuple(override for override in overrides if override.startswith("threads="))
+    return run_key(composed(conf_folder, cell.overrides + QUICK_OVERRIDES * quick + threads)[0])
 
 
 def read_run(folder: Path) -> tuple[str, Result] | None:
