@@ -79,7 +79,7 @@ def draw_subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:
     return rows[torch.randperm(len(rows), generator=generator(seed, "subset", task))[:size]]
 
 
-def hold_out(stream: Stream, share: float, seed: int) -> Stream:
+def with_held_out_rows(stream: Stream, share: float, seed: int) -> Stream:
     """Hold a share of each task's training rows out, at least one row, drawn from the seed.
 
     Part t of the stream holds task t alone. Raises UserError where no row would be left to train
@@ -90,7 +90,8 @@ def hold_out(stream: Stream, share: float, seed: int) -> Stream:
         size = max(round(share * len(rows)), 1)
         if size >= len(rows):
             raise UserError(
-                f"`schedule.held_out` leaves nothing of the {len(rows)} examples of task {task + 1}"
+                f"`schedule.held_out_share` leaves nothing of the {len(rows)} examples"
+                f" of task {task + 1}"
             )
         shuffled = rows[torch.randperm(len(rows), generator=generator(seed, "held out", task))]
         held_out_rows.append(shuffled[:size])

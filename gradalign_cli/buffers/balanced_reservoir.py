@@ -30,24 +30,26 @@ def balanced_reservoir(
     its own group as by a reservoir.
     """
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
-    slots = torch.arange(total)
+    all_slots = torch.arange(total)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         for number in range(len(arrivals.rows)):
-            memory = insert_arrival(memory, tree_index(arrivals, number), classes_per_task, slots)
+            memory = insert_arrival(
+                memory, tree_index(arrivals, number), classes_per_task, all_slots
+            )
         return memory
 
     return Buffer(
         init=lambda: empty_memory(total, 2, tasks * classes_per_task),
         insert=insert,
         end_task=keep_memory,
-        task_slots=slots.expand(tasks, -1),
+        task_slots=all_slots.expand(tasks, -1),
         task_ids="of each",
     )
 
 
 def insert_arrival(
-    memory: Memory, arrival: Arrivals, classes_per_task: int, slots: Tensor
+    memory: Memory, arrival: Arrivals, classes_per_task: int, all_slots: Tensor
 ) -> Memory:
     """The memory after a single arrival, whose fields have no batch dimension.
 
@@ -81,7 +83,7 @@ def insert_arrival(
         ),
     )
     admitted = has_room | ~group_full | (reservoir_draw < group_stored)
-    replaced = (slots.to(slot.device) == slot) & admitted
+    replaced = (all_slots.to(slot.device) == slot) & admitted
     return memory._replace(
         rows=torch.where(replaced, arrival.rows, memory.rows),
         tasks=torch.where(replaced, arrival.tasks, memory.tasks),

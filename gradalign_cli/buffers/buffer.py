@@ -204,17 +204,21 @@ def draw_slot(weights: Tensor, random_numbers: Tensor) -> Tensor:
 
 
 def fill_slots(
-    memory: Memory, slots: Tensor, ended_task: EndedTask, indices: Tensor, task: int
+    memory: Memory, slots: Tensor, ended_task: EndedTask, example_indices: Tensor, task: int
 ) -> Memory:
     """Write the examples of an ended task with these indices [n] to the first of `slots`, as many
     as fit."""
-    indices = indices[: len(slots)]
-    slots = slots[: len(indices)]
+    example_indices = example_indices[: len(slots)]
+    slots = slots[: len(example_indices)]
     return memory._replace(
-        rows=memory.rows.index_copy(0, slots, ended_task.rows[indices]),
+        rows=memory.rows.index_copy(0, slots, ended_task.rows[example_indices]),
         tasks=memory.tasks.index_fill(0, slots, task),
-        class_in_task=memory.class_in_task.index_copy(0, slots, ended_task.class_in_task[indices]),
-        stored_logits=memory.stored_logits.index_copy(0, slots, ended_task.stored_logits[indices]),
+        class_in_task=memory.class_in_task.index_copy(
+            0, slots, ended_task.class_in_task[example_indices]
+        ),
+        stored_logits=memory.stored_logits.index_copy(
+            0, slots, ended_task.stored_logits[example_indices]
+        ),
     )
 
 
@@ -229,18 +233,21 @@ class MemorySample(NamedTuple):
 
 
 def sample_allowed(
-    values: Tensor, allowed: Tensor, size: int, keys: Tensor | Absent
+    values: Tensor, allowed: Tensor, sample_size: int, random_keys: Tensor | Absent
 ) -> tuple[Tensor, Tensor]:
-    """Of each row of `values` [M, K], those `size` values with the largest keys [M, K] for which
+    """Of each row of `values` [M, K], those `sample_size` values with the largest random keys [M,
+    K] for which
     `allowed` [M, K] is true, and a mask [M, size] that is false for padding.
 
-    keys: random numbers from [0, 1), absent where `size` is K and all allowed values are taken.
-    Where fewer values than `size` are allowed, all of them are taken and the padding repeats one of
-    them.
+    random_keys: random numbers from [0, 1), absent where `sample_size` is K and all allowed values
+    are taken. Where fewer values than `sample_size` are allowed, all of them are taken and the
+    padding repeats one of them.
     """
-    if isinstance(keys, Tensor):
-        keys, indices = torch.where(allowed, keys, -1.0).topk(size, dim=1)
-        values, allowed = values.gather(1, indices), keys >= 0
+    if isinstance(random_keys, Tensor):
+        random_keys, example_indices = torch.where(allowed, random_keys, -1.0).topk(
+            sample_size, dim=1
+        )
+        values, allowed = values.gather(1, example_indices), random_keys >= 0
         padding = values[:, :1]  # the largest key comes first
     else:
         padding = values.gather(1, allowed.long().argmax(1, keepdim=True))
@@ -248,15 +255,17 @@ def sample_allowed(
 
 
 def sample_memory(
-    memory: Memory, slots: Tensor, allowed: Tensor, size: int, random_numbers: Tensor
+    memory: Memory, slots: Tensor, allowed: Tensor, sample_size: int, random_numbers: Tensor
 ) -> MemorySample:
-    """A sample, without replacement, of `size` examples from each row of `slots` [M, K] where
+    """A sample, without replacement, of `sample_size` examples from each row of `slots` [M, K]
+    where
     `allowed` [M, K] is true.
 
-    random_numbers: [capacity] random numbers from [0, 1), used only where size < K. Where fewer
-    examples than `size` are allowed, all of them are read and the padding repeats one of them.
+    random_numbers: [capacity] random numbers from [0, 1), used only where sample_size < K. Where
+    fewer examples than `sample_size` are allowed, all of them are read and the padding repeats one
+    of them.
     """
-    keys = take_rows(random_numbers, slots) if size < slots.shape[1] else ()
-    slots, allowed = sample_allowed(slots, allowed, size, keys)
+    random_keys = take_rows(random_numbers, slots) if sample_size < slots.shape[1] else ()
+    slots, allowed = sample_allowed(slots, allowed, sample_size, random_keys)
     rows, tasks = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
     return MemorySample(slots, rows.clamp_min(0), tasks.clamp_min(0), allowed.float())

@@ -11,14 +11,14 @@ ROUNDING = 1e-5  # of the longest feature vector
 MAX_ITERATIONS = 50  # it stops sooner where no example changes its cluster
 
 
-def nearest(distances: Tensor, rounding: Tensor) -> Tensor:
+def first_nearest_index(distances: Tensor, rounding_error: Tensor) -> Tensor:
     """The index [n] of the smallest of each row's distances [n, k]; the first of those that differ
-    by no more than `rounding` [].
+    by no more than `rounding_error` [].
 
     Two members of a cluster of two are equally far from its centre. Which of them is taken must not
     hang on the last bit of a feature, as engines differ there.
     """
-    close = distances <= distances.amin(1, keepdim=True) + rounding
+    close = distances <= distances.amin(1, keepdim=True) + rounding_error
     return close.long().argmax(1)
 
 
@@ -36,7 +36,9 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     """
     centres, cluster = features[:count], features.new_full((len(features),), -1).long()
     for _ in range(MAX_ITERATIONS):
-        assigned = nearest(pairwise_distances(features, centres), distance_rounding_error(features))
+        assigned = first_nearest_index(
+            pairwise_distances(features, centres), distance_rounding_error(features)
+        )
         if torch.equal(assigned, cluster):
             break
         cluster = assigned
@@ -61,7 +63,7 @@ def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     distances = pairwise_distances(centres, features)
     chosen = []
     for k in range(len(distances)):
-        index = nearest(distances[k : k + 1], distance_rounding_error(features))[0]
+        index = first_nearest_index(distances[k : k + 1], distance_rounding_error(features))[0]
         distances[:, index] = torch.inf
         chosen.append(index)
     return torch.stack(chosen)

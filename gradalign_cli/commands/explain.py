@@ -35,43 +35,43 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def explain(conf_folder: Path, name: str, picture_file: str | None) -> None:
+def explain(conf_folder: Path, method_name: str, picture_file: str | None) -> None:
     """Print what a method is and does, and draw it where a file for the picture is named.
 
     Raises UserError where the method is unknown or cannot be drawn to this file.
     """
-    config, method = load_method(conf_folder, name)
+    config, method = load_method(conf_folder, method_name)
     console = Console()
-    print_description(conf_folder, name, config, method, console)
+    print_description(conf_folder, method_name, config, method, console)
     if picture_file:
-        check_picture(picture_file, name, method)
+        check_picture(picture_file, method_name, method)
     if method.references == "nothing":
         return
     console.print(direction_table(method))
     if picture_file:
         try:
-            Path(picture_file).write_text(method_svg(name, method))
+            Path(picture_file).write_text(method_svg(method_name, method))
         except OSError as error:
             raise UserError(f"`--picture` cannot be written: {error}") from error
         console.print(f"drawn to {picture_file}")
 
 
-def load_method(conf_folder: Path, name: str) -> tuple[DictConfig, Method]:
+def load_method(conf_folder: Path, method_name: str) -> tuple[DictConfig, Method]:
     """The config of a method and the method that it makes. Raises UserError where it is unknown."""
-    path = conf_folder / "method" / f"{name}.yaml"
+    path = conf_folder / "method" / f"{method_name}.yaml"
     if not path.exists():
         names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise UserError(f"`METHOD` must be one of {names}, found {name!r}")
+        raise UserError(f"`METHOD` must be one of {names}, found {method_name!r}")
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
     return config, call_target("method", config)
 
 
 def print_description(
-    conf_folder: Path, name: str, config: DictConfig, method: Method, console: Console
+    conf_folder: Path, method_name: str, config: DictConfig, method: Method, console: Console
 ) -> None:
     """Print a method's paper, rule, settings and costs."""
-    comment = first_comment(conf_folder / "method" / f"{name}.yaml")
+    comment = first_comment(conf_folder / "method" / f"{method_name}.yaml")
     console.print(comment, style="bold", highlight=False, soft_wrap=True)
     rule = str(inspect.getdoc(get_method(config["_target_"])))
     console.print(f"\n{rule}", highlight=False, markup=False, soft_wrap=True)
@@ -81,7 +81,7 @@ def print_description(
     console.print("\nsettings: " + (", ".join(texts) or "none"))
     for override in config.get("defaults", []):  # {"override /buffer@_global_.buffer": buffer}
         console.print(f"buffer unless another is chosen: {', '.join(override.values())}")
-    row = method_table(conf_folder).get(name)
+    row = method_table(conf_folder).get(method_name)
     if row:
         console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
         console.print(f"backward passes beside the one on the batch: {row['passes']}")
@@ -90,12 +90,12 @@ def print_description(
     console.print(f"batches of memory in its loss: {method.memory_batches}")
 
 
-def check_picture(picture_file: str, name: str, method: Method) -> None:
+def check_picture(picture_file: str, method_name: str, method: Method) -> None:
     """Raise UserError unless the file is an .svg and the method has references to draw."""
     if not picture_file.endswith(".svg"):
         raise UserError(f"`--picture` must end in .svg, found {picture_file!r}")
     if method.references == "nothing":
-        raise UserError(f"`--picture` needs a method with references, {name} has none")
+        raise UserError(f"`--picture` needs a method with references, {method_name} has none")
 
 
 def direction_at_angle(method: Method, degrees: float) -> Tensor:
@@ -115,9 +115,11 @@ def directions_at_angles(method: Method, angles: range) -> Tensor:
     return torch.stack([direction_at_angle(method, degrees) for degrees in angles])
 
 
-def method_svg(name: str, method: Method) -> str:
+def method_svg(method_name: str, method: Method) -> str:
     """The SVG of what a method with references does in the plane."""
-    return direction_panels(name, PICTURE_ANGLES, directions_at_angles(method, PICTURE_ANGLES))
+    return direction_panels(
+        method_name, PICTURE_ANGLES, directions_at_angles(method, PICTURE_ANGLES)
+    )
 
 
 def direction_table(method: Method) -> Table:

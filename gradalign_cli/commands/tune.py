@@ -52,7 +52,7 @@ def tune(conf_folder: Path, name: str, overrides: list[str]) -> None:
     keep_freed_memory()
     results = train(first_tasks_config(config), TUNED_FOLDER / "runs" / name, console)
     tuned_names = [number for number in config["replicas"] if number != "seed"]
-    best, mean_accuracy = best_numbers(results["replicas"], tuned_names)
+    best, mean_accuracy = best_settings(results["replicas"], tuned_names)
     console.print(accuracy_table(mean_accuracy))
     file = TUNED_FOLDER / "experiment" / f"{name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ def first_tasks_config(config: dict[str, Any]) -> DictConfig:
     return tuning_config
 
 
-def best_numbers(
+def best_settings(
     replicas: list[dict[str, float]], tuned_names: Sequence[str]
 ) -> tuple[dict[str, float], dict[str, float]]:
     """The numbers with the highest ACC as a mean over seeds, the first of equals; and that mean for

@@ -4,12 +4,12 @@ import torch
 from omegaconf import DictConfig
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
-from gradalign_cli.benchmarks.options import hold_out
+from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
-from gradalign_cli.composition.settings import whole_number
+from gradalign_cli.composition.settings import read_whole_number
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.models.model import Model
@@ -48,7 +48,7 @@ def build_run(
             classes_per_task=benchmark.classes_per_task,
         )
     check_boundaries(config, benchmark, methods[0], buffer)
-    size = None if config.memory_batch is None else whole_number(config, "memory_batch")
+    size = None if config.memory_batch is None else read_whole_number(config, "memory_batch")
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     benchmark = benchmark._replace(
@@ -94,10 +94,12 @@ def build_replicas(
     seeds = {int(replica["seed"]) for replica in replica_settings}
     streams = {seed: benchmark.make_stream(seed) for seed in seeds}
     for stream in streams.values():
-        check_tasks(stream)
+        check_tasks_have_examples(stream)
     if schedule:
         share = schedule.held_out_share
-        streams = {seed: hold_out(stream, share, seed) for seed, stream in streams.items()}
+        streams = {
+            seed: with_held_out_rows(stream, share, seed) for seed, stream in streams.items()
+        }
     return [
         Replica(
             int(settings["seed"]), float(settings["lr"]), method, streams[int(settings["seed"])]
@@ -106,7 +108,7 @@ def build_replicas(
     ]
 
 
-def check_tasks(stream: Stream) -> None:
+def check_tasks_have_examples(stream: Stream) -> None:
     """Raise UserError where a task has nothing to train on or nothing to be tested on."""
     for task, (train, test) in enumerate(zip(stream.train_rows, stream.test_rows, strict=True)):
         for rows, purpose in ((train, "train"), (test, "test")):

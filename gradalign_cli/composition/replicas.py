@@ -19,8 +19,8 @@ def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
     """
     listed = OmegaConf.to_container(config.replicas, resolve=True)
     assert isinstance(listed, dict)
-    allowed = ["seed", "lr", *varying_settings(config.method)]
-    allowed += varying_settings(config.objective) if "objective" in config else []
+    allowed = ["seed", "lr", *settings_that_may_vary(config.method)]
+    allowed += settings_that_may_vary(config.objective) if "objective" in config else []
     choices: dict[str, list[Any]] = {}
     for name, values in ((str(key), value) for key, value in listed.items()):
         field = f"replicas.{name}"
@@ -42,7 +42,7 @@ def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
     return [dict(zip(choices, values, strict=True)) for values in combinations]
 
 
-def varying_settings(config: DictConfig) -> list[str]:
+def settings_that_may_vary(config: DictConfig) -> list[str]:
     """The settings of a method that may vary between replicas: those declared as `float`."""
     declared = declared_types(get_method(config["_target_"]))
     return [name for name, kind in declared.items() if kind is float]
@@ -51,17 +51,21 @@ def varying_settings(config: DictConfig) -> list[str]:
 def build_method(config: DictConfig, replica_settings: dict[str, float]) -> Method:
     """The method of a replica with these numbers, trained on the loss of another method where the
     config has an `objective`."""
-    method = build_of_group("method", config.method, replica_settings)
+    method = build_method_of_group("method", config.method, replica_settings)
     if "objective" not in config:
         return method
-    return combine(method, build_of_group("objective", config.objective, replica_settings))
+    return combine(method, build_method_of_group("objective", config.objective, replica_settings))
 
 
-def build_of_group(group: str, config: DictConfig, replica_settings: dict[str, float]) -> Method:
+def build_method_of_group(
+    group: str, config: DictConfig, replica_settings: dict[str, float]
+) -> Method:
     """A method from its config, with the replica's numbers in the place of the config's."""
     names = replica_settings.keys() - {"seed", "lr"}  # these are the replica's own
     replaced = {
-        name: float(replica_settings[name]) for name in varying_settings(config) if name in names
+        name: float(replica_settings[name])
+        for name in settings_that_may_vary(config)
+        if name in names
     }
     merged = OmegaConf.merge(config, replaced)
     assert isinstance(merged, DictConfig)

@@ -7,23 +7,23 @@ from gradalign_cli.errors import require
 from gradalign_cli.training.plan import Plan
 
 
-def whole_number(config: DictConfig, field: str, least: int = 1) -> int:
+def read_whole_number(config: DictConfig, field: str, minimum: int = 1) -> int:
     """A whole number of the config; UserError where it is less than `least` or no whole number."""
     value = OmegaConf.select(config, field)
     whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and value >= least, field, f"a whole number of at least {least}", value)
+    require(whole and value >= minimum, field, f"a whole number of at least {minimum}", value)
     return int(value)
 
 
 def read_plan(config: DictConfig) -> Plan:
     """How long to train and what to look at."""
     return Plan(
-        whole_number(config, "passes"),
-        whole_number(config, "batch_size"),
-        whole_number(config, "alignment.every"),
-        whole_number(config, "metrics.lca_batches", least=0),
-        whole_number(config, "metrics.continual_every", least=0),
-        whole_number(config, "metrics.continual_samples"),
+        read_whole_number(config, "passes"),
+        read_whole_number(config, "batch_size"),
+        read_whole_number(config, "alignment.every"),
+        read_whole_number(config, "metrics.lca_batches", minimum=0),
+        read_whole_number(config, "metrics.continual_every", minimum=0),
+        read_whole_number(config, "metrics.continual_samples"),
     )
 
 

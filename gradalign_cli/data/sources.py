@@ -79,12 +79,12 @@ def read_idx(path: Path) -> np.ndarray:
         raise DataError(f"{path} is damaged or not a gzipped idx file ({error})") from error
 
 
-def read_debian(folder: Path) -> Arrays:
+def read_debian_fashion_mnist(root: Path) -> Arrays:
     """Fashion-MNIST as Debian's package dataset-fashion-mnist installs it."""
     arrays = {}
     for part, prefix in (("train", "train"), ("test", "t10k")):
-        arrays[f"x_{part}"] = read_idx(folder / f"{prefix}-images-idx3-ubyte.gz")
-        arrays[f"y_{part}"] = read_idx(folder / f"{prefix}-labels-idx1-ubyte.gz")
+        arrays[f"x_{part}"] = read_idx(root / f"{prefix}-images-idx3-ubyte.gz")
+        arrays[f"y_{part}"] = read_idx(root / f"{prefix}-labels-idx1-ubyte.gz")
     return arrays
 
 
@@ -105,40 +105,42 @@ def read_with_torchvision(name: str, root: Path, download: bool) -> Arrays:
     return arrays
 
 
-def read_torchvision_layout(name: str, folder: Path, path: Path) -> Arrays:
-    """A dataset that lies at `path` in torchvision's layout below `folder`. Raises DataError,
+def read_torchvision_layout(name: str, root: Path, path: Path) -> Arrays:
+    """A dataset that lies at `path` in torchvision's layout below `root`. Raises DataError,
     naming the path, where files are missing or damaged."""
     try:
-        return read_with_torchvision(name, folder, download=False)
+        return read_with_torchvision(name, root, download=False)
     except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{path} is not whole: {' '.join(str(error).split())}") from error
 
 
-def local_source(name: str, folder: Path) -> LocalSource | None:
+def local_source(name: str, root: Path) -> LocalSource | None:
     """Where a dataset lies on this machine and how it is read; None where it is not found."""
-    npz = folder / f"{name}.npz"
+    npz = root / f"{name}.npz"
     if npz.exists():
         return LocalSource(npz, lambda: read_npz(npz))
     if name == "digits":
         return LocalSource(PACKAGED_DIGITS, lambda: read_npz(PACKAGED_DIGITS))
     if name in TORCHVISION:
-        layout = folder / TORCHVISION[name][1]
+        layout = root / TORCHVISION[name][1]
         if layout.exists():
-            return LocalSource(layout, lambda: read_torchvision_layout(name, folder, layout))
+            return LocalSource(layout, lambda: read_torchvision_layout(name, root, layout))
     if name == "fashion_mnist" and DEBIAN_FASHION_MNIST.is_dir():
-        return LocalSource(DEBIAN_FASHION_MNIST, lambda: read_debian(DEBIAN_FASHION_MNIST))
+        return LocalSource(
+            DEBIAN_FASHION_MNIST, lambda: read_debian_fashion_mnist(DEBIAN_FASHION_MNIST)
+        )
     return None
 
 
-def download_dataset(name: str, folder: Path) -> Arrays:
+def download_dataset(name: str, root: Path) -> Arrays:
     """The arrays of a dataset that torchvision downloads, in one try. Raises DataError where the
     download fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="download-") as root:
-            return read_with_torchvision(name, Path(root), download=True)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix="download-") as temporary:
+            return read_with_torchvision(name, Path(temporary), download=True)
     except (RuntimeError, OSError, EOFError, ValueError) as error:
-        searched = f"{folder / name}.npz and {folder / TORCHVISION[name][1]}"
+        searched = f"{root / name}.npz and {root / TORCHVISION[name][1]}"
         searched += f" and {DEBIAN_FASHION_MNIST}" if name == "fashion_mnist" else ""
         reason = " ".join(str(error).split())
         raise DataError(
@@ -154,27 +156,27 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
 
     Raises DataError, naming the file, where it is missing, damaged or not what its name promises.
     """
-    folder = data_folder(data_dir)
-    source = local_source(name, folder)
+    root = data_folder(data_dir)
+    source = local_source(name, root)
     if source is not None:
         return validated_dataset(name, source.read(), str(source.path))
     if name not in TORCHVISION:
         if name in NAMES:
-            raise DataError(f"{name} was not found in {folder}; {missing_dataset_advice(name)}")
+            raise DataError(f"{name} was not found in {root}; {missing_dataset_advice(name)}")
         raise DataError(
             f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
-            f"{folder}, found {name!r}"
+            f"{root}, found {name!r}"
         )
-    arrays = download_dataset(name, folder)
+    arrays = download_dataset(name, root)
     dataset = validated_dataset(name, arrays, f"torchvision's download of {name}")
-    write_npz(folder / f"{name}.npz", arrays)
+    write_npz(root / f"{name}.npz", arrays)
     return dataset
 
 
 def available_datasets(names: Sequence[str], data_dir: str | None = None) -> list[str]:
     """Those of the named datasets that lie on this machine."""
-    folder = data_folder(data_dir)
-    return [name for name in names if local_source(name, folder) is not None]
+    root = data_folder(data_dir)
+    return [name for name in names if local_source(name, root) is not None]
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
@@ -213,15 +215,15 @@ def missing_dataset_advice(name: str) -> str:
 def dataset_statuses(data_dir: str | None = None) -> list[DatasetStatus]:
     """The status of the published datasets and of all .npz files in the data folder, without a
     download."""
-    folder = data_folder(data_dir)
-    user_names = sorted(path.stem for path in folder.glob("*.npz")) if folder.is_dir() else []
+    root = data_folder(data_dir)
+    user_names = sorted(path.stem for path in root.glob("*.npz")) if root.is_dir() else []
     names = [*NAMES, *(name for name in user_names if name not in NAMES)]
-    return [dataset_status(name, folder) for name in names]
+    return [dataset_status(name, root) for name in names]
 
 
-def dataset_status(name: str, folder: Path) -> DatasetStatus:
+def dataset_status(name: str, root: Path) -> DatasetStatus:
     """Whether a dataset is on this machine and passes the checks."""
-    source = local_source(name, folder)
+    source = local_source(name, root)
     if source is None:
         problem = f"not found; {missing_dataset_advice(name)}"
         return DatasetStatus(name, False, problem, 0, 0, 0)

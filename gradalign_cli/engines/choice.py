@@ -12,7 +12,7 @@ from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import require
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import measured_size, reading_sizes
+from gradalign_cli.step.reading_sizes import measured_example_count, reference_and_replay_sizes
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
 FEW_EXAMPLES = 64  # in a step
@@ -77,7 +77,7 @@ def faster_on_cpu(workload: Workload) -> tuple[str, str]:
         return "streams", f"{replicas} replicas, a thread for each at a time"
     if convolutional:
         return "eager", "batching would make grouped convolutions of them"
-    examples = examples_per_step(workload)
+    examples = examples_per_replica_step(workload)
     min_replicas = 5 if examples <= FEW_EXAMPLES else 10
     if parts.method.references == "per_task":
         return sequential, "the gradients of all tasks are batched already"
@@ -86,13 +86,15 @@ def faster_on_cpu(workload: Workload) -> tuple[str, str]:
     return "vmap", f"{replicas} replicas of an MLP, {examples} examples a step"
 
 
-def examples_per_step(workload: Workload) -> int:
+def examples_per_replica_step(workload: Workload) -> int:
     """The number of examples that go through the network in a step of the last task: the batch,
     those read from the memory and those that the buffer measures."""
     parts, batch_size = workload.parts, workload.batch_size
     past = parts.benchmark.tasks - 1
-    reference, replay = reading_sizes(parts, past)
-    measured = batch_size + measured_size(parts, past) if parts.buffer.measured_examples else 0
+    reference, replay = reference_and_replay_sizes(parts, past)
+    measured = (
+        batch_size + measured_example_count(parts, past) if parts.buffer.measured_examples else 0
+    )
     from_memory = (
         parts.method.reference_count(past) * reference + parts.method.memory_batches * replay
     )
@@ -114,4 +116,4 @@ def is_small_step(workload: Workload) -> bool:
     """Whether a step computes so little that dividing an operation costs more than it gains: 6
     floating-point operations for each parameter and example are below SMALL_STEP."""
     params = sum(layer.size for layer in workload.parts.model.layers)
-    return 6 * params * examples_per_step(workload) < SMALL_STEP
+    return 6 * params * examples_per_replica_step(workload) < SMALL_STEP

@@ -16,8 +16,8 @@ from gradalign_cli.methods.norm_penalty import (
     with_norm_params,
 )
 from gradalign_cli.methods.subspace import (
-    map_matrices,
-    projected_widths,
+    map_layer_matrices,
+    projected_layer_widths,
     representation_matrices,
 )
 from gradalign_cli.numerics.trees import Absent
@@ -39,16 +39,16 @@ class AdamNSCLState(NamedTuple):
     norm: NormState | Absent
 
 
-def null_projector(covariance: Tensor, factor: float) -> Tensor:
+def null_projector(covariance: Tensor, eigenvalue_factor: float) -> Tensor:
     """U U' [d, d] for the eigenvectors U of a covariance [d, d] whose eigenvalues are at most
-    factor * the smallest one.
+    eigenvalue_factor * the smallest one.
 
     The smallest one counts as at least the largest one times the precision of float32: eigenvalues
     below that are rounding errors.
     """
     eigenvalues, eigenvectors = torch.linalg.eigh(covariance.double())
     smallest = eigenvalues[0].clamp_min(eigenvalues[-1] * torch.finfo(torch.float32).eps)
-    U: Tensor = eigenvectors * (eigenvalues <= factor * smallest)
+    U: Tensor = eigenvectors * (eigenvalues <= eigenvalue_factor * smallest)
     return (U @ U.T).to(covariance.dtype)
 
 
@@ -61,7 +61,7 @@ def align_adam_step(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor,
     adam_step = first_moment / (1 - beta1**steps) / (root + EPS)
     projections = [lambda G, P=P: G @ P for P in state.projectors]
     state = state._replace(first_moment=first_moment, second_moment=second_moment, steps=steps)
-    return map_matrices(adam_step, gradients.layers, projections), state
+    return map_layer_matrices(adam_step, gradients.layers, projections), state
 
 
 def remember_norm_params(
@@ -72,7 +72,7 @@ def remember_norm_params(
 
 
 def adam_nscl(
-    factor: float, samples: int, project_head: bool, strength: float, batch_size: int
+    eigenvalue_factor: float, samples: int, project_head: bool, strength: float, batch_size: int
 ) -> Method:
     """Adam's step, multiplied in each layer by the projector on the approximate null space of the
     inputs of old tasks; the plain Adam step until a task has ended.
@@ -82,7 +82,8 @@ def adam_nscl(
     F_ti (p_i - p_ti)^2 is added to their loss, p_t being their values at the end of task t and F_t
     the squared gradients of the cross-entropy with the predicted classes.
 
-    factor: the paper's a in eq. 12; eigenvalues up to this many times the smallest count as zero.
+    eigenvalue_factor: the paper's a in eq. 12; eigenvalues up to this many times the smallest count
+    as zero.
     samples: how many examples of an ended task its inputs and its F are taken from.
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
@@ -92,14 +93,14 @@ def adam_nscl(
     the paper. `replicas.lr` is Adam's learning rate, for all layers; the published code has others
     for BatchNorm and for the head.
     """
-    require(factor >= 1, "method.factor", "at least 1", factor)
+    require(eigenvalue_factor >= 1, "method.eigenvalue_factor", "at least 1", eigenvalue_factor)
     require(strength >= 0, "method.strength", "non-negative", strength)
     for name, count in (("samples", samples), ("batch_size", batch_size)):
         require(count > 0, f"method.{name}", "positive", count)
 
     def init(setup: MethodSetup) -> AdamNSCLState:
         params = setup.params
-        widths = projected_widths(setup, project_head)
+        widths = projected_layer_widths(setup, project_head)
         first_moment, second_moment = params.new_zeros(2, len(params))
         eye = partial(torch.eye, dtype=params.dtype, device=params.device)
         return AdamNSCLState(
@@ -121,7 +122,7 @@ def adam_nscl(
             torch.zeros_like(state.second_moment),
             torch.zeros_like(state.steps),
             covariances,
-            tuple(null_projector(C, factor) for C in covariances),
+            tuple(null_projector(C, eigenvalue_factor) for C in covariances),
             end_norm_task(state.norm, probe, rows, batch_size),
         )
 

@@ -6,7 +6,7 @@ from torch import Tensor
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import (
     EPS,
-    independent_count,
+    independent_gradient_count,
     mean_weights,
     norms_and_cosines,
     weighted_sum_method,
@@ -23,7 +23,7 @@ def alignment_weights(
     As many eigenvalues count as positive as there are linearly independent gradients.
     """
     norms, cosines = norms_and_cosines(K, available)
-    rank = independent_count(cosines, dtype_eps) - (norms == 0).sum()
+    rank = independent_gradient_count(cosines, dtype_eps) - (norms == 0).sum()
     eigenvalues, eigenvectors = eigh(K)
     positive = torch.arange(len(K), device=K.device) >= len(K) - rank  # they ascend
     least = torch.where(positive, eigenvalues, torch.inf).min()

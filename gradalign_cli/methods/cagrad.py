@@ -10,8 +10,8 @@ from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 from gradalign_cli.methods.mgda import min_norm_weights
 from gradalign_cli.methods.weighing import (
     jacobian_and_gram,
-    lower_bounded_minimiser,
     mean_weights,
+    minimiser_above_bounds,
     norms_and_cosines,
     regularised,
 )
@@ -52,7 +52,7 @@ def worst_case_weights(K: Tensor, available: Tensor, c: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         multipliers = low + (high - low) * grid
         q = torch.where(counted, slopes - multipliers[:, None] * inverse_norms, 0.0)
-        candidates = lower_bounded_minimiser(matrices, q, torch.zeros_like(q))
+        candidates = minimiser_above_bounds(matrices, q, torch.zeros_like(q))
         lengths = ((candidates @ matrix) * candidates).sum(1).clamp_min(0).sqrt()
         below = ((lengths <= radius).sum() - 1).clamp(0, CANDIDATES - 2)
         bracket = below + torch.arange(2, device=K.device)

@@ -39,32 +39,36 @@ class CUBERState(NamedTuple):
     multiplied by the columns of its input space.
     bases_without_task: [T, d, v] for each old task, the basis of the inputs of all other old tasks.
     current_bases: [d, v] the basis that the current task's gradients are projected off.
-    correlation: [] hyper-parameter.
+    correlation_threshold: [] hyper-parameter.
     """
 
     trgp: TRGPState
     task_gradients: tuple[Tensor, ...]
     bases_without_task: tuple[Tensor, ...]
     current_bases: tuple[Tensor, ...]
-    correlation: Tensor
+    correlation_threshold: Tensor
 
 
 def select_joined_task(
-    G: Tensor, spaces: Tensor, task_gradients: Tensor, trust: Tensor, correlation: Tensor
+    G: Tensor,
+    spaces: Tensor,
+    task_gradients: Tensor,
+    trust_threshold: Tensor,
+    correlation_threshold: Tensor,
 ) -> Tensor:
     """A mask [T] that is True for the old task which gains most from a step along G [rows, d], and
     for no other.
 
-    The task must satisfy two conditions. Its space [T, d, w] holds more than `trust` of the norm of
-    G (the paper's sufficient projection), and within the space the cosine of G and the task's own
-    gradient [T, rows, w] is above `correlation` (positive correlation). The largest cosine wins; if
-    no task satisfies both, all is False.
+    The task must satisfy two conditions. Its space [T, d, w] holds more than `trust_threshold` of
+    the norm of G (the paper's sufficient projection), and within the space the cosine of G and the
+    task's own gradient [T, rows, w] is above `correlation_threshold` (positive correlation). The
+    largest cosine wins; if no task satisfies both, all is False.
     """
     coordinates = G @ spaces
     norms = coordinates.flatten(1).norm(dim=1)
     products = (coordinates * task_gradients).flatten(1).sum(1)
     cosines = ratio_or_zero(products, norms * task_gradients.flatten(1).norm(dim=1))
-    gains = (ratio_or_zero(norms, G.norm()) > trust) & (cosines > correlation)
+    gains = (ratio_or_zero(norms, G.norm()) > trust_threshold) & (cosines > correlation_threshold)
     best = torch.where(gains, cosines, -torch.inf).argmax()
     return gains & (torch.arange(len(gains), device=G.device) == best)
 
@@ -85,7 +89,9 @@ def cuber_gradient(
         state.current_bases,
         strict=False,
     ):
-        joined = select_joined_task(G, spaces, task_gradients, trgp_state.trust, state.correlation)
+        joined = select_joined_task(
+            G, spaces, task_gradients, trgp_state.trust_threshold, state.correlation_threshold
+        )
         joined = joined[:, None, None]
         joins_now = (trgp_state.is_first_step > 0) & joined.any()
         basis_without_joined = (joined * bases_without_task).sum(0)
@@ -165,10 +171,10 @@ def cuber(
     samples: int,
     rank_rule: str,
     project_head: bool,
-    tasks: int,
-    trust: float,
-    step: float,
-    correlation: float,
+    max_trusted_tasks: int,
+    trust_threshold: float,
+    scales_lr: float,
+    correlation_threshold: float,
 ) -> Method:
     """TRGP whose weights also change along the inputs of an old task, in a layer where the current
     task's first gradient agrees with the old task's gradient (arXiv 2211.00789).
@@ -177,8 +183,8 @@ def cuber(
     the gradient, its weights are left alone. If it holds much, the task is trusted as in TRGP. If
     also the gradients agree, the task is joined: the gradient is not projected off its inputs.
 
-    correlation: the cosine above which gradients agree (the paper's eps_2, value unknown to us).
-    The other arguments are those of `trgp`.
+    correlation_threshold: the cosine above which gradients agree (the paper's eps_2, value unknown
+    to us). The other arguments are those of `trgp`.
 
     Departures: a layer joins one old task only, the one that agrees most, and its gradient is still
     projected off the inputs of all others. The gradient of an old task is taken on `samples`
@@ -186,15 +192,29 @@ def cuber(
     the joined weights back to where the task found them; this is left out.
     """
     growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    trgp_method = trgp(thresholds, increase, samples, rank_rule, project_head, tasks, trust, step)
-    require(-1 <= correlation <= 1, "method.correlation", "in [-1, 1]", correlation)
+    trgp_method = trgp(
+        thresholds,
+        increase,
+        samples,
+        rank_rule,
+        project_head,
+        max_trusted_tasks,
+        trust_threshold,
+        scales_lr,
+    )
+    require(
+        -1 <= correlation_threshold <= 1,
+        "method.correlation_threshold",
+        "in [-1, 1]",
+        correlation_threshold,
+    )
 
     def init(setup: MethodSetup) -> CUBERState:
         trgp_state = trgp_method.init(setup)
         matrices = layer_matrices(setup.params, setup.layers)
         # the initial spaces have no columns, and so these have none
         task_gradients = tuple(W @ S for W, S in zip(matrices, trgp_state.spaces, strict=False))
-        number = setup.params.new_tensor(correlation)
+        number = setup.params.new_tensor(correlation_threshold)
         return CUBERState(trgp_state, task_gradients, trgp_state.spaces, trgp_state.bases, number)
 
     def end_task(state: CUBERState, params: Tensor, probe: Probe) -> CUBERState:
@@ -205,7 +225,11 @@ def cuber(
         G = layer_matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
         task_gradients = task_end_gradients(state, trgp_state, G, task)
         return CUBERState(
-            trgp_state, task_gradients, bases_without_task, current_bases, state.correlation
+            trgp_state,
+            task_gradients,
+            bases_without_task,
+            current_bases,
+            state.correlation_threshold,
         )
 
     def test_params(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:

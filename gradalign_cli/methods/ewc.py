@@ -12,7 +12,7 @@ from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import cross_entropy_with_quadratic_penalty
 from gradalign_cli.models.losses import cross_entropy
-from gradalign_cli.numerics.vectors import mean_in_pieces, ratio_or_zero
+from gradalign_cli.numerics.vectors import mean_over_rows, ratio_or_zero
 
 FISHER_FORMS = ("sample", "batch")
 
@@ -33,7 +33,7 @@ def squared_gradients(probe: Probe, fisher_form: str, samples: int | None) -> Te
     rows = probe.rows[:samples]
     if fisher_form == "batch":
         return probe.mean_gradient(cross_entropy, rows).square()
-    return mean_in_pieces(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
+    return mean_over_rows(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
 
 
 def ewc(

@@ -24,7 +24,7 @@ from gradalign_cli.methods.subspace import (
     columns_to_add,
     empty_subspaces,
     layer_matrices,
-    map_matrices,
+    map_layer_matrices,
     project_off_bases,
     projection_on,
     representation_matrices,
@@ -73,7 +73,7 @@ def climb(params: Tensor, g: Tensor, layers: tuple[Layer, ...], state: FSDGPMSta
     bases, which is everywhere in the first task and later in the layers without one; else along
     each column of the bases in proportion to its importance."""
     functions = map(projection_on, state.bases, column_importance(state))
-    within_bases = map_matrices(g, layers, functions)
+    within_bases = map_layer_matrices(g, layers, functions)
     return params + state.climb_lr * torch.where(state.ended_tasks > 0, within_bases, g)
 
 

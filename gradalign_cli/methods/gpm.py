@@ -24,9 +24,9 @@ def gpm(
     """
 
     def grow_basis(
-        M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_fewer: bool
+        M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
     ) -> tuple[Tensor, Tensor]:
-        columns, _ = columns_to_add(M, R, threshold, one_fewer)
+        columns, _ = columns_to_add(M, R, threshold, one_column_fewer)
         return append_columns(M, importance, columns, torch.ones_like(columns[0]))
 
     growth_rule = GrowthRule(thresholds, increase, rank_rule)

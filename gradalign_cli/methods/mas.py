@@ -11,7 +11,7 @@ from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import cross_entropy_with_quadratic_penalty
-from gradalign_cli.numerics.vectors import mean_in_pieces
+from gradalign_cli.numerics.vectors import mean_over_rows
 
 
 class MASState(NamedTuple):
@@ -56,7 +56,7 @@ def mas(strength: float, samples: int | None, decay: float, batch_size: int) -> 
     def end_task(state: MASState, params: Tensor, probe: Probe) -> MASState:
         rows = probe.rows[:samples]
         if batch_size == 1:
-            task_importance = mean_in_pieces(
+            task_importance = mean_over_rows(
                 rows, lambda piece: probe.sample_gradients(squared_logit_sum, piece).abs()
             )
         else:

@@ -64,7 +64,7 @@ def mean_visible_logit(logits: Tensor, examples: Examples) -> Tensor:
     )
 
 
-def numbered_logit(number: int) -> ExampleFunction:
+def logit_number(number: int) -> ExampleFunction:
     """The function that returns the logit with a number."""
     return lambda logits, examples: logits[0, number]
 
@@ -85,9 +85,7 @@ def ogd(gradients_per_task: int, answer: str) -> Method:
             return probe.sample_gradients(logit, probe.rows[:gradients_per_task])
         logit_numbers = probe.task_logit_mask.nonzero()[:, 0].tolist()
         rows = probe.rows[: max(gradients_per_task // len(logit_numbers), 1)]
-        gradients = [
-            probe.sample_gradients(numbered_logit(number), rows) for number in logit_numbers
-        ]
+        gradients = [probe.sample_gradients(logit_number(number), rows) for number in logit_numbers]
         return torch.cat(gradients)[:gradients_per_task]
 
     return stored_span_method(gradients_per_task, task_gradients)

@@ -11,8 +11,8 @@ from torch import Tensor
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import (
-    map_matrices,
-    projected_widths,
+    map_layer_matrices,
+    projected_layer_widths,
     representation_matrices,
     require_one_or_per_layer,
 )
@@ -86,7 +86,7 @@ def owm(alpha: list[float], decay: list[float], batch_size: int, project_head: b
         require(is_valid, f"method.{name}", "a list of positive numbers", values)
 
     def init(setup: MethodSetup) -> OWMState:
-        widths = projected_widths(setup, project_head)
+        widths = projected_layer_widths(setup, project_head)
         require_one_or_per_layer("method.alpha", alpha, len(widths))
         require_one_or_per_layer("method.decay", decay, len(widths))
         eye = partial(torch.eye, dtype=setup.params.dtype, device=setup.params.device)
@@ -94,7 +94,7 @@ def owm(alpha: list[float], decay: list[float], batch_size: int, project_head: b
 
     def align(gradients: Gradients, state: OWMState) -> tuple[Tensor, OWMState]:
         projections = [lambda G, P=P: G @ P for P in state.projectors]
-        return map_matrices(gradients.g, gradients.layers, projections), state
+        return map_layer_matrices(gradients.g, gradients.layers, projections), state
 
     def end_task(state: OWMState, params: Tensor, probe: Probe) -> OWMState:
         batches = probe.rows.split(batch_size)

@@ -15,7 +15,7 @@ from gradalign_cli.methods.subspace import (
 )
 
 
-def importance_of(singular_values: Tensor, scale: float) -> Tensor:
+def importance_from_singular_values(singular_values: Tensor, scale: float) -> Tensor:
     """The importance [r] of columns with singular values s [r]: (scale + 1) s / (scale s + max s)
     (eq. 4)."""
     if not len(singular_values):
@@ -43,12 +43,14 @@ def sgp(
     require(scale >= 0, "method.scale", "non-negative", scale)
 
     def grow_basis(
-        M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_fewer: bool
+        M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
     ) -> tuple[Tensor, Tensor]:
         rank = basis_rank(M)
-        columns, singular_values = columns_to_add(M, R, threshold, one_fewer)
+        columns, singular_values = columns_to_add(M, R, threshold, one_column_fewer)
         old_singular_values = (M[:, :rank].T @ R).norm(dim=1)
-        task_importance = importance_of(torch.cat([old_singular_values, singular_values]), scale)
+        task_importance = importance_from_singular_values(
+            torch.cat([old_singular_values, singular_values]), scale
+        )
         old_importance = (importance[:rank] + task_importance[:rank]).clamp(0, 1)
         return append_columns(M, old_importance, columns, task_importance[rank:])
 

@@ -60,12 +60,12 @@ class GrowthRule(NamedTuple):
         """The threshold of a projected layer at the end of task number `task`."""
         return min(self.thresholds[layer % len(self.thresholds)] + self.increase * task, 1.0)
 
-    def one_fewer(self, task: int) -> bool:
+    def one_column_fewer(self, task: int) -> bool:
         """Whether the bases gain one column fewer at the end of task number `task`."""
         return self.rank_rule == "paper" and task == 0
 
 
-def projected_widths(setup: MethodSetup, project_head: bool) -> list[int]:
+def projected_layer_widths(setup: MethodSetup, project_head: bool) -> list[int]:
     """d of each projected layer: of all layers with a matrix, without the last one unless
     `project_head`."""
     widths = [layer.size // layer.matrix_rows for layer in setup.layers if layer.matrix_rows]
@@ -85,7 +85,7 @@ def empty_subspaces(
 
     Raises UserError where the number of thresholds does not fit the number of these layers.
     """
-    widths = projected_widths(setup, project_head)
+    widths = projected_layer_widths(setup, project_head)
     require_one_or_per_layer("method.thresholds", growth_rule.thresholds, len(widths))
     zeros = setup.params.new_zeros
     return SubspaceState(
@@ -132,7 +132,7 @@ def representation_matrices(
     ]
 
 
-def map_matrices(
+def map_layer_matrices(
     vector: Tensor, layers: Sequence[Layer], functions: Iterable[Callable[[Tensor], Tensor]]
 ) -> Tensor:
     """A flat vector [P] after the first function is applied to the matrix of the first layer that
@@ -170,7 +170,7 @@ def project_off_bases(
     Layers without a matrix, such as BatchNorm's scales and shifts, get the gradient 0 as soon as a
     task has ended.
     """
-    projected = map_matrices(g, layers, map(projection_off, bases, importance))
+    projected = map_layer_matrices(g, layers, map(projection_off, bases, importance))
     if all(layer.matrix_rows for layer in layers):
         return projected
     parts = zip(projected.split([layer.size for layer in layers]), layers, strict=True)
@@ -192,10 +192,10 @@ def needed_rank(
 
 
 def columns_to_add(
-    M: Tensor, R: Tensor, threshold: float, one_fewer: bool
+    M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
 ) -> tuple[Tensor, Tensor]:
     """New orthonormal columns [d, r] for a basis M [d, w], so that it holds `threshold` of the
-    energy of R [d, n]; one column less if `one_fewer`.
+    energy of R [d, n]; one column less if `one_column_fewer`.
 
     They are the first left singular vectors of the part of R outside the basis. Their singular
     values [r] are returned with them.
@@ -205,7 +205,9 @@ def columns_to_add(
     U, singular_values, _ = torch.linalg.svd(remainder.double(), full_matrices=False)
     total_energy = float(R.double().square().sum())
     basis_energy = total_energy - float(singular_values.square().sum())
-    rank = max(needed_rank(singular_values, basis_energy, total_energy, threshold) - one_fewer, 0)
+    rank = max(
+        needed_rank(singular_values, basis_energy, total_energy, threshold) - one_column_fewer, 0
+    )
     rank = min(rank, len(M) - basis_rank(M))
     return U[:, :rank].to(M.dtype), singular_values[:rank].to(M.dtype)
 
@@ -227,9 +229,9 @@ def append_columns(
     )
 
 
-def grown_basis(M: Tensor, R: Tensor, threshold: float, one_fewer: bool) -> Tensor:
+def grown_basis(M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool) -> Tensor:
     """A basis M [d, w] with the `columns_to_add` behind those of its columns that are not 0."""
-    columns, _ = columns_to_add(M, R, threshold, one_fewer)
+    columns, _ = columns_to_add(M, R, threshold, one_column_fewer)
     return torch.cat([M[:, : basis_rank(M)], columns], 1)
 
 
@@ -242,7 +244,7 @@ def replace_task_matrix(matrices: Tensor, task: int, matrix: Tensor) -> Tensor:
     return stacked
 
 
-# (M, importance, R, threshold, one_fewer) -> (M, importance); see `columns_to_add`
+# (M, importance, R, threshold, one_column_fewer) -> (M, importance); see `columns_to_add`
 GrowBasis = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor]]
 
 
@@ -269,7 +271,11 @@ def subspace_method(
         R = representation_matrices(probe.layer_inputs(probe.rows[:samples]), probe.layers)
         grown = [
             grow_basis(
-                M, importance, R[k], growth_rule.threshold(k, task), growth_rule.one_fewer(task)
+                M,
+                importance,
+                R[k],
+                growth_rule.threshold(k, task),
+                growth_rule.one_column_fewer(task),
             )
             for k, (M, importance) in enumerate(zip(state.bases, state.importance, strict=True))
         ]

@@ -24,7 +24,7 @@ from gradalign_cli.methods.subspace import (
     empty_subspaces,
     grown_basis,
     layer_matrices,
-    map_matrices,
+    map_layer_matrices,
     project_off_bases,
     replace_task_matrix,
     representation_matrices,
@@ -56,7 +56,7 @@ class TRGPState(NamedTuple):
     current_scalings: the scalings of the current task.
     is_first_step: [] 1 until the current task's first step, then 0.
     ended_tasks: [] number of tasks that have ended.
-    step, trust: [] hyper-parameters.
+    scales_lr, trust_threshold: [] hyper-parameters.
     """
 
     bases: tuple[Tensor, ...]
@@ -65,8 +65,8 @@ class TRGPState(NamedTuple):
     current_scalings: tuple[Scaling, ...]
     is_first_step: Tensor
     ended_tasks: Tensor
-    step: Tensor
-    trust: Tensor
+    scales_lr: Tensor
+    trust_threshold: Tensor
 
 
 def scale_weights(W: Tensor, scaling: Scaling) -> Tensor:
@@ -79,7 +79,7 @@ def scale_weights(W: Tensor, scaling: Scaling) -> Tensor:
 def scale_params(params: Tensor, layers: Layers, scalings: Sequence[Scaling]) -> Tensor:
     """The parameters [P] that a task computes with, from its scaling of each projected layer."""
     functions = [partial(scale_weights, scaling=scaling) for scaling in scalings]
-    return map_matrices(params, layers, functions)
+    return map_layer_matrices(params, layers, functions)
 
 
 def weights_gradient(G: Tensor, scaling: Scaling) -> Tensor:
@@ -95,13 +95,13 @@ def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
     return (W @ S).mT @ (G @ S)
 
 
-def select_trusted_spaces(G: Tensor, spaces: Tensor, count: int, trust: Tensor) -> Tensor:
+def select_trusted_spaces(G: Tensor, spaces: Tensor, count: int, trust_threshold: Tensor) -> Tensor:
     """The spaces [count, d, w], among those of T tasks [T, d, w], that hold the largest shares of
-    the norm of a gradient G [r, d]; 0 in place of those whose share is not above `trust`
+    the norm of a gradient G [r, d]; 0 in place of those whose share is not above `trust_threshold`
     (def. 2)."""
     shares = ratio_or_zero((G @ spaces).flatten(1).norm(dim=1), G.norm())
     largest = shares.topk(min(count, len(shares)))
-    selected = spaces[largest.indices] * (largest.values > trust)[:, None, None]
+    selected = spaces[largest.indices] * (largest.values > trust_threshold)[:, None, None]
     return pad(selected, (0, 0, 0, 0, 0, count - len(selected)))
 
 
@@ -136,14 +136,14 @@ def learn_scalings(
     functions: list[Callable[[Tensor], Tensor]] = []
     matrices = zip(layer_matrices(inputs.params, layers), layer_matrices(g, layers), strict=True)
     for (W, G), (S, Q), spaces in zip(matrices, state.current_scalings, state.spaces, strict=False):
-        trusted = select_trusted_spaces(G, spaces, len(S), state.trust)
+        trusted = select_trusted_spaces(G, spaces, len(S), state.trust_threshold)
         S = torch.where(state.is_first_step > 0, trusted, S)
-        scalings.append(Scaling(S, Q - state.step * scales_gradient(W, G, S)))
+        scalings.append(Scaling(S, Q - state.scales_lr * scales_gradient(W, G, S)))
         functions.append(partial(weights_gradient, scaling=Scaling(S, Q)))
     state = state._replace(
         current_scalings=tuple(scalings), is_first_step=torch.zeros_like(state.is_first_step)
     )
-    return (map_matrices(g, layers, functions), value_and_output), state
+    return (map_layer_matrices(g, layers, functions), value_and_output), state
 
 
 def trgp_gradient(
@@ -195,9 +195,9 @@ def trgp(
     samples: int,
     rank_rule: str,
     project_head: bool,
-    tasks: int,
-    trust: float,
-    step: float,
+    max_trusted_tasks: int,
+    trust_threshold: float,
+    scales_lr: float,
 ) -> Method:
     """GPM where each task computes with weights that it scales anew within the input spaces of some
     old tasks, those it trusts.
@@ -205,39 +205,43 @@ def trgp(
     A task computes with `scale_weights` of the weights and learns the scales; it is tested with
     them. The weights themselves change orthogonally to the inputs of all old tasks.
 
-    tasks, trust: how many old tasks a layer trusts at most, and the share of the norm of the task's
-    first gradient that their input spaces must hold (0.5 in the paper).
-    step: the step size of the scales.
+    max_trusted_tasks, trust_threshold: how many old tasks a layer trusts at most, and the share of
+    the norm of the task's first gradient that their input spaces must hold (0.5 in the paper).
+    scales_lr: the step size of the scales.
     The other arguments are those of `GrowthRule` and `gpm`.
     """
     growth_rule = GrowthRule(thresholds, increase, rank_rule)
     growth_rule.check()
     require(samples > 0, "method.samples", "positive", samples)
-    require(tasks > 0, "method.tasks", "positive", tasks)
-    require(0 <= trust <= 1, "method.trust", "in [0, 1]", trust)
-    require(step >= 0, "method.step", "non-negative", step)
+    require(max_trusted_tasks > 0, "method.max_trusted_tasks", "positive", max_trusted_tasks)
+    require(0 <= trust_threshold <= 1, "method.trust_threshold", "in [0, 1]", trust_threshold)
+    require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
 
     def init(setup: MethodSetup) -> TRGPState:
         number = setup.params.new_tensor
         bases = empty_subspaces(setup, growth_rule, project_head).bases
         spaces = tuple(M.expand(setup.tasks, *M.shape) for M in bases)
-        scalings = tuple(neutral_scaling(layer_spaces, tasks) for layer_spaces in spaces)
+        scalings = tuple(
+            neutral_scaling(layer_spaces, max_trusted_tasks) for layer_spaces in spaces
+        )
         ended_scalings = tree_stack([scalings] * setup.tasks)
-        numbers = number(1.0), number(0.0), number(step), number(trust)
+        numbers = number(1.0), number(0.0), number(scales_lr), number(trust_threshold)
         return TRGPState(bases, spaces, ended_scalings, scalings, *numbers)
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
-        task, one_fewer = probe.task, growth_rule.one_fewer(probe.task)
+        task, one_column_fewer = probe.task, growth_rule.one_column_fewer(probe.task)
         layer_inputs = probe.layer_inputs(probe.rows[:samples])
         representations = representation_matrices(layer_inputs, probe.layers)
         bases, spaces = [], []
         for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
             R, threshold = representations[number], growth_rule.threshold(number, task)
-            bases.append(grown_basis(M, R, threshold, one_fewer))
-            space, _ = columns_to_add(M[:, :0], R, threshold, one_fewer)
+            bases.append(grown_basis(M, R, threshold, one_column_fewer))
+            space, _ = columns_to_add(M[:, :0], R, threshold, one_column_fewer)
             spaces.append(replace_task_matrix(layer_spaces, task, space))
         state = state._replace(bases=tuple(bases), spaces=tuple(spaces))
-        next_scalings = tuple(neutral_scaling(layer_spaces, tasks) for layer_spaces in spaces)
+        next_scalings = tuple(
+            neutral_scaling(layer_spaces, max_trusted_tasks) for layer_spaces in spaces
+        )
         return end_scalings(state, next_scalings, task)
 
     return Method(

@@ -6,8 +6,8 @@ from torch import Tensor
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.weighing import (
     EPS,
-    lower_bounded_minimiser,
     mean_weights,
+    minimiser_above_bounds,
     norms_and_cosines,
     regularised,
     weighted_sum_method,
@@ -27,7 +27,7 @@ def dual_cone_weights(
     norms, cosines = norms_and_cosines(K, available)
     lower = torch.eye(len(K), dtype=K.dtype, device=K.device)
     matrices = regularised(cosines).expand(len(K), -1, -1)
-    projections = lower_bounded_minimiser(matrices, torch.zeros_like(lower), lower)  # row i: of g_i
+    projections = minimiser_above_bounds(matrices, torch.zeros_like(lower), lower)  # row i: of g_i
     return ratio_or_zero((mean_weights(available) * norms) @ projections, norms)
 
 

@@ -70,13 +70,13 @@ def regularised(cosines: Tensor) -> Tensor:
     return cosines + RIDGE * torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)
 
 
-def independent_count(cosines: Tensor, dtype_eps: float) -> Tensor:
+def independent_gradient_count(cosines: Tensor, dtype_eps: float) -> Tensor:
     """How many [] of the gradients with these cosines [n, n] are linearly independent: eigenvalues
     below n times the precision of the gradients' type are rounding."""
     eigenvalues, _ = eigh(cosines)
     return (eigenvalues > len(cosines) * dtype_eps).sum()
 
 
-def lower_bounded_minimiser(K: Tensor, q: Tensor, lower: Tensor) -> Tensor:
+def minimiser_above_bounds(K: Tensor, q: Tensor, lower: Tensor) -> Tensor:
     """argmin 1/2 v'Kv + q'v for v >= lower, for K [..., n, n]; q, lower and v are [..., n]."""
     return lower_bounded_qp(K, q, lower, MAX_PIVOTS).v

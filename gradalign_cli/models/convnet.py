@@ -85,11 +85,14 @@ def make_architecture(
     return Architecture(blocks, weight_shapes, norm_shapes, activation_sizes, dropout)
 
 
-def initial_params(architecture: Architecture, gain: float, generator: Generator) -> Tensor:
-    """Initial parameters [P]: weights uniform between -b and b with b = gain / sqrt(fan_in), the
+def initial_params(architecture: Architecture, init_gain: float, generator: Generator) -> Tensor:
+    """Initial parameters [P]: weights uniform between -b and b with b = init_gain / sqrt(fan_in),
+    the
     scales of BatchNorm 1 and its shifts 0."""
     weights = [
-        (2 * torch.rand(shape, generator=generator) - 1) * gain / math.sqrt(math.prod(shape[1:]))
+        (2 * torch.rand(shape, generator=generator) - 1)
+        * init_gain
+        / math.sqrt(math.prod(shape[1:]))
         for shape in architecture.weight_shapes
     ]
     scales_and_shifts = [
@@ -150,7 +153,7 @@ def convnet(
     blocks: Sequence[Block],
     widths: Sequence[int],
     with_batch_norm: bool,
-    gain: float,
+    init_gain: float,
     image_shape: tuple[int, int, int],
     outputs: int,
     dropout: Sequence[float] = (),
@@ -160,7 +163,8 @@ def convnet(
     with_batch_norm: BatchNorm after every layer but the last. It normalises by the batch in testing
                      too, so there are no running statistics. Without it, local response
                      normalisation follows every convolution.
-    gain:            initial weights are uniform between -b and b with b = gain / sqrt(fan_in).
+    init_gain:        initial weights are uniform between -b and b with b = init_gain /
+    sqrt(fan_in).
     image_shape:     (channels, height, width).
     dropout:         the share of its outputs that each hidden layer loses in training, in a block
                      before the pooling; empty: nothing is dropped.
@@ -169,7 +173,7 @@ def convnet(
     needs_noise = any(dropout)
 
     def init(generator: Generator) -> Tensor:
-        return initial_params(architecture, gain, generator)
+        return initial_params(architecture, init_gain, generator)
 
     def apply(
         params: Tensor,

@@ -13,7 +13,7 @@ def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(key, "little") >> 1)
 
 
-def permutation(count: int, source: torch.Generator) -> Tensor:
+def permutation(count: int, source_generator: torch.Generator) -> Tensor:
     """A random order [count] of the numbers 0 .. count - 1, on the device of the generator `source`
     whatever the default device is."""
-    return torch.randperm(count, generator=source, device=source.device)
+    return torch.randperm(count, generator=source_generator, device=source_generator.device)

@@ -21,12 +21,13 @@ def xor_shift(x: Tensor, bits: int) -> Tensor:
     return mixed
 
 
-def random_integers(keys: Tensor, count: int) -> Tensor:
-    """For each of the keys [n], integers [n, count] uniform in -2**15 .. 2**15 - 1, as int16."""
-    steps = torch.arange(1, -(-count // 4) + 1, device=keys.device)
+def random_integers(keys: Tensor, integers_per_key: int) -> Tensor:
+    """For each of the keys [n], integers [n, integers_per_key] uniform in -2**15 .. 2**15 - 1, as
+    int16."""
+    steps = torch.arange(1, -(-integers_per_key // 4) + 1, device=keys.device)
     x = keys[:, None] + GAMMA * steps
     x = xor_shift(xor_shift(x, 30) * FIRST_MULTIPLIER, 27) * SECOND_MULTIPLIER
-    return xor_shift(x, 31).view(torch.int16)[:, :count]
+    return xor_shift(x, 31).view(torch.int16)[:, :integers_per_key]
 
 
 def drop_units(x: Tensor, share: float, integers: Tensor) -> Tensor:

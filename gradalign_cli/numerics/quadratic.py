@@ -13,10 +13,10 @@ class Solution(NamedTuple):
     """v: [..., M] the minimiser;  residual: [...] the largest violation of a KKT condition."""
 
     v: Tensor
-    residual: Tensor
+    kkt_residual: Tensor
 
 
-def lower_bounded_qp(P: Tensor, q: Tensor, lower: Tensor, max_pivots: int) -> Solution:
+def lower_bounded_qp(P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int) -> Solution:
     """argmin_v 1/2 v'Pv + q'v subject to v >= lower, in float64.
 
     P: [..., M, M] positive definite;  q, lower: [..., M].
@@ -29,11 +29,11 @@ def lower_bounded_qp(P: Tensor, q: Tensor, lower: Tensor, max_pivots: int) -> So
     non-negative multiplier and of complementary slackness, relative to the sizes that v and its
     multipliers have for these data.
     """
-    return Solution(*pivoting_operation(P, q, lower, max_pivots))
+    return Solution(*pivoting_operation(P, q, lower_bounds, max_pivots))
 
 
 def solve_by_pivoting(
-    P: Tensor, q: Tensor, lower: Tensor, max_pivots: int
+    P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int
 ) -> tuple[Tensor, Tensor]:
     """The minimiser and its residual, see `lower_bounded_qp`."""
     size = q.shape[-1]
@@ -46,7 +46,7 @@ def solve_by_pivoting(
 
     def solve(free: Tensor) -> Tensor:
         """v with its gradient 0 where `free`, and at the lower bound elsewhere."""
-        fixed = torch.where(free, 0.0, lower)
+        fixed = torch.where(free, 0.0, lower_bounds)
         matrix = torch.where(free[..., None] & free[..., None, :], P, eye)
         right_side = torch.where(free, -q - product(fixed), fixed)
         solution: Tensor = torch.linalg.solve_ex(matrix, right_side)[0]
@@ -55,17 +55,19 @@ def solve_by_pivoting(
     tiny, largest_q = torch.finfo(P.dtype).tiny, q.abs().amax(-1, keepdim=True)
     # how large v and its multipliers are, so that the solution of scaled data is scaled
     diagonal = P.diagonal(dim1=-2, dim2=-1)
-    v_scale = lower.abs().amax(-1, keepdim=True) + (q / diagonal).abs().amax(-1, keepdim=True)
+    v_scale = lower_bounds.abs().amax(-1, keepdim=True) + (q / diagonal).abs().amax(
+        -1, keepdim=True
+    )
     multiplier_scale = P.abs().amax((-2, -1))[..., None] * v_scale + largest_q
     v_scale, multiplier_scale = v_scale.clamp_min(tiny), multiplier_scale.clamp_min(tiny)
-    free = product(lower) + q < 0
+    free = product(lower_bounds) + q < 0
     fewest_violations = torch.full_like(q[..., :1], size + 1)
     patience = torch.full_like(fewest_violations, 3)
     v = solve(free)
     for _ in range(max_pivots):
         multiplier = product(v) + q
         violated = torch.where(
-            free, v < lower - TOLERANCE * v_scale, multiplier < -TOLERANCE * multiplier_scale
+            free, v < lower_bounds - TOLERANCE * v_scale, multiplier < -TOLERANCE * multiplier_scale
         )
         # on a CPU, reading a tensor's value costs nothing; on a GPU it would wait for the device,
         # and a captured step must not depend on it
@@ -79,7 +81,7 @@ def solve_by_pivoting(
         free = free ^ torch.where(patience > 0, violated, violated & last)
         v = solve(free)
     multiplier = (product(v) + q) / multiplier_scale
-    excess = (v - lower) / v_scale
+    excess = (v - lower_bounds) / v_scale
     slackness = torch.minimum(excess, multiplier)
     return v, torch.maximum(-excess.amin(-1), slackness.abs().amax(-1))
 

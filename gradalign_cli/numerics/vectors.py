@@ -70,7 +70,7 @@ def scale_to_largest(vectors: Tensor) -> Tensor:
     return vectors / torch.where(largest > 0, largest, 1.0)
 
 
-def mean_in_pieces(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+def mean_over_rows(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """The mean [P] over rows [n] of `function(rows) [n, P]`, computed for 64 rows at a time.
 
     Only the sum of a piece is kept: small blocks that stay among large freed ones would keep the

@@ -36,7 +36,7 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def number_text(value: float) -> str:
+def csv_number(value: float) -> str:
     """A number as text, empty for NaN."""
     return "" if np.isnan(value) else f"{value:.6g}"
 
@@ -50,7 +50,7 @@ def matrices_csv(matrices: np.ndarray, replicas: Sequence[int]) -> str:
     lines = ["replica,after_task," + ",".join(f"task_{t + 1}" for t in range(tasks))]
     for replica, matrix in zip(replicas, matrices, strict=True):
         for after_task, row in enumerate(matrix):
-            lines.append(f"{replica},{after_task}," + ",".join(number_text(v) for v in row))
+            lines.append(f"{replica},{after_task}," + ",".join(csv_number(v) for v in row))
     return "\n".join(lines) + "\n"
 
 
@@ -115,7 +115,7 @@ class RunFolder:
             csv.writer(file).writerows(
                 [
                     *(replica, moment.task + 1, first_step + s + 1),
-                    *(number_text(field[s][r]) for field in fields),
+                    *(csv_number(field[s][r]) for field in fields),
                 ]
                 for s in measured_indices
                 for r, replica in enumerate(self.replicas)
@@ -145,7 +145,7 @@ class RunFolder:
         and step."""
         tasks = ",".join(f"task_{t + 1}" for t in range(accuracy[0].shape[1]))
         lines = [f"replica,task,step,{tasks}"] + [
-            f"{replica},{task + 1},{step}," + ",".join(number_text(value) for value in row)
+            f"{replica},{task + 1},{step}," + ",".join(csv_number(value) for value in row)
             for replica, rows in enumerate(accuracy)
             for (task, step), row in zip(moments[replica], rows, strict=True)
         ]

@@ -16,14 +16,14 @@ class PlateauState(NamedTuple):
     passes_waited: int
 
 
-def plateau(held_out: float, patience: int, factor: float, least_lr: float) -> Schedule:
+def plateau(held_out_share: float, patience: int, factor: float, least_lr: float) -> Schedule:
     """Divide the step size by `factor` after every `patience` passes without a new lowest loss. The
     task is over once the step size would be below `least_lr`, and goes back to the pass with the
     lowest loss.
 
-    held_out: the share of a task's training examples on which the loss is taken.
+    held_out_share: the share of a task's training examples on which the loss is taken.
     """
-    require(0 < held_out < 1, "schedule.held_out", "in (0, 1)", held_out)
+    require(0 < held_out_share < 1, "schedule.held_out_share", "in (0, 1)", held_out_share)
     require(patience > 0, "schedule.patience", "positive", patience)
     require(factor > 1, "schedule.factor", "above 1", factor)
     require(least_lr > 0, "schedule.least_lr", "positive", least_lr)
@@ -41,4 +41,4 @@ def plateau(held_out: float, patience: int, factor: float, least_lr: float) -> S
         lr = verdict.lr / factor
         return Verdict(lr, lr < least_lr, False, PlateauState(lowest_loss, 0))
 
-    return Schedule(held_out, begin, judge)
+    return Schedule(held_out_share, begin, judge)

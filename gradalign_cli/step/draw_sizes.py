@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import reading_sizes
+from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 
 
 class DrawSizes(NamedTuple):
@@ -20,7 +20,7 @@ class DrawSizes(NamedTuple):
 
 def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
     """The random numbers that a step draws while `past_tasks` tasks are over."""
-    reference_uniform, replay_uniform_ = reading_sizes(parts, past_tasks)
+    reference_uniform, replay_uniform_ = reference_and_replay_sizes(parts, past_tasks)
     method, slots = parts.method, len(parts.buffer.task_slots.unique())
     examples_read = reference_uniform * (past_tasks if method.references == "per_task" else 1)
     examples_read += replay_uniform_ * method.memory_batches

@@ -13,7 +13,7 @@ def tasks_in_memory(parts: Parts, past_tasks: int) -> int:
     return past_tasks + 1 if sharp else parts.benchmark.tasks
 
 
-def reading_sizes(parts: Parts, past_tasks: int) -> tuple[int, int]:
+def reference_and_replay_sizes(parts: Parts, past_tasks: int) -> tuple[int, int]:
     """How many examples a reference gradient and a replayed batch read while `past_tasks` tasks are
     over."""
     slots = parts.buffer.task_slots
@@ -32,7 +32,7 @@ def reading_sizes(parts: Parts, past_tasks: int) -> tuple[int, int]:
     return min(per_reference, limit) if past_tasks else 0, min(replay, limit)
 
 
-def measured_size(parts: Parts, past_tasks: int) -> int:
+def measured_example_count(parts: Parts, past_tasks: int) -> int:
     """How many stored examples the buffer measures in a step while `past_tasks` tasks are over."""
     slots = parts.buffer.task_slots[: tasks_in_memory(parts, past_tasks)]
     return min(parts.buffer.measured_examples, len(slots.unique()))
@@ -50,7 +50,7 @@ def replay_slots(parts: Parts, past_tasks: int) -> Tensor:
     return slots[None]
 
 
-def reference_image_bytes(parts: Parts, past_tasks: int) -> int:
+def reference_cache_bytes(parts: Parts, past_tasks: int) -> int:
     """Bytes of all images [float32] that references may read while `past_tasks` tasks are over."""
     return 4 * reference_slots(parts, past_tasks).numel() * math.prod(parts.benchmark.image_shape)
 
@@ -59,9 +59,9 @@ def backward_passes(parts: Parts, past_tasks: int, batch_size: int) -> int:
     """How many backward passes a step on a batch takes while `past_tasks` tasks are over: for the
     method's gradients, for its references, and one for each example whose gradient the buffer
     measures."""
-    _, replay = reading_sizes(parts, past_tasks)
+    _, replay = reference_and_replay_sizes(parts, past_tasks)
     passes = parts.method.gradient_count(batch_size, replay)
     passes += parts.method.reference_count(past_tasks)
     if parts.buffer.measures == "cosines":
-        passes += batch_size + measured_size(parts, past_tasks)
+        passes += batch_size + measured_example_count(parts, past_tasks)
     return passes

@@ -16,8 +16,8 @@ from gradalign_cli.buffers.buffer import Memory, sample_allowed, sample_memory
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index, tree_map, tree_stack
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import (
-    reading_sizes,
-    reference_image_bytes,
+    reference_and_replay_sizes,
+    reference_cache_bytes,
     reference_slots,
 )
 
@@ -33,7 +33,7 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
     which [M] of the references have any."""
     benchmark, method, slots = parts.benchmark, parts.method, reference_slots(parts, past_tasks)
     size, readable_slot_mask = (
-        reading_sizes(parts, past_tasks)[0],
+        reference_and_replay_sizes(parts, past_tasks)[0],
         make_readable_slot_mask(parts, past_tasks),
     )
     one_task = method.references == "one_task"
@@ -102,8 +102,8 @@ def keeps_reference_cache(parts: Parts, past_tasks: int) -> bool:
     """Whether all images that references may read are prepared once for the whole task: where the
     buffer leaves ended tasks as they are, and unless the images are too large."""
     stays = parts.buffer.keeps_ended_tasks and parts.benchmark.boundaries == "sharp"
-    needed = reading_sizes(parts, past_tasks)[0] > 0 and not parts.model.needs_noise
-    return stays and needed and reference_image_bytes(parts, past_tasks) <= LARGEST_CACHE
+    needed = reference_and_replay_sizes(parts, past_tasks)[0] > 0 and not parts.model.needs_noise
+    return stays and needed and reference_cache_bytes(parts, past_tasks) <= LARGEST_CACHE
 
 
 def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views: View) -> View:

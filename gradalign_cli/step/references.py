@@ -13,7 +13,7 @@ from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.numerics.vectors import GradientFunction
 from gradalign_cli.step.draws import Draw, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.step.reading_sizes import reading_sizes, reference_slots
+from gradalign_cli.step.reading_sizes import reference_and_replay_sizes, reference_slots
 from gradalign_cli.step.reference_examples import make_reference_reader
 
 
@@ -36,11 +36,14 @@ def no_references(learner: Learner) -> References:
 
 
 def make_references(
-    parts: Parts, past_tasks: int, gradient: Callable[[Any], GradientFunction]
+    parts: Parts, past_tasks: int, differentiate: Callable[[Any], GradientFunction]
 ) -> Callable[[Learner, Draw, View], References]:
     """How a step takes reference gradients while `past_tasks` tasks are over, by `gradient`."""
     model, network = parts.model, make_network(parts.model, training=True)
-    size, count = reading_sizes(parts, past_tasks)[0], len(reference_slots(parts, past_tasks))
+    size, count = (
+        reference_and_replay_sizes(parts, past_tasks)[0],
+        len(reference_slots(parts, past_tasks)),
+    )
     if size == 0:
         return lambda learner, draw, view: no_references(learner)
     read_examples = make_reference_reader(parts, past_tasks)
@@ -63,7 +66,7 @@ def make_references(
         # one after the other, as each pass moves BatchNorm's running statistics
         taken, values, statistics = [], [], learner.statistics
         for m in range(count):
-            g, (value, statistics) = gradient(loss)(
+            g, (value, statistics) = differentiate(loss)(
                 learner.params, statistics, tree_index(examples, m)
             )
             taken.append(g)

@@ -9,7 +9,11 @@ from gradalign_cli.buffers.buffer import Memory, sample_memory
 from gradalign_cli.numerics.trees import take_rows, tree_index
 from gradalign_cli.step.draws import Draw, noise_keys
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import reading_sizes, reference_slots, replay_slots
+from gradalign_cli.step.reading_sizes import (
+    reference_and_replay_sizes,
+    reference_slots,
+    replay_slots,
+)
 
 
 def make_replay(
@@ -17,7 +21,7 @@ def make_replay(
 ) -> Callable[[Memory, Draw, View], tuple[Examples, ...]]:
     """How a step reads the independent memory batches that its method asks for."""
     slots = replay_slots(parts, past_tasks)
-    reference_size, size = reading_sizes(parts, past_tasks)
+    reference_size, size = reference_and_replay_sizes(parts, past_tasks)
     read_before = reference_size * len(reference_slots(parts, past_tasks))  # keys of the references
 
     def batch(memory: Memory, draw: Draw, view: View, number: int) -> Examples:

@@ -18,22 +18,22 @@ from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measurement
 from gradalign_cli.step.references import References, make_references
 from gradalign_cli.step.replay import make_replay
-from gradalign_cli.step.trace import Trace, loss_alone, measured_trace
+from gradalign_cli.step.trace import Trace, measured_trace, trace_of_loss
 
 Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
 
 
 def make_step(
-    parts: Parts, past_tasks: int, gradient: Callable[[Any], GradientFunction], measured: bool
+    parts: Parts, past_tasks: int, differentiate: Callable[[Any], GradientFunction], measured: bool
 ) -> Step:
     """The step while `past_tasks` tasks are over.
 
     gradient: how gradients are taken.  measured: whether the trace holds the angles too, which
     costs a few passes over the parameters.
     """
-    take_references = make_references(parts, past_tasks, gradient)
+    take_references = make_references(parts, past_tasks, differentiate)
     read_memory_batches = make_replay(parts, past_tasks)
-    find_gradient = make_gradient(parts, gradient)
+    find_gradient = make_gradient(parts, differentiate)
     measure = make_measurement(parts, past_tasks)
     network = make_network(parts.model, training=True)
 
@@ -54,7 +54,7 @@ def make_step(
         updated = Learner(params, output.statistics, optimizer_state, state, learner.memory)
         updated = insert_batch(parts, measure, updated, batch, output.logits, draw, view)
         if not measured:
-            return updated, loss_alone(loss)
+            return updated, trace_of_loss(loss)
         return updated, measured_trace(loss, g, references, direction, params - before)
 
     return step
@@ -69,7 +69,7 @@ def stream_batch(parts: Parts, draw: Draw, view: View) -> Examples:
 
 
 def make_gradient(
-    parts: Parts, gradient: Callable[[Any], GradientFunction]
+    parts: Parts, differentiate: Callable[[Any], GradientFunction]
 ) -> Callable[[LossInputs, Any], tuple[ObjectiveGradient, Any]]:
     """How a step finds the gradient of its method's objective.
 
@@ -82,7 +82,7 @@ def make_gradient(
             def loss(params: Tensor) -> tuple[Tensor, Output]:
                 return method.objective(inputs._replace(params=params), state)
 
-            return gradient(loss)(inputs.params)
+            return differentiate(loss)(inputs.params)
 
         return method.find_gradient(take_gradient, inputs, state)
 

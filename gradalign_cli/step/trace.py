@@ -27,7 +27,7 @@ class Trace(NamedTuple):
     constraint_broken: Tensor
 
 
-def loss_alone(loss: Tensor) -> Trace:
+def trace_of_loss(loss: Tensor) -> Trace:
     """The trace of a step that is not measured."""
     unknown = torch.full_like(loss, torch.nan)
     return Trace(loss, *(unknown,) * 5)

@@ -9,7 +9,7 @@ from gradalign_cli.buffers.measures import GRADIENTS_AT_ONCE
 from gradalign_cli.errors import require
 from gradalign_cli.numerics.trees import tree_leaves
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import reference_image_bytes
+from gradalign_cli.step.reading_sizes import reference_cache_bytes
 from gradalign_cli.step.reference_examples import keeps_reference_cache
 from gradalign_cli.training.replica import Replica, new_learner
 
@@ -39,7 +39,7 @@ def replica_bytes(parts: Parts, replica: Replica, device: torch.device) -> int:
     learner_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     last = parts.benchmark.tasks - 1
     cached = keeps_reference_cache(parts, last)
-    cache_bytes = reference_image_bytes(parts, last) if cached else 0
+    cache_bytes = reference_cache_bytes(parts, last) if cached else 0
     gradients = 2 * (1 + parts.method.reference_count(last))
     if parts.buffer.measures == "cosines":
         gradients += GRADIENTS_AT_ONCE + parts.buffer.measured_examples

@@ -13,7 +13,7 @@ from gradalign_cli.training.outcome import Outcome, join_outcomes
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
-from gradalign_cli.training.watcher import RoundWatcher, Watcher
+from gradalign_cli.training.watcher import LastingWatcher, Watcher
 
 
 def task_sizes(replica: Replica) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def train_in_rounds(
     replicas: Sequence[Replica],
     engine: Engine,
     plan: Plan,
-    watchers: Sequence[RoundWatcher],
+    watchers: Sequence[LastingWatcher],
     rounds: Sequence[Sequence[int]],
 ) -> Outcome:
     """Train the replicas round by round, in smaller rounds where memory runs out."""

@@ -47,7 +47,7 @@ class Watcher(Protocol):
         task i."""
 
 
-class RoundWatcher(Watcher, Protocol):
+class LastingWatcher(Watcher, Protocol):
     """A watcher that stays when replicas train in rounds, one after the other."""
 
     def begin_round(self, replicas: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gradalign_cli.commands.tune import best_numbers, tune
+from gradalign_cli.commands.tune import best_settings, tune
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.compose import composed
 from gradalign_cli.composition.construct import call_target
@@ -29,7 +29,7 @@ def test_the_best_mean_over_seeds_wins():
         replica(seed=0, lr=0.2, accuracy=0.6),
         replica(seed=1, lr=0.2, accuracy=0.5),
     ]
-    best, mean_accuracy = best_numbers(replicas, ["lr"])
+    best, mean_accuracy = best_settings(replicas, ["lr"])
     assert best == {"lr": 0.2}
     assert list(mean_accuracy.values()) == [0.5, 0.55]
 

@@ -11,7 +11,7 @@ from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.commands.train import describe_workload
 from gradalign_cli.composition import datasets
-from gradalign_cli.composition.parts import build_run, check_tasks
+from gradalign_cli.composition.parts import build_run, check_tasks_have_examples
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.composition.settings import choose_device, read_plan
@@ -230,10 +230,13 @@ def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_si
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("schedule.held_out=1.5", r"`schedule.held_out` must be in \(0, 1\), found 1.5"),
         (
-            "schedule.held_out=0.99",
-            "`schedule.held_out` leaves nothing of the 4 examples of task 1",
+            "schedule.held_out_share=1.5",
+            r"`schedule.held_out_share` must be in \(0, 1\), found 1.5",
+        ),
+        (
+            "schedule.held_out_share=0.99",
+            "`schedule.held_out_share` leaves nothing of the 4 examples of task 1",
         ),
         ("schedule.patience=0", "`schedule.patience` must be positive, found 0"),
         ("schedule.factor=1", "`schedule.factor` must be above 1, found 1"),
@@ -298,8 +301,8 @@ def test_a_task_without_examples_is_named(part, sentence, tiny):
     stream = split(tiny, 2, "task").make_stream(0)
     rows = getattr(stream, part)
     with pytest.raises(UserError, match=sentence):
-        check_tasks(stream._replace(**{part: (rows[0], rows[1][:0], rows[2])}))
-    check_tasks(stream)
+        check_tasks_have_examples(stream._replace(**{part: (rows[0], rows[1][:0], rows[2])}))
+    check_tasks_have_examples(stream)
 
 
 def test_the_classes_of_each_task_are_those_of_the_drawn_order(tiny):

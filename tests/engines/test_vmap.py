@@ -8,14 +8,14 @@ import torch
 
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.trees import tree_index
-from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, varying_settings
+from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, settings_that_may_vary
 from tests.runs import biases_apart, compare, make_parts, make_replicas, noisy, same, small, train
 
 # (method, number): the settings without which this number has no effect
 NEEDS = {
     ("cuber", "increase"): {"thresholds": [0.2]},
-    ("cuber", "trust"): {"step": 0.1, "thresholds": [0.6]},
-    ("cuber", "correlation"): {"trust": 0.0},
+    ("cuber", "trust_threshold"): {"scales_lr": 0.1, "thresholds": [0.6]},
+    ("cuber", "correlation_threshold"): {"trust_threshold": 0.0},
     ("ewc", "decay"): {"online": True, "strength": 1.0},
     ("ewc_pp", "decay"): {"interval": 1},
     ("ewc_pp", "strength"): {"interval": 1},
@@ -28,14 +28,14 @@ NEEDS = {
     ("rwalk", "damping"): {"interval": 1},
     ("sgp", "increase"): {"thresholds": [0.2]},
     ("trgp", "increase"): {"thresholds": [0.2]},
-    ("trgp", "trust"): {"step": 0.1, "thresholds": [0.6]},
+    ("trgp", "trust_threshold"): {"scales_lr": 0.1, "thresholds": [0.6]},
 }
 # the values of a number whose domain does not have the usual two
 VALUES = {
-    ("adam_nscl", "factor"): (2.0, 1e4),
-    ("cuber", "trust"): (0.0, 1.0),
-    ("cuber", "correlation"): (-1.0, 1.0),
-    ("trgp", "trust"): (0.0, 1.0),
+    ("adam_nscl", "eigenvalue_factor"): (2.0, 1e4),
+    ("cuber", "trust_threshold"): (0.0, 1.0),
+    ("cuber", "correlation_threshold"): (-1.0, 1.0),
+    ("trgp", "trust_threshold"): (0.0, 1.0),
 }
 # the network without which this number has no effect
 MODELS = {("adam_nscl", "strength"): biases_apart}
@@ -50,7 +50,8 @@ def test_every_buffer_works_batched(name, buffer, tiny):
 
 
 @pytest.mark.parametrize(
-    ("name", "number"), [(name, number) for name in METHODS for number in varying_settings(name)]
+    ("name", "number"),
+    [(name, number) for name in METHODS for number in settings_that_may_vary(name)],
 )
 def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tiny):
     settings = NEEDS.get((name, number), {})

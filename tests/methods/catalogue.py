@@ -31,7 +31,7 @@ def buffer_factory(name):
     return partial(target_function("buffer", name), **settings)
 
 
-def varying_settings(name):
+def settings_that_may_vary(name):
     """The hyper-parameters of a method that may differ between replicas: its floats."""
     types = declared_types(target_function("method", name))
     return [parameter for parameter, kind in types.items() if kind is float]

@@ -12,11 +12,11 @@ from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
 
 
-def joined_tasks(G, spaces, task_gradients, trust=0.5, correlation=0.5):
+def joined_tasks(G, spaces, task_gradients, trust_threshold=0.5, correlation_threshold=0.5):
     """The mask of `select_joined_task` as a list, for gradients [rows, d] of two old tasks."""
     coordinates = torch.stack(task_gradients) @ spaces
     mask = select_joined_task(
-        G, spaces, coordinates, torch.tensor(trust), torch.tensor(correlation)
+        G, spaces, coordinates, torch.tensor(trust_threshold), torch.tensor(correlation_threshold)
     )
     return mask.tolist()
 
@@ -35,8 +35,8 @@ def test_an_old_task_is_joined_where_the_gradients_agree_within_its_space():
     assert joined_tasks(0 * G, spaces, [zero, G]) == [False, False]
     # the space holds sqrt(1 / 2) of the norm of this one
     half_outside = G + outside * G.norm() / outside.norm()
-    assert joined_tasks(half_outside, spaces, [zero, G], trust=0.70) == [False, True]
-    assert joined_tasks(half_outside, spaces, [zero, G], trust=0.71) == [False, False]
+    assert joined_tasks(half_outside, spaces, [zero, G], trust_threshold=0.70) == [False, True]
+    assert joined_tasks(half_outside, spaces, [zero, G], trust_threshold=0.71) == [False, False]
 
 
 def test_only_the_task_that_agrees_most_is_joined_and_only_above_the_cosine():
@@ -45,20 +45,20 @@ def test_only_the_task_that_agrees_most_is_joined_and_only_above_the_cosine():
     gradients = list(torch.tensor([[[3.0, 4.0, 0.0]], [[4.0, 0.0, 3.0]]]).double())
     assert joined_tasks(G, spaces, gradients) == [False, True]
     assert joined_tasks(G, spaces, gradients[::-1]) == [True, False]
-    assert joined_tasks(G, spaces, gradients, correlation=0.79) == [False, True]
-    assert joined_tasks(G, spaces, gradients, correlation=0.81) == [False, False]
+    assert joined_tasks(G, spaces, gradients, correlation_threshold=0.79) == [False, True]
+    assert joined_tasks(G, spaces, gradients, correlation_threshold=0.81) == [False, False]
 
 
 def test_with_a_correlation_that_no_cosine_exceeds_it_is_trgp(tiny):
-    settings = {"trust": 0.3, "thresholds": [0.8]}
+    settings = {"trust_threshold": 0.3, "thresholds": [0.8]}
     unjoined, trgp, joined = (
         train(parts, make_replicas(parts))
         for parts in (
             make_parts(tiny, each_method, samples=20)
             for each_method in (
-                method("cuber", correlation=1.0, **settings),
+                method("cuber", correlation_threshold=1.0, **settings),
                 method("trgp", **settings),
-                method("cuber", correlation=-1.0, **settings),
+                method("cuber", correlation_threshold=-1.0, **settings),
             )
         )
     )
@@ -69,7 +69,7 @@ def test_with_a_correlation_that_no_cosine_exceeds_it_is_trgp(tiny):
 
 def test_the_weights_change_along_the_inputs_of_the_joined_task_only(tiny):
     """Four examples of each task span four of the first layer's seventeen inputs."""
-    joining = method("cuber", trust=0.0, thresholds=[1.0], correlation=-1.0)
+    joining = method("cuber", trust_threshold=0.0, thresholds=[1.0], correlation_threshold=-1.0)
     parts = make_parts(tiny, joining, kind="permuted", samples=4)
     replica = make_replicas(parts)[0]
     start = learner_after(parts, replica, 2)
@@ -123,7 +123,7 @@ def first_task_loss(parts, replica, learner):
 
 @pytest.mark.parametrize(("name", "gains"), [("cuber", True), ("trgp", False)])
 def test_a_repeated_task_gains_with_cuber_and_not_with_trgp(name, gains, tiny):
-    parts = make_parts(tiny, method(name, thresholds=[1.0], step=0.0), kind="permuted")
+    parts = make_parts(tiny, method(name, thresholds=[1.0], scales_lr=0.0), kind="permuted")
     replica = repeat_first_task(make_replicas(parts)[0])
     start = learner_after(parts, replica, 1)
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 1, batch=20)
@@ -132,7 +132,7 @@ def test_a_repeated_task_gains_with_cuber_and_not_with_trgp(name, gains, tiny):
 
 
 def test_a_task_chooses_whom_it_joins_by_its_first_gradient_alone(tiny):
-    joining = method("cuber", trust=0.0, thresholds=[0.9], correlation=-1.0)
+    joining = method("cuber", trust_threshold=0.0, thresholds=[0.9], correlation_threshold=-1.0)
     parts = make_parts(tiny, joining, kind="permuted")
     replica = make_replicas(parts)[0]
     steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
@@ -141,7 +141,9 @@ def test_a_task_chooses_whom_it_joins_by_its_first_gradient_alone(tiny):
     assert not torch.equal(bases[0], steps[0][0].method_state.current_bases[0])
 
 
-@pytest.mark.parametrize(("name", "value"), [("correlation", 1.5), ("trust", -0.1)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("correlation_threshold", 1.5), ("trust_threshold", -0.1)]
+)
 def test_wrong_values_are_refused(name, value):
     with pytest.raises(UserError, match=f"`method.{name}` must be in"):
         method("cuber", **{name: value})

@@ -66,9 +66,9 @@ def test_the_solution_satisfies_the_kkt_conditions():
 
 def test_a_wrong_solution_has_a_large_residual():
     P, q, lower = torch.eye(3).double(), -torch.ones(3).double(), torch.zeros(3).double()
-    assert lower_bounded_qp(P, q, lower, 4).residual < 1e-12
+    assert lower_bounded_qp(P, q, lower, 4).kkt_residual < 1e-12
     P[0, 1] = P[1, 0] = torch.nan
-    assert not lower_bounded_qp(P, q, lower, 4).residual < 1e-6
+    assert not lower_bounded_qp(P, q, lower, 4).kkt_residual < 1e-6
 
 
 def test_no_reference_is_hurt():

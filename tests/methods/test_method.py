@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradalign_cli.methods.method import Method, keep_gradient, keep_params, task_ids
-from gradalign_cli.numerics.vectors import mean_in_pieces
+from gradalign_cli.numerics.vectors import mean_over_rows
 
 
 @pytest.mark.parametrize(
@@ -33,5 +33,5 @@ def test_a_mean_in_pieces_is_the_mean_over_all_rows():
     """For whole pieces of 64 rows, and with a smaller last piece."""
     x = torch.randn(200, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     for count in (1, 64, 65, 200):
-        mean = mean_in_pieces(torch.arange(count), lambda rows: x[rows] ** 2)
+        mean = mean_over_rows(torch.arange(count), lambda rows: x[rows] ** 2)
         torch.testing.assert_close(mean, (x[:count] ** 2).mean(0))

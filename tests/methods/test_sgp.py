@@ -1,7 +1,7 @@
 import torch
 
 from gradalign_cli.methods.gpm import gpm
-from gradalign_cli.methods.sgp import importance_of, sgp
+from gradalign_cli.methods.sgp import importance_from_singular_values, sgp
 from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.test_gpm import three_layer_parts
 from tests.runs import make_replicas
@@ -10,10 +10,10 @@ from tests.step.test_step import learner_after
 
 def test_importance_grows_with_the_singular_value_up_to_one():
     singular_values = torch.tensor([4.0, 2.0, 1.0])
-    assert importance_of(singular_values, 0.0).tolist() == [1.0, 0.5, 0.25]
+    assert importance_from_singular_values(singular_values, 0.0).tolist() == [1.0, 0.5, 0.25]
     expected = torch.tensor([1.0, 8 / 10, 4 / 7])
-    torch.testing.assert_close(importance_of(singular_values, 3.0), expected)
-    torch.testing.assert_close(importance_of(singular_values, 1e9), torch.ones(3))
+    torch.testing.assert_close(importance_from_singular_values(singular_values, 3.0), expected)
+    torch.testing.assert_close(importance_from_singular_values(singular_values, 1e9), torch.ones(3))
 
 
 def test_with_infinite_scale_it_is_gpm(tiny):

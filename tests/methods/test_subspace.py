@@ -44,8 +44,8 @@ def test_columns_hold_the_threshold_of_the_energy_and_one_fewer_does_not():
         columns, _ = columns_to_add(M, R, threshold, False)
         assert (columns.T @ R).square().sum() >= threshold * energy * (1 - 1e-5)
         assert (columns[:, :-1].T @ R).square().sum() < threshold * energy
-        one_fewer, _ = columns_to_add(M, R, threshold, True)
-        assert one_fewer.shape[1] == columns.shape[1] - 1
+        one_column_fewer, _ = columns_to_add(M, R, threshold, True)
+        assert one_column_fewer.shape[1] == columns.shape[1] - 1
 
 
 def test_a_second_task_adds_only_what_the_basis_does_not_hold():

@@ -68,7 +68,7 @@ def test_the_spaces_that_hold_enough_of_the_gradient_are_trusted():
 
 
 def test_if_no_task_is_trusted_it_is_gpm(tiny):
-    methods = method("trgp", trust=1.0, thresholds=[0.8]), method("gpm", thresholds=[0.8])
+    methods = method("trgp", trust_threshold=1.0, thresholds=[0.8]), method("gpm", thresholds=[0.8])
     both_params = []
     for each_method in methods:
         parts = make_parts(tiny, each_method, samples=20)
@@ -77,7 +77,7 @@ def test_if_no_task_is_trusted_it_is_gpm(tiny):
 
 
 def test_where_old_tasks_hold_all_inputs_only_the_scales_learn_and_old_logits_stay(tiny):
-    full_bases = method("trgp", trust=0.0, thresholds=[1.0], step=0.05)
+    full_bases = method("trgp", trust_threshold=0.0, thresholds=[1.0], scales_lr=0.05)
     parts = make_parts(tiny, full_bases, kind="permuted")
     replica = make_replicas(parts)[0]
     start = learner_after(parts, replica, 1)
@@ -110,7 +110,7 @@ def test_the_last_task_may_have_the_widest_space(tiny):
 
 
 def test_a_task_chooses_whom_it_trusts_by_its_first_gradient_alone(tiny):
-    parts = make_parts(tiny, method("trgp", trust=0.0, thresholds=[0.9]), kind="permuted")
+    parts = make_parts(tiny, method("trgp", trust_threshold=0.0, thresholds=[0.9]), kind="permuted")
     replica = make_replicas(parts)[0]
     assert new_learner(parts, replica).method_state.is_first_step == 1
     steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
@@ -122,7 +122,9 @@ def test_a_task_chooses_whom_it_trusts_by_its_first_gradient_alone(tiny):
     assert all(state.is_first_step == 0 for state in states)
 
 
-@pytest.mark.parametrize(("name", "value"), [("tasks", 0), ("trust", 1.5), ("step", -1.0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("max_trusted_tasks", 0), ("trust_threshold", 1.5), ("scales_lr", -1.0)]
+)
 def test_wrong_values_are_refused(name, value):
     with pytest.raises(UserError, match=f"`method.{name}` must be"):
         method("trgp", **{name: value})

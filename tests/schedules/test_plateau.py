@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from gradalign_cli.benchmarks.options import hold_out
+from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.commands import train as training
 from gradalign_cli.composition.compose import composed
 from gradalign_cli.composition.paths import CONF
@@ -77,7 +77,7 @@ def scripted_schedule(verdicts):
 def with_schedule(parts, replicas, schedule):
     """Parts and replicas with a schedule."""
     share = schedule.held_out_share
-    replicas = [r._replace(stream=hold_out(r.stream, share, r.seed)) for r in replicas]
+    replicas = [r._replace(stream=with_held_out_rows(r.stream, share, r.seed)) for r in replicas]
     return parts._replace(schedule=schedule), replicas
 
 
@@ -153,7 +153,7 @@ def test_a_network_that_stands_still_is_left_after_the_patience_of_every_step_si
 
 def test_held_out_examples_are_of_the_task_and_drawn_from_the_seed(tiny):
     stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
-    first, repeated, other_seed = (hold_out(stream, 0.3, seed) for seed in (4, 4, 5))
+    first, repeated, other_seed = (with_held_out_rows(stream, 0.3, seed) for seed in (4, 4, 5))
     for task, rows in enumerate(stream.train_rows):
         held_out_rows = first.held_out_rows[task]
         union = torch.cat([held_out_rows, first.train_rows[task]])
@@ -166,14 +166,18 @@ def test_held_out_examples_are_of_the_task_and_drawn_from_the_seed(tiny):
 
 def test_two_tasks_with_the_same_examples_hold_out_different_ones(tiny):
     stream = make_parts(tiny, method("finetune"), kind="permuted").benchmark.make_stream(0)
-    held_out_rows = [rows.sort().values for rows in hold_out(stream, 0.3, 0).held_out_rows]
+    held_out_rows = [
+        rows.sort().values for rows in with_held_out_rows(stream, 0.3, 0).held_out_rows
+    ]
     assert not torch.equal(held_out_rows[0], held_out_rows[1])
 
 
 def test_a_task_of_one_example_has_none_to_hold_out(tiny):
     stream = make_parts(tiny, method("finetune"), samples=1).benchmark.make_stream(0)
-    with pytest.raises(UserError, match=r"`schedule.held_out` leaves nothing of the 1 examples"):
-        hold_out(stream, 0.1, 0)
+    with pytest.raises(
+        UserError, match=r"`schedule.held_out_share` leaves nothing of the 1 examples"
+    ):
+        with_held_out_rows(stream, 0.1, 0)
 
 
 def test_no_step_trains_on_or_stores_a_held_out_example(tiny):
@@ -203,7 +207,7 @@ def test_the_held_out_loss_is_the_cross_entropy_of_the_tasks_own_logits(tiny):
 
 def test_the_fingerprint_includes_the_held_out_rows(tiny):
     stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
-    with_held_out = hold_out(stream, 0.2, 0)
+    with_held_out = with_held_out_rows(stream, 0.2, 0)
     streams = (stream, with_held_out, with_held_out._replace(held_out_rows=()))
     assert len({fingerprint([s], [0], 2, False) for s in streams}) == 3
 
@@ -212,7 +216,12 @@ def run_digits(folder, *overrides):
     """The accuracies of replicas 0 and 1, the record and the number of rows of alignment.csv of a
     run on digits."""
     settings = ["benchmark.first_tasks=2", "benchmark.samples_per_task=60", "metrics.lca_batches=0"]
-    settings += ["passes=12", "alignment.every=1", "schedule=plateau", "schedule.held_out=0.2"]
+    settings += [
+        "passes=12",
+        "alignment.every=1",
+        "schedule=plateau",
+        "schedule.held_out_share=0.2",
+    ]
     settings += ["schedule.patience=1", "schedule.factor=10", "schedule.least_lr=0.05"]
     config = OmegaConf.create(composed(CONF, [*settings, *overrides])[0])
     training.train(config, folder, Console(quiet=True))
