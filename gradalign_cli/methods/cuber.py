@@ -19,13 +19,19 @@ from gradalign_cli.methods.method import (
 )
 from gradalign_cli.methods.subspace import (
     GrowthRule,
-    grown_basis,
     layer_matrices,
     project_off_bases,
     replace_task_matrix,
     representation_matrices,
 )
-from gradalign_cli.methods.trgp import Layers, TRGPState, learn_scalings, scaled_gradient, trgp
+from gradalign_cli.methods.trgp import (
+    Layers,
+    TRGPState,
+    learn_scalings,
+    scaled_gradient,
+    task_space_and_basis,
+    trgp,
+)
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 from gradalign_cli.numerics.vectors import ratio_or_zero
@@ -119,12 +125,12 @@ def grow_bases_without_task(
     """The `bases_without_task` of a layer at the end of task number `task`, from those [T, d, v]
     before it.
 
-    Those without an earlier task grow by columns for R [d, n], the inputs of the ended task. The
-    one without the ended task is `basis` [d, w], that of all earlier tasks.
+    Those without an earlier task grow as TRGP's basis does, for R [d, n], the inputs of the ended
+    task. The one without the ended task is `basis` [d, w], that of all earlier tasks.
     """
     bases = [*bases_without_task]
     for earlier_task in range(task):
-        bases[earlier_task] = grown_basis(bases[earlier_task], R, threshold, False)
+        _, bases[earlier_task] = task_space_and_basis(bases[earlier_task], R, threshold, False)
     bases[task] = basis
     return bases
 

@@ -191,6 +191,15 @@ def needed_rank(
     return int(too_small.sum().clamp_max(len(singular_values)))
 
 
+def directions_outside(M: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
+    """The left singular vectors [d, k] of the part of R [d, n] outside a basis M [d, w], and their
+    singular values [k], largest first, in float64."""
+    remainder = R - M @ (M.T @ R)
+    remainder = remainder - M @ (M.T @ remainder)
+    U, singular_values, _ = torch.linalg.svd(remainder.double(), full_matrices=False)
+    return U, singular_values
+
+
 def columns_to_add(
     M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
 ) -> tuple[Tensor, Tensor]:
@@ -200,9 +209,7 @@ def columns_to_add(
     They are the first left singular vectors of the part of R outside the basis. Their singular
     values [r] are returned with them.
     """
-    remainder = R - M @ (M.T @ R)
-    remainder = remainder - M @ (M.T @ remainder)
-    U, singular_values, _ = torch.linalg.svd(remainder.double(), full_matrices=False)
+    U, singular_values = directions_outside(M, R)
     total_energy = float(R.double().square().sum())
     basis_energy = total_energy - float(singular_values.square().sum())
     rank = max(
@@ -227,12 +234,6 @@ def append_columns(
         torch.cat([M[:, :rank], columns], 1),
         torch.cat([importance[:rank], column_importance]),
     )
-
-
-def grown_basis(M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool) -> Tensor:
-    """A basis M [d, w] with the `columns_to_add` behind those of its columns that are not 0."""
-    columns, _ = columns_to_add(M, R, threshold, one_column_fewer)
-    return torch.cat([M[:, : basis_rank(M)], columns], 1)
 
 
 def replace_task_matrix(matrices: Tensor, task: int, matrix: Tensor) -> Tensor:

@@ -20,11 +20,12 @@ from gradalign_cli.methods.method import (
 )
 from gradalign_cli.methods.subspace import (
     GrowthRule,
-    columns_to_add,
+    basis_rank,
+    directions_outside,
     empty_subspaces,
-    grown_basis,
     layer_matrices,
     map_layer_matrices,
+    needed_rank,
     project_off_bases,
     replace_task_matrix,
     representation_matrices,
@@ -162,6 +163,35 @@ def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRG
     return direction, state
 
 
+def task_space_and_basis(
+    M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
+) -> tuple[Tensor, Tensor]:
+    """The input space S [d, k] of a task with the inputs R [d, n], and the basis [d, w + r] of all
+    tasks after it, from the basis M [d, w] of the tasks before it.
+
+    Candidates for S are the columns m of M, each with the energy |m' R|^2, and the left singular
+    vectors of the part of R outside M, each with its squared singular value. Of these the k with
+    the largest energies are S, so many that they hold `threshold` of the energy of R; one fewer if
+    `one_column_fewer`. Those of them that are new are added to M, so S is inside its span.
+
+    This follows the code published with the paper (github.com/LYang-666/TRGP). Departure: by an
+    index that is off by one, the code never adds the first of the singular vectors to M.
+    """
+    M = M[:, : basis_rank(M)]
+    U, singular_values = directions_outside(M, R)
+    new = len(M) - M.shape[1]  # as many columns may be new
+    candidates = torch.cat([M, U[:, :new].to(M.dtype)], 1)
+    energies = torch.cat([(M.T @ R).double().square().sum(1), singular_values[:new].square()])
+    order = energies.argsort(descending=True, stable=True)
+    total_energy = float(R.double().square().sum())
+    rank = max(
+        needed_rank(energies[order].sqrt(), 0.0, total_energy, threshold) - one_column_fewer, 0
+    )
+    selected = order[:rank]
+    new_columns = candidates[:, selected[selected >= M.shape[1]]]
+    return candidates[:, selected], torch.cat([M, new_columns], 1)
+
+
 def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int) -> TRGPState:
     """The state after the end of task number `task`: its scalings are stored, as wide as those that
     the next task has, and the next task begins."""
@@ -235,8 +265,8 @@ def trgp(
         bases, spaces = [], []
         for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
             R, threshold = representations[number], growth_rule.threshold(number, task)
-            bases.append(grown_basis(M, R, threshold, one_column_fewer))
-            space, _ = columns_to_add(M[:, :0], R, threshold, one_column_fewer)
+            space, basis = task_space_and_basis(M, R, threshold, one_column_fewer)
+            bases.append(basis)
             spaces.append(replace_task_matrix(layer_spaces, task, space))
         state = state._replace(bases=tuple(bases), spaces=tuple(spaces))
         next_scalings = tuple(

@@ -4,6 +4,7 @@ import torch
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.cuber import select_joined_task
+from gradalign_cli.methods.subspace import representation_matrices
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.catalogue import method
@@ -76,28 +77,44 @@ def test_the_weights_change_along_the_inputs_of_the_joined_task_only(tiny):
     *_, (_, _, _, after, _) = steps_of_task(parts, replica, start, 2)
     change = (after.params - start.params)[: 8 * 16 + 8]
     W_change = torch.cat([change[:128].view(8, 16), change[128:, None]], 1)
-    spaces = start.method_state.trgp.spaces[0]
-    change_within = (W_change @ spaces[:2]).flatten(1).norm(dim=1)
+    # of two tasks, a basis without one holds the inputs of the other
+    task_inputs = start.method_state.bases_without_task[0][[1, 0]]
+    change_within = (W_change @ task_inputs).flatten(1).norm(dim=1)
     (joined_task,) = (change_within > 1e-3).nonzero()[:, 0].tolist()  # one of the two
     other_task = 1 - joined_task
     assert change_within[other_task] < 1e-6
     basis_without_joined = start.method_state.bases_without_task[0][joined_task]
     assert torch.equal(after.method_state.current_bases[0], basis_without_joined)
     # the joined task is not trusted as well
+    spaces = start.method_state.trgp.spaces[0]
     trusted_spaces = after.method_state.trgp.current_scalings[0].spaces
     assert not any(torch.equal(space, spaces[joined_task]) for space in trusted_spaces)
     assert any(torch.equal(space, spaces[other_task]) for space in trusted_spaces)
 
 
+def inputs_of_task(parts, replica, learner, task):
+    """The representations [d, n] of an ended task in each layer, as it is tested."""
+    params = parts.method.test_params(
+        learner.method_state, learner.params, task, parts.model.layers
+    )
+    rows = replica.stream.train_rows[task]
+    view = replica.stream.view
+    images = load_examples(parts.benchmark, view, rows, torch.tensor([task])).images
+    layer_inputs = parts.model.layer_inputs(params, learner.statistics, images)
+    return representation_matrices(layer_inputs, parts.model.layers)
+
+
 def test_a_basis_without_a_task_spans_the_inputs_of_exactly_the_other_tasks(tiny):
     parts = make_parts(tiny, method("cuber", thresholds=[1.0]), kind="permuted", samples=4)
     replica = make_replicas(parts)[0]
-    second_end = learner_after(parts, replica, 2).method_state
-    for spaces, bases in zip(second_end.trgp.spaces, second_end.bases_without_task, strict=True):
-        for task in (0, 1):
-            M, S = bases[task], spaces[1 - task]
-            torch.testing.assert_close(M @ M.T, S @ S.T, rtol=0, atol=1e-3)
-        assert (bases[2] == 0).all()  # the third task has not ended
+    learners = [learner_after(parts, replica, ended) for ended in (1, 2)]
+    second_end = learners[1].method_state
+    for task, learner in enumerate(learners):
+        representations = inputs_of_task(parts, replica, learner, task)
+        for R, bases in zip(representations, second_end.bases_without_task, strict=True):
+            M = bases[1 - task]
+            torch.testing.assert_close(M @ M.T, R @ torch.linalg.pinv(R), rtol=0, atol=1e-3)
+            assert (bases[2] == 0).all()  # the third task has not ended
     third_end = learner_after(parts, replica, 3).method_state
     for M, bases in zip(second_end.trgp.bases, third_end.bases_without_task, strict=True):
         assert torch.equal(bases[2], pad_to_shape(M, bases[2].shape))

@@ -2,15 +2,18 @@ import pytest
 import torch
 
 from gradalign_cli.errors import UserError
+from gradalign_cli.methods.subspace import columns_to_add
 from gradalign_cli.methods.trgp import (
     Scaling,
     scale_weights,
     scales_gradient,
     select_trusted_spaces,
+    task_space_and_basis,
     weights_gradient,
 )
 from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import method
+from tests.methods.test_subspace import random_representation
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
 
@@ -65,6 +68,81 @@ def test_the_spaces_that_hold_enough_of_the_gradient_are_trusted():
     no_trust = torch.tensor(0.0)
     assert (select_trusted_spaces(G, S, 5, no_trust)[3:] == 0).all()  # there are only three spaces
     assert (select_trusted_spaces(G, 0 * S, 2, no_trust) == 0).all()
+
+
+def test_inputs_close_to_an_old_direction_have_that_direction_as_their_space():
+    e1, e2 = torch.eye(3).double()[:, :1], torch.eye(3).double()[:, 1:2]
+    u = 0.98 * e1 + (1 - 0.98**2) ** 0.5 * e2
+    space, basis = task_space_and_basis(e1, u, 0.95, False)  # 0.98 ** 2 = 0.9604
+    assert torch.equal(space, e1)
+    assert torch.equal(basis, e1)
+    space, basis = task_space_and_basis(e1, u, 0.97, False)
+    torch.testing.assert_close(space, torch.cat([e1, e2], 1) * torch.sign(space.sum(0)))
+    assert torch.equal(basis, space)
+
+
+def test_the_space_has_the_candidates_of_most_energy_whether_old_or_new():
+    """Along the four axes the inputs have the energies 1, 5, 2 and 4; the first two are old."""
+    axes = torch.eye(4).double()
+    R = torch.diag(torch.tensor([1.0, 5.0, 2.0, 4.0]).double().sqrt())
+    for threshold, space_axes, new_axes in [
+        (5 / 12, [1], []),
+        (9 / 12, [1, 3], [3]),
+        (11 / 12, [1, 3, 2], [3, 2]),
+        (1.0, [1, 3, 2, 0], [3, 2]),
+    ]:
+        space, basis = task_space_and_basis(axes[:, :2], R, threshold, False)
+        assert torch.equal(space.abs(), axes[:, space_axes])
+        assert torch.equal(basis.abs(), axes[:, [0, 1, *new_axes]])
+
+
+def test_a_space_is_inside_the_basis_and_holds_the_threshold_and_one_column_fewer_does_not():
+    M = torch.zeros(10, 0).double()
+    for task, threshold in enumerate((0.8, 0.9, 0.95, 0.99)):
+        R = random_representation(seed=task)
+        R = R[torch.randperm(10, generator=torch.Generator().manual_seed(task))]
+        gpm_columns, _ = columns_to_add(M, R, threshold, False)
+        space, basis = task_space_and_basis(M, R, threshold, False)
+        torch.testing.assert_close(space.T @ space, torch.eye(space.shape[1]).double())
+        torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]).double())
+        torch.testing.assert_close(basis @ (basis.T @ space), space)
+        torch.testing.assert_close(basis @ (basis.T @ M), M)
+        torch.testing.assert_close(basis @ (basis.T @ gpm_columns), gpm_columns)
+        energy = R.square().sum()
+        assert (space.T @ R).square().sum() >= threshold * energy * (1 - 1e-5)
+        assert (space[:, :-1].T @ R).square().sum() < threshold * energy
+        M = torch.cat([basis, torch.zeros(10, 1).double()], 1)  # a column of zeros means nothing
+
+
+@pytest.mark.parametrize("one_column_fewer", [False, True])
+def test_the_space_of_the_first_task_is_its_first_singular_vectors(one_column_fewer):
+    R, no_columns = random_representation(), torch.zeros(10, 0).double()
+    space, basis = task_space_and_basis(no_columns, R, 0.9, one_column_fewer)
+    U, singular_values, _ = torch.linalg.svd(R)
+    energies = singular_values.square().cumsum(0)
+    rank = int((energies < 0.9 * energies[-1]).sum()) + 1 - one_column_fewer
+    torch.testing.assert_close(space @ space.T, U[:, :rank] @ U[:, :rank].T)
+    assert torch.equal(basis, space)
+
+
+def test_a_basis_of_the_whole_space_gets_no_new_column():
+    axes = torch.eye(4)
+    space, basis = task_space_and_basis(axes, random_representation(4, 9).float(), 1.0, False)
+    assert torch.equal(basis, axes)
+    assert sorted(space.argmax(0).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["trgp", "cuber"])
+def test_after_every_task_its_space_is_inside_the_basis(name, tiny):
+    parts = make_parts(tiny, method(name, thresholds=[0.9]), kind="permuted")
+    replica = make_replicas(parts)[0]
+    for ended in (1, 2, 3):
+        state = learner_after(parts, replica, ended).method_state
+        trgp_state = state.trgp if name == "cuber" else state
+        for M, spaces in zip(trgp_state.bases, trgp_state.spaces, strict=True):
+            S = spaces[ended - 1]
+            assert S.norm() > 0.9
+            torch.testing.assert_close(M @ (M.T @ S), S, rtol=0, atol=1e-5)
 
 
 def test_if_no_task_is_trusted_it_is_gpm(tiny):
