@@ -57,6 +57,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     warn_of_broken_constraints(parts)
+    warn_of_step_sizes(replicas)
     run_folder = RunFolder(folder)
     save_config(config, folder)
     record = {
@@ -113,6 +114,15 @@ def warn_of_broken_constraints(parts: Parts) -> None:
             "kept; record.json says how often (`broken_constraints`)",
             stacklevel=1,
         )
+
+
+def warn_of_step_sizes(replicas: list[Replica]) -> None:
+    """Warn where a method says that a replica's `lr` is wrong, once for all such replicas."""
+    sentences = [replica.method.step_size_warning(replica.lr) for replica in replicas]
+    replica_settings = [str(number) for number, sentence in enumerate(sentences) if sentence]
+    if replica_settings:
+        sentence = sentences[int(replica_settings[0])]
+        warnings.warn(f"{sentence} (replica {', '.join(numbers)})", stacklevel=1)
 
 
 def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:

@@ -113,6 +113,9 @@ def combine(alignment: Method, objective: Method) -> Method:
     def report(state: CombinedState) -> dict[str, Tensor]:
         return alignment.report(state.alignment) | objective.report(state.objective)
 
+    def step_size_warning(lr: float) -> str:
+        return alignment.step_size_warning(lr) or objective.step_size_warning(lr)
+
     takes_one = alignment.find_gradient is gradient_at_params
     combined = alignment._replace(
         align=align,
@@ -124,6 +127,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         init=init,
         after_step=after_step,
         test_params=test_params,
+        step_size_warning=step_size_warning,
         report=report,
     )
     # `task_ids` reads off these two whether the method must be told where tasks end

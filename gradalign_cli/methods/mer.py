@@ -36,7 +36,7 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
     before the round.
     current_factor: how many times as long as `inner_lr` the steps on new examples are.
     The paper's gamma is set by `replicas.lr` = gamma * inner_lr: after all rounds the parameters
-    become p0 + gamma (p - p0), with p0 those before the first round.
+    become p0 + gamma (p - p0), with p0 those before the first round. A gamma above 1 goes beyond p.
 
     Algorithm 1 is the general case, with `batch_size` 1 and k - 1 = `memory_batch`. Algorithm 6 has
     one round. Algorithm 7 has one round and a longer step on the new example.
@@ -75,10 +75,19 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
         g = (inputs.params - params) / state.inner_lr
         return (g, (torch.stack(values).mean(), output)), state
 
+    def step_size_warning(lr: float) -> str:
+        return (
+            "MER's gamma, `replicas.lr` / `method.inner_lr`, is above 1, so that parameters go beyond "
+            "where the steps on single examples lead: make `method.inner_lr` as large as `replicas.lr`"
+            if lr > inner_lr
+            else ""
+        )
+
     return Method(
         keep_gradient,
         find_gradient=find_gradient,
         gradient_count=lambda b, m: batches * (b + m),
         memory_batches=batches,
         init=init,
+        step_size_warning=step_size_warning,
     )

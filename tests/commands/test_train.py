@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import sys
 
@@ -88,3 +89,16 @@ def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is_finished
     assert process.returncode == 2
     assert not (tmp_path / "run/accuracy.csv").exists()
     assert not (tmp_path / "run/metrics.json").exists()
+
+
+def test_replicas_whose_step_size_a_method_warns_of_are_named_once(tmp_path):
+    def stderr(lrs):
+        return gradalign(
+            "train", "method=mer", f"replicas.lr={lrs}", "benchmark.samples_per_task=10",
+            "benchmark.first_tasks=2", cwd=tmp_path,
+        ).stderr  # fmt: skip
+
+    assert stderr("[0.05,0.1]") == ""
+    (warning,) = re.findall("UserWarning: (.*)", stderr("[0.2,0.1,0.3]"))
+    assert "MER's gamma" in warning
+    assert warning.endswith("(replica 0, 2)")

@@ -84,3 +84,13 @@ def test_methods_that_cannot_be_combined_are_refused(alignment, objective, sente
         check_combination(method(alignment), method(objective))
     with pytest.raises(UserError, match=sentence):
         combine(method(alignment), method(objective))
+
+
+@pytest.mark.parametrize("names", [("mer", "finetune"), ("finetune", "mer")])
+def test_a_warning_of_either_part_about_the_step_size_is_one_of_the_whole(names):
+    alignment, objective = map(method, names)
+    if names[0] == "mer":  # which cannot be combined, as it has memory batches
+        alignment = finetune()._replace(step_size_warning=alignment.step_size_warning)
+    combined = combine(alignment, objective)
+    assert "gamma" in combined.step_size_warning(0.2)
+    assert combined.step_size_warning(0.1) == ""

@@ -76,6 +76,12 @@ def test_small_steps_favour_gradients_in_line():
     assert error.norm() < 0.01 * (step / 2 * dot_gradient).norm()
 
 
+def test_a_gamma_above_1_is_warned_of_and_a_gamma_of_1_is_not():
+    method = mer(1, 0.1, 1.0, 1.0)
+    assert method.step_size_warning(0.1) == method.step_size_warning(0.05) == ""
+    assert "`replicas.lr` / `method.step`, is above 1" in method.step_size_warning(0.11)
+
+
 @pytest.mark.parametrize("name", ["batches", "inner_lr", "within", "current_factor"])
 def test_numbers_out_of_their_domain_are_named(name):
     settings = {"batches": 1, "inner_lr": 0.1, "within": 1.0, "current_factor": 1.0}
