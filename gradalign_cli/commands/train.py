@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.rounds import rounds, train_in_rounds
+from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
 
 def main(arguments: list[str]) -> int:
@@ -72,17 +74,21 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     console.print(title)
     todo = rounds(replicas, at_once)
     display = Display(console, parts.benchmark.tasks, planned_steps(replicas[0], plan) * len(todo))
+    runaway_watcher = RunawayWatcher(
+        parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
+    )
     setup = time.perf_counter() - begin
     try:
         with display:
-            watchers = run_folder, display
+            watchers = run_folder, display, runaway_watcher
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
     except UserError as error:
-        record["failed"] = str(error)
+        record |= {"failed": str(error), "runaways": runaway_watcher.record()}
         write_atomically(folder / "record.json", json_text(record))
         raise
     results = run_metrics(outcome, replica_settings, config.metrics.convention)
     record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    record["runaways"] = runaway_watcher.record()
     reported = parts.method.report(outcome.learners.method_state)
     record = {name: value.tolist() for name, value in reported.items()} | record
     run_folder.finish(outcome, results, record)
@@ -123,6 +129,24 @@ def warn_of_step_sizes(replicas: list[Replica]) -> None:
     if replica_settings:
         sentence = sentences[int(replica_settings[0])]
         warnings.warn(f"{sentence} (replica {', '.join(numbers)})", stacklevel=1)
+
+
+def warn_of_runaway(
+    runaway: Runaway, config: DictConfig, replica_settings: Sequence[dict[str, float]]
+) -> None:
+    """Warn of a replica whose parameters run away; numbers: of each replica."""
+    seed, lr = (replica_settings[runaway.replica][name] for name in ("seed", "lr"))
+    strengths = [
+        f"`{group}.strength`"
+        for group in ("method", "objective")
+        if "strength" in config.get(group, {})
+    ]
+    warnings.warn(
+        f"the parameters run away with method {config.method.name}: replica {runaway.replica} "
+        f"(seed {seed}, lr {lr:g}) has a loss of {runaway.loss:.3g} in task {runaway.task}, step "
+        f"{runaway.step}: try a smaller {' or '.join(['`replicas.lr`', *strengths])}",
+        stacklevel=1,
+    )
 
 
 def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:

@@ -91,6 +91,19 @@ def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is_finished
     assert not (tmp_path / "run/metrics.json").exists()
 
 
+def test_parameters_that_run_away_are_warned_of_once_and_recorded(tmp_path):
+    process = gradalign(
+        "train", "method=mas", "method.strength=1.0", "benchmark.scenario=domain",
+        "hydra.run.dir=run", cwd=tmp_path,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    (warning,) = re.findall("UserWarning: (.*)", process.stderr)
+    (runaway,) = json.loads((tmp_path / "run/record.json").read_text())["runaways"]
+    assert "method mas: replica 0 (seed 0, lr 0.1)" in warning
+    assert f"in task {runaway['task']}, step {runaway['step']}" in warning
+    assert warning.endswith("try a smaller `replicas.lr` or `method.strength`")
+
+
 def test_replicas_whose_step_size_a_method_warns_of_are_named_once(tmp_path):
     def stderr(lrs):
         return gradalign(
