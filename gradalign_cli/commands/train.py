@@ -125,10 +125,10 @@ def warn_of_broken_constraints(parts: Parts) -> None:
 def warn_of_step_sizes(replicas: list[Replica]) -> None:
     """Warn where a method says that a replica's `lr` is wrong, once for all such replicas."""
     sentences = [replica.method.step_size_warning(replica.lr) for replica in replicas]
-    replica_settings = [str(number) for number, sentence in enumerate(sentences) if sentence]
-    if replica_settings:
-        sentence = sentences[int(replica_settings[0])]
-        warnings.warn(f"{sentence} (replica {', '.join(numbers)})", stacklevel=1)
+    warned = [number for number, sentence in enumerate(sentences) if sentence]
+    if warned:
+        numbers = ", ".join(map(str, warned))
+        warnings.warn(f"{sentences[warned[0]]} (replica {numbers})", stacklevel=1)
 
 
 def warn_of_runaway(

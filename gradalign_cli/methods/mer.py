@@ -77,8 +77,9 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
 
     def step_size_warning(lr: float) -> str:
         return (
-            "MER's gamma, `replicas.lr` / `method.inner_lr`, is above 1, so that parameters go beyond "
-            "where the steps on single examples lead: make `method.inner_lr` as large as `replicas.lr`"
+            "MER's gamma, `replicas.lr` / `method.inner_lr`, is above 1, so that parameters go "
+            "beyond where the steps on single examples lead: make `method.inner_lr` as large as "
+            "`replicas.lr`"
             if lr > inner_lr
             else ""
         )

@@ -194,8 +194,8 @@ class Method(NamedTuple):
                           `task` is tested with.
     shuffles_tasks:       whether the examples of all tasks are shuffled into one stream.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
-    step_size_warning:    (`replicas.lr`) -> a sentence on what is wrong with steps of this size; empty
-                          where nothing is.
+    step_size_warning:    (`replicas.lr`) -> a sentence on what is wrong with steps of this size;
+                          empty where nothing is.
     report:               (state) -> entries of record.json, by name: tensors [R, ...], from the
                           state of all R replicas at the end. The run's own entries come first where
                           a name is taken.

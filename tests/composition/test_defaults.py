@@ -1,0 +1,28 @@
+"""The defaults of the methods with a penalty or steps of their own, on the digits that ship."""
+
+import pytest
+
+from gradalign_cli.numerics.generators import generator
+from gradalign_cli.training.rounds import train_in_rounds
+from gradalign_cli.training.runaway import RunawayWatcher
+from tests.composition.test_configs import composed, prepared
+
+METHODS = ["ewc", "ewc_pp", "si", "mas", "rwalk", "lwf", "la_maml", "adam_nscl"]
+
+
+@pytest.mark.parametrize("scenario", ["task", "domain", "class"])
+@pytest.mark.parametrize("name", METHODS)
+def test_with_its_defaults_a_method_is_stable_and_learns_where_tasks_are_told(name, scenario):
+    """Seeds 3 and 5 are those whose parameters ran away with EWC's former strength of 100."""
+    config = composed(f"method={name}", f"benchmark.scenario={scenario}")
+    config.replicas.seed = [0, 3, 5]
+    parts, replicas, plan, engine = prepared(config)
+    warned = []
+    watcher = RunawayWatcher(parts.benchmark.outputs, warned.append)
+    outcome = train_in_rounds(parts, replicas, engine, plan, [watcher], [[0], [1], [2]])
+    assert warned == []
+    norms = outcome.learners.params.norm(dim=1)
+    initial_norms = [parts.model.init(generator(seed, "network")).norm() for seed in (0, 3, 5)]
+    assert all(norm < 2 * initial for norm, initial in zip(norms, initial_norms, strict=True))
+    if scenario == "task":
+        assert outcome.accuracy[:, -1].mean() > 0.8
