@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import Result
@@ -104,7 +104,7 @@ def accuracy_texts(folder: Path) -> dict[str, str]:
                 continue
             if row.verdict.startswith("not judged"):
                 continue
-            method = composed(CONF, overrides[row.cell])[1]["method"]
+            method = compose_config(CONF, overrides[row.cell])[1]["method"]
             text = f"{100 * row.mean:.1f} / {100 * row.published:.1f}"
             candidate = (row.verdict == "within", row.n, text)
             if candidate[:2] > best.get(method, (False, 0, ""))[:2]:

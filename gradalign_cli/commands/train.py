@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
-from gradalign_cli.composition.datasets import with_available_datasets
-from gradalign_cli.composition.hydra_jobs import fail_job, job_folder, run_jobs
+from gradalign_cli.composition.datasets import config_with_available_datasets
+from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
@@ -44,13 +44,13 @@ def job(config: DictConfig) -> None:
     try:
         train(config, job_folder(), Console())
     except UserError as error:
-        fail_job(error)
+        exit_failed_job(error)
 
 
 def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     """Carry out the run that a config describes; returns what `metrics.json` holds."""
     begin = time.perf_counter()
-    config = with_available_datasets(config)
+    config = config_with_available_datasets(config)
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, replica_settings = build_run(config, device)
     work = describe_workload(parts, replicas, plan)

@@ -20,7 +20,9 @@ def hydra_overrides(overrides: Sequence[str]) -> list[str]:
     return ["method@" + text if text.startswith("objective=") else text for text in typed]
 
 
-def composed(conf_folder: Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[str, str]]:
+def compose_config(
+    conf_folder: Path, overrides: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, str]]:
     """The resolved config that `gradalign train` makes of these overrides, and what it chose of
     each config group."""
     try:

@@ -14,9 +14,9 @@ from gradalign_cli.errors import UserError, require
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def call_target(group: str, config: DictConfig, **computed: Any) -> Any:
+def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> Any:
     """Call the function that a group's config names by `_target_`, with the config's other entries
-    and the `computed` arguments.
+    and the `computed_arguments`.
 
     Raises UserError where an entry is missing, unknown, or not of the type the function declares.
     """
@@ -28,14 +28,14 @@ def call_target(group: str, config: DictConfig, **computed: Any) -> Any:
         raise UserError(f"`{group}._target_` cannot be imported: {error}") from error
     entries = OmegaConf.to_container(config, resolve=True)
     assert isinstance(entries, dict)
-    arguments = {str(name): value for name, value in entries.items()} | computed
+    arguments = {str(name): value for name, value in entries.items()} | computed_arguments
     for label in ("_target_", "name", "defaults"):  # the last is Hydra's, in a yaml read as it lies
         arguments.pop(label, None)
     declared = declared_types(function)
     for name in arguments.keys() - declared.keys():
         raise UserError(f"`{group}.{name}` is not known; known are {', '.join(declared)}")
     for name, value in arguments.items():
-        if name not in computed:
+        if name not in computed_arguments:
             check_type(f"{group}.{name}", declared[name], value)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.name not in arguments:

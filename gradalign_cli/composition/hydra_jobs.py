@@ -46,7 +46,7 @@ def job_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def fail_job(error: UserError) -> None:
+def exit_failed_job(error: UserError) -> None:
     """Say what was wrong with a job. A single one ends the process; in a sweep the others go on."""
     print(f"gradalign: {error}", file=sys.stderr, flush=True)  # at once, also in a sweep
     if HydraConfig.get().mode == RunMode.RUN:

@@ -13,7 +13,7 @@ from gradalign_cli.methods.weighing import (
     mean_weights,
     minimiser_above_bounds,
     norms_and_cosines,
-    regularised,
+    with_ridge,
 )
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import ratio_or_zero
@@ -39,7 +39,7 @@ def worst_case_weights(K: Tensor, available: Tensor, c: Tensor) -> Tensor:
     as it is.
     """
     norms, cosines = norms_and_cosines(K, available)
-    matrix, u, counted = regularised(cosines), mean_weights(available), norms > 0
+    matrix, u, counted = with_ridge(cosines), mean_weights(available), norms > 0
     slopes = cosines @ (norms * u)  # of the unit gradients along g0
     radius = c * (counted.sum() > 1) * ((norms * u) @ slopes).clamp_min(0).sqrt()
     shortest = norms * min_norm_weights(K, counted)

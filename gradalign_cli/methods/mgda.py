@@ -8,8 +8,8 @@ from gradalign_cli.methods.weighing import (
     EPS,
     minimiser_above_bounds,
     norms_and_cosines,
-    regularised,
     weighted_sum_method,
+    with_ridge,
 )
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
@@ -27,7 +27,7 @@ def min_norm_weights(
     is_zero = available & (norms == 0)
     inverse_norms = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
     inverse_norms = ratio_or_zero(inverse_norms, inverse_norms.max())  # the scale of y is free
-    y = minimiser_above_bounds(regularised(cosines), -inverse_norms, torch.zeros_like(norms))
+    y = minimiser_above_bounds(with_ridge(cosines), -inverse_norms, torch.zeros_like(norms))
     v = torch.where(is_zero.any(), is_zero.to(K.dtype), y * inverse_norms)
     return ratio_or_zero(v, v.sum())
 

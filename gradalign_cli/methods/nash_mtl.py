@@ -8,8 +8,8 @@ from gradalign_cli.methods.weighing import (
     EPS,
     mean_weights,
     norms_and_cosines,
-    regularised,
     weighted_sum_method,
+    with_ridge,
 )
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
@@ -28,7 +28,7 @@ def bargaining_weights(
     gradients are 0, the weights are those of the mean.
     """
     norms, cosines = norms_and_cosines(K, available)
-    matrix, a = regularised(cosines), torch.ones_like(norms)
+    matrix, a = with_ridge(cosines), torch.ones_like(norms)
     for _ in range(NEWTON_STEPS):
         gradient = matrix @ a - 1 / a
         step = torch.linalg.solve_ex(matrix + torch.diag(a**-2), gradient)[0]

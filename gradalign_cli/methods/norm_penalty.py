@@ -19,11 +19,11 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 class NormState(NamedTuple):
     """BatchNorm's B parameters, and the quadratic penalty on them.
 
-    entries: [B] their places in the flat vector of parameters;  params: [B] their values;
+    param_indices: [B] their places in the flat vector of parameters;  params: [B] their values;
     strength: [] of the penalty;  importance, penalty_centre: [B] its weights and its centre.
     """
 
-    entries: Tensor
+    param_indices: Tensor
     params: Tensor
     strength: Tensor
     importance: Tensor
@@ -39,10 +39,10 @@ def initial_norm_state(setup: MethodSetup, strength: float) -> NormState | Absen
     sizes = [layer.size for layer in setup.layers]
     parts = zip(torch.arange(sum(sizes)).split(sizes), setup.layers, strict=True)
     norm_parts = [part for part, layer in parts if not layer.matrix_rows]
-    entries = torch.cat(norm_parts).to(params.device)
-    norm_params = params[entries]
+    param_indices = torch.cat(norm_parts).to(params.device)
+    norm_params = params[param_indices]
     importance, centre = torch.zeros_like(norm_params), torch.zeros_like(norm_params)
-    return NormState(entries, norm_params, params.new_tensor(strength), importance, centre)
+    return NormState(param_indices, norm_params, params.new_tensor(strength), importance, centre)
 
 
 def add_penalty_gradient(g: Tensor, norm: NormState | Absent) -> Tensor:
@@ -51,14 +51,14 @@ def add_penalty_gradient(g: Tensor, norm: NormState | Absent) -> Tensor:
     if not isinstance(norm, NormState):
         return g
     displacement = norm.params - norm.penalty_centre
-    return g.index_add(0, norm.entries, 2 * norm.strength * norm.importance * displacement)
+    return g.index_add(0, norm.param_indices, 2 * norm.strength * norm.importance * displacement)
 
 
 def with_norm_params(norm: NormState | Absent, params: Tensor) -> NormState | Absent:
     """The state with BatchNorm's parameters out of all parameters [P], since `align` sees none."""
     if not isinstance(norm, NormState):
         return norm
-    return norm._replace(params=take_rows(params, norm.entries))
+    return norm._replace(params=take_rows(params, norm.param_indices))
 
 
 def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
@@ -76,7 +76,7 @@ def end_norm_task(
         return norm
     batches = rows.tensor_split(max(len(rows) // batch_size, 1))
     squares = [
-        len(part) * probe.mean_gradient(predicted_cross_entropy, part)[norm.entries].square()
+        len(part) * probe.mean_gradient(predicted_cross_entropy, part)[norm.param_indices].square()
         for part in batches
     ]
     task_importance = torch.stack(squares).mean(0)

@@ -9,8 +9,8 @@ from gradalign_cli.methods.weighing import (
     mean_weights,
     minimiser_above_bounds,
     norms_and_cosines,
-    regularised,
     weighted_sum_method,
+    with_ridge,
 )
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
@@ -26,7 +26,7 @@ def dual_cone_weights(
     """
     norms, cosines = norms_and_cosines(K, available)
     lower = torch.eye(len(K), dtype=K.dtype, device=K.device)
-    matrices = regularised(cosines).expand(len(K), -1, -1)
+    matrices = with_ridge(cosines).expand(len(K), -1, -1)
     projections = minimiser_above_bounds(matrices, torch.zeros_like(lower), lower)  # row i: of g_i
     return ratio_or_zero((mean_weights(available) * norms) @ projections, norms)
 

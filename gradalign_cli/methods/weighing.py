@@ -64,7 +64,7 @@ def norms_and_cosines(K: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
     return norms, torch.where(pairs, off_diagonal, 0.0) + eye
 
 
-def regularised(cosines: Tensor) -> Tensor:
+def with_ridge(cosines: Tensor) -> Tensor:
     """The cosines [n, n] with `RIDGE` added to the diagonal of ones. As the gradients count with
     length 1, the ridge distorts none of them more than another."""
     return cosines + RIDGE * torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)

@@ -119,11 +119,13 @@ def run_tables(settings: list[dict[str, Any]], accuracy: np.ndarray) -> list[Tab
 
 def setting_text(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str:
     """What tells a setting from the others of the run, such as `, lr=0.1`."""
-    varying = [name for name in numbers_of(setting) if len({s[name] for s in settings}) > 1]
+    varying = [
+        name for name in numeric_settings_of(setting) if len({s[name] for s in settings}) > 1
+    ]
     return "".join(f", {name}={setting[name]:g}" for name in varying)
 
 
-def numbers_of(setting: dict[str, Any]) -> list[str]:
+def numeric_settings_of(setting: dict[str, Any]) -> list[str]:
     """The names of a setting's numbers; its other entries are summaries of metrics."""
     return [name for name, value in setting.items() if not isinstance(value, dict)]
 
@@ -134,7 +136,7 @@ def metrics_table(setting: dict[str, Any]) -> Table:
     table.add_column("metric")
     table.add_column("mean" if setting["ACC"]["n"] == 1 else "mean ± 95%", justify="right")
     for name, metric_summary in setting.items():
-        if name not in numbers_of(setting):
+        if name not in numeric_settings_of(setting):
             table.add_row(name, mean_with_interval(metric_summary))
     return table
 

@@ -140,7 +140,7 @@ class RunFolder:
             "broken_constraints": self.broken_constraints,
         }
 
-    def write_continual(self, accuracy: list[np.ndarray], moments: list[np.ndarray]) -> None:
+    def write_continual_csv(self, accuracy: list[np.ndarray], moments: list[np.ndarray]) -> None:
         """Write `continual.csv`: of each replica its accuracy [S, T] at its moments [S, 2] of task
         and step."""
         tasks = ",".join(f"task_{t + 1}" for t in range(accuracy[0].shape[1]))
@@ -159,7 +159,7 @@ class RunFolder:
         """
         accuracy, task_logits_accuracy = outcome.accuracy, outcome.task_logits_accuracy
         if outcome.continual_accuracy is not None:
-            self.write_continual(outcome.continual_accuracy, outcome.continual_moments)
+            self.write_continual_csv(outcome.continual_accuracy, outcome.continual_moments)
         forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
         replicas = range(len(accuracy))
         write_atomically(self.folder / "forgetting.csv", matrices_csv(forgetting, replicas))

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.tables.table import Cell
 
@@ -72,7 +72,9 @@ def cell_key(conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str
     overrides: those of every run of the table; of them a key can depend on `threads` alone.
     """
     threads = tuple(override for override in overrides if override.startswith("threads="))
-    return run_key(composed(conf_folder, cell.overrides + QUICK_OVERRIDES * quick + threads)[0])
+    return run_key(
+        compose_config(conf_folder, cell.overrides + QUICK_OVERRIDES * quick + threads)[0]
+    )
 
 
 def read_run(folder: Path) -> tuple[str, Result] | None:

@@ -99,7 +99,7 @@ def load_table(conf_folder: Path, name: str) -> Table:
         OmegaConf.load(conf_folder / "table" / f"{name}.yaml"), resolve=True
     )
     assert isinstance(entries, dict)
-    return parse_table(name, {str(field): value for field, value in entries.items()})
+    return parse_table(name, {str(field_path): value for field_path, value in entries.items()})
 
 
 def parse_table(name: str, entries: dict[str, Any]) -> Table:
@@ -116,7 +116,7 @@ def parse_table(name: str, entries: dict[str, Any]) -> Table:
 
 
 def parse_cell(
-    field: str, name: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
+    field_path: str, name: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
 ) -> Cell:
     """The cell with these entries. Entries of the table hold for all cells that have none of their
     own; overrides and tolerances of both are joined.
@@ -125,18 +125,20 @@ def parse_cell(
     or not valid.
     """
     for unknown in cell_entries.keys() - set(CELL_FIELDS):
-        raise UserError(f"`{field}.{unknown}` is not known; known are {', '.join(CELL_FIELDS)}")
+        raise UserError(
+            f"`{field_path}.{unknown}` is not known; known are {', '.join(CELL_FIELDS)}"
+        )
     status = cell_entries.get("status", table_entries["status"])
-    require(status in STATUSES, f"{field}.status", f"one of {', '.join(STATUSES)}", status)
+    require(status in STATUSES, f"{field_path}.status", f"one of {', '.join(STATUSES)}", status)
     tolerance = table_entries.get("tolerance", {}) | cell_entries.get("tolerance", {})
     published = {metric: float(value) for metric, value in cell_entries["published"].items()}
     overrides, needs = cell_entries.get("overrides"), cell_entries.get("needs")
     if (overrides is None) == (needs is None):
-        raise UserError(f"`{field}` must have either `overrides` or `needs`")
+        raise UserError(f"`{field_path}` must have either `overrides` or `needs`")
     if status in JUDGED_STATUSES and needs is None:
         for metric in published:
-            require(metric in tolerance, f"{field}.tolerance.{metric}", "given", None)
-    runs, published_std, unpublished = parse_spread(field, cell_entries, table_entries)
+            require(metric in tolerance, f"{field_path}.tolerance.{metric}", "given", None)
+    runs, published_std, unpublished = parse_spread(field_path, cell_entries, table_entries)
     return Cell(
         name,
         () if overrides is None else (*table_entries.get("overrides", []), *overrides),
@@ -154,7 +156,7 @@ def parse_cell(
 
 
 def parse_spread(
-    field: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
+    field_path: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
 ) -> tuple[int | None, dict[str, float], tuple[str, ...]]:
     """`published_runs`, `published_std` and `unpublished` of the cell with these entries; see
     `parse_cell`."""
@@ -163,10 +165,12 @@ def parse_spread(
     runs = cell_entries.get("runs", table_entries.get("runs"))
     unpublished = tuple(cell_entries.get("unpublished", ()))
     for metric, value in std.items():
-        require(metric in published, f"{field}.std", "of published metrics", metric)
-        require(value >= 0, f"{field}.std.{metric}", "non-negative", value)
+        require(metric in published, f"{field_path}.std", "of published metrics", metric)
+        require(value >= 0, f"{field_path}.std.{metric}", "non-negative", value)
     several = isinstance(runs, int) and runs > 1
-    require(several or not std, f"{field}.runs", "a whole number of at least 2 beside std", runs)
+    require(
+        several or not std, f"{field_path}.runs", "a whole number of at least 2 beside std", runs
+    )
     for metric in unpublished:
-        require(metric not in published, f"{field}.unpublished", "not published", metric)
+        require(metric not in published, f"{field_path}.unpublished", "not published", metric)
     return runs, std, unpublished

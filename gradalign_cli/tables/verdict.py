@@ -62,11 +62,11 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     seeds = [] if result is None else result.seeds.values()
     values = [{metric: metrics[metric]} for metrics in seeds if metric in metrics]
     ours = summary(values)[metric] if values else {}
-    mean, n = ours.get("mean"), int(ours.get("n") or 0)
+    mean, seed_count = ours.get("mean"), int(ours.get("n") or 0)
     published, published_std = cell.published.get(metric), cell.published_std.get(metric)
-    published_half = half_width(None, 0, published_std, cell.published_runs)
+    published_half = interval_half_width(None, 0, published_std, cell.published_runs)
     difference = None if mean is None or published is None else mean - published
-    noise = half_width(ours.get("std"), n, published_std, cell.published_runs)
+    noise = interval_half_width(ours.get("std"), seed_count, published_std, cell.published_runs)
     cell_verdict = verdict(cell, metric, mean, difference, noise, quick)
     return TableRow(
         cell.name,
@@ -77,7 +77,7 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
         mean,
         ours.get("ci95_low"),
         ours.get("ci95_high"),
-        n,
+        seed_count,
         difference,
         cell_verdict,
         None if result is None or mean is None else result.seconds,
@@ -85,25 +85,25 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     )
 
 
-def half_width(
-    std: float | None, n: int, published_std: float | None, published_runs: int | None
+def interval_half_width(
+    std: float | None, seed_count: int, published_std: float | None, published_runs: int | None
 ) -> float | None:
     """Half the width of the 95% interval of our mean minus the published one, None where neither
     spread is known.
 
-    std, n: the standard deviation of our seeds, None with fewer than two, and their number.
-    The interval is Welch's (1947) where both spreads are known. Where the paper's is not, the
-    published mean counts as exact. One seed is taken to be one more run like the paper's, and with
-    no seed the interval is that of the published mean.
+    std, seed_count: the standard deviation of our seeds, None with fewer than two, and their
+    number. The interval is Welch's (1947) where both spreads are known. Where the paper's is not,
+    the published mean counts as exact. One seed is taken to be one more run like the paper's, and
+    with no seed the interval is that of the published mean.
     """
     from scipy.stats import t as student
 
     variances: list[float] = []  # of each mean
     freedoms: list[int] = []  # of the estimate of each variance
     if std is not None:
-        variances, freedoms = [std**2 / n], [n - 1]
+        variances, freedoms = [std**2 / seed_count], [seed_count - 1]
     if published_std is not None and published_runs is not None:
-        shares = 1 / published_runs + (1 if n == 1 else 0)
+        shares = 1 / published_runs + (1 if seed_count == 1 else 0)
         variances.append(published_std**2 * shares)
         freedoms.append(published_runs - 1)
     if not variances:
@@ -127,8 +127,8 @@ def verdict(
 
     A difference up to the tolerance is within. A larger one is above or below, unless the seeds,
     ours and the paper's, are too few to tell it from 0: unless it lies within `noise`, half the
-    width of its 95% interval, see `half_width`. So noise makes no number within; with more seeds it
-    may become so, or not.
+    width of its 95% interval, see `interval_half_width`. So noise makes no number within; with more
+    seeds it may become so, or not.
     """
     if cell.missing_requirement is not None:
         return f"not judged: needs {cell.missing_requirement}"

@@ -11,18 +11,20 @@ class ContinualTests:
     """Tests the tasks so far every `every` steps, and where a task ends, on `samples` examples of
     each test set; 0 steps: never."""
 
-    def __init__(self, every: int, samples: int) -> None:
-        self.every, self.samples = every, samples
+    def __init__(self, every_steps: int, test_samples: int) -> None:
+        self.every_steps, self.test_samples = every_steps, test_samples
         self.rows: list[Tensor] = []  # accuracy [R, T], NaN on tasks to come
         self.moments: list[tuple[int, int]] = []  # task and step of each row
         self.unknown = torch.empty(0)
 
     def after_steps(self, moment: Moment) -> bool:
         """Test where such a step, or the task, has just ended."""
-        if self.every and (moment.step % self.every == 0 or moment.step == moment.steps_in_task):
+        if self.every_steps and (
+            moment.step % self.every_steps == 0 or moment.step == moment.steps_in_task
+        ):
             so_far = range(moment.task + 1)
             row = self.unknown.clone()
-            row[:, : len(so_far)] = moment.accuracy(so_far, self.samples)
+            row[:, : len(so_far)] = moment.accuracy(so_far, self.test_samples)
             self.rows.append(row)
             self.moments.append((moment.task, moment.step))
         return False
@@ -33,7 +35,7 @@ class ContinualTests:
 
     def accuracy(self) -> list[np.ndarray] | None:
         """Of each replica the accuracy [S, T] at the S moments; None where nothing was tested."""
-        return list(torch.stack(self.rows, 1).double().numpy()) if self.every else None
+        return list(torch.stack(self.rows, 1).double().numpy()) if self.every_steps else None
 
     def moments_of(self, replicas: int) -> list[np.ndarray]:
         """The moments [S, 2] of each of so many replicas, which train together."""

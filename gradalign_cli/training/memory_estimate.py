@@ -17,15 +17,20 @@ SHARE = 0.8  # of the free memory that a run may plan with
 
 
 def replicas_at_once(
-    parts: Parts, replica: Replica, budget: float | None, device: torch.device
+    parts: Parts, replica: Replica, memory_budget: float | None, device: torch.device
 ) -> int:
     """How many replicas fit into a memory budget in GiB, at least one; without a budget into most
     of what is free. One where a schedule decides for each replica when a task is over.
     """
-    require(budget is None or budget > 0, "memory_budget", "positive or null", budget)
+    require(
+        memory_budget is None or memory_budget > 0,
+        "memory_budget",
+        "positive or null",
+        memory_budget,
+    )
     if parts.schedule:
         return 1
-    free = budget * 2**30 if budget else SHARE * free_bytes(device)
+    free = memory_budget * 2**30 if memory_budget else SHARE * free_bytes(device)
     return max(1, math.floor(free / replica_bytes(parts, replica, device)))
 
 

@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from gradalign_cli.commands.tune import best_settings, tune
 from gradalign_cli.composition import datasets
-from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.data import Dataset
@@ -58,8 +58,8 @@ def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_a
     (folder,) = (tmp_path / "tuned" / "runs").iterdir()
     assert len((folder / "accuracy.csv").read_text().splitlines()[0].split(",")) == 2 + 3
     search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
-    config, groups = composed(CONF, ["+experiment=mine", search])
-    expected, _ = composed(CONF, OVERRIDES)
+    config, groups = compose_config(CONF, ["+experiment=mine", search])
+    expected, _ = compose_config(CONF, OVERRIDES)
     assert config["replicas"] == {"seed": [0, 1], "lr": 0.1}
     assert config["benchmark"] == expected["benchmark"] | {"skip_tasks": 3}
     assert {name: config[name] for name in ("method", "model", "buffer")} == {
@@ -75,7 +75,9 @@ def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_
     overrides = [*OVERRIDES, f"benchmark.class_order={order}", "benchmark.scenario=class"]
     tune(CONF, "clean", overrides)
     load_dataset, experiment_classes = datasets.load_dataset, []
-    config, _ = composed(CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/tuned]"])
+    config, _ = compose_config(
+        CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/tuned]"]
+    )
     dataset = load_dataset("digits", None)
     benchmark_config = OmegaConf.create(config["benchmark"])
     benchmark = call_target("benchmark", benchmark_config, dataset=dataset)
@@ -138,8 +140,8 @@ def test_an_experiment_has_no_entries_of_groups_that_were_overridden(tmp_path, m
     overrides = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
     tune(CONF, "mine", overrides)
     search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
-    config, _ = composed(CONF, ["+experiment=mine", search])
-    expected, _ = composed(CONF, overrides)
+    config, _ = compose_config(CONF, ["+experiment=mine", search])
+    expected, _ = compose_config(CONF, overrides)
     for name in ("benchmark", "buffer", "method", "objective"):
         assert config[name].keys() == expected[name].keys()
     assert OmegaConf.load(tmp_path / "tuned/experiment/mine.yaml").replicas.lr == 0.5

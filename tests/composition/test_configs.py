@@ -56,7 +56,7 @@ def any_dataset(monkeypatch):
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
 
 
-def composed(*overrides):
+def compose_config(*overrides):
     """The config of a command line."""
     if not OmegaConf.has_resolver("unique"):
         OmegaConf.register_new_resolver("unique", lambda: "0")
@@ -106,7 +106,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
         overrides += ["model.width=2"]
     elif large and group != "model":
         overrides += ["model=mlp", "model.init=xavier"]  # the networks have their own turn
-    config = composed(*overrides)
+    config = compose_config(*overrides)
     config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
     config.benchmark.first_tasks = 2
     config.batch_size, config.passes = 2, 1
@@ -122,11 +122,11 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
 def test_agem_reads_its_whole_memory_on_split_cifar_as_in_its_printed_run():
     """MEGA's published code reads 256 examples there, the default of all other runs."""
     experiment = "+experiment=agem_split_cifar"
-    assert composed(experiment).memory_batch is None
-    assert composed(experiment, "memory_batch=64").memory_batch == 64
-    assert composed(experiment, "method=mega2").memory_batch == 256
-    assert composed("+experiment=agem_permuted_mnist").memory_batch == 256
-    assert composed().memory_batch == 256
+    assert compose_config(experiment).memory_batch is None
+    assert compose_config(experiment, "memory_batch=64").memory_batch == 64
+    assert compose_config(experiment, "method=mega2").memory_batch == 256
+    assert compose_config("+experiment=agem_permuted_mnist").memory_batch == 256
+    assert compose_config().memory_batch == 256
 
 
 def test_every_yaml_says_what_it_is():
@@ -155,16 +155,16 @@ def test_claims_are_made_of_methods_that_exist():
 
 
 def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override_wins():
-    config = composed("+experiment=gem_mnist_rotations", "method=finetune")
+    config = compose_config("+experiment=gem_mnist_rotations", "method=finetune")
     assert config.replicas.lr == 0.003
-    config = composed("+experiment=gem_mnist_rotations")
+    config = compose_config("+experiment=gem_mnist_rotations")
     assert (config.replicas.lr, config.method.margin, config.method.scaled) == (0.1, 0.5, False)
-    config = composed("+experiment=gem_mnist_rotations", "method=ewc", "replicas.lr=0.7")
+    config = compose_config("+experiment=gem_mnist_rotations", "method=ewc", "replicas.lr=0.7")
     assert (config.replicas.lr, config.method.strength) == (0.7, 2000.0)
 
 
 def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
-    config = composed("method=gem", "method@objective=der", "++replicas.alpha=[0.1,0.9]")
+    config = compose_config("method=gem", "method@objective=der", "++replicas.alpha=[0.1,0.9]")
     _, replicas, _, _ = prepared(config)
     states = [replica.method.init(make_setup(torch.zeros(3), 2)) for replica in replicas]
     assert [round(float(state.objective.alpha), 3) for state in states] == [0.1, 0.9]
@@ -191,7 +191,7 @@ BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
 
 def buffer_of(*overrides):
     """The buffer of a command line, by name."""
-    return composed(*overrides).buffer["_target_"].rpartition(".")[2]
+    return compose_config(*overrides).buffer["_target_"].rpartition(".")[2]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -216,7 +216,7 @@ def test_an_objective_brings_its_buffer_where_the_method_has_none():
 
 
 def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_size(any_dataset):
-    config = composed("+experiment=gpm_split_cifar100", "method=sgp", "model=mlp")
+    config = compose_config("+experiment=gpm_split_cifar100", "method=sgp", "model=mlp")
     assert (config.replicas.lr, config.schedule.least_lr) == (0.05, 5e-5)
     config.benchmark.samples_per_task = 4
     parts, (replica,), _, _ = prepared(config)
@@ -247,14 +247,14 @@ def test_a_schedule_holds_training_examples_out_and_ends_with_the_papers_step_si
     ],
 )
 def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_dataset):
-    config = composed("schedule=plateau", override)
+    config = compose_config("schedule=plateau", override)
     config.benchmark.samples_per_task = 4
     with pytest.raises(UserError, match=sentence):
         prepared(config)
 
 
 def test_replicas_are_every_combination_of_the_listed_values():
-    config = composed("method=gem", "replicas.seed=[3,4]", "++replicas.margin=[0,0.5]")
+    config = compose_config("method=gem", "replicas.seed=[3,4]", "++replicas.margin=[0,0.5]")
     found = read_replica_settings(config)
     assert [(own["seed"], own["margin"]) for own in found] == [(3, 0), (3, 0.5), (4, 0), (4, 0.5)]
 
@@ -283,7 +283,7 @@ def test_replicas_are_every_combination_of_the_listed_values():
 )
 def test_wrong_values_are_named_before_anything_runs(override, sentence):
     with pytest.raises(UserError, match=sentence):
-        prepared(composed(override))
+        prepared(compose_config(override))
 
 
 def test_data_is_read_through_one_door():

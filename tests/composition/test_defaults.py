@@ -5,7 +5,7 @@ import pytest
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.training.rounds import train_in_rounds
 from gradalign_cli.training.runaway import RunawayWatcher
-from tests.composition.test_configs import composed, prepared
+from tests.composition.test_configs import compose_config, prepared
 
 METHODS = ["ewc", "ewc_pp", "si", "mas", "rwalk", "lwf", "la_maml", "adam_nscl"]
 
@@ -14,7 +14,7 @@ METHODS = ["ewc", "ewc_pp", "si", "mas", "rwalk", "lwf", "la_maml", "adam_nscl"]
 @pytest.mark.parametrize("name", METHODS)
 def test_with_its_defaults_a_method_is_stable_and_learns_where_tasks_are_told(name, scenario):
     """Seeds 3 and 5 are those whose parameters ran away with EWC's former strength of 100."""
-    config = composed(f"method={name}", f"benchmark.scenario={scenario}")
+    config = compose_config(f"method={name}", f"benchmark.scenario={scenario}")
     config.replicas.seed = [0, 3, 5]
     parts, replicas, plan, engine = prepared(config)
     warned = []

@@ -76,14 +76,14 @@ def test_importance_asks_for_the_classes_that_the_network_predicts_among_the_vis
     logits = mask_logits(logits, visible)
     assert (logits.argmax(1) != parts.benchmark.labels[rows] % 2).any()  # some are wrong
     (g,) = torch.autograd.grad(cross_entropy(logits, logits.argmax(1)), leaf)
-    torch.testing.assert_close(norm.importance, 7 * g[norm.entries].square())
+    torch.testing.assert_close(norm.importance, 7 * g[norm.param_indices].square())
     assert (norm.importance > 0).any()
 
 
 def test_the_entries_are_those_of_the_layers_without_a_matrix(tiny):
     params = torch.arange(11.0)
     norm = make_state(params)
-    assert norm.entries.tolist() == [0, 1, 8, 9, 10]
+    assert norm.param_indices.tolist() == [0, 1, 8, 9, 10]
     assert norm.params.tolist() == [0, 1, 8, 9, 10]
     model = normalised((1, 4, 4), 2)
     learned = model.init(torch.Generator().manual_seed(0))
@@ -113,7 +113,7 @@ def test_a_strong_penalty_holds_batch_norm_and_nothing_else(tiny):
         norm = first.method_state.norm
         change = second.params - first.params
         important = norm.importance > 1e-3 * norm.importance.max()
-        moves.append((change[norm.entries][important].norm(), change.norm()))
+        moves.append((change[norm.param_indices][important].norm(), change.norm()))
     (free_norm_move, free_move), (held_norm_move, held_move) = moves
     assert held_norm_move < 0.3 * free_norm_move
     assert held_move > 0.5 * free_move
@@ -126,5 +126,5 @@ def test_the_state_follows_the_parameters_in_every_engine(tiny):
     same(*outcomes)
     for learners in (outcome.learners for outcome in outcomes):
         norm = learners.method_state.norm
-        assert torch.equal(norm.params, learners.params.gather(1, norm.entries))
+        assert torch.equal(norm.params, learners.params.gather(1, norm.param_indices))
         assert (norm.importance.sum(1) > 0).all()

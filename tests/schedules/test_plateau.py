@@ -9,7 +9,7 @@ from rich.console import Console
 
 from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.commands import train as training
-from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.captured import make_captured_run
 from gradalign_cli.engines.carry import step_in_loop
@@ -223,7 +223,7 @@ def run_digits(folder, *overrides):
         "schedule.held_out_share=0.2",
     ]
     settings += ["schedule.patience=1", "schedule.factor=10", "schedule.least_lr=0.05"]
-    config = OmegaConf.create(composed(CONF, [*settings, *overrides])[0])
+    config = OmegaConf.create(compose_config(CONF, [*settings, *overrides])[0])
     training.train(config, folder, Console(quiet=True))
     lines = (folder / "accuracy.csv").read_text().splitlines()[1:]
     rows = [line.split(",", 1) for line in lines]

@@ -21,7 +21,7 @@ from gradalign_cli.streams.task_free import task_free
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import new_learner
 from tests.commands.test_train import gradalign
-from tests.composition.test_configs import composed, prepared
+from tests.composition.test_configs import compose_config, prepared
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 from tests.step.test_step import follow, mean_gradient
@@ -222,7 +222,7 @@ TASK_FREE = ("stream=task_free", "benchmark.scenario=class", "buffer=reservoir")
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_is_refused_just_where_it_must_be_told_of_tasks(name):
     if NEEDED_TASK_IDS[name] == "no":
-        prepared(composed(*TASK_FREE, f"method={name}"))
+        prepared(compose_config(*TASK_FREE, f"method={name}"))
         return
     information = {"at ends": "where tasks end", "of each": "the task of each example"}[
         NEEDED_TASK_IDS[name]
@@ -230,7 +230,7 @@ def test_a_method_is_refused_just_where_it_must_be_told_of_tasks(name):
     with pytest.raises(
         UserError, match=f"`method` must be told {information}, and this `stream` does not"
     ):
-        prepared(composed(*TASK_FREE, f"method={name}"))
+        prepared(compose_config(*TASK_FREE, f"method={name}"))
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_a_method_is_refused_just_where_it_must_be_told_of_tasks(name):
 )
 def test_other_settings_that_need_boundaries_are_refused(overrides, sentence):
     with pytest.raises(UserError, match=sentence):
-        prepared(composed(*TASK_FREE, "method=agem", *overrides))
+        prepared(compose_config(*TASK_FREE, "method=agem", *overrides))
 
 
 def test_two_methods_together_need_what_the_more_demanding_one_needs():

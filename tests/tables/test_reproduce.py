@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from gradalign_cli.commands.reproduce import TRAIN_COMMAND
-from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.metrics import metrics
@@ -243,7 +243,7 @@ def test_quick_runs_are_neither_compared_nor_ranked(conf, tmp_path):
 
 def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds():
     def config_key(*overrides):
-        return run_key(composed(CONF, overrides)[0])
+        return run_key(compose_config(CONF, overrides)[0])
 
     same = config_key("replicas.seed=[1,2]", "engine=vmap", "threads=1", "data_dir=x")
     assert same == config_key()
@@ -253,7 +253,7 @@ def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds()
 
 def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accuracies():
     def config_key(*overrides):
-        return run_key(composed(CONF, overrides)[0])
+        return run_key(compose_config(CONF, overrides)[0])
 
     for model in ("reduced_resnet18", "resnet18", "alexnet", "lenet"):
         overrides = ("benchmark=split_cifar10", f"model={model}")
@@ -263,7 +263,7 @@ def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accurac
 
 def test_a_cell_takes_the_runs_with_the_threads_that_were_asked_for():
     def runs_key(cell, *overrides):
-        return run_key(composed(CONF, (*cell.overrides, *overrides))[0])
+        return run_key(compose_config(CONF, (*cell.overrides, *overrides))[0])
 
     cells = {cell.name: cell for cell in load_table(CONF, "agem-2019-table4").cells}
     convolutional, plain = cells["Split CIFAR, VAN"], cells["Permuted MNIST, VAN"]
@@ -292,7 +292,7 @@ def test_every_cell_that_can_be_run_gives_the_metrics_that_are_published(name):
     """A cell that did not would be repeated at every call."""
     for cell in load_table(CONF, name).cells:
         if cell.missing_requirement is None:
-            config, _ = composed(CONF, cell.overrides)
+            config, _ = compose_config(CONF, cell.overrides)
             batches = config["metrics"]["lca_batches"]
             learning_curves = np.zeros((2, batches + 1)) if batches else None
             run_metrics = metrics(np.zeros((3, 2)), learning_curves).keys()

@@ -47,7 +47,7 @@ def test_a_look_is_at_so_many_samples(tiny):
 
 def test_the_file_has_a_line_for_each_look(tmp_path):
     accuracy = np.array([[[0.5, np.nan], [0.25, 1.0]]])
-    RunFolder(tmp_path).write_continual(list(accuracy), [np.array([[0, 3], [1, 3]])])
+    RunFolder(tmp_path).write_continual_csv(list(accuracy), [np.array([[0, 3], [1, 3]])])
     assert (tmp_path / "continual.csv").read_text().splitlines() == [
         "replica,task,step,task_1,task_2",
         "0,1,3,0.5,",

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.commands.train import train as train_config
-from gradalign_cli.composition.compose import composed
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
@@ -73,7 +73,7 @@ def test_batched_replicas_count_the_same(tiny):
 
 def test_the_run_folder_has_the_matrix_and_its_metrics(tmp_path):
     overrides = ["benchmark.scenario=class", "benchmark.samples_per_task=60", "model.widths=[8]"]
-    config = OmegaConf.create(composed(CONF, [*overrides, "metrics.convention=gem"])[0])
+    config = OmegaConf.create(compose_config(CONF, [*overrides, "metrics.convention=gem"])[0])
     train_config(config, tmp_path, Console(quiet=True))
     with (tmp_path / "accuracy_task.csv").open() as file:
         head, *lines = csv.reader(file)
