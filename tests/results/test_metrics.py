@@ -28,9 +28,9 @@ def test_gem_convention_divides_by_the_number_of_tasks():
 
 
 def test_lca_is_a_mean_and_in_agems_convention_a_trapezoid():
-    learning_curves = np.array([[0.0, 0.4, 0.6], [0.2, 0.2, 0.4]])
-    mean = (0.1 + 0.3 + 0.5) / 3
-    trapezoid = (0.1 / 2 + 0.3 + 0.5 / 2) / 2
+    learning_curves = np.array([[0.0, 0.6, 0.6], [0.2, 0.4, 0.4]])
+    mean = (0.1 + 0.5 + 0.5) / 3
+    trapezoid = (0.1 / 2 + 0.5 + 0.5 / 2) / 2
     assert metrics(R, learning_curves)["LCA2"] == pytest.approx(mean)
     assert metrics(R, learning_curves, "agem")["LCA2"] == pytest.approx(trapezoid)
 
@@ -52,6 +52,7 @@ def test_summary_is_students_interval_over_replicas():
     assert acc["mean"] == pytest.approx(0.9)
     assert acc["std"] == pytest.approx(0.1)
     assert acc["ci95_high"] - 0.9 == pytest.approx(4.302653 * 0.1 / 3**0.5, rel=1e-6)
+    assert 0.9 - acc["ci95_low"] == pytest.approx(acc["ci95_high"] - 0.9)
     assert summary([{"ACC": 0.8}])["ACC"]["ci95_low"] is None
 
 
@@ -77,6 +78,18 @@ def test_metrics_between_the_steps_computed_by_hand():
     # while task 2 is learned, task 1 falls to 0.4 and returns to 0.8; while task 3 is learned,
     # task 1 ends at its lowest value, and task 2 falls to 0.5 and returns to 0.7
     assert values["stability_gap"] == pytest.approx((0.4 + 0.0 + 0.2) / 3)
+
+
+@pytest.mark.parametrize(
+    ("before", "lowest", "after", "gap"),
+    [(0.9, 0.4, 0.7, 0.3), (0.6, 0.4, 0.8, 0.2), (0.5, 0.6, 0.8, 0.0)],
+)
+def test_the_stability_gap_is_below_both_the_value_before_and_the_value_after(
+    before, lowest, after, gap
+):
+    accuracy = np.array([[before, np.nan], [lowest, 0.5], [after, 0.5]])
+    values = continual_metrics(accuracy, np.array([0, 1, 1]))
+    assert values["stability_gap"] == pytest.approx(gap)
 
 
 def test_one_task_has_no_metrics_between_the_steps():

@@ -35,6 +35,18 @@ def test_seeds_are_pooled_within_a_setting_and_settings_are_not():
         assert setting["ACC"]["ci95_high"] - setting["ACC"]["mean"] == pytest.approx(half_width)
 
 
+def test_the_task_that_a_test_between_the_steps_interrupts_is_the_first_entry_of_its_moment():
+    """Task 1 falls from 0.9 to 0.4 in the first step of task 2 and returns to 0.8."""
+    accuracy = np.full((1, 3, 2), 0.5)
+    between = np.array([[[0.9, np.nan], [0.4, 0.5], [0.8, 0.6]]])
+    moments = [np.array([[0, 1], [1, 1], [1, 2]])]  # [S, 2] task and step
+    outcome = Outcome(accuracy, None, None, None, [], 1.0, 1.0, 1, 1, ())
+    outcome = outcome._replace(continual_accuracy=between, continual_moments=moments)
+    values = run_metrics(outcome, [{"seed": 0, "lr": 0.1}], "standard")["replicas"][0]
+    assert values["min_ACC"] == 0.4
+    assert values["stability_gap"] == pytest.approx(0.8 - 0.4)
+
+
 def test_the_tables_say_which_setting_is_which():
     metrics, accuracy = results()
     console = Console(file=io.StringIO(), width=80)
