@@ -10,6 +10,7 @@ from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.finetune import finetune
+from gradalign_cli.models.mlp import mlp
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.training.evaluation import TEST_BATCH, Evaluator, even_pieces
 from gradalign_cli.training.memory_estimate import replica_bytes
@@ -100,3 +101,21 @@ def test_a_replica_is_estimated_with_three_copies_of_its_memory(tiny):
     sizes = [replica_bytes(own, replica, CPU) for own in (parts, larger)]
     slot = 3 * 8  # a row, a task and a class position of 64 bits; no logits, no score
     assert sizes[1] - sizes[0] == 3 * 1000 * slot
+
+
+def test_a_parameter_is_estimated_with_three_copies_and_two_gradients(tiny):
+    sizes = []
+    for width in (8, 9):
+        parts = make_parts(
+            tiny, finetune(), model=lambda *a, width=width: mlp([width], "torch", True, *a)
+        )
+        (replica,) = make_replicas(parts)
+        count = sum(layer.size for layer in parts.model.layers)
+        sizes.append((count, replica_bytes(parts, replica, CPU)))
+    (count, size), (larger_count, larger_size) = sizes
+    assert larger_size - size == (3 + 2) * 4 * (larger_count - count)
+
+
+def test_before_any_test_no_seconds_are_counted(tiny):
+    parts = make_parts(tiny, finetune())
+    assert Evaluator(parts, make_replicas(parts), eager()).seconds == 0

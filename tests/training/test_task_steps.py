@@ -1,0 +1,27 @@
+"""Which steps of a task are measured, and what it counts as over."""
+
+import pytest
+
+from gradalign_cli.engines.eager import eager
+from gradalign_cli.methods.agem import agem
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.task_steps import prepare_task
+from tests.runs import make_parts, make_replicas
+
+
+@pytest.mark.parametrize("every", [1, 2, 5])
+def test_one_step_of_every_so_many_is_measured(every, tiny):
+    parts = make_parts(tiny, agem(), samples=20)
+    task_steps = prepare_task(parts, make_replicas(parts), eager(), Plan(1, 5, every, 0), 1)
+    measured, *plain = task_steps.step_cycle
+    assert len(plain) == every - 1
+    assert len(set(plain)) <= 1
+    assert measured not in plain
+
+
+def test_the_steps_of_a_task_are_those_of_its_passes_the_last_of_each_smaller(tiny):
+    parts = make_parts(tiny, agem(), samples=20)
+    task_steps = prepare_task(parts, make_replicas(parts), eager(), Plan(3, 6, 1, 0), 1)
+    assert task_steps.steps_per_pass == 4
+    assert task_steps.steps == 12
+    assert task_steps.past_tasks == 1
