@@ -172,7 +172,7 @@ def work_factories(device: torch.device) -> dict[str, Callable[[], Work]]:
     scale = 1 if device == CPU else 20  # of the steps of a round
     resnet = partial(split_work, device, 2 * scale)
     return {
-        "agem_mlp": lambda: permutation_work(device, agem(), 10, 100 * scale, 256),
+        "agem_mlp": lambda: permutation_work(device, agem(), 10, 100 * scale, 256, 250),
         "gem_mlp": lambda: permutation_work(device, gem(0.5, 1e-3, False), 19, 20 * scale, 100),
         "agem_resnet": resnet,
         "agem_resnet_channels_last": lambda: resnet("channels_last"),

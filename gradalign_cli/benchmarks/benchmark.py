@@ -24,7 +24,8 @@ class View(NamedTuple):
                         also tested with these logits alone, and absent otherwise.
     reference_cache:    the examples [M, K] of all slots that references may read, prepared once a
                         task where the memory of ended tasks does not change, and which [M, K] of
-                        them may be read; absent where every step reads the memory anew.
+                        them may be read; `Examples.valid` is absent where all may. Absent where
+                        every step reads the memory anew.
     """
 
     pixel_source: Tensor | Absent

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import View
-from gradalign_cli.benchmarks.examples import ReferenceExamples
+from gradalign_cli.benchmarks.examples import Examples, ReferenceExamples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Memory, sample_allowed, sample_memory
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index, tree_map, tree_stack
@@ -38,6 +38,20 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
     )
     one_task = method.references == "one_task"
     place = torch.arange(slots.numel(), device=slots.device).view_as(slots)
+    are_the_first_slots = torch.equal(slots, place)
+
+    def uniform_of_slots(reference_uniform: Tensor) -> Tensor:
+        """The random number [M, K] of each slot."""
+        if are_the_first_slots:
+            return reference_uniform[: slots.numel()].view_as(slots)
+        return take_rows(reference_uniform, slots)
+
+    def pick(examples: Examples, places: Tensor) -> Examples:
+        """The examples [M, n] at these places [M, n] of the cache, without a mask."""
+        picked: Examples = tree_map(
+            lambda field: take_rows(field.flatten(0, 1), places), examples._replace(valid=())
+        )
+        return picked
 
     def read_reference_examples(
         memory: Memory,
@@ -55,12 +69,17 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
         examples, readable = view.reference_cache
         if one_task:
             readable = readable_slot_mask(memory, align_uniform)
+        elif not isinstance(examples.valid, Tensor):  # every slot can be read
+            if size < slots.shape[1]:
+                indices = uniform_of_slots(reference_uniform).topk(size).indices
+                one_row = len(slots) == 1  # then indices are places
+                examples = pick(examples, indices if one_row else place.gather(1, indices))
+            return examples, readable[:, 0]
         elif size == slots.shape[1]:
             return examples, readable.any(1)
-        uniform = take_rows(reference_uniform, slots) if size < slots.shape[1] else ()
+        uniform = uniform_of_slots(reference_uniform) if size < slots.shape[1] else ()
         places, valid = sample_allowed(place, readable, size, uniform)
-        sampled = tree_map(lambda field: take_rows(field.flatten(0, 1), places), examples)
-        return sampled._replace(valid=valid.float()), readable.any(1)
+        return pick(examples, places)._replace(valid=valid.float()), readable.any(1)
 
     return read_reference_examples
 
@@ -107,7 +126,8 @@ def keeps_reference_cache(parts: Parts, past_tasks: int) -> bool:
 
 
 def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views: View) -> View:
-    """The views [R, ...] for a task, with the images that its references may read prepared."""
+    """The views [R, ...] for a task, with the images that its references may read prepared. Where
+    every slot of every replica can be read, `Examples.valid` is absent, so that no step masks."""
     if not keeps_reference_cache(parts, past_tasks):
         return views._replace(reference_cache=())
     slots, readable = reference_slots(parts, past_tasks), make_readable_slot_mask(parts, past_tasks)
@@ -122,4 +142,6 @@ def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views
 
     replicas = range(len(learners.params))
     caches = [prepared(tree_index(learners.memory, r), tree_index(views, r)) for r in replicas]
+    if all(bool(readable.all()) for _, readable in caches):
+        caches = [(examples._replace(valid=()), readable) for examples, readable in caches]
     return views._replace(reference_cache=tree_stack(caches))

@@ -1,6 +1,7 @@
 """What references may read in the steps of a task is shown once, where it stays the same."""
 
 import pytest
+import torch
 
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.buffers.ring import ring
@@ -17,6 +18,35 @@ from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import BUFFERS, buffer_factory, method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
 from tests.step.test_step import learner_after
+
+
+def with_mask(reference_examples):
+    """Examples [M, n] and which references have any, with `valid` 1 where it is absent."""
+    examples, available = reference_examples
+    valid = torch.ones(examples.target.shape) if examples.valid == () else examples.valid
+    return examples._replace(valid=valid), available
+
+
+@pytest.mark.parametrize("name", ["gem", "agem"])
+@pytest.mark.parametrize("memory_batch", [None, 5])
+def test_a_mask_is_read_only_where_a_slot_of_a_replica_is_empty(name, memory_batch, tiny):
+    parts = make_parts(tiny, method(name), samples=20, memory_batch=memory_batch)
+    replicas = make_replicas(parts, seeds=(0, 1))
+    learners = tree_stack([learner_after(parts, replica, 2) for replica in replicas])
+    views = tree_stack([replica.stream.view for replica in replicas])
+    read = make_reference_reader(parts, 2)
+    emptied = learners.memory.rows.clone()
+    emptied[1, parts.buffer.task_slots[0, 0]] = -1
+    with_empty_slot = learners._replace(memory=learners.memory._replace(rows=emptied))
+    for these, has_mask in ((learners, False), (with_empty_slot, True)):
+        cached = with_reference_cache(parts, 2, these, views)
+        for r in range(2):
+            memory, view = (tree_index(tree, r) for tree in (these.memory, cached))
+            examples, available = read(
+                memory, view, torch.rand(len(memory.rows)), torch.rand(0), ()
+            )
+            assert isinstance(examples.valid, torch.Tensor) == has_mask
+            assert available.all()
 
 
 @pytest.mark.parametrize("buffer", BUFFERS)
@@ -47,7 +77,8 @@ def test_what_is_shown_once_a_task_is_what_every_step_would_show(
     )
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 2):
         drawn = draw.reference_uniform, draw.align_uniform, ()
-        compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
+        cached, read_anew = (read(after.memory, v, *drawn) for v in (with_all, view))
+        compare(with_mask(cached), with_mask(read_anew), 0)
 
 
 @pytest.mark.parametrize("name", ["gem", "agem", "s_gem"])
@@ -67,7 +98,8 @@ def test_a_slot_that_two_tasks_are_given_is_shown_as_its_owner_sees_it(name, mem
     )
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 4):
         drawn = draw.reference_uniform, draw.align_uniform, ()
-        compare(read(after.memory, with_all, *drawn), read(after.memory, view, *drawn), 0)
+        cached, read_anew = (read(after.memory, v, *drawn) for v in (with_all, view))
+        compare(with_mask(cached), with_mask(read_anew), 0)
 
 
 @pytest.mark.parametrize("name", ["gem", "agem", "s_gem", "pcgrad"])
