@@ -56,12 +56,14 @@ def insert_newest(
     sizes, first_slots: [groups] of the rings;  smallest_size: the smallest of the sizes.
     """
     same_group = arrival_groups[:, None] == arrival_groups
-    arrival_sizes = take_rows(sizes, arrival_groups)
-    slot = (
-        take_rows(first_slots, arrival_groups)
-        + (take_rows(memory.counters, arrival_groups) + same_group.tril(-1).sum(1)) % arrival_sizes
-    )
-    counters = memory.counters.scatter_add(0, arrival_groups, torch.ones_like(arrival_groups))
+    number = take_rows(memory.counters, arrival_groups) + same_group.tril(-1).sum(1)
+    if smallest_size * len(sizes) == len(memory.rows):  # all rings have one size
+        arrival_sizes: Tensor | int = smallest_size
+        slot = torch.add(number % smallest_size, arrival_groups, alpha=smallest_size)
+    else:
+        arrival_sizes = take_rows(sizes, arrival_groups)
+        slot = take_rows(first_slots, arrival_groups) + number % arrival_sizes
+    counters = memory.counters.scatter(0, arrival_groups, 1, reduce="add")
     fits = len(arrival_groups) <= smallest_size  # then no arrival overwrites one of its own batch
     newest = None if fits else same_group.triu(1).sum(1) < arrival_sizes
     return write_to_slots(memory, slot, newest, arrivals, counters)

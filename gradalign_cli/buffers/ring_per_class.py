@@ -1,6 +1,8 @@
 """Ring per class: each class of each task has its own slots, first in, first out (A-GEM,
 appendix C)."""
 
+import torch
+
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
@@ -20,7 +22,7 @@ def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes_per_tas
     smallest_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        groups = arrivals.tasks * classes_per_task + arrivals.class_in_task
+        groups = torch.add(arrivals.class_in_task, arrivals.tasks, alpha=classes_per_task)
         return insert_newest(memory, arrivals, groups, sizes, first_slots, smallest_size)
 
     return Buffer(

@@ -66,8 +66,8 @@ def ratio_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 def scale_to_largest(vectors: Tensor) -> Tensor:
     """Vectors [..., P], each over its largest absolute entry; 0 stays 0."""
-    largest = vectors.abs().amax(-1, keepdim=True)
-    return vectors / torch.where(largest > 0, largest, 1.0)
+    largest = torch.maximum(vectors.amax(-1, keepdim=True), -vectors.amin(-1, keepdim=True))
+    return vectors / largest.clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
 def mean_over_rows(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
