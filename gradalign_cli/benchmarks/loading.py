@@ -11,11 +11,12 @@ def load_examples(
     benchmark: Benchmark,
     view: View,
     rows: Tensor,
-    tasks: Tensor,
+    tasks: Tensor | int,
     valid: Tensor | Absent = (),
     noise_keys: Tensor | Absent = (),
 ) -> Examples:
-    """The examples of rows [..., n] as tasks [..., n], or [..., 1] for one task, see them.
+    """The examples of rows [..., n] as tasks [..., n], or [..., 1] or a number for one task, see
+    them.
 
     valid, noise_keys: [..., n] or absent, handed on as in `Examples`. Stored logits are none.
     """

@@ -125,7 +125,8 @@ def capture_steps(
         draw = unpack_draw(packed_draws.index_select(0, position)[0], draws)
         next_learners, trace = step_replicas(step, learners, draw, views)
         overwrite(tree_leaves(learners), tree_leaves(next_learners))
-        traces.index_copy_(0, position, torch.stack(trace)[None])
+        values = torch.stack(trace) if len(trace) > 1 else trace.loss[None]
+        traces[:, : len(trace)].index_copy_(0, position, values[None])
         position.add_(1)
 
     replays = {}
@@ -162,6 +163,7 @@ def make_captured_run(
         tree_map(lambda target, value: target.copy_(value), captured.learners, learners)
         captured.packed_draws[:steps].copy_(pack_draws(draws))
         captured.position.zero_()
+        captured.traces.fill_(torch.nan)  # a step that is not measured writes its loss alone
         for s in range(steps):
             captured.replays[step_cycle[s % len(step_cycle)]]()
         return captured.learners, Trace(*captured.traces[:steps].clone().unbind(1))

@@ -12,10 +12,10 @@ from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
-from gradalign_cli.step.trace import Trace
+from gradalign_cli.step.trace import LossTrace, Trace, stack_traces
 
 # takes all replicas through one step; everything is [R, ...]
-StepReplicas = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace]]
+StepReplicas = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace | LossTrace]]
 
 
 def step_in_loop(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
@@ -70,6 +70,6 @@ def make_plain_run(step_replicas: StepReplicas) -> RunSteps:
             step = step_cycle[s % len(step_cycle)]
             learners, trace = step_replicas(step, learners, tree_index(draws, s), views)
             traces.append(trace)
-        return learners, tree_stack(traces)
+        return learners, stack_traces(traces)
 
     return run_steps

@@ -12,7 +12,7 @@ from gradalign_cli.numerics.vectors import autograd_gradient
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
-from gradalign_cli.step.trace import Trace
+from gradalign_cli.step.trace import Trace, stack_traces
 
 
 def run_replica(
@@ -23,7 +23,7 @@ def run_replica(
     for s, draw in enumerate(zip(*(field.unbind() for field in draws), strict=True)):
         learner, trace = step_cycle[s % len(step_cycle)](learner, Draw(*draw), view)
         traces.append(trace)
-    return learner, tree_stack(traces)
+    return learner, stack_traces(traces)
 
 
 def split_replicas(learners: Learner, draws: Draw, views: View) -> list[tuple[Learner, Draw, View]]:

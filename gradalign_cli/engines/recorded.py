@@ -18,7 +18,7 @@ from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
-from gradalign_cli.step.trace import Trace
+from gradalign_cli.step.trace import LossTrace, Trace
 
 aten = torch.ops.aten
 MIN_STEPS_TO_RECORD = 100  # with one batch size; for fewer a recording does not pay
@@ -51,10 +51,10 @@ def record_step(step: Step, learner: Learner, draw: Draw, view: View) -> Step:
         operations = use_onednn(operations, *tree_leaves(inputs))
     repeat = simplify(operations).forward
 
-    def repeat_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
+    def repeat_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace | LossTrace]:
         with torch.no_grad():
             leaves = repeat(*tree_leaves((learner, draw, view)))
-        result: tuple[Learner, Trace] = unflatten_like(output_tree, leaves)
+        result: tuple[Learner, Trace | LossTrace] = unflatten_like(output_tree, leaves)
         return result
 
     return repeat_step
@@ -79,7 +79,7 @@ def make_recorded_step(step: Step) -> Step:
     steps_taken: dict[torch.Size, int] = {}  # by the shape of Draw.rows, as are the recordings
     recordings: dict[torch.Size, Step] = {}
 
-    def take_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
+    def take_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace | LossTrace]:
         shape = draw.rows.shape
         if shape not in recordings:
             steps_taken[shape] = steps_taken.get(shape, 0) + 1

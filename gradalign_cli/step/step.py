@@ -18,9 +18,9 @@ from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measurement
 from gradalign_cli.step.references import References, make_references
 from gradalign_cli.step.replay import make_replay
-from gradalign_cli.step.trace import Trace, measured_trace, trace_of_loss
+from gradalign_cli.step.trace import LossTrace, Trace, measured_trace
 
-Step = Callable[[Learner, Draw, View], tuple[Learner, Trace]]
+Step = Callable[[Learner, Draw, View], tuple[Learner, Trace | LossTrace]]
 
 
 def make_step(
@@ -37,10 +37,10 @@ def make_step(
     measure = make_measurement(parts, past_tasks)
     network = make_network(parts.model, training=True)
 
-    def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace]:
+    def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace | LossTrace]:
         before = learner.params
         references = take_references(learner, draw, view)
-        batch = stream_batch(parts, draw, view)
+        batch = stream_batch(parts, past_tasks, draw, view)
         memory_batches = read_memory_batches(learner.memory, draw, view)
         inputs = LossInputs(
             network, before, references.statistics, batch, memory_batches, parts.model.layers
@@ -54,18 +54,20 @@ def make_step(
         updated = Learner(params, output.statistics, optimizer_state, state, learner.memory)
         updated = insert_batch(parts, measure, updated, batch, output.logits, draw, view)
         if not measured:
-            return updated, trace_of_loss(loss)
+            return updated, LossTrace(loss)
         return updated, measured_trace(loss, g, references, direction, params - before)
 
     return step
 
 
-def stream_batch(parts: Parts, draw: Draw, view: View) -> Examples:
-    """The examples of the stream that the step trains on."""
+def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: View) -> Examples:
+    """The examples of the stream that the step trains on while `past_tasks` tasks are over."""
+    one_task = parts.benchmark.boundaries == "sharp" and not parts.method.shuffles_tasks
+    tasks = past_tasks if one_task else draw.tasks
     # an objective may concatenate them with a memory batch, whose examples may be invalid
     valid = all_valid(draw) if parts.method.memory_batches else ()
     keys = noise_keys(draw, parts.model, 0, len(draw.rows))
-    return load_examples(parts.benchmark, view, draw.rows, draw.tasks, valid, keys)
+    return load_examples(parts.benchmark, view, draw.rows, tasks, valid, keys)
 
 
 def make_gradient(

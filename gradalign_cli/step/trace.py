@@ -1,10 +1,12 @@
 """What a step shows of the alignment."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.step.references import References
 
 ROUNDING = 1e-4  # the cosine that the rounding of a float32 projection may leave
@@ -27,10 +29,20 @@ class Trace(NamedTuple):
     constraint_broken: Tensor
 
 
-def trace_of_loss(loss: Tensor) -> Trace:
-    """The trace of a step that is not measured."""
-    unknown = torch.full_like(loss, torch.nan)
-    return Trace(loss, *(unknown,) * 5)
+class LossTrace(NamedTuple):
+    """What a step shows that is not measured: the loss of its objective."""
+
+    loss: Tensor
+
+
+def stack_traces(traces: Sequence[Trace | LossTrace]) -> Trace:
+    """The traces [steps, ...] of several steps, NaN where a step was not measured."""
+    unknown = torch.full_like(traces[0].loss, torch.nan)
+    complete = [
+        trace if isinstance(trace, Trace) else Trace(trace.loss, *(unknown,) * 5)
+        for trace in traces
+    ]
+    return tree_stack(complete)
 
 
 def measured_trace(
