@@ -10,7 +10,7 @@ from gradalign_cli.benchmarks.examples import ReferenceExamples
 from gradalign_cli.numerics.trees import Absent
 
 
-class View(NamedTuple):
+class TaskViews(NamedTuple):
     """How each of a replica's T tasks sees the shared examples.
 
     pixel_source:       [T, pixels] the pixel of the stored image that each pixel of the task's
@@ -50,7 +50,7 @@ class Stream(NamedTuple):
 
     train_rows: tuple[Tensor, ...]
     test_rows: tuple[Tensor, ...]
-    view: View
+    view: TaskViews
     train_tasks: tuple[Tensor, ...] | Absent = ()
     fixed_order: bool = False
     held_out_rows: tuple[Tensor, ...] = ()
@@ -61,8 +61,8 @@ class Benchmark(NamedTuple):
 
     images:           [N, pixels] uint8, every example once (rotated.py appends a blank pixel).
     labels:           [N] classes.
-    pixel_offset:     [pixels] subtracted from pixels scaled to [0, 1], or absent.
-    pixel_scale:      [pixels] that they are then divided by, or absent.
+    pixel_mean:     [pixels] subtracted from pixels scaled to [0, 1], or absent.
+    pixel_std:      [pixels] that they are then divided by, or absent.
     image_shape:      (channels, height, width) that the network sees.
     outputs:          number of logits.
     tasks:            T.
@@ -78,8 +78,8 @@ class Benchmark(NamedTuple):
 
     images: Tensor
     labels: Tensor
-    pixel_offset: Tensor | Absent
-    pixel_scale: Tensor | Absent
+    pixel_mean: Tensor | Absent
+    pixel_std: Tensor | Absent
     image_shape: tuple[int, int, int]
     outputs: int
     tasks: int

@@ -31,8 +31,8 @@ class Examples(NamedTuple):
     noise_keys: Tensor | Absent = ()
 
 
-# the examples [M, n] of M references, and which [M] references have any; in `View.reference_cache`
-# the examples [M, K] of all their slots, and which [M, K] of these may be read
+# the examples [M, n] of M references, and which [M] references have any; in a view's
+# `reference_cache` the examples [M, K] of all their slots, and which [M, K] of these may be read
 ReferenceExamples = tuple[Examples, Tensor]
 
 

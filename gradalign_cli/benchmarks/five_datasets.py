@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.options import draw_subset, task_range
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import UserError, require
@@ -73,14 +73,14 @@ def five_datasets(
 
     def make_stream(seed: int) -> Stream:
         subsets = [draw_subset(rows, samples_per_task, seed, t) for t, rows in enumerate(train)]
-        view = View((), visible_logit_mask, logits, logits % classes)
+        view = TaskViews((), visible_logit_mask, logits, logits % classes)
         return Stream(tuple(subsets), tuple(test), view)
 
     return Benchmark(
         images=images.flatten(1),
         labels=labels,
-        pixel_offset=(),
-        pixel_scale=(),
+        pixel_mean=(),
+        pixel_std=(),
         image_shape=(CHANNELS, SIDE, SIDE),
         outputs=len(logits),
         tasks=len(task_numbers),

@@ -2,14 +2,14 @@
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, View
+from gradalign_cli.benchmarks.benchmark import Benchmark, TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.numerics.trees import Absent, take_rows
 
 
 def load_examples(
     benchmark: Benchmark,
-    view: View,
+    view: TaskViews,
     rows: Tensor,
     tasks: Tensor | int,
     valid: Tensor | Absent = (),
@@ -24,10 +24,10 @@ def load_examples(
     if isinstance(view.pixel_source, Tensor):
         # after the division, as threads share a gather of floats better than one of bytes
         images = images.gather(-1, take_rows(view.pixel_source, tasks).expand(*rows.shape, -1))
-    if isinstance(benchmark.pixel_offset, Tensor):
-        images = images - benchmark.pixel_offset
-    if isinstance(benchmark.pixel_scale, Tensor):
-        images = images / benchmark.pixel_scale
+    if isinstance(benchmark.pixel_mean, Tensor):
+        images = images - benchmark.pixel_mean
+    if isinstance(benchmark.pixel_std, Tensor):
+        images = images / benchmark.pixel_std
     images = images.view(*rows.shape, *benchmark.image_shape)
     if isinstance(benchmark.task_mean_std, Tensor):
         mean, std = take_rows(benchmark.task_mean_std, tasks)[..., None, None].unbind(-4)

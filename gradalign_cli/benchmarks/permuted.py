@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.options import (
     MeanAndDeviation,
     dataset_tensors,
@@ -49,14 +49,14 @@ def permuted(
             for number in range(len(task_numbers))
         ]
         classes = torch.arange(dataset.classes)
-        view = View(pixel_source, (), classes, classes)
+        view = TaskViews(pixel_source, (), classes, classes)
         return Stream(tuple(train_rows), (tensors.test_rows,) * len(task_numbers), view)
 
     return Benchmark(
         images=tensors.images,
         labels=tensors.labels,
-        pixel_offset=offset,
-        pixel_scale=scale,
+        pixel_mean=offset,
+        pixel_std=scale,
         image_shape=dataset.images.shape[1:],
         outputs=dataset.classes,
         tasks=len(task_numbers),

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.options import dataset_tensors, draw_subset, task_range
 from gradalign_cli.data import Dataset
 from gradalign_cli.errors import require
@@ -74,14 +74,14 @@ def rotated(
             for number in range(len(task_numbers))
         ]
         classes = torch.arange(dataset.classes)
-        view = View(pixel_source, (), classes, classes)
+        view = TaskViews(pixel_source, (), classes, classes)
         return Stream(tuple(train_rows), (tensors.test_rows,) * len(task_numbers), view)
 
     return Benchmark(
         images=torch.cat([tensors.images, blank_pixel], dim=1),
         labels=tensors.labels,
-        pixel_offset=(),
-        pixel_scale=(),
+        pixel_mean=(),
+        pixel_std=(),
         image_shape=image_shape,
         outputs=dataset.classes,
         tasks=len(task_numbers),

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, View
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.options import (
     SCENARIOS,
     MeanAndDeviation,
@@ -68,8 +68,8 @@ def split(
     return Benchmark(
         images=tensors.images,
         labels=tensors.labels,
-        pixel_offset=offset,
-        pixel_scale=scale,
+        pixel_mean=offset,
+        pixel_std=scale,
         image_shape=dataset.images.shape[1:],
         outputs=classes_per_task if scenario == "domain" else dataset.classes,
         tasks=len(task_numbers),
@@ -135,7 +135,7 @@ def drawn_class_groups(
     return torch.cat([skipped_groups, units[order].view_as(class_groups)])
 
 
-def split_view(class_groups: Tensor, task_numbers: range, scenario: str) -> View:
+def split_view(class_groups: Tensor, task_numbers: range, scenario: str) -> TaskViews:
     """Which logits the tasks `task_numbers` use. groups: the classes [T, classes_per_task] of all
     tasks."""
     classes = class_groups.numel()
@@ -143,7 +143,7 @@ def split_view(class_groups: Tensor, task_numbers: range, scenario: str) -> View
     class_in_task[class_groups] = torch.arange(class_groups.shape[1]).expand_as(class_groups)
     task_logit_mask = torch.zeros(len(task_numbers), classes, dtype=torch.bool)
     task_logit_mask.scatter_(1, class_groups[task_numbers.start : task_numbers.stop], True)
-    return View(
+    return TaskViews(
         pixel_source=(),
         visible_logit_mask=task_logit_mask if scenario == "task" else (),
         logit_of_class=class_in_task if scenario == "domain" else torch.arange(classes),

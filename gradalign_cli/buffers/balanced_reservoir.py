@@ -53,7 +53,8 @@ def insert_arrival(
 ) -> Memory:
     """The memory after a single arrival, whose fields have no batch dimension.
 
-    classes_per_task: the number of classes of a task;  slots: the numbers [capacity] of all slots.
+    classes_per_task: the number of classes of a task;  all_slots: the numbers [capacity] of all
+    slots.
     """
     group = arrival.tasks * classes_per_task + arrival.class_in_task
     filled = memory.rows >= 0

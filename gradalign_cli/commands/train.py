@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
-from gradalign_cli.composition.datasets import config_with_available_datasets
+from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.settings import choose_device, read_plan
@@ -50,7 +50,7 @@ def job(config: DictConfig) -> None:
 def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     """Carry out the run that a config describes; returns what `metrics.json` holds."""
     begin = time.perf_counter()
-    config = config_with_available_datasets(config)
+    config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, replica_settings = build_run(config, device)
     work = describe_workload(parts, replicas, plan)

@@ -16,7 +16,7 @@ from rich.table import Table
 from gradalign_cli.commands.train import train
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
-from gradalign_cli.composition.datasets import benchmark_datasets, config_with_available_datasets
+from gradalign_cli.composition.datasets import benchmark_datasets, config_without_missing_datasets
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
@@ -75,7 +75,7 @@ def check_choices_and_tasks(config: dict[str, Any]) -> None:
             "+experiment=split_mnist 'replicas.lr=[0.03,0.1]'"
         )
     full_config.benchmark.first_tasks, full_config.benchmark.skip_tasks = None, 0
-    full_config = config_with_available_datasets(full_config)
+    full_config = config_without_missing_datasets(full_config)
     datasets = benchmark_datasets(full_config)
     tasks = call_target("benchmark", full_config.benchmark, **datasets).tasks
     require(tasks > TUNING_TASKS, "benchmark", f"one of more than {TUNING_TASKS} tasks", tasks)

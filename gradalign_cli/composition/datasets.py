@@ -9,7 +9,7 @@ from gradalign_cli.data import available_datasets, data_folder, load_dataset
 from gradalign_cli.errors import UserError, require
 
 
-def config_with_available_datasets(config: DictConfig) -> DictConfig:
+def config_without_missing_datasets(config: DictConfig) -> DictConfig:
     """The config with those of the benchmark's `datasets` that are on this machine, so that a run
     records what it really was; a warning names the missing ones.
 

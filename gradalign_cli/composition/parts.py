@@ -54,8 +54,8 @@ def build_run(
     benchmark = benchmark._replace(
         images=to_device(benchmark.images, device),
         labels=to_device(benchmark.labels, device),
-        pixel_offset=to_device(benchmark.pixel_offset, device),
-        pixel_scale=to_device(benchmark.pixel_scale, device),
+        pixel_mean=to_device(benchmark.pixel_mean, device),
+        pixel_std=to_device(benchmark.pixel_std, device),
         task_mean_std=to_device(benchmark.task_mean_std, device),
     )
     parts = Parts(benchmark, model, methods[0], buffer, optimizer, size, schedule)

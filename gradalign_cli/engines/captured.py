@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.carry import StepReplicas, make_plain_run
 from gradalign_cli.engines.engine import RunSteps
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
@@ -43,7 +43,7 @@ class CapturedSteps(NamedTuple):
     """
 
     learners: Learner
-    views: View
+    views: TaskViews
     packed_draws: Tensor
     traces: Tensor
     position: Tensor
@@ -114,7 +114,7 @@ def capture_steps(
     step_cycle: Sequence[Step],
     learners: Learner,
     draws: Draw,
-    views: View,
+    views: TaskViews,
 ) -> CapturedSteps:
     """Capture the step functions of a cycle, on new tensors like these learners and draws."""
     learners, packed_draws = tree_map(torch.clone, learners), pack_draws(draws)
@@ -144,7 +144,7 @@ def make_captured_run(
     captured_cycle: list[Sequence[Step]] = [()]
 
     def run_steps(
-        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
         if (
             captured_cycle[0] is not step_cycle

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.engine import RunSteps
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.step.draws import Draw
@@ -15,10 +15,10 @@ from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import LossTrace, Trace, stack_traces
 
 # takes all replicas through one step; everything is [R, ...]
-StepReplicas = Callable[[Step, Learner, Draw, View], tuple[Learner, Trace | LossTrace]]
+StepReplicas = Callable[[Step, Learner, Draw, TaskViews], tuple[Learner, Trace | LossTrace]]
 
 
-def step_in_loop(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+def step_in_loop(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
     """One replica after the other."""
     replicas = range(len(learners.params))
     results = [
@@ -33,7 +33,7 @@ def cuda_streams(count: int) -> list[torch.cuda.Stream]:
     return [torch.cuda.Stream() for _ in range(count)]
 
 
-def step_on_streams(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
     """One replica after the other, each on its own CUDA stream. In a captured CUDA graph they are
     branches that the GPU runs at the same time."""
     main_stream, results = torch.cuda.current_stream(), []
@@ -49,12 +49,12 @@ def step_on_streams(step: Step, learners: Learner, draws: Draw, views: View) -> 
     return tree_stack(results)
 
 
-def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
     """All replicas in one batched step."""
     return torch.func.vmap(step)(learners, draws, views)
 
 
-def call_batched_step(step: Step, learners: Learner, draws: Draw, views: View) -> Any:
+def call_batched_step(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
     """All replicas, by a step that already takes learners, draws and views [R, ...]."""
     return step(learners, draws, views)
 
@@ -63,7 +63,7 @@ def make_plain_run(step_replicas: StepReplicas) -> RunSteps:
     """`Engine.run_steps` as a Python loop over steps, with nothing captured or recorded."""
 
     def run_steps(
-        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
         traces = []
         for s in range(len(draws.rows)):

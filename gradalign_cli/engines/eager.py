@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.trees import tree_index, tree_map, tree_stack
@@ -16,7 +16,7 @@ from gradalign_cli.step.trace import Trace, stack_traces
 
 
 def run_replica(
-    step_cycle: Sequence[Step], learner: Learner, draws: Draw, view: View
+    step_cycle: Sequence[Step], learner: Learner, draws: Draw, view: TaskViews
 ) -> tuple[Learner, Trace]:
     """Take one replica through draws [steps, ...]; returns its learner and its traces [steps]."""
     traces = []
@@ -26,7 +26,9 @@ def run_replica(
     return learner, stack_traces(traces)
 
 
-def split_replicas(learners: Learner, draws: Draw, views: View) -> list[tuple[Learner, Draw, View]]:
+def split_replicas(
+    learners: Learner, draws: Draw, views: TaskViews
+) -> list[tuple[Learner, Draw, TaskViews]]:
     """For each replica its learner, draws [steps, ...] and view, from learners [R, ...], draws
     [steps, R, ...] and views [R, ...]."""
     return [
@@ -49,7 +51,7 @@ def eager(device: torch.device = CPU) -> Engine:
     """The engine without a capture or a recording, for any device."""
 
     def run_steps(
-        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
         replicas = split_replicas(learners, draws, views)
         return stack_replicas([run_replica(step_cycle, *replica) for replica in replicas])

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.numerics.vectors import GradientFunction
 from gradalign_cli.step.draws import Draw
@@ -14,9 +14,9 @@ from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 
-# (cycle of step functions, learners [R, ...], draws [steps, R, ...], views [R, ...]) ->
+# (step cycle, learners [R, ...], draws [steps, R, ...], views [R, ...]) ->
 # (learners [R, ...], traces [steps, R])
-RunSteps = Callable[[Sequence[Step], Learner, Draw, View], tuple[Learner, Trace]]
+RunSteps = Callable[[Sequence[Step], Learner, Draw, TaskViews], tuple[Learner, Trace]]
 
 
 class Engine(NamedTuple):
@@ -27,7 +27,7 @@ class Engine(NamedTuple):
     gradient:     function (params, ...) -> (value, aux) -> its `GradientFunction`; what steps take
                   gradients with.
     run_steps:    takes the learners through the draws of a chunk of steps. Step s is taken by
-                  cycle[s % len(cycle)].
+                  step_cycle[s % len(step_cycle)].
     map_replicas: (function, learners, trees ...) -> the results [R, ...] of
                   function(learner, tree ...) for each replica. Every tree has a leading dimension
                   of replicas.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.engine import RunSteps
 from gradalign_cli.engines.products import mkl_is_slow, use_onednn
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
@@ -31,7 +31,7 @@ def unflatten_like(tree: Any, tensors: Sequence[Tensor]) -> Any:
     return tree_map(lambda _: next(leaves), tree)
 
 
-def record_step(step: Step, learner: Learner, draw: Draw, view: View) -> Step:
+def record_step(step: Step, learner: Learner, draw: Draw, view: TaskViews) -> Step:
     """The step as a list of operations, for a learner, draw and view of these shapes.
 
     A step has no branch on a tensor, so its operations are the same every time.
@@ -51,7 +51,9 @@ def record_step(step: Step, learner: Learner, draw: Draw, view: View) -> Step:
         operations = use_onednn(operations, *tree_leaves(inputs))
     repeat = simplify(operations).forward
 
-    def repeat_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace | LossTrace]:
+    def repeat_step(
+        learner: Learner, draw: Draw, view: TaskViews
+    ) -> tuple[Learner, Trace | LossTrace]:
         with torch.no_grad():
             leaves = repeat(*tree_leaves((learner, draw, view)))
         result: tuple[Learner, Trace | LossTrace] = unflatten_like(output_tree, leaves)
@@ -79,7 +81,9 @@ def make_recorded_step(step: Step) -> Step:
     steps_taken: dict[torch.Size, int] = {}  # by the shape of Draw.rows, as are the recordings
     recordings: dict[torch.Size, Step] = {}
 
-    def take_step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace | LossTrace]:
+    def take_step(
+        learner: Learner, draw: Draw, view: TaskViews
+    ) -> tuple[Learner, Trace | LossTrace]:
         shape = draw.rows.shape
         if shape not in recordings:
             steps_taken[shape] = steps_taken.get(shape, 0) + 1
@@ -104,7 +108,7 @@ def make_recorded_run(
     recorded_cycle: list[Sequence[Step]] = [()]
 
     def run_recorded_steps(
-        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
         if recorded_cycle[0] is not step_cycle:  # a new task
             recorded_steps.clear()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.captured import make_captured_run
 from gradalign_cli.engines.carry import step_on_streams
 from gradalign_cli.engines.eager import run_replica, split_replicas, stack_replicas
@@ -36,7 +36,7 @@ def streams(device: torch.device = CPU) -> Engine:
     )
 
     def run_in_threads(
-        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
         replicas = split_replicas(learners, draws, views)
         futures = [pool.submit(run_replica, step_cycle, *replica) for replica in replicas]

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
-from gradalign_cli.methods.norm_penalty import (
-    NormState,
+from gradalign_cli.methods.batch_norm_penalty import (
+    BatchNormPenaltyState,
     add_penalty_gradient,
-    end_norm_task,
+    end_batch_norm_task,
     initial_norm_state,
     with_norm_params,
 )
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import (
     map_layer_matrices,
     projected_layer_widths,
@@ -36,7 +36,7 @@ class AdamNSCLState(NamedTuple):
     steps: Tensor
     covariances: tuple[Tensor, ...]
     projectors: tuple[Tensor, ...]
-    norm: NormState | Absent
+    norm: BatchNormPenaltyState | Absent
 
 
 def null_projector(covariance: Tensor, eigenvalue_factor: float) -> Tensor:
@@ -72,7 +72,11 @@ def remember_norm_params(
 
 
 def adam_nscl(
-    eigenvalue_factor: float, samples: int, project_head: bool, strength: float, batch_size: int
+    eigenvalue_factor: float,
+    samples: int,
+    project_head: bool,
+    strength: float,
+    importance_batch_size: int,
 ) -> Method:
     """Adam's step, multiplied in each layer by the projector on the approximate null space of the
     inputs of old tasks; the plain Adam step until a task has ended.
@@ -88,14 +92,14 @@ def adam_nscl(
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
     strength: the published code's reg_coef.
-    batch_size: F is the mean, over batches of this many examples, of the square of the gradient of
-    a batch's mean loss, times the number of its examples. The betas are Adam's usual ones, as in
-    the paper. `replicas.lr` is Adam's learning rate, for all layers; the published code has others
-    for BatchNorm and for the head.
+    importance_batch_size: F is the mean, over batches of this many examples, of the square of the
+    gradient of a batch's mean loss, times the number of its examples. The betas are Adam's usual
+    ones, as in the paper. `replicas.lr` is Adam's learning rate, for all layers; the published code
+    has others for BatchNorm and for the head.
     """
     require(eigenvalue_factor >= 1, "method.eigenvalue_factor", "at least 1", eigenvalue_factor)
     require(strength >= 0, "method.strength", "non-negative", strength)
-    for name, count in (("samples", samples), ("batch_size", batch_size)):
+    for name, count in (("samples", samples), ("importance_batch_size", importance_batch_size)):
         require(count > 0, f"method.{name}", "positive", count)
 
     def init(setup: MethodSetup) -> AdamNSCLState:
@@ -123,7 +127,7 @@ def adam_nscl(
             torch.zeros_like(state.steps),
             covariances,
             tuple(null_projector(C, eigenvalue_factor) for C in covariances),
-            end_norm_task(state.norm, probe, rows, batch_size),
+            end_batch_norm_task(state.norm, probe, rows, importance_batch_size),
         )
 
     return Method(align_adam_step, init=init, after_step=remember_norm_params, end_task=end_task)

@@ -16,13 +16,13 @@ from gradalign_cli.methods.rwalk import scale_to_one
 
 
 class EWCPPState(NamedTuple):
-    """strength, decay: [] hyper-parameters;  fisher: [P] running mean of squared gradients;
+    """strength, fisher_rate: [] hyper-parameters;  fisher: [P] running mean of squared gradients;
     square_sum: [P] sum of the squared gradients of the current interval;  task_steps: [] steps
     since the task began;  importance, penalty_centre: [P] the weights and the centre of the
     penalty."""
 
     strength: Tensor
-    decay: Tensor
+    fisher_rate: Tensor
     fisher: Tensor
     square_sum: Tensor
     task_steps: Tensor
@@ -30,24 +30,30 @@ class EWCPPState(NamedTuple):
     penalty_centre: Tensor
 
 
-def ewc_pp(strength: float, decay: float, interval: int) -> Method:
+def ewc_pp(strength: float, fisher_rate: float, interval: int) -> Method:
     """strength * sum_i F_i (p_i - centre_i)^2 added to the loss (arXiv 1801.10112, eq. 6). F and
     the centre in the penalty are those at the end of the last task.
 
-    After every `interval` steps F becomes decay * (mean of g^2 over these steps) + (1 - decay) * F,
-    with g the gradient of the batch's loss without the penalty. No example is read again when a
-    task has ended. F is divided by its largest entry in the penalty, as in the code published with
-    A-GEM, which calls this method EWC.
+    After every `interval` steps F becomes fisher_rate * (mean of g^2 over these steps) + (1 -
+    fisher_rate) * F, with g the gradient of the batch's loss without the penalty. No example is
+    read again when a task has ended. F is divided by its largest entry in the penalty, as in the
+    code published with A-GEM, which calls this method EWC.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
-    require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
+    require(0 <= fisher_rate <= 1, "method.fisher_rate", "in [0, 1]", fisher_rate)
     require(interval > 0, "method.interval", "positive", interval)
 
     def init(setup: MethodSetup) -> EWCPPState:
         params, number = setup.params, setup.params.new_tensor
         fisher, square_sum, importance = params.new_zeros(3, len(params))
         return EWCPPState(
-            number(strength), number(decay), fisher, square_sum, number(0.0), importance, params
+            number(strength),
+            number(fisher_rate),
+            fisher,
+            square_sum,
+            number(0.0),
+            importance,
+            params,
         )
 
     def after_step(
@@ -56,7 +62,7 @@ def ewc_pp(strength: float, decay: float, interval: int) -> Method:
         batch_g = subtract_penalty_gradient(g, state, params_before)
         square_sum, task_steps = state.square_sum + batch_g.square(), state.task_steps + 1
         interval_ends = task_steps % interval == 0
-        fisher = state.decay * square_sum / interval + (1 - state.decay) * state.fisher
+        fisher = state.fisher_rate * square_sum / interval + (1 - state.fisher_rate) * state.fisher
         return state._replace(
             fisher=torch.where(interval_ends, fisher, state.fisher),
             square_sum=torch.where(interval_ends, 0.0, square_sum),

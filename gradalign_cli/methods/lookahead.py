@@ -5,6 +5,8 @@ favours, to first order in the step size, gradients with a positive dot product 
 eq. 6; Gupta et al. 2020, sec. 3).
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -21,11 +23,19 @@ def single_examples(examples: Examples) -> list[Examples]:
     return batches
 
 
+class LookaheadGradient(NamedTuple):
+    """objective_gradient: after the look-ahead steps;  step_gradient_sum: [P] of the gradients of
+    these steps."""
+
+    objective_gradient: ObjectiveGradient
+    step_gradient_sum: Tensor
+
+
 def lookahead_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, step_size: Tensor
-) -> tuple[ObjectiveGradient, Tensor]:
+) -> LookaheadGradient:
     """The gradient on batch and memory batches together, after one step of size `step_size` [] or
-    [P] on each example of the batch in turn, and the sum [P] of the gradients of those steps.
+    [P] on each example of the batch in turn.
 
     This is the first-order hypergradient with respect to the parameters before the steps (arXiv
     2007.13904, alg. 1 and 2).
@@ -36,4 +46,5 @@ def lookahead_gradient(
         g, _ = take_gradient(inputs._replace(params=params, batch=example))
         params, gradient_sum = params - step_size * g, gradient_sum + g
     examples = concatenate_examples(inputs.batch, *inputs.memory_batches)
-    return take_gradient(inputs._replace(params=params, batch=examples)), gradient_sum
+    objective_gradient = take_gradient(inputs._replace(params=params, batch=examples))
+    return LookaheadGradient(objective_gradient, gradient_sum)

@@ -18,7 +18,7 @@ VARIANTS = ("paper", "code")
 
 
 class RWalkState(NamedTuple):
-    """strength, decay, damping: [] hyper-parameters;  fisher: [P] running mean of squared
+    """strength, fisher_rate, damping: [] hyper-parameters;  fisher: [P] running mean of squared
     gradients;  square_sum: [P] their sum over the current task, which only the variant `code`
     needs;
     task_score: [P] score of the current task;  earlier_score: [P] of the tasks before it;
@@ -27,7 +27,7 @@ class RWalkState(NamedTuple):
     penalty_centre: [P] the weights and the centre of the penalty."""
 
     strength: Tensor
-    decay: Tensor
+    fisher_rate: Tensor
     damping: Tensor
     fisher: Tensor
     square_sum: Tensor
@@ -61,11 +61,13 @@ def add_step(
     interval_ends = task_steps % interval == 0
     square_sum = state.square_sum
     if variant == "paper":
-        fisher = state.decay * batch_g.square() + (1 - state.decay) * state.fisher
+        fisher = state.fisher_rate * batch_g.square() + (1 - state.fisher_rate) * state.fisher
         distance = fisher * squared_change / 2 + state.damping
     else:
         square_sum = square_sum + batch_g.square()
-        interval_fisher = state.decay * square_sum / interval + (1 - state.decay) * state.fisher
+        interval_fisher = (
+            state.fisher_rate * square_sum / interval + (1 - state.fisher_rate) * state.fisher
+        )
         fisher = torch.where(interval_ends, interval_fisher, state.fisher)
         distance = state.fisher * squared_change + state.damping
     interval_score = torch.where(interval_ends, loss_decrease.clamp_min(0) / distance, 0.0)
@@ -87,31 +89,33 @@ def combined_score(state: RWalkState, task: int, variant: str) -> Tensor:
     return (earlier_score + state.task_score) / 2
 
 
-def rwalk(strength: float, decay: float, damping: float, interval: int, variant: str) -> Method:
+def rwalk(
+    strength: float, fisher_rate: float, damping: float, interval: int, variant: str
+) -> Method:
     """strength * sum_i (F_i + s_i) (p_i - centre_i)^2 added to the loss (arXiv 1801.10112, eq. 8).
     F, s and the centre in the penalty are those at the end of the last task; there F and s are
     divided by their largest entries, so that one strength suits both.
 
-    In every step F becomes decay * g^2 + (1 - decay) * F (eq. 6), with g the gradient of the loss
-    without the penalty. After every `interval` steps, the score of the task grows by
+    In every step F becomes fisher_rate * g^2 + (1 - fisher_rate) * F (eq. 6), with g the gradient
+    of the loss without the penalty. After every `interval` steps, the score of the task grows by
     max(loss decrease, 0) / (F change^2 / 2 + damping), with the loss decrease -sum g * change and
     the change over these steps (eq. 7). When the first task has ended, s is its score. After later
     tasks s becomes the mean of s and the score of the ended task.
 
     variant: `paper` is that. `code` is what the authors published with A-GEM: F changes at the end
-    of an interval only, to decay * S / interval + (1 - decay) * F with S the sum of g^2 since the
-    task began; the loss decrease is divided by F change^2 + damping, with the F before that change;
-    and after later tasks s becomes (3 s + the score of the ended task) / 2.
+    of an interval only, to fisher_rate * S / interval + (1 - fisher_rate) * F with S the sum of g^2
+    since the task began; the loss decrease is divided by F change^2 + damping, with the F before
+    that change; and after later tasks s becomes (3 s + the score of the ended task) / 2.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
-    require(0 <= decay <= 1, "method.decay", "in [0, 1]", decay)
+    require(0 <= fisher_rate <= 1, "method.fisher_rate", "in [0, 1]", fisher_rate)
     require(damping > 0, "method.damping", "positive", damping)
     require(interval > 0, "method.interval", "positive", interval)
     require(variant in VARIANTS, "method.variant", f"one of {', '.join(VARIANTS)}", variant)
 
     def init(setup: MethodSetup) -> RWalkState:
         params, number = setup.params, setup.params.new_tensor
-        numbers = number(strength), number(decay), number(damping)
+        numbers = number(strength), number(fisher_rate), number(damping)
         fisher, square_sum, task_score, earlier_score, loss_decrease, importance = params.new_zeros(
             6, len(params)
         )

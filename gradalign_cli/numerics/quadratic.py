@@ -10,22 +10,22 @@ TOLERANCE = 1e-12  # a smaller violation, relative to the size of the data, is r
 
 
 class Solution(NamedTuple):
-    """v: [..., M] the minimiser;  residual: [...] the largest violation of a KKT condition."""
+    """v: [..., M] the minimiser;  kkt_residual: [...] the largest violation of a KKT condition."""
 
     v: Tensor
     kkt_residual: Tensor
 
 
 def lower_bounded_qp(P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int) -> Solution:
-    """argmin_v 1/2 v'Pv + q'v subject to v >= lower, in float64.
+    """argmin_v 1/2 v'Pv + q'v subject to v >= lower_bounds, in float64.
 
-    P: [..., M, M] positive definite;  q, lower: [..., M].
+    P: [..., M, M] positive definite;  q, lower_bounds: [..., M].
 
     Block principal pivoting (Portugal, Judice & Vicente 1994): guess which bounds are active (those
-    whose multiplier is not negative at v = lower), solve for the other entries of v, and exchange
+    whose multiplier is not negative at its bound), solve for the other entries of v, and exchange
     all bounds that violate a condition. Once the number of violations has missed a new minimum
     three times in a row, exchange only the last of them, which cannot cycle (Murty 1974). The
-    residual, after at most `max_pivots` exchanges, is the largest violation of v >= lower, of a
+    residual, after at most `max_pivots` exchanges, is the largest violation of a bound, of a
     non-negative multiplier and of complementary slackness, relative to the sizes that v and its
     multipliers have for these data.
     """

@@ -140,14 +140,16 @@ class RunFolder:
             "broken_constraints": self.broken_constraints,
         }
 
-    def write_continual_csv(self, accuracy: list[np.ndarray], moments: list[np.ndarray]) -> None:
+    def write_continual_csv(
+        self, replica_accuracies: list[np.ndarray], replica_moments: list[np.ndarray]
+    ) -> None:
         """Write `continual.csv`: of each replica its accuracy [S, T] at its moments [S, 2] of task
         and step."""
-        tasks = ",".join(f"task_{t + 1}" for t in range(accuracy[0].shape[1]))
+        tasks = ",".join(f"task_{t + 1}" for t in range(replica_accuracies[0].shape[1]))
         lines = [f"replica,task,step,{tasks}"] + [
             f"{replica},{task + 1},{step}," + ",".join(csv_number(value) for value in row)
-            for replica, rows in enumerate(accuracy)
-            for (task, step), row in zip(moments[replica], rows, strict=True)
+            for replica, rows in enumerate(replica_accuracies)
+            for (task, step), row in zip(replica_moments[replica], rows, strict=True)
         ]
         write_atomically(self.folder / "continual.csv", "\n".join(lines) + "\n")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Measurements, sample_memory
@@ -13,7 +13,7 @@ from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.reading_sizes import measured_example_count, replay_slots
 
 # of the updated learner, the batch, the draw and the view
-Measure = Callable[[Learner, Examples, Draw, View], Measurements | Absent]
+Measure = Callable[[Learner, Examples, Draw, TaskViews], Measurements | Absent]
 
 
 def make_measurement(parts: Parts, past_tasks: int) -> Measure:
@@ -26,7 +26,9 @@ def make_measurement(parts: Parts, past_tasks: int) -> Measure:
     # tests drop no units and use running statistics, so that an example's answer is its own
     network = make_network(parts.model, training=False)
 
-    def measure(after: Learner, batch: Examples, draw: Draw, view: View) -> Measurements | Absent:
+    def measure(
+        after: Learner, batch: Examples, draw: Draw, view: TaskViews
+    ) -> Measurements | Absent:
         if buffer.measures == "nothing":
             return ()
         filled = take_rows(after.memory.rows, slots) >= 0

@@ -1,7 +1,7 @@
 """The stored examples that reference gradients are taken of.
 
 Where the buffer leaves the examples of ended tasks as they are, their images are prepared once a
-task and kept in the view (`View.reference_cache`); a step then only picks from them.
+task and kept in the view (`TaskViews.reference_cache`); a step then only picks from them.
 """
 
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples, ReferenceExamples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Memory, sample_allowed, sample_memory
@@ -24,7 +24,7 @@ from gradalign_cli.step.reading_sizes import (
 LARGEST_CACHE = 2**28  # bytes of prepared images that a replica may keep
 AlignUniform = Tensor  # uniform numbers for the method, see `Draw`
 ReferenceReader = Callable[
-    [Memory, View, Tensor, AlignUniform, Tensor | Absent], ReferenceExamples
+    [Memory, TaskViews, Tensor, AlignUniform, Tensor | Absent], ReferenceExamples
 ]  # of memory, view, and a draw's reference_uniform, align_uniform and noise keys
 
 
@@ -55,7 +55,7 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
 
     def read_reference_examples(
         memory: Memory,
-        view: View,
+        view: TaskViews,
         reference_uniform: Tensor,
         align_uniform: Tensor,
         keys: Tensor | Absent,
@@ -125,7 +125,9 @@ def keeps_reference_cache(parts: Parts, past_tasks: int) -> bool:
     return stays and needed and reference_cache_bytes(parts, past_tasks) <= LARGEST_CACHE
 
 
-def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views: View) -> View:
+def with_reference_cache(
+    parts: Parts, past_tasks: int, learners: Learner, views: TaskViews
+) -> TaskViews:
     """The views [R, ...] for a task, with the images that its references may read prepared. Where
     every slot of every replica can be read, `Examples.valid` is absent, so that no step masks."""
     if not keeps_reference_cache(parts, past_tasks):
@@ -133,7 +135,7 @@ def with_reference_cache(parts: Parts, past_tasks: int, learners: Learner, views
     slots, readable = reference_slots(parts, past_tasks), make_readable_slot_mask(parts, past_tasks)
     no_numbers = learners.params[0, :0]
 
-    def prepared(memory: Memory, view: View) -> ReferenceExamples:
+    def prepared(memory: Memory, view: TaskViews) -> ReferenceExamples:
         allowed = readable(memory, no_numbers)
         _, row, task, weight = sample_memory(memory, slots, allowed, slots.shape[1], no_numbers)
         return load_examples(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import tree_index, tree_stack
@@ -37,7 +37,7 @@ def no_references(learner: Learner) -> References:
 
 def make_references(
     parts: Parts, past_tasks: int, differentiate: Callable[[Any], GradientFunction]
-) -> Callable[[Learner, Draw, View], References]:
+) -> Callable[[Learner, Draw, TaskViews], References]:
     """How a step takes reference gradients while `past_tasks` tasks are over, by `gradient`."""
     model, network = parts.model, make_network(parts.model, training=True)
     size, count = (
@@ -52,7 +52,7 @@ def make_references(
         output = network(params, statistics, examples)
         return cross_entropy(output.logits, examples), output.statistics
 
-    def references(learner: Learner, draw: Draw, view: View) -> References:
+    def references(learner: Learner, draw: Draw, view: TaskViews) -> References:
         keys = noise_keys(draw, model, len(draw.rows), count, size)
         examples, available = read_examples(
             learner.memory, view, draw.reference_uniform, draw.align_uniform, keys

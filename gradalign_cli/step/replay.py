@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Memory, sample_memory
@@ -18,13 +18,13 @@ from gradalign_cli.step.reading_sizes import (
 
 def make_replay(
     parts: Parts, past_tasks: int
-) -> Callable[[Memory, Draw, View], tuple[Examples, ...]]:
+) -> Callable[[Memory, Draw, TaskViews], tuple[Examples, ...]]:
     """How a step reads the independent memory batches that its method asks for."""
     slots = replay_slots(parts, past_tasks)
     reference_size, size = reference_and_replay_sizes(parts, past_tasks)
     read_before = reference_size * len(reference_slots(parts, past_tasks))  # keys of the references
 
-    def batch(memory: Memory, draw: Draw, view: View, number: int) -> Examples:
+    def batch(memory: Memory, draw: Draw, view: TaskViews, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0
         sample = tree_index(
             sample_memory(memory, slots, filled, size, draw.replay_uniform[number]), 0
@@ -36,7 +36,7 @@ def make_replay(
         )
         return examples._replace(stored_logits=take_rows(memory.stored_logits, sample.slots))
 
-    def replay(memory: Memory, draw: Draw, view: View) -> tuple[Examples, ...]:
+    def replay(memory: Memory, draw: Draw, view: TaskViews) -> tuple[Examples, ...]:
         return tuple(batch(memory, draw, view, k) for k in range(parts.method.memory_batches))
 
     return replay

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Arrivals
@@ -20,7 +20,7 @@ from gradalign_cli.step.references import References, make_references
 from gradalign_cli.step.replay import make_replay
 from gradalign_cli.step.trace import LossTrace, Trace, measured_trace
 
-Step = Callable[[Learner, Draw, View], tuple[Learner, Trace | LossTrace]]
+Step = Callable[[Learner, Draw, TaskViews], tuple[Learner, Trace | LossTrace]]
 
 
 def make_step(
@@ -28,7 +28,7 @@ def make_step(
 ) -> Step:
     """The step while `past_tasks` tasks are over.
 
-    gradient: how gradients are taken.  measured: whether the trace holds the angles too, which
+    differentiate: how gradients are taken.  measured: whether the trace holds the angles too, which
     costs a few passes over the parameters.
     """
     take_references = make_references(parts, past_tasks, differentiate)
@@ -37,7 +37,7 @@ def make_step(
     measure = make_measurement(parts, past_tasks)
     network = make_network(parts.model, training=True)
 
-    def step(learner: Learner, draw: Draw, view: View) -> tuple[Learner, Trace | LossTrace]:
+    def step(learner: Learner, draw: Draw, view: TaskViews) -> tuple[Learner, Trace | LossTrace]:
         before = learner.params
         references = take_references(learner, draw, view)
         batch = stream_batch(parts, past_tasks, draw, view)
@@ -60,7 +60,7 @@ def make_step(
     return step
 
 
-def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: View) -> Examples:
+def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: TaskViews) -> Examples:
     """The examples of the stream that the step trains on while `past_tasks` tasks are over."""
     one_task = parts.benchmark.boundaries == "sharp" and not parts.method.shuffles_tasks
     tasks = past_tasks if one_task else draw.tasks
@@ -113,7 +113,7 @@ def insert_batch(
     batch: Examples,
     logits: Tensor,
     draw: Draw,
-    view: View,
+    view: TaskViews,
 ) -> Learner:
     """The updated learner with the batch offered to its buffer; logits: [>= batch, outputs] that
     the batch had in the step. As this comes last, no reference of the step contains the batch."""

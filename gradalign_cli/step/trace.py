@@ -15,9 +15,10 @@ ROUNDING = 1e-4  # the cosine that the rounding of a float32 projection may leav
 class Trace(NamedTuple):
     """What one step shows of the alignment, each []; NaN where nothing was measured.
 
-    loss: the objective;  ref_loss: mean loss on the memory;  cosine: the smallest between g and a
-    reference;  violated: 1 if a dot product of g and a reference is negative;  norm_ratio:
-    |direction| / |g|;  broken: 1 if the applied change has a positive dot product with a reference,
+    loss: the objective;  reference_loss: mean loss on the memory;  cosine: the smallest between g
+    and a reference;  violated: 1 if a dot product of g and a reference is negative;  norm_ratio:
+    |direction| / |g|;  constraint_broken: 1 if the applied change has a positive dot product with a
+    reference,
     by more than rounding: it raises the loss there to first order.
     """
 

@@ -101,7 +101,7 @@ def reproduce(
     runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)
     announce(table, runs, len(runnable), request, console)
     try:
-        any_failed = train_missing(runs, request, console)
+        any_failed = train_missing_any_failed(runs, request, console)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on with the runs that are missing")
         return EXIT_INTERRUPTED
@@ -179,7 +179,9 @@ def announce(
     )
 
 
-def train_missing(runs: Sequence[MissingRun], request: Request, console: Console) -> bool:
+def train_missing_any_failed(
+    runs: Sequence[MissingRun], request: Request, console: Console
+) -> bool:
     """Train the runs, `request.parallel_runs` at a time; returns whether one failed. A failure does
     not stop the others.
 

@@ -99,7 +99,7 @@ def load_table(conf_folder: Path, name: str) -> Table:
         OmegaConf.load(conf_folder / "table" / f"{name}.yaml"), resolve=True
     )
     assert isinstance(entries, dict)
-    return parse_table(name, {str(field_path): value for field_path, value in entries.items()})
+    return parse_table(name, {str(entry): value for entry, value in entries.items()})
 
 
 def parse_table(name: str, entries: dict[str, Any]) -> Table:
@@ -121,8 +121,8 @@ def parse_cell(
     """The cell with these entries. Entries of the table hold for all cells that have none of their
     own; overrides and tolerances of both are joined.
 
-    field: where the cell stands in the yaml, for errors. Raises UserError where an entry is unknown
-    or not valid.
+    field_path: where the cell stands in the yaml, for errors. Raises UserError where an entry is
+    unknown or not valid.
     """
     for unknown in cell_entries.keys() - set(CELL_FIELDS):
         raise UserError(

@@ -64,9 +64,9 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     ours = summary(values)[metric] if values else {}
     mean, seed_count = ours.get("mean"), int(ours.get("n") or 0)
     published, published_std = cell.published.get(metric), cell.published_std.get(metric)
-    published_half = interval_half_width(None, 0, published_std, cell.published_runs)
+    published_half = difference_half_width(None, 0, published_std, cell.published_runs)
     difference = None if mean is None or published is None else mean - published
-    noise = interval_half_width(ours.get("std"), seed_count, published_std, cell.published_runs)
+    noise = difference_half_width(ours.get("std"), seed_count, published_std, cell.published_runs)
     cell_verdict = verdict(cell, metric, mean, difference, noise, quick)
     return TableRow(
         cell.name,
@@ -85,7 +85,7 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     )
 
 
-def interval_half_width(
+def difference_half_width(
     std: float | None, seed_count: int, published_std: float | None, published_runs: int | None
 ) -> float | None:
     """Half the width of the 95% interval of our mean minus the published one, None where neither
@@ -127,8 +127,8 @@ def verdict(
 
     A difference up to the tolerance is within. A larger one is above or below, unless the seeds,
     ours and the paper's, are too few to tell it from 0: unless it lies within `noise`, half the
-    width of its 95% interval, see `interval_half_width`. So noise makes no number within; with more
-    seeds it may become so, or not.
+    width of its 95% interval, see `difference_half_width`. So noise makes no number within; with
+    more seeds it may become so, or not.
     """
     if cell.missing_requirement is not None:
         return f"not judged: needs {cell.missing_requirement}"

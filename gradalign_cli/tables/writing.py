@@ -27,12 +27,12 @@ def percent(fraction: float | None, with_sign: bool = False) -> str:
     return "-" if fraction is None else f"{100 * fraction:{'+' if with_sign else ''}.2f}"
 
 
-def with_interval(mean: float | None, interval_half_width: float | None, plus_minus: str) -> str:
+def with_interval(mean: float | None, difference_half_width: float | None, plus_minus: str) -> str:
     """A mean in percent, and where it is known half the width of its interval after the sign
     `plus_minus`."""
-    if mean is None or interval_half_width is None:
+    if mean is None or difference_half_width is None:
         return percent(mean)
-    return f"{percent(mean)} {plus_minus} {percent(interval_half_width)}"
+    return f"{percent(mean)} {plus_minus} {percent(difference_half_width)}"
 
 
 def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:

@@ -8,7 +8,8 @@ from gradalign_cli.training.watcher import Moment
 
 
 class ContinualTests:
-    """Tests the tasks so far every `every` steps, and where a task ends, on `samples` examples of
+    """Tests the tasks so far every `every_steps` steps, and where a task ends, on `test_samples`
+    examples of
     each test set; 0 steps: never."""
 
     def __init__(self, every_steps: int, test_samples: int) -> None:

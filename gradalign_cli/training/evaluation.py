@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples, mask_logits
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.engines.engine import Engine
@@ -52,12 +52,17 @@ class Evaluator:
         self.seconds = 0.0
 
     def accuracy(
-        self, learners: Learner, views: View, tasks: Sequence[int], test_samples: int | None = None
+        self,
+        learners: Learner,
+        views: TaskViews,
+        tasks: Sequence[int],
+        test_samples: int | None = None,
     ) -> Tensor:
         """Accuracy [1 or 2, R, tasks] on the test set of each task, as a fraction of its examples,
-        see `correct`.
+        see `correct_counts`.
 
-        samples: of a test set that are looked at, evenly spread; all of them when None.
+        test_samples: examples of a test set that are looked at, evenly spread; all of them when
+        None.
         """
         columns = []
         for task in tasks:
@@ -67,18 +72,20 @@ class Evaluator:
             columns.append(self.mean(learners, views, task, rows, correct_counts))
         return torch.stack(columns, 1).movedim(2, 0).to(CPU)
 
-    def held_out_loss(self, learners: Learner, views: View, task: int) -> float:
+    def held_out_loss(self, learners: Learner, views: TaskViews, task: int) -> float:
         """The mean cross-entropy of a single replica on what is held out of a task."""
         rows = torch.stack([replica.stream.held_out_rows[task] for replica in self.replicas])
         return float(self.mean(learners, views, task, rows, total_loss))
 
-    def mean(self, learners: Learner, views: View, task: int, rows: Tensor, score: Score) -> Tensor:
+    def mean(
+        self, learners: Learner, views: TaskViews, task: int, rows: Tensor, score: Score
+    ) -> Tensor:
         """The mean [R, ...] of a score over rows [R, n] of a task, with the network as it is
         tested."""
         begin = time.perf_counter()
         parts, network = self.parts, make_network(self.parts.model, training=False)
 
-        def total(learner: Learner, view: View, rows: Tensor, number: Tensor) -> Tensor:
+        def total(learner: Learner, view: TaskViews, rows: Tensor, number: Tensor) -> Tensor:
             examples = load_examples(parts.benchmark, view, rows, number)
             params = parts.method.test_params(
                 learner.method_state, learner.params, task, parts.model.layers

@@ -13,9 +13,12 @@ CHUNK = 100  # steps between two looks at the traces
 class Plan(NamedTuple):
     """How long to train and what to look at on the way.
 
-    passes: over each task;  batch: examples a step;  every: the angles are measured every so many
-    steps;  lca_batches: the current task is tested after each of so many first batches;  continual:
-    the tasks so far are tested every so many steps, on so many samples of each, 0: they are not.
+    passes:            passes over each task.
+    batch_size:        examples of a step.
+    alignment_every:   the angles are measured every so many steps.
+    lca_batches:       the current task is tested after each of so many first batches.
+    continual_every:   the tasks so far are tested every so many steps; 0: they are not.
+    continual_samples: on so many examples of each test set.
     """
 
     passes: int

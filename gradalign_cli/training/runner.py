@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.devices import CPU, default_device, to_device
@@ -58,7 +58,7 @@ def run(
     All replicas have equally large tasks. Where there is a schedule there is one replica.
     """
     started, tasks = time.perf_counter(), range(parts.benchmark.tasks)
-    views: View = to_device(
+    views: TaskViews = to_device(
         tree_stack([replica.stream.view for replica in replicas]), engine.device
     )
     learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
@@ -102,7 +102,7 @@ def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None
 
 
 def take_steps(
-    engine: Engine, step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: View
+    engine: Engine, step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
 ) -> tuple[Learner, Trace]:
     """The learners [R, ...] after the steps of a chunk, and its traces [S, R] on the CPU."""
     with default_device(engine.device):

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View, stream_part
+from gradalign_cli.benchmarks.benchmark import TaskViews, stream_part
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import EndedTask
 from gradalign_cli.errors import UserError
@@ -42,7 +42,7 @@ def task_rows(replica: Replica, task: int) -> Tensor:
 
 
 def end_task_of_replica(
-    parts: Parts, replica: Replica, learner: Learner, view: View, rows: Tensor, task: int
+    parts: Parts, replica: Replica, learner: Learner, view: TaskViews, rows: Tensor, task: int
 ) -> Learner:
     """One learner after its task with these rows [n] has ended: first the buffer chooses what it
     keeps, then the method looks at the task."""
@@ -58,7 +58,7 @@ def end_task_of_replica(
     return learner._replace(params=next_params, method_state=state, memory=memory)
 
 
-def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> Probe:
+def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, task: int) -> Probe:
     """What the replica's method may ask of its network about the ended task."""
     network, this_task = make_network(parts.model, training=False), torch.tensor([task])
 
@@ -110,7 +110,9 @@ def make_probe(parts: Parts, learner: Learner, view: View, rows: Tensor, task: i
     )
 
 
-def ended_task(parts: Parts, learner: Learner, view: View, rows: Tensor, task: int) -> EndedTask:
+def ended_task(
+    parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, task: int
+) -> EndedTask:
     """The ended task's examples as its buffer sees them, with the network's features where it needs
     them, and the logits that the method keeps."""
     class_in_task = view.class_in_task[parts.benchmark.labels[rows]]

@@ -5,7 +5,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import View
+from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
@@ -14,7 +14,7 @@ from gradalign_cli.training.evaluation import Evaluator
 class Moment(NamedTuple):
     """Where training stands after a chunk of steps of a task.
 
-    task: its number, from 0;  step: steps of it that are done;  steps_of_task, steps_of_pass: all
+    task: its number, from 0;  step: steps of it that are done;  steps_in_task, steps_in_pass: all
     that the task, and a pass over it, has;  trace: [S, R] of the chunk's steps;  measured: [S]
     which of them measured the angles;  learners, views: [R, ...] of the replicas;  evaluator:
     by which they are tested.
@@ -27,7 +27,7 @@ class Moment(NamedTuple):
     trace: Trace
     measured: Tensor
     learners: Learner
-    views: View
+    views: TaskViews
     evaluator: Evaluator
 
     def accuracy(self, tasks: Sequence[int], test_samples: int | None = None) -> Tensor:

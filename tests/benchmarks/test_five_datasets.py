@@ -5,7 +5,7 @@ from omegaconf import OmegaConf
 
 from gradalign_cli.benchmarks.five_datasets import channel_mean_std, five_datasets, padded_images
 from gradalign_cli.benchmarks.loading import load_examples
-from gradalign_cli.composition.datasets import config_with_available_datasets
+from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.data import Dataset, available_datasets, load_dataset
 from gradalign_cli.errors import UserError
 
@@ -120,20 +120,20 @@ def test_missing_datasets_are_named_once_and_the_record_will_not_have_them(tmp_p
         save_dataset(tmp_path, dataset)
     incomplete = config_with_datasets(tmp_path, "colour", "svhn", "grey", "mine")
     with pytest.warns(UserWarning, match=r"with 2 tasks: svhn, mine not found in .*status"):
-        config = config_with_available_datasets(incomplete)
+        config = config_without_missing_datasets(incomplete)
     assert config.benchmark.datasets == ["colour", "grey"]
     complete = config_with_datasets(tmp_path, "grey", "colour")
-    assert config_with_available_datasets(complete) == complete
+    assert config_without_missing_datasets(complete) == complete
 
 
 def test_one_dataset_is_no_sequence(tmp_path):
     save_dataset(tmp_path, GREY)
     with pytest.raises(UserError, match="two of grey, mine or more, found grey in"):
-        config_with_available_datasets(config_with_datasets(tmp_path, "grey", "mine"))
+        config_without_missing_datasets(config_with_datasets(tmp_path, "grey", "mine"))
     with pytest.raises(UserError, match="found none in"):
-        config_with_available_datasets(config_with_datasets(tmp_path, "mine", "yours"))
+        config_without_missing_datasets(config_with_datasets(tmp_path, "mine", "yours"))
     with pytest.raises(UserError, match=r"`benchmark\.datasets` must be a list of names"):
-        config_with_available_datasets(
+        config_without_missing_datasets(
             OmegaConf.create({"benchmark": {"datasets": "m"}, "data_dir": "."})
         )
 

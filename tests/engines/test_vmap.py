@@ -17,7 +17,7 @@ NEEDS = {
     ("cuber", "trust_threshold"): {"scales_lr": 0.1, "thresholds": [0.6]},
     ("cuber", "correlation_threshold"): {"trust_threshold": 0.0},
     ("ewc", "decay"): {"online": True, "strength": 1.0},
-    ("ewc_pp", "decay"): {"interval": 1},
+    ("ewc_pp", "fisher_rate"): {"interval": 1},
     ("ewc_pp", "strength"): {"interval": 1},
     ("fs_dgpm", "importance_lr"): {"climb_lr": 1.0, "temperature": 1.0},
     ("fs_dgpm", "increase"): {"thresholds": [0.2]},

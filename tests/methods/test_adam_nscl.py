@@ -10,9 +10,9 @@ from tests.methods.given import make_gradients, make_setup
 from tests.runs import make_parts, make_replicas
 
 
-def make_method(eigenvalue_factor=10.0, samples=5, strength=1.0, batch_size=2):
+def make_method(eigenvalue_factor=10.0, samples=5, strength=1.0, importance_batch_size=2):
     """Adam-NSCL that projects the head too."""
-    return adam_nscl(eigenvalue_factor, samples, True, strength, batch_size)
+    return adam_nscl(eigenvalue_factor, samples, True, strength, importance_batch_size)
 
 
 def test_before_the_first_task_has_ended_it_is_adam():
@@ -110,7 +110,7 @@ def test_the_penalty_goes_through_the_moments_as_a_part_of_the_loss(seed):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("eigenvalue_factor", 0.5), ("samples", 0), ("batch_size", 0), ("strength", -1.0)],
+    [("eigenvalue_factor", 0.5), ("samples", 0), ("importance_batch_size", 0), ("strength", -1.0)],
 )
 def test_numbers_out_of_their_domain_are_named(name, value):
     with pytest.raises(UserError, match=f"`method.{name}` must be"):

@@ -44,8 +44,10 @@ def test_the_penalty_is_around_the_last_solution_and_its_gradient_is_not_in_the_
     torch.testing.assert_close(state.fisher, 0.5 * plain_g**2)
 
 
-@pytest.mark.parametrize(("name", "value"), [("strength", -1.0), ("decay", 1.5), ("interval", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("strength", -1.0), ("fisher_rate", 1.5), ("interval", 0)]
+)
 def test_wrong_values_are_refused(name, value):
-    settings = {"strength": 1.0, "decay": 0.9, "interval": 10}
+    settings = {"strength": 1.0, "fisher_rate": 0.9, "interval": 10}
     with pytest.raises(UserError, match=f"`method.{name}` must be"):
         ewc_pp(**settings | {name: value})

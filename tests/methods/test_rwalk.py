@@ -99,9 +99,16 @@ def test_the_form_of_the_published_code_sums_squares_over_the_task_and_triples_o
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("damping", 0.0), ("decay", 1.5), ("interval", 0), ("variant", "other")]
+    ("name", "value"),
+    [("damping", 0.0), ("fisher_rate", 1.5), ("interval", 0), ("variant", "other")],
 )
 def test_wrong_values_are_refused(name, value):
-    valid = {"strength": 1.0, "decay": 0.9, "damping": 0.1, "interval": 10, "variant": "paper"}
+    valid = {
+        "strength": 1.0,
+        "fisher_rate": 0.9,
+        "damping": 0.1,
+        "interval": 10,
+        "variant": "paper",
+    }
     with pytest.raises(UserError, match=f"`method.{name}` must be"):
         rwalk(**valid | {name: value})

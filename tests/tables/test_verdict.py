@@ -8,8 +8,8 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.tables.results import Result, merged_result
 from gradalign_cli.tables.table import Cell, Table, parse_table
 from gradalign_cli.tables.verdict import (
+    difference_half_width,
     holm_corrected,
-    interval_half_width,
     paired_comparisons,
     table_rows,
 )
@@ -55,10 +55,10 @@ def test_missing_and_quick_runs_are_not_judged():
 def test_the_interval_is_students():
     accuracies = [0.70, 0.74, 0.81]
     (row,) = table_rows(CELL, result(*accuracies), quick=False)
-    interval_half_width = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
+    difference_half_width = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
     assert row.mean == pytest.approx(0.75)
     assert (row.low, row.high) == pytest.approx(
-        (0.75 - interval_half_width, 0.75 + interval_half_width)
+        (0.75 - difference_half_width, 0.75 + difference_half_width)
     )
     assert row.difference == pytest.approx(-0.05)
     assert table_rows(CELL, result(0.7), quick=False)[0].high is None  # one seed has no interval
@@ -73,7 +73,7 @@ def test_the_interval_of_a_difference_is_welchs():
     ours, theirs = np.array([0.70, 0.74, 0.81]), np.array([0.80, 0.82, 0.79, 0.83, 0.80])
     interval = ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.95)
     expected = (interval.high - interval.low) / 2
-    assert interval_half_width(ours.std(ddof=1), 3, theirs.std(ddof=1), 5) == pytest.approx(
+    assert difference_half_width(ours.std(ddof=1), 3, theirs.std(ddof=1), 5) == pytest.approx(
         expected
     )
 
@@ -81,15 +81,15 @@ def test_the_interval_of_a_difference_is_welchs():
 def test_a_single_seed_is_judged_as_one_more_run_of_the_paper():
     """The prediction interval of a normal sample: t(n - 1) s sqrt(1 + 1 / n)."""
     expected = student.ppf(0.975, 4) * 0.03 * (1 + 1 / 5) ** 0.5
-    assert interval_half_width(None, 1, 0.03, 5) == pytest.approx(expected)
-    assert interval_half_width(None, 1, None, None) is None  # nothing is known of the spread
+    assert difference_half_width(None, 1, 0.03, 5) == pytest.approx(expected)
+    assert difference_half_width(None, 1, None, None) is None  # nothing is known of the spread
 
 
 def test_a_published_mean_of_unknown_spread_counts_as_exact():
     (row,) = table_rows(CELL, result(0.70, 0.74, 0.81), quick=False)
     std = np.std([0.70, 0.74, 0.81], ddof=1)
-    assert interval_half_width(std, 3, None, None) == pytest.approx(row.high - row.mean)
-    assert interval_half_width(0.0, 3, 0.0, 5) == 0.0
+    assert difference_half_width(std, 3, None, None) == pytest.approx(row.high - row.mean)
+    assert difference_half_width(0.0, 3, 0.0, 5) == 0.0
 
 
 @pytest.mark.parametrize(

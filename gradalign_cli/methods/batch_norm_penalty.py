@@ -16,7 +16,7 @@ from gradalign_cli.numerics.trees import Absent, take_rows
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
-class NormState(NamedTuple):
+class BatchNormPenaltyState(NamedTuple):
     """BatchNorm's B parameters, and the quadratic penalty on them.
 
     param_indices: [B] their places in the flat vector of parameters;  params: [B] their values;
@@ -30,7 +30,7 @@ class NormState(NamedTuple):
     penalty_centre: Tensor
 
 
-def initial_norm_state(setup: MethodSetup, strength: float) -> NormState | Absent:
+def initial_norm_state(setup: MethodSetup, strength: float) -> BatchNormPenaltyState | Absent:
     """The state of BatchNorm's parameters, the entries of all layers without a matrix; absent where
     there are none."""
     params = setup.params
@@ -42,21 +42,25 @@ def initial_norm_state(setup: MethodSetup, strength: float) -> NormState | Absen
     param_indices = torch.cat(norm_parts).to(params.device)
     norm_params = params[param_indices]
     importance, centre = torch.zeros_like(norm_params), torch.zeros_like(norm_params)
-    return NormState(param_indices, norm_params, params.new_tensor(strength), importance, centre)
+    return BatchNormPenaltyState(
+        param_indices, norm_params, params.new_tensor(strength), importance, centre
+    )
 
 
-def add_penalty_gradient(g: Tensor, norm: NormState | Absent) -> Tensor:
+def add_penalty_gradient(g: Tensor, norm: BatchNormPenaltyState | Absent) -> Tensor:
     """g [P] + the gradient of strength * sum_i importance_i (p_i - centre_i)^2 over BatchNorm's
     parameters p."""
-    if not isinstance(norm, NormState):
+    if not isinstance(norm, BatchNormPenaltyState):
         return g
     displacement = norm.params - norm.penalty_centre
     return g.index_add(0, norm.param_indices, 2 * norm.strength * norm.importance * displacement)
 
 
-def with_norm_params(norm: NormState | Absent, params: Tensor) -> NormState | Absent:
+def with_norm_params(
+    norm: BatchNormPenaltyState | Absent, params: Tensor
+) -> BatchNormPenaltyState | Absent:
     """The state with BatchNorm's parameters out of all parameters [P], since `align` sees none."""
-    if not isinstance(norm, NormState):
+    if not isinstance(norm, BatchNormPenaltyState):
         return norm
     return norm._replace(params=take_rows(params, norm.param_indices))
 
@@ -67,14 +71,15 @@ def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     return cross_entropy(logits, examples._replace(target=predictions))
 
 
-def end_norm_task(
-    norm: NormState | Absent, probe: Probe, rows: Tensor, batch_size: int
-) -> NormState | Absent:
+def end_batch_norm_task(
+    norm: BatchNormPenaltyState | Absent, probe: Probe, rows: Tensor, importance_batch_size: int
+) -> BatchNormPenaltyState | Absent:
     """The state after a task has ended: the penalties of all ended tasks together are one, as in
-    `ewc`. A batch of rows [n] has at least `batch` examples, where there are as many."""
-    if not isinstance(norm, NormState):
+    `ewc`. A batch of rows [n] has at least `importance_batch_size` examples, where there are as
+    many."""
+    if not isinstance(norm, BatchNormPenaltyState):
         return norm
-    batches = rows.tensor_split(max(len(rows) // batch_size, 1))
+    batches = rows.tensor_split(max(len(rows) // importance_batch_size, 1))
     squares = [
         len(part) * probe.mean_gradient(predicted_cross_entropy, part)[norm.param_indices].square()
         for part in batches

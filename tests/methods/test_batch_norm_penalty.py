@@ -4,9 +4,9 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.benchmarks.examples import mask_logits
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.methods.norm_penalty import (
+from gradalign_cli.methods.batch_norm_penalty import (
     add_penalty_gradient,
-    end_norm_task,
+    end_batch_norm_task,
     initial_norm_state,
     with_norm_params,
 )
@@ -44,7 +44,7 @@ def test_the_penalties_of_all_tasks_are_one_around_their_weighted_mean():
     norm = make_state(params)
     for solution, gradient in zip(solutions, gradients, strict=True):
         norm = with_norm_params(norm, solution)
-        norm = end_norm_task(norm, given_gradients(gradient), torch.arange(4), 4)
+        norm = end_batch_norm_task(norm, given_gradients(gradient), torch.arange(4), 4)
     leaf = params.clone().requires_grad_()
     importances = 4 * gradients.square()
     importances[:, 2:8] = 0
@@ -55,7 +55,9 @@ def test_the_penalties_of_all_tasks_are_one_around_their_weighted_mean():
 
 def test_importance_is_the_mean_over_batches_of_squared_mean_gradients_times_their_size():
     first, second = torch.randn(2, 11, generator=torch.Generator().manual_seed(0))
-    norm = end_norm_task(make_state(first), given_gradients(first, second), torch.arange(7), 3)
+    norm = end_batch_norm_task(
+        make_state(first), given_gradients(first, second), torch.arange(7), 3
+    )
     importance = (4 * first.square() + 3 * second.square()) / 2
     torch.testing.assert_close(norm.importance, torch.cat([importance[:2], importance[8:]]))
 
@@ -67,7 +69,7 @@ def test_importance_asks_for_the_classes_that_the_network_predicts_among_the_vis
     noise = torch.randn(len(learner.params), generator=torch.Generator().manual_seed(0))
     learner = learner._replace(params=learner.params + noise)
     probe = make_probe(parts, learner, replica.stream.view, rows, 0)
-    norm = end_norm_task(learner.method_state.norm, probe, rows, 7)
+    norm = end_batch_norm_task(learner.method_state.norm, probe, rows, 7)
     images = (parts.benchmark.images[rows] / 255).view(7, *parts.benchmark.image_shape)
     leaf = learner.params.clone().requires_grad_()
     logits = parts.model.apply(leaf, leaf[:0], images, False).logits
@@ -98,7 +100,7 @@ def test_without_batch_norm_nothing_is_computed():
     assert norm == ()
     assert add_penalty_gradient(params, norm) is params
     assert with_norm_params(norm, params) is norm
-    assert end_norm_task(norm, given_gradients(), torch.arange(4), 2) is norm
+    assert end_batch_norm_task(norm, given_gradients(), torch.arange(4), 2) is norm
 
 
 def test_a_strong_penalty_holds_batch_norm_and_nothing_else(tiny):
