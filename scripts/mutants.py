@@ -97,6 +97,8 @@ def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
     tree = ast.parse(source)
     for node in computing_nodes(tree):
         for change in changes(node):
+            if ast.dump(change) == ast.dump(node):
+                continue
             start = starts[node.lineno - 1] + node.col_offset
             end = starts[node.end_lineno - 1] + node.end_col_offset
             text = ast.unparse(change)

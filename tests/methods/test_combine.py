@@ -5,7 +5,7 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
-from gradalign_cli.methods.combine import check_combination, combine
+from gradalign_cli.methods.combine import CombinedState, check_combination, combine
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.step.step import make_step
@@ -94,3 +94,19 @@ def test_a_warning_of_either_part_about_the_step_size_is_one_of_the_whole(names)
     combined = combine(alignment, objective)
     assert "gamma" in combined.step_size_warning(0.2)
     assert combined.step_size_warning(0.1) == ""
+
+
+@pytest.mark.parametrize("field", ["next_task_params", "test_params"])
+def test_an_objective_that_chooses_parameters_in_either_way_is_refused(field):
+    objective = er()._replace(**{field: lambda state, params, *_: params})
+    with pytest.raises(UserError, match="`objective` must be a method that changes the loss"):
+        check_combination(agem(), objective)
+
+
+def test_a_combination_reports_what_both_report_of_their_own_state():
+    alignment, objective = (
+        agem()._replace(report=lambda state: {"unsolved": state}),
+        er()._replace(report=lambda state: {"ratio": state}),
+    )
+    report = combine(alignment, objective).report(CombinedState(torch.tensor(3), torch.tensor(0.5)))
+    assert report == {"unsolved": 3, "ratio": 0.5}

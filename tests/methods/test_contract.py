@@ -19,7 +19,7 @@ from gradalign_cli.numerics.trees import tree_leaves, tree_map, tree_stack
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.replica import Replica, new_learner
-from gradalign_cli.training.task_end import end_task
+from gradalign_cli.training.task_end import end_task, make_probe
 from tests.methods.catalogue import METHODS, method
 from tests.methods.claims import CLAIMS, EXACT_SETTINGS, NOT_PLAIN_SGD
 from tests.methods.given import make_gradients
@@ -148,6 +148,16 @@ def test_a_saved_learner_continues_as_if_it_had_not_been_saved(trained):
     assert continued.keys() == uninterrupted.keys()
     for path in continued:
         assert torch.equal(continued[path], uninterrupted[path]), path
+
+
+def test_the_end_of_a_task_leaves_the_state_that_it_is_given_as_it_is(trained):
+    _, parts, replica, learner = trained
+    rows, view = replica.stream.train_rows[2], replica.stream.view
+    before = tree_map(torch.clone, learner)
+    probe = make_probe(parts, learner, view, rows, 2)
+    parts.method.end_task(learner.method_state, learner.params, probe)
+    for path, tensor in named_tensors(before).items():
+        assert torch.equal(named_tensors(learner)[path], tensor), path
 
 
 @pytest.mark.parametrize("kind", ["split", "permuted"])

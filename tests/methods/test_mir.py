@@ -27,16 +27,17 @@ def losses(examples, params):
     return torch.nn.functional.cross_entropy(logits, examples.target, reduction="none")
 
 
-def test_the_examples_whose_loss_would_grow_most_are_replayed():
+@pytest.mark.parametrize("replayed_examples", [1, 3])
+def test_the_examples_whose_loss_would_grow_most_are_replayed(replayed_examples):
     for seed in range(5):
         params, batch = make_params(seed), make_examples(4, seed)
         memory_batch = make_examples(9, seed + 50)
         lookahead_params = params - STEP * cross_entropy_gradient(batch, params)
         growth = losses(memory_batch, lookahead_params) - losses(memory_batch, params)
-        largest = growth.argsort(descending=True)[:3]
+        largest = growth.argsort(descending=True)[:replayed_examples]
         replayed = tree_map(lambda field, rows=largest: field[rows], memory_batch)
         expected = gradient_of(er(), batch, replayed, params)
-        g = gradient_of(mir(3, STEP), batch, memory_batch, params)
+        g = gradient_of(mir(replayed_examples, STEP), batch, memory_batch, params)
         torch.testing.assert_close(g, expected)
 
 

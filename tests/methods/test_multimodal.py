@@ -62,6 +62,7 @@ def test_each_initial_layer_has_the_weights_and_the_biases_of_the_first_in_anoth
     parts = make_parts(tiny, multimodal())
     learner = new_learner(parts, make_replicas(parts)[0])
     layers = learner.method_state.input_layers
+    assert layers.shape == (3, FIRST)
     assert torch.equal(layers[0], learner.params[:FIRST])
     for part in layers.split([WEIGHTS, BIASES], 1):
         sorted_part = part.sort(1).values
