@@ -2,7 +2,7 @@ import math
 
 import torch
 
-from gradalign_cli.step.trace import trace_of_loss
+from gradalign_cli.step.trace import LossTrace, stack_traces
 from gradalign_cli.training.rounds import train_in_rounds
 from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 from gradalign_cli.training.watcher import Moment
@@ -23,7 +23,8 @@ def watched(*chunks, replicas=(0, 1)):
         loss = torch.tensor(chunk)
         step += len(loss)
         nothing = (torch.ones(len(loss)), None, None, None)
-        assert not watcher.after_steps(Moment(1, step, 99, 99, trace_of_loss(loss), *nothing))
+        trace = stack_traces([LossTrace(value) for value in loss])
+        assert not watcher.after_steps(Moment(1, step, 99, 99, trace, *nothing))
     return watcher, warned
 
 
