@@ -1,20 +1,26 @@
 """The first hour on a GPU: check that everything runs there, and measure how fast.
 
     python scripts/gpu_day.py DEST [--stages 1,2,...] [--minutes 12] [--device cuda] [--small]
+    python scripts/gpu_day.py --plan [--minutes 12]
 
-Five stages, in the order of their worth, each with its own share of the minutes:
+Six stages, in the order of their worth, each with its own share of the minutes, which `--plan`
+prints:
 
 1. captured steps of A-GEM on an MLP and on the reduced ResNet18, and of GEM, beside the CPU's;
 2. the tests of the engines, and a small run of every method beside the CPU's, those first whose
    capture is most at risk;
 3. steps a second beside a bare loop and a captured one (scripts/bench_step.py);
 4. whole runs, published beside ours (`gradalign reproduce`);
-5. longer tables.
+5. where the time of a step goes: the operations and kernels of the slowest steps, by their time, in
+   DEST/profile_WORK.txt;
+6. longer tables.
 
 Every job is a process of its own. What it prints goes to DEST/NAME.txt as it comes, and how each
 job ended to DEST/summary.json after each, so that nothing is lost when time runs out. `--small`
-takes small jobs that a CPU does in three minutes. Stages 4 and 5 need MNIST and CIFAR-100 in the
-data folder; a job that fails leaves the others' results.
+takes small jobs that a CPU does in three minutes. Stages 4 and 6 need MNIST and CIFAR-100 in the
+data folder; a job that fails leaves the others' results. Needs no extra, but for stage 2
+pytest-xdist (of the extra `dev`); scripts/pack_gpu_day.py brings it and the datasets to a machine
+without a network.
 """
 
 import argparse
@@ -32,6 +38,7 @@ import torch
 from bench_step import gradalign_round, work_factories
 from rich.console import Console
 from rich.table import Table
+from torch.profiler import ProfilerActivity, profile
 
 from gradalign_cli.cli import main as gradalign
 from gradalign_cli.composition.paths import CONF
@@ -43,6 +50,8 @@ from gradalign_cli.numerics.trees import tree_index
 
 ROOT = Path(__file__).resolve().parents[1]
 AT_RISK = ("gem", "nash_mtl", "aligned_mtl", "gpm", "trgp", "mer", "cuber", "imtl_g", "logd")
+WORKS = ("agem_mlp", "gem_mlp", "agem_resnet")
+SMALL_WORKS = ("agem_mlp", "gem_mlp")
 CLOSE = 1e-3  # relative difference of parameters after some steps in float32
 SMALL_RUN = (
     *("benchmark.first_tasks=3", "benchmark.samples_per_task=120", "metrics.lca_batches=0"),
@@ -70,7 +79,7 @@ def stages(device: str, dest: Path, small: bool) -> dict[int, Stage]:
     itself, script = (sys.executable, str(Path(__file__))), str(ROOT / "scripts" / "bench_step.py")
     tests = (sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "-n", "0")
     engines = "tests/engines/test_captured.py" if small else "tests/engines"
-    works = ("agem_mlp",) if small else ("agem_mlp", "gem_mlp", "agem_resnet")
+    works = ("agem_mlp",) if small else WORKS
     counts = ("2",) if small else ("10", "100")
     rounds = ("--rounds", "1" if small else "5", "--device", device)
     check = ("--device", device, *(("--small",) if small else ()))
@@ -107,11 +116,25 @@ def stages(device: str, dest: Path, small: bool) -> dict[int, Stage]:
         3: Stage("steps a second", 180, speed),
         4: Stage("whole runs", 240, tuple(table_job(*cell, device, dest, small) for cell in some)),
         5: Stage(
+            "profiles", 60, (Job("profiles", (*itself, str(dest), "--check", "profiles", *check)),)
+        ),
+        6: Stage(
             "longer tables",
-            120,
+            60,
             () if small else tuple(table_job(*cell, device, dest, small) for cell in longer),
         ),
     }
+
+
+def plan_table(every_stage: dict[int, Stage], minutes: float) -> Table:
+    """What each stage runs, and the seconds that it may take of so many minutes."""
+    table = Table(title=f"stages of {minutes:g} minutes")
+    for column in ("stage", "", "seconds at most", "jobs"):
+        table.add_column(column, overflow="fold")
+    for number, stage in every_stage.items():
+        seconds = f"{stage.seconds * minutes / 12:.0f}"
+        table.add_row(str(number), stage.title, seconds, ", ".join(job.name for job in stage.jobs))
+    return table
 
 
 def speed_job(work: str, replicas: str, command: tuple[str, ...], dest: Path) -> Job:
@@ -153,7 +176,7 @@ def check_steps(device: torch.device, engine: Engine, small: bool) -> bool:
     """Whether captured steps leave the parameters where the CPU's steps leave them."""
     print(f"torch {torch.__version__}, {device}", flush=True)
     agree = True
-    for name in ("agem_mlp", "gem_mlp") if small else ("agem_mlp", "gem_mlp", "agem_resnet"):
+    for name in SMALL_WORKS if small else WORKS:
         ends = []
         for where, through in ((CPU, eager()), (device, engine)):
             torch.manual_seed(0)
@@ -165,6 +188,27 @@ def check_steps(device: torch.device, engine: Engine, small: bool) -> bool:
         agree &= difference < CLOSE
         print(f"{name}: parameters differ by {difference:.1e}", flush=True)
     return agree
+
+
+def write_profiles(device: torch.device, engine: Engine, small: bool, dest: Path) -> bool:
+    """Write a table of the operations and kernels of each work's steps, by their time."""
+    on_gpu = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    order = "self_cuda_time_total" if on_gpu else "self_cpu_time_total"
+    for name in SMALL_WORKS[:1] if small else WORKS:
+        work = work_factories(device)[name]()
+        work = work._replace(steps=min(work.steps, 20 if small else 100))
+        run_round = gradalign_round(work, engine, 1)
+        for _ in range(2):  # the second round has nothing left to capture or record
+            run_round()
+        with profile(activities=activities) as profiler:
+            run_round()
+            if on_gpu:
+                torch.cuda.synchronize()
+        table = profiler.key_averages().table(sort_by=order, row_limit=25)
+        (dest / f"profile_{name}.txt").write_text(table)
+        print(f"{name}: profile_{name}.txt", flush=True)
+    return True
 
 
 def check_methods(device: str, small: bool) -> bool:
@@ -205,19 +249,25 @@ def accuracy(name: str, device: str, engine: str) -> str:
 def main() -> int:
     """Run the stages and print how their jobs ended; 1 where one did not end well."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("dest", type=Path)
-    parser.add_argument("--stages", default="1,2,3,4,5")
+    parser.add_argument("dest", type=Path, nargs="?", default=Path("gpu_day"))
+    parser.add_argument("--stages", default="1,2,3,4,5,6")
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
-    parser.add_argument("--check", choices=("steps", "methods"), help=argparse.SUPPRESS)
+    parser.add_argument("--plan", action="store_true", help="print the stages and their lengths")
+    parser.add_argument("--check", choices=("steps", "methods", "profiles"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    dest: Path = options.dest.resolve()
+    if options.plan:
+        Console().print(plan_table(stages(options.device, dest, options.small), options.minutes))
+        return 0
     if options.check:
         device = torch.device(options.device)
         if options.check == "steps":
             return 0 if check_steps(device, graph(device), options.small) else 1
+        if options.check == "profiles":
+            return 0 if write_profiles(device, graph(device), options.small, dest) else 1
         return 0 if check_methods(options.device, options.small) else 1
-    dest: Path = options.dest.resolve()
     dest.mkdir(parents=True, exist_ok=True)
     table = Table(title=f"on {options.device}")
     for column in ("stage", "job", "ended", "seconds"):

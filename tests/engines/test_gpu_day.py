@@ -68,6 +68,21 @@ def test_a_stage_that_fails_or_runs_out_of_time_leaves_the_results_of_the_others
     assert json.dumps(results)
 
 
+def test_a_profile_names_the_operations_of_a_step(gpu_day, tmp_path):
+    assert gpu_day.write_profiles(gpu_day.CPU, eager(), True, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["profile_agem_mlp.txt"]
+    assert "aten::mm" in (tmp_path / "profile_agem_mlp.txt").read_text()
+
+
+def test_the_plan_shares_out_all_minutes(gpu_day, tmp_path):
+    every_stage = gpu_day.stages("cuda", tmp_path, small=False)
+    assert sum(stage.seconds for stage in every_stage.values()) == 12 * 60
+    table = gpu_day.plan_table(every_stage, minutes=6)
+    seconds = [float(cell) for cell in table.columns[2].cells]
+    assert sum(seconds) == 6 * 60
+    assert len(seconds) == 6
+
+
 def test_every_stage_names_jobs_whose_cells_and_works_exist(gpu_day, tmp_path):
     for small in (False, True):
         for stage in gpu_day.stages("cuda", tmp_path, small).values():
