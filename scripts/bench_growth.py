@@ -2,7 +2,7 @@
 
     python scripts/bench_growth.py FOLDER [--device DEVICE] [--rounds N]
 
-writes growth.json and growth.svg to the folder (the latter with matplotlib, of the extra `bench`).
+writes growth.json and growth.svg to the folder. Needs the extra `bench`, for matplotlib.
 One quantity grows at a time; the others are as in bench_step.py. A point is the median of its
 rounds, its bar reaches from the fastest to the slowest.
 """

@@ -8,7 +8,7 @@ gives the median of its rounds and the slowest and the fastest. The images are r
 costs the same on any pixels. The bare loop is what a researcher would write for one experiment: an
 nn.Module, tensors indexed by hand, no traces, no records, a memory of prepared float images. For
 GEM it leaves the quadratic program out. On a GPU the same loop captured as a CUDA graph shows how
-fast it can be. Avalanche takes part where it is installed (the extra `bench`). The limit is the
+fast it can be. Needs no extra; with the extra `bench` Avalanche takes part. The limit is the
 rate at which the device's fastest matrix product would do the floating-point operations of a step.
 """
 

@@ -6,7 +6,8 @@
 Trains small configurations that between them use every method, buffer, benchmark, stream, schedule
 and engine, and the settings of five papers' experiments. `write` stores a hash of each file of
 results; `compare` names the configurations whose hashes have changed and ends with exit code 1.
-Times are left out. MNIST and CIFAR-100 must be in the data folder. Takes about two minutes.
+Times are left out. MNIST and CIFAR-100 must be in the data folder. Takes about two minutes. Needs
+no extra. It checks the gradalign that is installed, or that of a folder named in PYTHONPATH.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Make `gradalign_cli/data/digits.npz` from scikit-learn's copy of the UCI digits."""
+"""Make `gradalign_cli/data/digits.npz` from scikit-learn's copy of the UCI digits. Needs the extra
+`bench`."""
 
 from pathlib import Path
 

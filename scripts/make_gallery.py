@@ -1,4 +1,5 @@
-"""Draw every method that has references to docs/gallery, and write docs/gallery.md around it."""
+"""Draw every method that has references to docs/gallery, and write docs/gallery.md around it. Needs
+no extra."""
 
 from pathlib import Path
 

@@ -4,6 +4,8 @@ in docs/results, one json file for each table.
 gradalign reproduce TABLE
 cp outputs/tables/TABLE/table.json docs/results/TABLE.json
 python scripts/make_reproduction.py
+
+Needs no extra.
 """
 
 import json

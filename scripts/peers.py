@@ -1,4 +1,4 @@
-"""Other tools at the work of bench_step.py, where they are installed."""
+"""Other tools at the work of bench_step.py, where they are installed (the extra `bench`)."""
 
 import importlib.util
 from collections.abc import Callable, Sequence
