@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.buffers.buffer import draw_slot, even_shares, total_capacity
+from gradalign_cli.buffers.buffer import draw_slot, even_shares, sample_allowed, total_capacity
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.finetune import finetune
 from tests.methods.catalogue import BUFFERS, buffer_factory
@@ -21,6 +21,14 @@ def test_where_all_weights_are_0_no_slot_is_drawn():
 
 def test_shares_differ_by_at_most_one_and_the_first_groups_have_the_remainder():
     assert even_shares(11, 3) == [4, 4, 3]
+
+
+def test_where_all_allowed_values_are_taken_the_padding_repeats_the_first_of_its_row():
+    values = torch.tensor([[5, 6, 7], [8, 9, 10], [11, 12, 13]])
+    allowed = torch.tensor([[False, True, True], [False, False, True], [True, False, True]])
+    sample, valid = sample_allowed(values, allowed, 3, ())
+    assert sample.tolist() == [[6, 6, 7], [10, 10, 10], [11, 11, 13]]
+    assert torch.equal(valid, allowed)
 
 
 @pytest.mark.parametrize("capacity", [0, -1, 2.5])
