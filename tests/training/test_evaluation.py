@@ -103,17 +103,19 @@ def test_a_replica_is_estimated_with_three_copies_of_its_memory(tiny):
     assert sizes[1] - sizes[0] == 3 * 1000 * slot
 
 
-def test_a_parameter_is_estimated_with_three_copies_and_two_gradients(tiny):
+@pytest.mark.parametrize(("name", "gradients"), [("finetune", 1), ("agem", 2), ("gem", 3)])
+def test_a_parameter_is_estimated_with_three_copies_and_each_gradient_of_the_last_task_twice(
+    name, gradients, tiny
+):
     sizes = []
     for width in (8, 9):
-        parts = make_parts(
-            tiny, finetune(), model=lambda *a, width=width: mlp([width], "torch", True, *a)
-        )
+        network = partial(mlp, [width], "torch", True)
+        parts = make_parts(tiny, method(name), model=network)
         (replica,) = make_replicas(parts)
         count = sum(layer.size for layer in parts.model.layers)
         sizes.append((count, replica_bytes(parts, replica, CPU)))
     (count, size), (larger_count, larger_size) = sizes
-    assert larger_size - size == (3 + 2) * 4 * (larger_count - count)
+    assert larger_size - size == (3 + 2 * gradients) * 4 * (larger_count - count)
 
 
 def test_before_any_test_no_seconds_are_counted(tiny):
