@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from gradalign_cli.errors import UserError
 from gradalign_cli.methods.der import der
 from gradalign_cli.methods.derpp import derpp
 from gradalign_cli.training.replica import new_learner
@@ -37,3 +39,9 @@ def test_the_two_memory_batches_are_drawn_independently(tiny):
     steps = steps_of_task(parts, replica, new_learner(parts, replica), 0)
     draws = [draw.replay_uniform for _, draw, *_ in steps]
     assert all(not torch.equal(first, second) for first, second in draws)
+
+
+@pytest.mark.parametrize(("alpha", "beta", "name"), [(-1.0, 0.5, "alpha"), (0.5, -1.0, "beta")])
+def test_a_negative_weight_is_refused(alpha, beta, name):
+    with pytest.raises(UserError, match=f"`method.{name}` must be non-negative, found -1"):
+        derpp(alpha, beta)
