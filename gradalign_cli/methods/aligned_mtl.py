@@ -24,7 +24,11 @@ def alignment_weights(
     """
     norms, cosines = norms_and_cosines(K, available)
     rank = independent_gradient_count(cosines, dtype_eps) - (norms == 0).sum()
-    eigenvalues, eigenvectors = eigh(K)
+    # with the shortest gradients first, LAPACK finds small eigenvalues to their own precision
+    order = norms.argsort()
+    eigenvalues, sorted_eigenvectors = eigh(K[order][:, order])
+    eigenvectors = sorted_eigenvectors[order.argsort()]
+    eigenvalues = eigenvalues.clamp_min(0)
     positive = torch.arange(len(K), device=K.device) >= len(K) - rank  # they ascend
     least = torch.where(positive, eigenvalues, torch.inf).min()
     scales = torch.where(positive, (least / torch.where(positive, eigenvalues, 1.0)).sqrt(), 0.0)

@@ -24,10 +24,14 @@ def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
     """
     g64, references = g.double(), references.double()
     mean = references.sum(0) / available.sum().clamp_min(1)
-    specific = scale_to_largest(torch.where(available[:, None], references - mean, 0.0))
+    rounding = len(references) * torch.finfo(g.dtype).eps
+    specific = torch.where(available[:, None], references - mean, 0.0)
+    # a difference as small as the rounding of the references has no direction
+    largest = references.abs().amax(1, keepdim=True)
+    specific = torch.where(specific.abs().amax(1, keepdim=True) > rounding * largest, specific, 0.0)
+    specific = scale_to_largest(specific)
     specific = specific / specific.norm(dim=1, keepdim=True).clamp_min(1)  # of length 1, or 0
     eigenvalues, eigenvectors = eigh(specific @ specific.T)
-    rounding = len(specific) * torch.finfo(g.dtype).eps
     inverse = pseudo_inverse_eigenvalues(eigenvalues, rounding)
 
     def project_off_specific(vector: Tensor) -> Tensor:

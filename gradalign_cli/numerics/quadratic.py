@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+CPU_PIVOTS = 100_000  # far more than dependent rows of 50 references need, some hundreds
 TOLERANCE = 1e-12  # a smaller violation, relative to the size of the data, is rounding
 
 
@@ -25,7 +26,8 @@ def lower_bounded_qp(P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int
     whose multiplier is not negative at its bound), solve for the other entries of v, and exchange
     all bounds that violate a condition. Once the number of violations has missed a new minimum
     three times in a row, exchange only the last of them, which cannot cycle (Murty 1974). The
-    residual, after at most `max_pivots` exchanges, is the largest violation of a bound, of a
+    residual, after at most `max_pivots` exchanges on a device that cannot stop early and as many as
+    it takes on a CPU, is the largest violation of a bound, of a
     non-negative multiplier and of complementary slackness, relative to the sizes that v and its
     multipliers have for these data.
     """
@@ -64,7 +66,7 @@ def solve_by_pivoting(
     fewest_violations = torch.full_like(q[..., :1], size + 1)
     patience = torch.full_like(fewest_violations, 3)
     v = solve(free)
-    for _ in range(max_pivots):
+    for _ in range(CPU_PIVOTS if P.is_cpu else max_pivots):
         multiplier = product(v) + q
         violated = torch.where(
             free, v < lower_bounds - TOLERANCE * v_scale, multiplier < -TOLERANCE * multiplier_scale

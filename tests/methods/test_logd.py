@@ -61,3 +61,24 @@ def test_where_the_mean_is_specific_too_nothing_is_projected_off_its_rounding(dt
         direction = project_layer(g, torch.stack([r, 0 * r]), available)
         expected = g - (g @ r) / (r @ r) * r
         torch.testing.assert_close(direction, expected)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 7])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_equal_references_have_no_specific_parts_and_give_agems_direction(count, dtype):
+    """Their mean differs from them by rounding, which has no direction."""
+    for seed in range(10):
+        g, r = torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)).to(dtype)
+        r = r / 3  # whose sums are rounded
+        expected = align(agem(), g, r[None])
+        direction = project_layer(g, r.expand(count, -1), torch.ones(count).bool())
+        torch.testing.assert_close(direction, expected)
+
+
+def test_a_reference_that_is_the_mean_of_two_others_in_float32_has_no_specific_part():
+    for seed in range(10):
+        g, a, b = torch.randn(3, 6, generator=torch.Generator().manual_seed(seed))
+        references = torch.stack([a, b, (a + b) / 2])
+        direction = project_layer(g, references, torch.ones(3).bool())
+        expected = project_layer(g, references[:2], torch.ones(2).bool())
+        torch.testing.assert_close(direction, expected, rtol=1e-4, atol=1e-5)
