@@ -85,6 +85,7 @@ def run(
             if any([watcher.after_steps(moment) for watcher in (*watchers, pace)]):
                 break
         learners = pace.learners_at_end(learners)
+        stop_if_not_finite(learners.params, task)
         if parts.benchmark.boundaries != "none":
             learners = end_task(parts, replicas, learners, task)
         steps += step * len(replicas)
@@ -120,4 +121,15 @@ def stop_if_diverged(loss: Tensor, task: int, first_step: int) -> None:
         raise UserError(
             f"the loss of replica {replica} became {float(loss[step, replica])} in task {task + 1},"
             f" step {first_step + step + 1}: try a smaller `replicas.lr`"
+        )
+
+
+def stop_if_not_finite(params: Tensor, task: int) -> None:
+    """Raise a UserError if parameters [R, P] are not finite after a task: losses, which are taken
+    before each update, do not show what the last update did."""
+    bad = ~torch.isfinite(params).all(1)
+    if bad.any():
+        raise UserError(
+            f"the parameters of replica {int(bad.nonzero()[0])} are not finite after the last step"
+            f" of task {task + 1}: try a smaller `replicas.lr`"
         )

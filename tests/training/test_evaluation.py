@@ -15,7 +15,7 @@ from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.training.evaluation import TEST_BATCH, Evaluator, even_pieces
 from gradalign_cli.training.memory_estimate import replica_bytes
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.runner import stop_if_diverged
+from gradalign_cli.training.runner import stop_if_diverged, stop_if_not_finite
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, train
 
@@ -60,6 +60,17 @@ def test_a_loss_that_is_no_number_is_named_wherever_it_stands_in_a_chunk():
             with pytest.raises(UserError, match=rf"replica 1 .* task 3, step {10 + step + 1}:"):
                 stop_if_diverged(loss, 2, 10)
     stop_if_diverged(torch.ones(4, 2), 2, 10)
+
+
+def test_parameters_that_the_last_step_of_a_task_leaves_infinite_stop_the_run(tiny):
+    params = torch.ones(3, 4)
+    stop_if_not_finite(params, 1)
+    params[2, 1] = torch.nan
+    with pytest.raises(UserError, match=r"parameters of replica 2 are not finite .* task 2"):
+        stop_if_not_finite(params, 1)
+    parts = make_parts(tiny, finetune(), samples=5)  # one step a task: no loss shows what it did
+    with pytest.raises(UserError, match="of task 1"):
+        train(parts, make_replicas(parts, lrs=(1e39,)))
 
 
 def test_the_learning_curve_ends_after_its_last_batch(tiny):
