@@ -14,6 +14,7 @@ rate at which the device's fastest matrix product would do the floating-point op
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import sys
@@ -419,14 +420,14 @@ def peak_operations_per_second(device: torch.device) -> float:
         linear = torch.ops.mkldnn._linear_pointwise
         products["oneDNN"] = partial(linear, a, a, None, "none", [], "")
     seconds = round_seconds(products, 5, device)
-    return 2 * size**3 / min(min(rounds) for rounds in seconds.values())
+    return 2 * size**3 / min(min(rounds) for rounds in seconds.values() if rounds)
 
 
 def round_seconds(
     contestants: dict[str, Round], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
     """The seconds of each contestant's rounds, measured in turn after a round of warm-up each. One
-    that fails in its warm-up is named and left out, so that the others are measured."""
+    that fails in its warm-up is named and has no rounds, so that the others are measured."""
 
     def run_to_end(run_round: Round) -> None:
         run_round()
@@ -434,14 +435,16 @@ def round_seconds(
             torch.cuda.synchronize()
 
     seconds: dict[str, list[float]] = {}
+    running: list[str] = []
     for name, run_round in contestants.items():
+        seconds[name] = []
         try:
             run_to_end(run_round)
-            seconds[name] = []
+            running.append(name)
         except Exception as error:  # of another tool, a library or a device
             print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
     for _ in range(rounds):
-        for name in seconds:
+        for name in running:
             begin = time.perf_counter()
             run_to_end(contestants[name])
             seconds[name].append(time.perf_counter() - begin)
@@ -490,8 +493,9 @@ def steps_per_second(
     return rates
 
 
-def main() -> None:
-    """Measure the named pieces of work, or all; print a table and write JSON."""
+def main() -> int:
+    """Measure the named pieces of work, or all; print a table and write JSON. Returns 1 where a
+    contestant failed."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     work_names = list(work_factories(CPU))
     parser.add_argument("works", nargs="*", metavar="WORK", help=f"of {', '.join(work_names)}")
@@ -512,8 +516,11 @@ def main() -> None:
     for work_name in options.works or work_names:
         work = work_factories(device)[work_name]()
         rates_of_work[work_name] = steps_per_second(work, device, options.replicas, options.rounds)
-        bare_median = statistics.median(rates_of_work[work_name]["bare loop"])
+        bare_median = statistics.median(rates_of_work[work_name]["bare loop"] or [math.nan])
         for contestant, rates in rates_of_work[work_name].items():
+            if not rates:
+                table.add_row(work_name, contestant, "failed")
+                continue
             median = statistics.median(rates)
             cells = [f"{value:.1f}" for value in (median, min(rates), max(rates))]
             table.add_row(work_name, contestant, *cells, f"{median / bare_median:.2f}")
@@ -526,7 +533,8 @@ def main() -> None:
             }
             options.json.write_text(json.dumps(content, indent=1) + "\n")
     Console().print(table)
+    return 0 if all(all(rates.values()) for rates in rates_of_work.values()) else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

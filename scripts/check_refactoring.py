@@ -19,6 +19,7 @@ import sys
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from gradalign_cli.cli import main as gradalign
 
@@ -182,7 +183,10 @@ def result_hashes(overrides: Overrides) -> dict[str, str]:
         run_folder = Path(folder) / "run"
         output = io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
-            code = gradalign(["train", *overrides, f"hydra.run.dir={run_folder}"])
+            try:
+                code: Any = gradalign(["train", *overrides, f"hydra.run.dir={run_folder}"])
+            except SystemExit as refused:  # in a sentence
+                code = refused.code
         if code:
             return {"failed": output.getvalue().strip().splitlines()[-1]}
         files = {name: run_folder / name for name in RESULT_FILES}
@@ -196,16 +200,18 @@ def result_hashes(overrides: Overrides) -> dict[str, str]:
 
 
 def differences(results: dict[str, dict[str, str]], before: dict[str, dict[str, str]]) -> list[str]:
-    """A line for each configuration whose hashes differ from those before, or that was not there.
+    """A line for each configuration whose hashes differ from those before, or that only one of
+    them has.
 
     results, before: the hashes of each configuration, by its name.
     """
-    lines = []
+    lines = [f"{name}: only in the file" for name in before if name not in results]
     for name, hashes in results.items():
         if name not in before:
             lines.append(f"{name}: not in the file")
             continue
-        changed = [file for file, digest in before[name].items() if digest != hashes.get(file)]
+        files = before[name] | hashes
+        changed = [file for file in files if before[name].get(file) != hashes.get(file)]
         if changed:
             lines.append(f"{name}: {', '.join(changed)}")
     return lines
@@ -224,13 +230,17 @@ def main() -> int:
         for name, overrides in configurations().items()
         if options.only in name
     }
+    if not results:
+        parser.error(f"no configuration has {options.only!r} in its name")
     problems = [
         f"{name}: {files['failed']}" for name, files in results.items() if "failed" in files
     ]
     if options.action == "write":
         options.file.write_text(json.dumps(results, indent=1) + "\n")
     else:
-        problems += differences(results, json.loads(options.file.read_text()))
+        before = json.loads(options.file.read_text())
+        chosen = {name: hashes for name, hashes in before.items() if options.only in name}
+        problems += differences(results, chosen)
     print("\n".join(problems) or f"{len(results)} configurations, all as expected")
     print(f"{time.perf_counter() - begin:.0f} s")
     return 1 if problems else 0
