@@ -79,7 +79,7 @@ def test_small_steps_favour_gradients_in_line():
 def test_a_gamma_above_1_is_warned_of_and_a_gamma_of_1_is_not():
     method = mer(1, 0.1, 1.0, 1.0)
     assert method.step_size_warning(0.1) == method.step_size_warning(0.05) == ""
-    assert "`replicas.lr` / `method.step`, is above 1" in method.step_size_warning(0.11)
+    assert "`replicas.lr` / `method.inner_lr`, is above 1" in method.step_size_warning(0.11)
 
 
 @pytest.mark.parametrize("name", ["batches", "inner_lr", "within", "current_factor"])
