@@ -2,15 +2,20 @@ import pytest
 import torch
 
 from gradalign_cli.errors import UserError
+from gradalign_cli.methods.method import LossInputs
 from gradalign_cli.methods.subspace import columns_to_add
 from gradalign_cli.methods.trgp import (
     Scaling,
+    TRGPState,
+    scale_params,
     scale_weights,
     scales_gradient,
     select_trusted_spaces,
     task_space_and_basis,
+    trgp_gradient,
     weights_gradient,
 )
+from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import method
 from tests.methods.test_subspace import random_representation
@@ -38,6 +43,38 @@ def test_the_gradients_of_weights_and_scales_are_those_of_autograd():
     G = scaled.detach().cos() * C
     torch.testing.assert_close(weights_gradient(G, Scaling(S, Q)), W_leaf.grad)
     torch.testing.assert_close(scales_gradient(W, G, S), Q_leaf.grad)
+
+
+def test_the_gradient_and_the_step_of_the_scales_are_those_of_the_loss_at_the_scaled_parameters():
+    generator = torch.Generator().manual_seed(2)
+    layers = (Layer(20, 4, False),)
+    params, C = torch.randn(2, 20, generator=generator).double()
+    S, Q = random_scaling()
+    number = torch.tensor
+    state = TRGPState(
+        bases=(torch.zeros(5, 0).double(),),
+        spaces=(S,),
+        ended_scalings=(),
+        current_scalings=(Scaling(S, Q),),
+        is_first_step=number(0.0),
+        ended_tasks=number(1.0),
+        scales_lr=number(0.1).double(),
+        trust_threshold=number(0.5),
+    )
+
+    def loss(at):
+        return (at.sin() * C).sum()
+
+    def take_gradient(inputs):
+        leaf = inputs.params.detach().requires_grad_()
+        return torch.autograd.grad(loss(leaf), leaf)[0], None
+
+    inputs = LossInputs(None, params, params[:0], None, (), layers)
+    (g, _), state_after = trgp_gradient(take_gradient, inputs, state)
+    leaf, Q_leaf = params.clone().requires_grad_(), Q.clone().requires_grad_()
+    loss(scale_params(leaf, layers, [Scaling(S, Q_leaf)])).backward()
+    torch.testing.assert_close(g, leaf.grad)
+    torch.testing.assert_close(state_after.current_scalings[0].scales, Q - 0.1 * Q_leaf.grad)
 
 
 def test_scales_of_one_or_spaces_of_zeros_change_nothing():
