@@ -1,6 +1,7 @@
 """A method and a loss are two choices: the alignment of one method, the objective of another."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -72,6 +73,16 @@ def make_find_gradient(
     return find_for_objective if default else find_for_alignment
 
 
+def warn_of_either(alignment: Method, objective: Method, lr: float) -> str:
+    """The `step_size_warning` of a combination: of the first method that has one."""
+    return alignment.step_size_warning(lr) or objective.step_size_warning(lr)
+
+
+def report_both(alignment: Method, objective: Method, state: CombinedState) -> dict[str, Tensor]:
+    """The `report` of a combination: what both methods report."""
+    return alignment.report(state.alignment) | objective.report(state.objective)
+
+
 def combine(alignment: Method, objective: Method) -> Method:
     """The method that takes the gradient of `objective`'s loss and aligns it as `alignment` does.
 
@@ -110,12 +121,6 @@ def combine(alignment: Method, objective: Method) -> Method:
     def test_params(state: CombinedState, params: Tensor, task: int, layers: Any) -> Tensor:
         return alignment.test_params(state.alignment, params, task, layers)
 
-    def report(state: CombinedState) -> dict[str, Tensor]:
-        return alignment.report(state.alignment) | objective.report(state.objective)
-
-    def step_size_warning(lr: float) -> str:
-        return alignment.step_size_warning(lr) or objective.step_size_warning(lr)
-
     takes_one = alignment.find_gradient is gradient_at_params
     combined = alignment._replace(
         align=align,
@@ -127,8 +132,8 @@ def combine(alignment: Method, objective: Method) -> Method:
         init=init,
         after_step=after_step,
         test_params=test_params,
-        step_size_warning=step_size_warning,
-        report=report,
+        step_size_warning=partial(warn_of_either, alignment, objective),
+        report=partial(report_both, alignment, objective),
     )
     # `task_ids` reads off these two whether the method must be told where tasks end
     if alignment.end_task is not keep_state or objective.end_task is not keep_state:

@@ -31,6 +31,7 @@ from gradalign_cli.methods.trgp import (
     scaled_gradient,
     task_space_and_basis,
     trgp,
+    trgp_test_params,
 )
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
@@ -171,6 +172,11 @@ def task_end_gradients(
     )
 
 
+def cuber_test_params(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:
+    """The `test_params` of CUBER: those of TRGP."""
+    return trgp_test_params(state.trgp, params, task, layers)
+
+
 def cuber(
     thresholds: list[float],
     increase: float,
@@ -198,22 +204,10 @@ def cuber(
     the joined weights back to where the task found them; this is left out.
     """
     growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    trgp_method = trgp(
-        thresholds,
-        increase,
-        samples,
-        rank_rule,
-        project_head,
-        max_trusted_tasks,
-        trust_threshold,
-        scales_lr,
-    )
-    require(
-        -1 <= correlation_threshold <= 1,
-        "method.correlation_threshold",
-        "in [-1, 1]",
-        correlation_threshold,
-    )
+    trust = max_trusted_tasks, trust_threshold, scales_lr
+    trgp_method = trgp(thresholds, increase, samples, rank_rule, project_head, *trust)
+    is_cosine = -1 <= correlation_threshold <= 1
+    require(is_cosine, "method.correlation_threshold", "in [-1, 1]", correlation_threshold)
 
     def init(setup: MethodSetup) -> CUBERState:
         trgp_state = trgp_method.init(setup)
@@ -227,24 +221,15 @@ def cuber(
         task, rows = probe.task, probe.rows[:samples]
         trgp_state = trgp_method.end_task(state.trgp, params, probe)
         R = representation_matrices(probe.layer_inputs(rows), probe.layers)
-        bases_without_task, current_bases = task_end_bases(state, trgp_state, R, growth_rule, task)
+        bases = task_end_bases(state, trgp_state, R, growth_rule, task)
         G = layer_matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
         task_gradients = task_end_gradients(state, trgp_state, G, task)
-        return CUBERState(
-            trgp_state,
-            task_gradients,
-            bases_without_task,
-            current_bases,
-            state.correlation_threshold,
-        )
-
-    def test_params(state: CUBERState, params: Tensor, task: int, layers: Layers) -> Tensor:
-        return trgp_method.test_params(state.trgp, params, task, layers)
+        return CUBERState(trgp_state, task_gradients, *bases, state.correlation_threshold)
 
     return Method(
         align_off_current_bases,
         find_gradient=cuber_gradient,
         init=init,
         end_task=end_task,
-        test_params=test_params,
+        test_params=cuber_test_params,
     )

@@ -141,6 +141,22 @@ def memory_representations(probe: Probe, samples: int) -> list[Tensor]:
     return representation_matrices(layer_inputs, probe.layers)
 
 
+def end_fs_dgpm_task(
+    growth_rule: GrowthRule, samples: int, state: FSDGPMState, params: Tensor, probe: Probe
+) -> FSDGPMState:
+    """The `end_task` of FS-DGPM: new bases of the inputs in memory, with the initial importance."""
+    R = memory_representations(probe, samples)
+    bases = tuple(
+        columns_to_add(M[:, :0], R[k], growth_rule.threshold(k, probe.task), False)[0]
+        for k, M in enumerate(state.bases)
+    )
+    return state._replace(
+        bases=bases,
+        raw_importance=tuple(state.initial_importance.expand_as(M[0]).clone() for M in bases),
+        ended_tasks=state.ended_tasks + 1,
+    )
+
+
 def fs_dgpm(
     thresholds: list[float],
     increase: float,
@@ -190,23 +206,11 @@ def fs_dgpm(
         )
         return FSDGPMState(*subspaces, *numbers)
 
-    def end_task(state: FSDGPMState, params: Tensor, probe: Probe) -> FSDGPMState:
-        R = memory_representations(probe, samples)
-        bases = tuple(
-            columns_to_add(M[:, :0], R[k], growth_rule.threshold(k, probe.task), False)[0]
-            for k, M in enumerate(state.bases)
-        )
-        return state._replace(
-            bases=bases,
-            raw_importance=tuple(state.initial_importance.expand_as(M[0]).clone() for M in bases),
-            ended_tasks=state.ended_tasks + 1,
-        )
-
     return Method(
         align_by_importance,
         find_gradient=partial(ascended_gradient, pieces),
         gradient_count=lambda b, m: 2 * len(piece_starts(b, pieces)),
         memory_batches=1,
         init=init,
-        end_task=end_task,
+        end_task=partial(end_fs_dgpm_task, growth_rule, samples),
     )

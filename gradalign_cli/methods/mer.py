@@ -26,6 +26,34 @@ class MERState(NamedTuple):
     current_factor: Tensor
 
 
+def reptile_gradient(
+    take_gradient: TakeGradient, inputs: LossInputs, state: MERState
+) -> tuple[ObjectiveGradient, MERState]:
+    """The `find_gradient` of MER: the way of all rounds over `inner_lr`, so that an SGD step of
+    that size goes it."""
+    params, statistics = inputs.params, inputs.statistics
+    values, logits = [], []
+    for memory_batch in inputs.memory_batches:
+        round_start = params
+        examples = single_examples(concatenate_examples(inputs.batch, memory_batch))
+        for number, example in enumerate(examples):
+            is_new = number < len(inputs.batch.target)
+            g, (value, output) = take_gradient(
+                inputs._replace(params=params, statistics=statistics, batch=example)
+            )
+            params = (
+                params - (state.inner_lr * state.current_factor if is_new else state.inner_lr) * g
+            )
+            statistics = output.statistics
+            if is_new:
+                values.append(value)
+                logits.append(output.logits)
+        params = round_start + state.within * (params - round_start)
+    output = output._replace(logits=torch.cat(logits), statistics=statistics)
+    g = (inputs.params - params) / state.inner_lr
+    return (g, (torch.stack(values).mean(), output)), state
+
+
 def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> Method:
     """Reptile: one SGD step on each example in turn, then a part of the way back.
 
@@ -49,32 +77,6 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
     def init(setup: MethodSetup) -> MERState:
         return MERState(*map(setup.params.new_tensor, (inner_lr, within, current_factor)))
 
-    def find_gradient(
-        take_gradient: TakeGradient, inputs: LossInputs, state: MERState
-    ) -> tuple[ObjectiveGradient, MERState]:
-        params, statistics = inputs.params, inputs.statistics
-        values, logits = [], []
-        for memory_batch in inputs.memory_batches:
-            round_start = params
-            examples = single_examples(concatenate_examples(inputs.batch, memory_batch))
-            for number, example in enumerate(examples):
-                is_new = number < len(inputs.batch.target)
-                g, (value, output) = take_gradient(
-                    inputs._replace(params=params, statistics=statistics, batch=example)
-                )
-                params = (
-                    params
-                    - (state.inner_lr * state.current_factor if is_new else state.inner_lr) * g
-                )
-                statistics = output.statistics
-                if is_new:
-                    values.append(value)
-                    logits.append(output.logits)
-            params = round_start + state.within * (params - round_start)
-        output = output._replace(logits=torch.cat(logits), statistics=statistics)
-        g = (inputs.params - params) / state.inner_lr
-        return (g, (torch.stack(values).mean(), output)), state
-
     def step_size_warning(lr: float) -> str:
         return (
             "MER's gamma, `replicas.lr` / `method.inner_lr`, is above 1, so that parameters go "
@@ -86,7 +88,7 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
 
     return Method(
         keep_gradient,
-        find_gradient=find_gradient,
+        find_gradient=reptile_gradient,
         gradient_count=lambda b, m: batches * (b + m),
         memory_batches=batches,
         init=init,

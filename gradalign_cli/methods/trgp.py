@@ -246,14 +246,13 @@ def trgp(
     require(max_trusted_tasks > 0, "method.max_trusted_tasks", "positive", max_trusted_tasks)
     require(0 <= trust_threshold <= 1, "method.trust_threshold", "in [0, 1]", trust_threshold)
     require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
+    neutral = partial(neutral_scaling, count=max_trusted_tasks)
 
     def init(setup: MethodSetup) -> TRGPState:
         number = setup.params.new_tensor
         bases = empty_subspaces(setup, growth_rule, project_head).bases
         spaces = tuple(M.expand(setup.tasks, *M.shape) for M in bases)
-        scalings = tuple(
-            neutral_scaling(layer_spaces, max_trusted_tasks) for layer_spaces in spaces
-        )
+        scalings = tuple(map(neutral, spaces))
         ended_scalings = tree_stack([scalings] * setup.tasks)
         numbers = number(1.0), number(0.0), number(scales_lr), number(trust_threshold)
         return TRGPState(bases, spaces, ended_scalings, scalings, *numbers)
@@ -269,10 +268,7 @@ def trgp(
             bases.append(basis)
             spaces.append(replace_task_matrix(layer_spaces, task, space))
         state = state._replace(bases=tuple(bases), spaces=tuple(spaces))
-        next_scalings = tuple(
-            neutral_scaling(layer_spaces, max_trusted_tasks) for layer_spaces in spaces
-        )
-        return end_scalings(state, next_scalings, task)
+        return end_scalings(state, tuple(map(neutral, spaces)), task)
 
     return Method(
         align_off_bases,
