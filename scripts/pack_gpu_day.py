@@ -122,9 +122,9 @@ def join_file(entry: dict[str, Any], folder: Path, target_folder: Path) -> Path:
 
 def require_checksum(path: Path, expected: str) -> None:
     """Exit where a file has another checksum."""
-    found = checksum(path)
-    if found != expected:
-        sys.exit(f"the SHA-256 of {path} must be {expected}, found {found}: bring it anew")
+    actual = checksum(path)
+    if actual != expected:
+        sys.exit(f"the SHA-256 of {path} must be {expected}, found {actual}: bring it anew")
 
 
 def pack(folder: Path, python: str, limit: int, datasets: Sequence[Path]) -> None:

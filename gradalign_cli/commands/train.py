@@ -134,7 +134,8 @@ def warn_of_step_sizes(replicas: list[Replica]) -> None:
 def warn_of_runaway(
     runaway: Runaway, config: DictConfig, replica_settings: Sequence[dict[str, float]]
 ) -> None:
-    """Warn of a replica whose parameters run away; numbers: of each replica."""
+    """Warn of a replica whose parameters run away;  replica_settings: of each
+    replica, by name."""
     seed, lr = (replica_settings[runaway.replica][name] for name in ("seed", "lr"))
     strengths = [
         f"`{group}.strength`"

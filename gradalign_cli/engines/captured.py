@@ -146,9 +146,8 @@ def make_captured_run(
     def run_steps(
         step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
-        if (
-            captured_cycle[0] is not step_cycle
-        ):  # a new task: free the memory of the last one's captures
+        if captured_cycle[0] is not step_cycle:
+            # a new task: free the memory of the last one's captures
             captures.clear()
             captured_cycle[0] = step_cycle
         steps = len(draws.rows)

@@ -51,8 +51,8 @@ def gdumb(passes: int, batch_size: int, lr: float, least_lr: float) -> Method:
             shuffled_slots = slots[permutation(len(slots), generator).to(slots.device)]
             for position, batch_slots in enumerate(shuffled_slots.split(batch_size)):
                 progress = (number + position / batches) / passes
-                lr_now = state.least_lr + lr_range * (1 + math.cos(math.pi * progress)) / 2
-                params = params - lr_now * probe.memory_gradient(params, batch_slots)
+                step_size = state.least_lr + lr_range * (1 + math.cos(math.pi * progress)) / 2
+                params = params - step_size * probe.memory_gradient(params, batch_slots)
         return state._replace(memory_params=params)
 
     def test_params(state: GDumbState, params: Tensor, task: int, layers: Any) -> Tensor:

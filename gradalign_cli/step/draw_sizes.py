@@ -7,8 +7,8 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 
 
 class DrawSizes(NamedTuple):
-    """How many uniform numbers each field of a `Draw` holds; insert: for each arrival;  noise_keys:
-    keys for the examples read from memory, None where the network has no noise."""
+    """How many uniform numbers each field of a `Draw` holds;  insert_uniform: for each arrival;
+    noise_keys: keys for the examples read from memory, None where the network has no noise."""
 
     reference_uniform: int
     replay_uniform: tuple[int, int]
@@ -20,14 +20,14 @@ class DrawSizes(NamedTuple):
 
 def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
     """The random numbers that a step draws while `past_tasks` tasks are over."""
-    reference_uniform, replay_uniform_ = reference_and_replay_sizes(parts, past_tasks)
+    reference_size, replay_size = reference_and_replay_sizes(parts, past_tasks)
     method, slots = parts.method, len(parts.buffer.task_slots.unique())
-    examples_read = reference_uniform * (past_tasks if method.references == "per_task" else 1)
-    examples_read += replay_uniform_ * method.memory_batches
+    examples_read = reference_size * (past_tasks if method.references == "per_task" else 1)
+    examples_read += replay_size * method.memory_batches
     needs_numbers = method.needs_random_numbers or method.references == "one_task"
     return DrawSizes(
-        reference_uniform=slots if reference_uniform else 0,
-        replay_uniform=(method.memory_batches, slots if replay_uniform_ else 0),
+        reference_uniform=slots if reference_size else 0,
+        replay_uniform=(method.memory_batches, slots if replay_size else 0),
         align_uniform=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
         measure_uniform=slots if parts.buffer.measured_examples else 0,
         insert_uniform=parts.buffer.uniforms_per_arrival,

@@ -27,12 +27,12 @@ def percent(fraction: float | None, with_sign: bool = False) -> str:
     return "-" if fraction is None else f"{100 * fraction:{'+' if with_sign else ''}.2f}"
 
 
-def with_interval(mean: float | None, difference_half_width: float | None, plus_minus: str) -> str:
+def with_interval(mean: float | None, interval_half_width: float | None, plus_minus: str) -> str:
     """A mean in percent, and where it is known half the width of its interval after the sign
     `plus_minus`."""
-    if mean is None or difference_half_width is None:
+    if mean is None or interval_half_width is None:
         return percent(mean)
-    return f"{percent(mean)} {plus_minus} {percent(difference_half_width)}"
+    return f"{percent(mean)} {plus_minus} {percent(interval_half_width)}"
 
 
 def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:
@@ -54,9 +54,9 @@ def score_text(rows: Sequence[TableRow]) -> str:
     within_count = sum(row.verdict == "within" for row in judged)
     explained_count = sum(bool(row.explained) for row in judged)
     undecided_count = sum(row.verdict == "too few seeds" for row in judged)
-    others = [f"{explained_count} explained"] * bool(explained_count)
-    others += [f"{undecided_count} with too few seeds to tell"] * bool(undecided_count)
-    of_the_others = f" (of the others {', '.join(others)})" if others else ""
+    reasons = [f"{explained_count} explained"] * bool(explained_count)
+    reasons += [f"{undecided_count} with too few seeds to tell"] * bool(undecided_count)
+    of_the_others = f" (of the others {', '.join(reasons)})" if reasons else ""
     published_count = sum(row.published is not None for row in rows)
     return (
         f"{within_count} of {len(judged)} judged numbers within tolerance{of_the_others}, "

@@ -255,8 +255,13 @@ def test_what_does_not_go_with_a_schedule_is_named(override, sentence, any_datas
 
 def test_replicas_are_every_combination_of_the_listed_values():
     config = compose_config("method=gem", "replicas.seed=[3,4]", "++replicas.margin=[0,0.5]")
-    found = read_replica_settings(config)
-    assert [(own["seed"], own["margin"]) for own in found] == [(3, 0), (3, 0.5), (4, 0), (4, 0.5)]
+    settings = read_replica_settings(config)
+    assert [(each["seed"], each["margin"]) for each in settings] == [
+        (3, 0),
+        (3, 0.5),
+        (4, 0),
+        (4, 0.5),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,18 @@
 """The operations of a captured step: how they are counted, and that they do not become more."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
 from gradalign_cli.numerics.devices import CPU
+from tests.script_modules import load_script
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 OPERATIONS = {"agem_mlp": 85, "gem_mlp": 894}  # of a plain step: fewer are better, more are not
 
 
 @pytest.fixture(scope="module")
 def count_step():
-    """The script as a module, which imports its neighbour."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        spec = importlib.util.spec_from_file_location("count_step", SCRIPTS / "count_step.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    """The script as a module."""
+    return load_script("count_step")
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

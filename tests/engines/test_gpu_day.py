@@ -1,10 +1,8 @@
 """The script for the first hour on a GPU, on the simulated device and on the CPU."""
 
-import importlib.util
 import json
 import sys
 from fnmatch import fnmatch
-from pathlib import Path
 
 import pytest
 
@@ -13,21 +11,13 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.tables.table import load_table
 from tests.elsewhere import SIMULATED, simulated_device
 from tests.engines.test_elsewhere import GRAPH
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from tests.script_modules import load_script
 
 
 @pytest.fixture(scope="module")
 def gpu_day():
-    """The script as a module, which imports its neighbour."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        spec = importlib.util.spec_from_file_location("gpu_day", SCRIPTS / "gpu_day.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        yield module
-    finally:
-        sys.path.remove(str(SCRIPTS))
+    """The script as a module."""
+    return load_script("gpu_day")
 
 
 def test_captured_steps_on_the_simulated_device_are_the_cpus(gpu_day, capsys, monkeypatch):

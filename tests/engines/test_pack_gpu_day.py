@@ -1,23 +1,19 @@
 """What travels to a GPU machine in parts arrives as it was, or is refused."""
 
-import importlib.util
 import random
 import re
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "pack_gpu_day.py"
+from tests.script_modules import load_script
+
 LIMIT = 1000  # bytes of a part
 
 
 @pytest.fixture(scope="module")
 def packer():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("pack_gpu_day", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("pack_gpu_day")
 
 
 @pytest.fixture

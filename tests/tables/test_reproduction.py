@@ -1,10 +1,10 @@
 """docs/reproduction.md, and the accuracies in docs/methods.md, agree with docs/results."""
 
-import importlib.util
 from pathlib import Path
 
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.tables.table import load_table
+from tests.script_modules import load_script
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS = DOCS / "results"
@@ -12,11 +12,7 @@ RESULTS = DOCS / "results"
 
 def make_reproduction():
     """scripts/make_reproduction.py as a module."""
-    path = DOCS.parent / "scripts" / "make_reproduction.py"
-    spec = importlib.util.spec_from_file_location("make_reproduction", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("make_reproduction")
 
 
 def test_the_page_shows_the_stored_results():

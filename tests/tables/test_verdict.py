@@ -55,11 +55,9 @@ def test_missing_and_quick_runs_are_not_judged():
 def test_the_interval_is_students():
     accuracies = [0.70, 0.74, 0.81]
     (row,) = table_rows(CELL, result(*accuracies), quick=False)
-    difference_half_width = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
+    mean_half_width = student.ppf(0.975, 2) * np.std(accuracies, ddof=1) / 3**0.5
     assert row.mean == pytest.approx(0.75)
-    assert (row.low, row.high) == pytest.approx(
-        (0.75 - difference_half_width, 0.75 + difference_half_width)
-    )
+    assert (row.low, row.high) == pytest.approx((0.75 - mean_half_width, 0.75 + mean_half_width))
     assert row.difference == pytest.approx(-0.05)
     assert table_rows(CELL, result(0.7), quick=False)[0].high is None  # one seed has no interval
 
@@ -152,8 +150,8 @@ def test_the_published_interval_stands_beside_the_published_mean():
 
 def test_a_metric_that_the_paper_does_not_print_is_shown_and_neither_judged_nor_counted():
     cell = CELL._replace(unpublished=("AAA",), published_status="MEMORY")
-    both = Result({0: {"ACC": 0.8, "AAA": 0.9}}, 60.0, {})
-    acc_row, aaa_row = table_rows(cell, both, quick=False)
+    result_with_aaa = Result({0: {"ACC": 0.8, "AAA": 0.9}}, 60.0, {})
+    acc_row, aaa_row = table_rows(cell, result_with_aaa, quick=False)
     assert (aaa_row.mean, aaa_row.published, aaa_row.difference) == (0.9, None, None)
     assert aaa_row.verdict == "not judged: not printed"
     assert score_text([acc_row, aaa_row]).endswith(
