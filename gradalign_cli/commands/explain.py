@@ -16,7 +16,7 @@ from gradalign_cli.commands.list import first_comment, method_table
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
-from gradalign_cli.methods.method import Gradients, Method, MethodSetup, task_ids
+from gradalign_cli.methods.method import Gradients, Method, MethodSetup, needed_task_ids
 from gradalign_cli.models.model import Layer
 from gradalign_cli.results.picture import direction_panels
 
@@ -86,7 +86,7 @@ def print_description(
         console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
         console.print(f"backward passes beside the one on the batch: {row['passes']}")
     else:  # a method of the user's own
-        console.print(f"task ids: {task_ids(method)}; references: {method.references}")
+        console.print(f"task ids: {needed_task_ids(method)}; references: {method.references}")
     console.print(f"batches of memory in its loss: {method.memory_batches}")
 
 

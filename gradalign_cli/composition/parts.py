@@ -11,7 +11,7 @@ from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.settings import read_whole_number
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.methods.method import Method, task_ids
+from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.optimizers.optimizer import Optimizer
@@ -20,7 +20,10 @@ from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.replica import Replica
 
-NEEDED = {"at ends": "where tasks end", "of each": "the task of each example"}  # of `task_ids`
+NEEDED = {
+    "at ends": "where tasks end",
+    "of each": "the task of each example",
+}  # of `needed_task_ids`
 
 
 def build_run(
@@ -126,7 +129,10 @@ def check_boundaries(
     if benchmark.boundaries != "none":
         return
     field = "`method` or `objective`" if "objective" in config else "`method`"
-    needs = ((field, task_ids(method), "er"), ("`buffer`", buffer.task_ids, "reservoir"))
+    needs = (
+        (field, needed_task_ids(method), "er"),
+        ("`buffer`", buffer.needed_task_ids, "reservoir"),
+    )
     for group, needed, example in needs:
         if needed != "no":
             raise UserError(

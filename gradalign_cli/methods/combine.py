@@ -135,7 +135,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         step_size_warning=partial(warn_of_either, alignment, objective),
         report=partial(report_both, alignment, objective),
     )
-    # `task_ids` reads off these two whether the method must be told where tasks end
+    # `needed_task_ids` reads off these two whether the method must be told where tasks end
     if alignment.end_task is not keep_state or objective.end_task is not keep_state:
         combined = combined._replace(end_task=end_task)
     if alignment.next_task_params is not keep_params:

@@ -188,7 +188,7 @@ class Method(NamedTuple):
     after_step:           (state, g [P], params_before [P], params_after [P]) -> state, after the
                           optimizer's update. g is what `find_gradient` returned, before `align`.
     end_task:             (state, params [P], probe) -> state. A method that has this function needs
-                          a stream that tells where tasks end, see `task_ids`.
+                          a stream that tells where tasks end, see `needed_task_ids`.
     next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
     test_params:          (state, params [P], task, layers) -> the parameters [P] that task number
                           `task` is tested with.
@@ -228,7 +228,7 @@ class Method(NamedTuple):
         return past_tasks if self.references == "per_task" else min(past_tasks, 1)
 
 
-def task_ids(method: Method) -> str:
+def needed_task_ids(method: Method) -> str:
     """What a method must be told of tasks: the task of each example ("of each"), where a task ends
     ("at ends"), or nothing ("no").
 

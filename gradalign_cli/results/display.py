@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
 MAX_COLUMNS, END_COLUMNS = 12, 5  # a longer table shows the first and the last tasks alone
@@ -56,7 +56,7 @@ class Display:
         if problem:
             self.progress.console.print(problem)
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Show the newest loss and cosine, as means over replicas."""
         trace = moment.trace
         measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.training.outcome import Outcome
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 FINAL_FILES = ("accuracy.csv", "accuracy_task.csv", "metrics.json")  # a finished run has them
 ALIGNMENT_COLUMNS = (
@@ -105,7 +105,7 @@ class RunFolder:
         if problem is None:
             self.finished_rounds = self.progress()
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
         trace, measured = moment.trace, moment.measured
         first_step = moment.step - len(measured)

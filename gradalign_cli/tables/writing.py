@@ -101,7 +101,8 @@ def markdown(
         for pair in comparisons:
             difference = percent(pair.difference, with_sign=True)
             lines.append(
-                f"| {pair.first} | {pair.second} | {pair.seeds} | {difference} | {pair.p:.2g} |"
+                f"| {pair.first} | {pair.second} | {pair.seeds} | {difference} "
+                f"| {pair.p_value:.2g} |"
             )
     if ranks:
         lines += ["", ranks_sentence(ranks)]

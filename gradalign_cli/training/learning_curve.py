@@ -4,17 +4,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 
 class LearningCurve:
-    """Evaluator the present task after each of its first batches."""
+    """Tests the present task after each of its first batches."""
 
     def __init__(self, batches: int) -> None:
         self.batches = batches
         self.curves: list[list[Tensor]] = []  # of each task: accuracy [R] after 0, 1, ... batches
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Test after one of the first batches, which come one by one."""
         if moment.step <= self.batches:
             self.curves[moment.task].append(moment.accuracy([moment.task])[:, 0])

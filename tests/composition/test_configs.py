@@ -281,7 +281,7 @@ def test_replicas_are_every_combination_of_the_listed_values():
         ("+method.extra=1", "`method.extra` is not known"),
         (
             "buffer.capacity_per=row",
-            "`buffer.capacity_per` must be total, task or class, found 'row'",
+            "`buffer.capacity_per` must be one of total, task, class, found 'row'",
         ),
         ("optimizer.momentum=1", r"`optimizer.momentum` must be in \[0, 1\)"),
     ],
