@@ -62,7 +62,7 @@ def test_the_critical_values_of_nemenyis_test_are_demsars():
 
 def test_only_methods_that_every_setting_has_are_ranked():
     accuracies = [{"x": 0.9, "y": 0.8, "z": 0.7, "w": 0.6}] * 4 + [{"x": 0.5, "y": 0.4, "z": 0.3}]
-    assert list(method_ranks(TABLE, results(accuracies), "ACC").mean) == ["x", "y", "z"]
+    assert list(method_ranks(TABLE, results(accuracies), "ACC").mean_ranks) == ["x", "y", "z"]
 
 
 def test_too_few_settings_or_methods_are_not_ranked():
