@@ -153,7 +153,7 @@ def warn_of_runaway(
 def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
-    return fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks)
+    return fingerprint(streams, seeds, plan.passes, parts.method.mixes_tasks)
 
 
 def run_title(config: DictConfig) -> str:

@@ -80,7 +80,7 @@ def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> 
     schedule: Schedule = call_target("schedule", config.schedule)
     every = config.metrics.continual_every
     require(every == 0, "metrics.continual_every", "0 where a schedule ends tasks", every)
-    if method.shuffles_tasks or benchmark.boundaries != "sharp":
+    if method.mixes_tasks or benchmark.boundaries != "sharp":
         raise UserError(
             "`schedule` needs tasks one after the other, which this `method` or `stream` mixes"
         )

@@ -134,7 +134,7 @@ def gradient_at_params(
     return take_gradient(inputs), state
 
 
-def one_gradient(batch_size: int, memory_batch_size: int) -> int:
+def count_one_gradient(batch_size: int, memory_batch_size: int) -> int:
     """How many gradients `gradient_at_params` takes."""
     return 1
 
@@ -192,7 +192,7 @@ class Method(NamedTuple):
     next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
     test_params:          (state, params [P], task, layers) -> the parameters [P] that task number
                           `task` is tested with.
-    shuffles_tasks:       whether the examples of all tasks are shuffled into one stream.
+    mixes_tasks:       whether the examples of all tasks are shuffled into one stream.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
     step_size_warning:    (`replicas.lr`) -> a sentence on what is wrong with steps of this size;
                           empty where nothing is.
@@ -207,7 +207,7 @@ class Method(NamedTuple):
     find_gradient: Callable[[TakeGradient, LossInputs, Any], tuple[ObjectiveGradient, Any]] = (
         gradient_at_params
     )
-    gradient_count: Callable[[int, int], int] = one_gradient
+    gradient_count: Callable[[int, int], int] = count_one_gradient
     memory_batches: int = 0
     stores_logits: bool = False
     init: Callable[[MethodSetup], Any] = lambda setup: ()
@@ -215,7 +215,7 @@ class Method(NamedTuple):
     end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
     next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
     test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
-    shuffles_tasks: bool = False
+    mixes_tasks: bool = False
     needs_random_numbers: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""
     report: Callable[[Any], dict[str, Tensor]] = lambda state: {}

@@ -12,7 +12,7 @@ from gradalign_cli.methods.penalty import (
     cross_entropy_with_quadratic_penalty,
     subtract_penalty_gradient,
 )
-from gradalign_cli.numerics.vectors import ratio_or_zero
+from gradalign_cli.numerics.vectors import divide_by_largest_entry
 
 Variant = Literal["paper", "code"]
 
@@ -38,11 +38,6 @@ class RWalkState(NamedTuple):
     task_steps: Tensor
     importance: Tensor
     penalty_centre: Tensor
-
-
-def scale_to_one(values: Tensor) -> Tensor:
-    """Values [P] >= 0 divided by the largest of them; zeros where all are 0."""
-    return ratio_or_zero(values, values.max())
 
 
 def add_step(
@@ -137,7 +132,7 @@ def rwalk(
             loss_decrease=zeros,
             interval_start=params,
             task_steps=torch.zeros_like(state.task_steps),
-            importance=scale_to_one(state.fisher) + scale_to_one(score),
+            importance=divide_by_largest_entry(state.fisher) + divide_by_largest_entry(score),
             penalty_centre=params,
         )
 

@@ -71,10 +71,10 @@ class Display:
         )
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Show the mean accuracy on the tasks learned so far."""
-        if row:
-            self.accuracy_text = f"  ACC {float(accuracy[:, :row].mean()):.3f}"
+        if ended_tasks:
+            self.accuracy_text = f"  ACC {float(accuracy[:, :ended_tasks].mean()):.3f}"
 
 
 def mean_percent(accuracy: np.ndarray) -> str:

@@ -126,7 +126,7 @@ class RunFolder:
         self.measured_steps += int(not_nan.sum())
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Store a row of the accuracy matrix, and write the rows so far."""
         self.accuracy_rows.append(accuracy)
         text = matrices_csv(torch.stack(self.accuracy_rows, 1).numpy(), self.replicas)

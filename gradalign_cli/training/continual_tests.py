@@ -29,7 +29,7 @@ class ContinualTests:
             self.moments.append((moment.task, moment.step))
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Only the number of replicas and tasks is taken from it."""
         self.unknown = torch.full_like(accuracy, torch.nan)
 

@@ -20,10 +20,10 @@ class LearningCurve:
             self.curves[moment.task].append(moment.accuracy([moment.task])[:, 0])
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """The next task starts from here."""
-        if row < accuracy.shape[1]:
-            self.curves.append([accuracy[:, row]])
+        if ended_tasks < accuracy.shape[1]:
+            self.curves.append([accuracy[:, ended_tasks]])
 
     def result(self) -> np.ndarray | None:
         """[R, T, batches + 1], or None where there are no batches to test after; a task with fewer

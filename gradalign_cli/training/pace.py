@@ -41,7 +41,7 @@ class Pace:
             self.best = tree_map(torch.clone, moment.learners)
         return self.verdict.task_over
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Nothing: a pace is of one task."""
 
     def learners_at_end(self, learners: Learner) -> Learner:

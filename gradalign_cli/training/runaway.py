@@ -60,7 +60,7 @@ class RunawayWatcher:
             self.runaways.setdefault(replica, runaway)
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Nothing: an accuracy does not tell parameters that run away from a task forgotten."""
 
     def record(self) -> list[dict[str, float]]:

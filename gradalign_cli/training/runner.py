@@ -96,10 +96,10 @@ def run(
     return TrainingResult(accuracy_matrices, seconds, evaluator.seconds, steps, passes, learners)
 
 
-def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
+def report_test(watchers: Sequence[Watcher], ended_tasks: int, accuracy: Tensor) -> None:
     """Tell the watchers a new row [R, T] of the accuracy matrix."""
     for watcher in watchers:
-        watcher.after_test(row, accuracy)
+        watcher.after_test(ended_tasks, accuracy)
 
 
 def take_steps(

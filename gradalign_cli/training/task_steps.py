@@ -35,8 +35,7 @@ def prepare_task(
     past_tasks = task if bounded else parts.benchmark.tasks
     measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
     orders = [
-        pass_orders(r.stream, r.seed, task, plan.passes, parts.method.shuffles_tasks)
-        for r in replicas
+        pass_orders(r.stream, r.seed, task, plan.passes, parts.method.mixes_tasks) for r in replicas
     ]
     chunks = draw_chunks(
         orders,

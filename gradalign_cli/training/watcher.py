@@ -44,12 +44,11 @@ class Watcher(Protocol):
     def after_steps(self, moment: Moment) -> StopsTask:
         """A chunk of steps is done; True stops the task here."""
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
-        """Row `row` [R, T] of the accuracy matrix is there: 0 of the untrained network, i after
-        task i."""
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
+        """All tasks were tested: a new row [R, T] of the accuracy matrix, after so many tasks."""
 
 
-class LastingWatcher(Watcher, Protocol):
+class WatcherOfAllRounds(Watcher, Protocol):
     """A watcher that stays when replicas train in rounds, one after the other."""
 
     def begin_round(self, replicas: Sequence[int]) -> None:
