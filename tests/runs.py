@@ -64,7 +64,7 @@ class Traces:
     def after_steps(self, moment):
         self.traces.append((moment.task, moment.trace))
 
-    def after_test(self, row, accuracy):
+    def after_test(self, ended_tasks, accuracy):
         pass
 
 

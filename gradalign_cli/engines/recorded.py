@@ -105,17 +105,15 @@ def make_recorded_run(
     transform_step: applied to every step function before it is recorded, such as torch.func.vmap.
     """
     recorded_steps: dict[Step, Step] = {}
-    recorded_cycle: list[Sequence[Step]] = [()]
 
     def run_recorded_steps(
         step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
-        if recorded_cycle[0] is not step_cycle:  # a new task
+        if recorded_steps.keys() != set(step_cycle):  # a new task
             recorded_steps.clear()
             recorded_steps.update(
                 {s: with_recorded_operations(transform_step(s)) for s in step_cycle}
             )
-            recorded_cycle[0] = step_cycle
         return run_steps([recorded_steps[step] for step in step_cycle], learners, draws, views)
 
     return run_recorded_steps

@@ -14,7 +14,7 @@ from gradalign_cli.training.replica import Replica
 
 class TaskSteps(NamedTuple):
     """past_tasks: how many tasks the memory counts as over.
-    step_cycle: step functions, taken in turn from the start of each chunk.
+    step_cycle: step functions, taken in turn from the start of the task.
     draw_chunks: the draws [steps, R, ...] of each chunk.
     steps_per_pass, steps: of a pass over the task, and of the whole task.
     """
