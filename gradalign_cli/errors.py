@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
 
+LONGEST_VALUE = 200  # letters of a value that are shown
+
 
 class UserError(Exception):
     """A mistake in the input, told in one sentence."""
@@ -16,7 +18,9 @@ class DataError(UserError):
 def require(is_valid: bool, field: str, domain: str, value: object) -> None:
     """Raise a UserError naming the field, its domain and the value found unless `is_valid`."""
     if not is_valid:
-        raise UserError(f"`{field}` must be {domain}, found {value!r}")
+        text = repr(value)
+        text = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+        raise UserError(f"`{field}` must be {domain}, found {text}")
 
 
 def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:
