@@ -109,7 +109,7 @@ def parse_cell(
     unknown or not valid.
     """
     check_entries(field_path, cell_entries, CELL_ENTRIES, ("published",))
-    status = cell_entries.get("status", table_entries.get("status"))
+    status: Any = cell_entries.get("status", table_entries.get("status"))
     require(status in STATUSES, f"{field_path}.status", f"one of {', '.join(STATUSES)}", status)
     tolerance = table_entries.get("tolerance", {}) | cell_entries.get("tolerance", {})
     published = {metric: float(value) for metric, value in cell_entries["published"].items()}
