@@ -78,9 +78,10 @@ def data_folder(data_dir: str | None) -> Path:
     }
     name, place = next((name, place) for name, place in places.items() if place)
     folder = Path(os.path.expanduser(place))
-    if os.path.lexists(folder) and not folder.is_dir():
+    is_folder = os.path.isdir(folder)
+    if os.path.lexists(folder) and not is_folder:
         raise DataError(f"`{name}` must be a folder, found {folder}")
-    if folder.is_dir() and not os.access(folder, os.R_OK | os.X_OK):
+    if is_folder and not os.access(folder, os.R_OK | os.X_OK):
         raise DataError(f"`{name}` must be a folder that may be read, found {folder}")
     return folder
 
@@ -133,7 +134,7 @@ def local_source(name: str, root: Path) -> LocalSource | None:
         return LocalSource(PACKAGED_DIGITS, lambda: read_npz(PACKAGED_DIGITS))
     if name in TORCHVISION:
         layout = root / TORCHVISION[name][1]
-        if layout.exists():
+        if os.path.exists(layout):
             return LocalSource(layout, lambda: read_torchvision_layout(name, root, layout))
     if name == "fashion_mnist" and DEBIAN_FASHION_MNIST.is_dir():
         return LocalSource(DEBIAN_FASHION_MNIST, lambda: read_idx_folder(DEBIAN_FASHION_MNIST))
@@ -213,7 +214,7 @@ def prepare_dataset(name: str, data_dir: str | None = None) -> Path:
     """Make sure that NAME.npz is in the data folder and passes the checks; returns its path."""
     path = data_folder(data_dir) / f"{name}.npz"
     dataset = load_dataset(name, data_dir)
-    if not path.exists():
+    if not os.path.exists(path):
         images, labels, train_count = dataset.images, dataset.labels, dataset.train_count
         images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
         arrays = {
@@ -237,7 +238,7 @@ def dataset_statuses(data_dir: str | None = None) -> list[DatasetStatus]:
     """The status of the published datasets and of all .npz files in the data folder, without a
     download."""
     root = data_folder(data_dir)
-    user_names = sorted(path.stem for path in root.glob("*.npz")) if root.is_dir() else []
+    user_names = sorted(path.stem for path in root.glob("*.npz")) if os.path.isdir(root) else []
     names = [*NAMES, *(name for name in user_names if name not in NAMES)]
     return [dataset_status(name, root) for name in names]
 

@@ -122,7 +122,7 @@ def requested_table(table: Table, request: Request) -> Table:
     budget = request.budget_minutes
     require(budget is None or budget >= 0, "--budget", "non-negative", budget)
     for folder in request.run_folders:
-        require(folder.is_dir(), "--from", "folders of finished runs", str(folder))
+        require(os.path.isdir(folder), "--from", "folders of finished runs", str(folder))
     cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
     names = ", ".join(cell.name for cell in table.cells)
     require(bool(cells), "--cells", f"a pattern of one of {names}", request.cell_pattern)

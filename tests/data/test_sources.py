@@ -26,6 +26,15 @@ def test_a_data_folder_that_is_none_or_may_not_be_read_is_refused(tmp_path, monk
         data_folder(str(tmp_path))
 
 
+def test_a_data_folder_whose_name_is_too_long_has_no_datasets_and_cannot_be_made():
+    statuses = {row.name: row for row in dataset_statuses("x" * 300)}
+    assert [name for name, row in statuses.items() if row.available] in (
+        ["digits"], ["digits", "fashion_mnist"],  # as Debian installs it
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"cannot make the folder x+: File name too long"):
+        prepare_dataset("digits", "x" * 300)
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "../mine", "a\0b", "", ".."])
 def test_a_name_that_is_none_of_a_file_in_the_data_folder_is_refused(name, tmp_path):
     (tmp_path / "data").mkdir()

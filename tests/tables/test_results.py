@@ -110,7 +110,7 @@ def test_folders_to_take_runs_from_must_be_there(tmp_path):
     from gradalign_cli.tables.reproduce import Request, reproduce
 
     (tmp_path / "file").touch()
-    for place in (tmp_path / "nowhere", tmp_path / "file"):
+    for place in (tmp_path / "nowhere", tmp_path / "file", tmp_path / ("x" * 300)):
         request = Request("*", 1, 0, False, 1, (place,), (), ("false",))
         with pytest.raises(UserError, match="`--from` must be folders of finished runs, found"):
             reproduce(CONF, "gem-2017-figure1", request, tmp_path / "out", Console(quiet=True))
