@@ -121,6 +121,8 @@ def requested_table(table: Table, request: Request) -> Table:
     require(request.parallel_runs > 0, "--at-once", "positive", request.parallel_runs)
     budget = request.budget_minutes
     require(budget is None or budget >= 0, "--budget", "non-negative", budget)
+    for folder in request.run_folders:
+        require(os.path.isdir(folder), "--from", "folders of finished runs", str(folder))
     cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
     names = ", ".join(cell.name for cell in table.cells)
     require(bool(cells), "--cells", f"a pattern of one of {names}", request.cell_pattern)
@@ -243,7 +245,8 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     with a launcher the run is a sweep of one."""
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
-    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides]
+    # a finished run may be there that lacks a metric, or is of a version with other numbers
+    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides, "overwrite=true"]
     if any(override.startswith("hydra/launcher=") for override in request.overrides):
         folder = [f"hydra.sweep.dir={run.folder.parent}", f"hydra.sweep.subdir={run.folder.name}"]
         return ["-m", *overrides, *folder]

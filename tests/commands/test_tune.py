@@ -53,7 +53,7 @@ def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_a
     assert len(modules) >= 6
     for name in modules:
         monkeypatch.setattr(f"{name}.load_examples", recording_load_examples)
-    tune(CONF, "mine", OVERRIDES)
+    tune(CONF, "mine", [*OVERRIDES, "overwrite=true"])
     assert seen_classes == set(range(6))  # three tasks of two digits
     (folder,) = (tmp_path / "tuned" / "runs").iterdir()
     assert len((folder / "accuracy.csv").read_text().splitlines()[0].split(",")) == 2 + 3
@@ -66,6 +66,9 @@ def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_a
         name: expected[name] for name in ("method", "model", "buffer")
     }
     assert groups["method"] == "agem"
+    assert not config["overwrite"]  # the experiment replaces no run
+    with pytest.raises(UserError, match="tuned/runs/mine holds a finished run; `overwrite=true`"):
+        tune(CONF, "mine", OVERRIDES)
 
 
 @pytest.mark.parametrize("order", ["fixed", "drawn"])
