@@ -4,16 +4,15 @@ As in A-GEM (Chaudhry et al. 2019, sec. 4.1), the chosen values are then used on
 tasks; they are written as an experiment for these.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from gradalign_cli.commands.train import train
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets, config_without_missing_datasets
@@ -22,6 +21,7 @@ from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.run_folder import write_atomically
+from gradalign_cli.results.terminal import terminal_console
 
 TUNING_TASKS = 3
 TUNED_FOLDER = Path("tuned")
@@ -29,7 +29,7 @@ TUNED_FOLDER = Path("tuned")
 
 def main(arguments: list[str]) -> int:
     """Tune, and write the experiment; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="gradalign tune", description="Choose numbers on the first three tasks alone."
     )
     parser.add_argument("name", metavar="NAME", help="of the experiment file to write")
@@ -45,7 +45,7 @@ def tune(conf_folder: Path, name: str, overrides: list[str]) -> None:
 
     Raises UserError where the name is no identifier or the overrides leave nothing to choose.
     """
-    console = Console()
+    console = terminal_console()
     require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
     config, groups = compose_config(conf_folder, overrides)
     check_choices_and_tasks(config)

@@ -32,7 +32,7 @@ ALIGNMENT_COLUMNS = (
 def write_atomically(path: Path, text: str) -> None:
     """Write a file under another name and rename it, so that it is never half written."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, did_you_mean, require
 
 # a published number was read in a text of its authors, read in a text of others, or remembered
 STATUSES = ("VERIFIED", "VERIFIED-2ND", "MEMORY")
@@ -94,7 +94,9 @@ def table_names(conf_folder: Path) -> list[str]:
 def load_table(conf_folder: Path, name: str) -> Table:
     """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
     names = table_names(conf_folder)
-    require(name in names, "TABLE", f"one of {', '.join(names)}", name)
+    if name not in names:
+        known = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+        raise UserError(f"`TABLE` {name!r} is unknown{known}")
     entries = OmegaConf.to_container(
         OmegaConf.load(conf_folder / "table" / f"{name}.yaml"), resolve=True
     )
