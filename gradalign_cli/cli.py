@@ -9,18 +9,8 @@ from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.signals import exit_on_stop, raise_on_stop
 from gradalign_cli.commands.standard_streams import prepare_standard_streams
 from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.errors import UserError, did_you_mean
-
-VERBS = {
-    "train": "train on tasks in sequence and write the results to a folder",
-    "reproduce": "run what a paper's table needs; print the published numbers beside ours",
-    "tune": "choose numbers on the first three tasks alone",
-    "list": "what there is to choose from",
-    "explain": "what a method does to a gradient",
-    "data": "which datasets are on this machine; get those that are not",
-    "info": "versions, device, threads and folders, for a bug report",
-    "completion": 'completion in the shell, as in: eval "$(gradalign completion bash)"',
-}
 
 
 def main(argv: list[str] | None = None) -> int:
