@@ -1,7 +1,9 @@
 """How commands end: one sentence and an exit code for whatever goes wrong."""
 
 import errno
+import logging
 import os
+import sys
 
 import pytest
 import torch
@@ -12,6 +14,16 @@ from gradalign_cli.commands import data, list, train
 from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.errors import Terminated, UserError
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was(monkeypatch):
+    """Restore what Hydra changes of the process."""
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", root.handlers)
+    monkeypatch.setattr(root, "level", root.level)
 
 
 def raising(error):

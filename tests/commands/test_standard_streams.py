@@ -98,7 +98,7 @@ def test_a_signal_ends_a_run_in_one_line_before_and_during_training(number, tmp_
     importing.send_signal(number)
     _, stderr = importing.communicate()
     assert importing.returncode == code
-    assert stderr.startswith(f"gradalign: stopped by {name}; ")
+    assert stderr.startswith(f"gradalign: stopped by {name}")
     assert stderr.count("\n") == 1
 
     training = start()
