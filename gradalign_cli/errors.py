@@ -1,11 +1,10 @@
-"""The errors that a user's input can cause; each message is one sentence."""
+"""The errors that a user's input can cause, each message one sentence; and the request to end."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from os import PathLike, fspath
 from typing import Any, get_args
-
 
 LONGEST_VALUE = 200  # letters of a value that are shown
 
@@ -16,6 +15,10 @@ class UserError(Exception):
 
 class DataError(UserError):
     """A dataset that is missing, damaged or not what its name promises."""
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM). All that ends in order at Ctrl-C does so here too."""
 
 
 def require(is_valid: bool, field: str, domain: str, value: object) -> None:
@@ -33,11 +36,13 @@ def require_choice(choices: Any, field: str, value: object) -> None:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence about a misspelt name, such as "; did you mean `agem`?" with the name
-    that is most like it, whatever the case of letters; empty where none is."""
+    """The end of a sentence about a misspelt name: "; did you mean A, B or C?" of those names that
+    are most like it, whatever the case of letters; empty where none is."""
     by_lower_case = {candidate.lower(): candidate for candidate in names}
-    alike = get_close_matches(name.lower(), by_lower_case, 1)
-    return f"; did you mean `{by_lower_case[alike[0]]}`?" if alike else ""
+    alike = get_close_matches(name.lower(), by_lower_case, 3)
+    *first, last = [f"`{by_lower_case[match]}`" for match in alike] or [""]
+    choice = f"{', '.join(first)} or {last}" if first else last
+    return f"; did you mean {choice}?" if alike else ""
 
 
 def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:

@@ -11,8 +11,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.commands.exit import report
+from gradalign_cli.commands.stop_notes import run_note, sweep_note
 from gradalign_cli.composition.datasets import config_without_missing_datasets
-from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
+from gradalign_cli.composition.hydra_jobs import (
+    end_failed_job,
+    job_folder,
+    run_jobs,
+    sweep_folder,
+)
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
@@ -23,6 +30,7 @@ from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.memory_estimate import replicas_at_once
@@ -41,10 +49,14 @@ def main(arguments: list[str]) -> int:
 def job(config: DictConfig) -> None:
     """One run in the folder that Hydra made for it."""
     keep_freed_memory()
+    folder = job_folder()
     try:
-        train(config, job_folder(), Console())
-    except UserError as error:
-        exit_failed_job(error)
+        train(config, folder, terminal_console())
+    except KeyboardInterrupt as stop:
+        stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
+        raise
+    except Exception as error:
+        end_failed_job(report(error, folder))
 
 
 def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:

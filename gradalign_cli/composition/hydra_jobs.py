@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -19,8 +20,13 @@ from gradalign_cli.errors import UserError
 OmegaConf.register_new_resolver("unique", lambda: os.urandom(3).hex(), use_cache=True)
 
 
+class FailedJobError(Exception):
+    """A job of a sweep failed, and has said why."""
+
+
 def run_jobs(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int:
-    """Run `job` for each config that the arguments describe; 2 where the input was at fault.
+    """Run `job` for each config that the arguments describe. Returns the exit code: 1 where jobs of
+    a sweep failed. Raises UserError where no config can be composed.
 
     job: a function of a module, which a launcher can find again in another process.
     """
@@ -32,12 +38,10 @@ def run_jobs(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-    except UserError:
-        return 2
+    except FailedJobError:
+        return 1
     except (HydraException, OmegaConfBaseException) as error:
-        sentence = " ".join(str(error).split())
-        print(f"gradalign: {sentence}", file=sys.stderr)
-        return 2
+        raise UserError(" ".join(str(error).split())) from error
     return 0
 
 
@@ -46,9 +50,15 @@ def job_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def exit_failed_job(error: UserError) -> None:
-    """Say what was wrong with a job. A single one ends the process; in a sweep the others go on."""
-    print(f"gradalign: {error}", file=sys.stderr, flush=True)  # at once, also in a sweep
-    if HydraConfig.get().mode == RunMode.RUN:
-        sys.exit(2)
-    raise error
+def sweep_folder() -> Path | None:
+    """The folder of the sweep that the present job belongs to, None where it is a single run."""
+    config = HydraConfig.get()
+    return Path(config.sweep.dir) if config.mode == RunMode.MULTIRUN else None
+
+
+def end_failed_job(exit_code: int) -> NoReturn:
+    """End a job that has said what was wrong. A single one ends the process; in a sweep the others
+    go on."""
+    if sweep_folder() is None:
+        sys.exit(exit_code)
+    raise FailedJobError
