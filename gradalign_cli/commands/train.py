@@ -17,11 +17,11 @@ from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
-from gradalign_cli.errors import UserError
+from gradalign_cli.errors import UserError, require
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.machine import machine_record
-from gradalign_cli.results.run_folder import RunFolder, json_text, write_atomically
+from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
@@ -50,6 +50,7 @@ def job(config: DictConfig) -> None:
 def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     """Carry out the run that a config describes; returns what `metrics.json` holds."""
     begin = time.perf_counter()
+    refuse_finished_run(folder, overwrites(config))
     config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, replica_settings = build_run(config, device)
@@ -60,8 +61,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     warn_of_broken_constraints(parts)
     warn_of_step_sizes(replicas)
-    run_folder = RunFolder(folder)
-    save_config(config, folder)
+    run_folder = RunFolder(folder, overwrites(config), {"config.yaml": repeatable_config(config)})
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
         "replicas": replica_settings,
@@ -84,7 +84,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
     except UserError as error:
         record |= {"failed": str(error), "runaways": runaway_watcher.record()}
-        write_atomically(folder / "record.json", json_text(record))
+        run_folder.write("record.json", json_text(record))
+        run_folder.release()
         raise
     results = run_metrics(outcome, replica_settings, config.metrics.convention)
     record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
@@ -182,12 +183,20 @@ def cost_sentence(record: dict[str, Any]) -> str:
     )
 
 
-def save_config(config: DictConfig, folder: Path) -> None:
-    """Write `config.yaml`, which repeats the run through --config-path and --config-name."""
+def overwrites(config: DictConfig) -> bool:
+    """Whether the run may replace a finished one; configs of earlier versions do not say."""
+    value = config.get("overwrite", False)
+    require(isinstance(value, bool), "overwrite", "true or false", value)
+    return bool(value)
+
+
+def repeatable_config(config: DictConfig) -> str:
+    """The text of `config.yaml`, which repeats the run through --config-path and --config-name."""
     saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(saved, DictConfig)
     with open_dict(saved):
+        saved.overwrite = False  # a repeated run replaces none, unless it is told to
         saved.hydra = {
             "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
         }
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(saved))
+    return OmegaConf.to_yaml(saved)

@@ -20,8 +20,8 @@ from gradalign_cli.composition.datasets import benchmark_datasets, config_withou
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
+from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.numerics.allocator import keep_freed_memory
-from gradalign_cli.results.run_folder import write_atomically
 
 TUNING_TASKS = 3
 TUNED_FOLDER = Path("tuned")
@@ -55,7 +55,7 @@ def tune(conf_folder: Path, name: str, overrides: list[str]) -> None:
     best, mean_accuracy = best_settings(results["replicas"], tuned_names)
     console.print(accuracy_table(mean_accuracy))
     file = TUNED_FOLDER / "experiment" / f"{name}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     write_atomically(file, experiment_yaml(overrides, config, groups, best))
     search_path = f"'hydra.searchpath=[file://{TUNED_FOLDER.resolve()}]'"
     console.print(f"chosen: {best}; written to {file}. On the other tasks:", soft_wrap=True)
@@ -140,7 +140,9 @@ def experiment_yaml(
         if group.rpartition("@")[2] in config and not group.startswith("hydra")
     ]
     entries = {
-        name: value for name, value in config.items() if name not in ("replicas", "data_dir")
+        name: value
+        for name, value in config.items()
+        if name not in ("replicas", "data_dir", "overwrite")
     }
     entries["benchmark"] = entries["benchmark"] | {"first_tasks": None, "skip_tasks": TUNING_TASKS}
     entries["replicas"] = {"seed": config["replicas"]["seed"], **numbers}

@@ -18,6 +18,7 @@ SETTINGS_WITHOUT_EFFECT = (
     "threads",
     "engine",
     "memory_budget",
+    "overwrite",
     "paper",
 )
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
