@@ -1,23 +1,36 @@
 """`gradalign train`: build a run from its config, train, write its folder, show its table."""
 
+import math
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.composition.datasets import config_without_missing_datasets
-from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
+from gradalign_cli.composition.hydra_jobs import (
+    JobOutcome,
+    hydra_files,
+    is_sweep,
+    job_folder,
+    run_jobs,
+)
 from gradalign_cli.composition.parts import build_run
+from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.settings import choose_device, read_plan
+from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.machine import machine_record
@@ -34,23 +47,60 @@ from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
 
 def main(arguments: list[str]) -> int:
-    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code."""
-    return run_jobs(job, arguments)
+    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where some jobs of
+    a sweep were refused, 2 where all were."""
+    outcomes = run_jobs(job, arguments)
+    if outcomes is None:
+        return 0
+    refused = sum(math.isnan(outcome.accuracy) for outcome in outcomes)
+    Console().print(sweep_table(outcomes))
+    return 2 if refused == len(outcomes) else min(refused, 1)
 
 
-def job(config: DictConfig) -> None:
-    """One run in the folder that Hydra made for it."""
+def job(config: DictConfig) -> float:
+    """One run in the folder that Hydra made for it; returns its mean ACC. A refused job of a sweep
+    says why and returns NaN, and the others go on."""
     keep_freed_memory()
+    allow_plugins(plain_settings(config).get("plugins", []), [])
     try:
-        train(config, job_folder(), Console())
+        results = train(config, job_folder(), Console(), hydra_files(config))
     except UserError as error:
-        exit_failed_job(error)
+        print(f"gradalign: {error}", file=sys.stderr, flush=True)  # at once, also in a sweep
+        if not is_sweep():
+            sys.exit(2)  # Hydra would print a line of its own before the error
+        return math.nan
+    return mean_accuracy(results)
 
 
-def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
-    """Carry out the run that a config describes; returns what `metrics.json` holds."""
+def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
+    """What each job of a sweep gave, in percent: its mean ACC and its folder."""
+    table = Table(
+        title=f"{len(outcomes)} jobs in {outcomes[0].folder.parent}", title_justify="left"
+    )
+    table.add_column("job", overflow="fold")
+    table.add_column("ACC", justify="right", no_wrap=True)
+    for outcome in outcomes:
+        refused = math.isnan(outcome.accuracy)
+        text = "refused" if refused else f"{100 * outcome.accuracy:.2f}"
+        table.add_row(escape(outcome.overrides), text)
+    return table
+
+
+def mean_accuracy(results: dict[str, Any]) -> float:
+    """The mean ACC over all replicas;  results: the content of metrics.json."""
+    return float(np.mean([replica["ACC"] for replica in results["replicas"]]))
+
+
+def train(
+    config: DictConfig, folder: Path, console: Console, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Carry out the run that a config describes; returns what `metrics.json` holds.
+
+    files: texts to write into the folder too, by name.
+    """
     begin = time.perf_counter()
-    refuse_finished_run(folder, overwrites(config))
+    check_settings(plain_settings(config))
+    refuse_finished_run(folder, config.get("overwrite", False))
     config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, replica_settings = build_run(config, device)
@@ -61,7 +111,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     warn_of_broken_constraints(parts)
     warn_of_step_sizes(replicas)
-    run_folder = RunFolder(folder, overwrites(config), {"config.yaml": repeatable_config(config)})
+    texts = {"config.yaml": repeatable_config(config), **(files or {})}
+    run_folder = RunFolder(folder, config.get("overwrite", False), texts)
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
         "replicas": replica_settings,
@@ -159,7 +210,9 @@ def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> st
 
 def run_title(config: DictConfig) -> str:
     """The run in a few words."""
-    objective = f" with {config.objective.name}'s objective" if "objective" in config else ""
+    objective = (
+        f" with {config.objective.name}'s objective" if config.get("objective") is not None else ""
+    )
     return f"{config.name}: {config.method.name}{objective}"
 
 
@@ -181,13 +234,6 @@ def cost_sentence(record: dict[str, Any]) -> str:
         f"{record['training_seconds']:.1f} s training at {record['steps_per_second']:.0f} steps/s,"
         f" {record['evaluation_seconds']:.1f} s testing"
     )
-
-
-def overwrites(config: DictConfig) -> bool:
-    """Whether the run may replace a finished one; configs of earlier versions do not say."""
-    value = config.get("overwrite", False)
-    require(isinstance(value, bool), "overwrite", "true or false", value)
-    return bool(value)
 
 
 def repeatable_config(config: DictConfig) -> str:
