@@ -9,7 +9,6 @@ from hydra._internal.utils import get_args_parser
 
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.strange_yaml import check_config_folder
 from gradalign_cli.errors import UserError
 
 
@@ -34,7 +33,7 @@ class TrainArguments(NamedTuple):
 def parse_arguments(arguments: Sequence[str]) -> TrainArguments:
     """The arguments, checked. Folders of configs are relative to the working folder.
 
-    Raises UserError where an option is not known or a folder holds what Hydra must not read.
+    Raises UserError where an option is not known or a folder is none.
     """
 
     def refuse(message: str) -> NoReturn:
@@ -48,7 +47,8 @@ def parse_arguments(arguments: Sequence[str]) -> TrainArguments:
         raise UserError("--experimental-rerun reads a pickle, which could run any code")
     folders = [Path(text).absolute() for text in (options.config_path, options.config_dir) if text]
     for folder in folders:
-        check_config_folder(folder)
+        if not folder.is_dir():
+            raise UserError(f"{folder} must be a folder with configs, found none")
     config_folder = folders.pop(0) if options.config_path else CONF
     user_folder = folders.pop(0) if options.config_dir else None
     return TrainArguments(options, options.overrides, config_folder, user_folder)

@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
 from gradalign_cli.composition.overrides import hydra_overrides
@@ -21,6 +22,7 @@ def compose_config(
     """The resolved config that `gradalign train` makes of these overrides, and what it chose of
     each config group. Raises UserError where `gradalign train` does."""
     register_resolvers()
+    bound_config_sources()
     try:
         with initialize_config_dir(str(conf_folder), version_base="1.3"):
             typed = hydra_overrides(overrides, [conf_folder])

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from gradalign_cli.composition.targets import target_function
+from gradalign_cli.composition.targets import RESULT_OF_GROUP, target_function
 from gradalign_cli.errors import UserError, nearest, require, require_choice
 
 LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
@@ -40,7 +40,10 @@ def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> An
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise UserError(f"`{group}.{parameter.name}` must be given, found nothing")
-    return function(**arguments)
+    part = function(**arguments)
+    wanted = RESULT_OF_GROUP[group]
+    require(type(part).__name__ == wanted, f"{group}._target_", f"what returns a {wanted}", part)
+    return part
 
 
 def declared_types(function: Callable[..., Any]) -> dict[str, Any]:

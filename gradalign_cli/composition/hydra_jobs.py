@@ -18,8 +18,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gradalign_cli.composition.arguments import TrainArguments, parse_arguments
+from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
+from gradalign_cli.composition.interpolations import check_interpolations
+from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.targets import allow_plugins
@@ -53,6 +56,7 @@ def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
     Raises UserError, before there is a folder, where the arguments or the config are at fault.
     """
     register_resolvers()
+    bound_config_sources()
     if "-sc" in arguments or "--shell-completion" in arguments:
         complete_for_shell(job, arguments)
         return None
@@ -116,7 +120,7 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
 def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[JobOutcome] | None:
     """Check the config, then run the job or the jobs of a sweep."""
     config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
-    keys = {text.lstrip("+").partition("=")[0] for text in overrides}
+    keys = {override_key(text) for text in overrides}
     overrides += [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in keys]
     mode = RunMode.MULTIRUN if parsed.options.multirun else RunMode.RUN
 
@@ -135,7 +139,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
             configured_hydra.run(config_name, job, overrides)
         return None
     folder = chosen_folder(whole.hydra.sweep.dir, "hydra.sweep.dir")
-    fixed = [text.lstrip("+").partition("=")[0] for text in fixed_overrides(overrides)]
+    fixed = [override_key(text) for text in fixed_overrides(overrides)]
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
     with made_folder(folder):
@@ -149,18 +153,20 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
 
 def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
     """Raise UserError where a config, composed with Hydra's entry, must not be run."""
-    hydra_entry = OmegaConf.to_container(whole.hydra, resolve=False)
-    assert isinstance(hydra_entry, dict)
-    check_hydra_entry({str(name): entry for name, entry in hydra_entry.items()})
+    unresolved = OmegaConf.to_container(whole, resolve=False)
+    assert isinstance(unresolved, dict)
+    entries = {str(name): entry for name, entry in unresolved.items()}
+    typed_keys = [override_key(text) for text in parsed.overrides]
+    check_hydra_entry(entries["hydra"], typed_keys)
+    check_interpolations(entries)
     HydraConfig.instance().set_config(whole)
     config = whole.copy()
     with open_dict(config):
         del config["hydra"]
     settings = plain_settings(config)
     check_settings(settings)
-    typed = [text for text in parsed.overrides if text.lstrip("+").startswith("plugins=")]
     plugins = settings.get("plugins", [])
-    if plugins and not typed:
+    if plugins and "plugins" not in typed_keys:
         raise UserError(
             "`plugins` must be given on the command line, as it says whose code may run, found "
             f"{plugins} in a config"
@@ -206,7 +212,7 @@ def job_outcomes(returns: Sequence[Sequence[JobReturn]], fixed: set[str]) -> lis
             ", ".join(
                 text.lstrip("+")
                 for text in result.overrides or []
-                if text.lstrip("+").partition("=")[0] not in fixed
+                if override_key(text) not in fixed
             ),
             Path(result.hydra_cfg.hydra.runtime.output_dir),
             float(result.return_value),

@@ -21,6 +21,11 @@ def hydra_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> list[s
     return [hydra_override(override, groups) for override in overrides]
 
 
+def override_key(override: str) -> str:
+    """What an override is about."""
+    return override.lstrip("+~").partition("=")[0]
+
+
 def hydra_override(override: str, groups: set[str]) -> str:
     """One override as Hydra wants it;  groups: the names of groups that there are."""
     match = OVERRIDE.fullmatch(override)

@@ -1,5 +1,6 @@
 """The functions that a config may name by `_target_`: the package's own, and those of plugins."""
 
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,16 @@ ROOM_OF_GROUP = {
     "model": "models",
     "optimizer": "optimizers",
     "schedule": "schedules",
+}
+RESULT_OF_GROUP = {
+    "benchmark": "Benchmark",
+    "stream": "Benchmark",
+    "buffer": "Buffer",
+    "objective": "Method",
+    "method": "Method",
+    "model": "Model",
+    "optimizer": "Optimizer",
+    "schedule": "Schedule",
 }
 OPTIONAL_GROUPS = ("stream", "objective", "schedule")
 PLUGINS: list[str] = []  # the modules that the user named on the command line
@@ -66,6 +77,9 @@ def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]
         raise UserError(f"`{field}` cannot be imported: {reason}") from error
     # a module's attributes can be functions of other modules that it imported
     home = str(getattr(function, "__module__", ""))
-    if not any(is_inside(home, module) for module in ("gradalign_cli", *PLUGINS)):
+    if not any(is_inside(home, module) for module in allowed):
         raise UserError(f"`{field}` must be a function of {allowed[0]}, found one of {home}")
+    result = getattr(getattr(function, "__annotations__", {}).get("return"), "__name__", None)
+    if not inspect.isfunction(function) or result not in (None, RESULT_OF_GROUP[group]):
+        raise UserError(f"`{field}` must be a function that returns a {RESULT_OF_GROUP[group]}")
     return function
