@@ -23,8 +23,13 @@ def sentence_of(error: Exception) -> str:
     several = re.match(r"Ambiguous value for argument '\+*(?P<override>.*)'$", first_line)
     if several:
         return f"`{several['override']}` has several values: -m runs each, [...] is a list of them"
-    if re.match(r"LexerNoViableAlt|mismatched|no viable|extraneous|missing|token", text):
-        text = f"an override cannot be read: {text.partition('See https')[0]}"
+    if re.match(
+        r"LexerNoViableAlt|mismatched|no viable|extraneous|missing|Error parsing|token", text
+    ):
+        reason = re.sub(r"^Error parsing override '(.*)'\n", r"'\1': ", text).partition(
+            "See https"
+        )[0]
+        text = f"an override cannot be read: {reason}"
     cause = error.__cause__
     if cause is not None and text.startswith("Error merging override"):
         text = f"{text} ({cause})"

@@ -144,11 +144,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
     with made_folder(folder):
         returns = configured_hydra.multirun(config_name, job, overrides)
-        outcomes = job_outcomes(returns or [], set(fixed))
-        if outcomes and all(outcome.accuracy != outcome.accuracy for outcome in outcomes):
-            (folder / "multirun.yaml").unlink(missing_ok=True)
-            remove_empty_folders([outcome.folder for outcome in outcomes])
-    return outcomes
+    return job_outcomes(returns or [], set(fixed))
 
 
 def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
@@ -197,12 +193,16 @@ def fixed_overrides(overrides: Sequence[str]) -> list[str]:
 @contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
     """Make a folder. At the end it is removed again, with those above it that were missing, where
-    nothing came into them."""
+    nothing came into them but empty folders of jobs and the file that Hydra begins a sweep with."""
     missing = make_folder(folder)
     try:
         yield
     finally:
-        remove_empty_folders(missing)
+        if missing:
+            remove_empty_folders([path for path in folder.iterdir() if path.is_dir()])
+            if [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
+                (folder / "multirun.yaml").unlink()
+            remove_empty_folders(missing)
 
 
 def job_outcomes(returns: Sequence[Sequence[JobReturn]], fixed: set[str]) -> list[JobOutcome]:
