@@ -9,7 +9,7 @@ from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.commands.verbs import VERBS
-from gradalign_cli.composition.compose import hydra_overrides
+from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.data.dataset import NAMES
 from gradalign_cli.tables.table import table_names
@@ -100,7 +100,7 @@ def hydra_completions(words: list[str], word: str) -> list[str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        line = " ".join([*hydra_overrides(with_search_path(words)), asked])
+        line = " ".join([*hydra_overrides(with_search_path(words), [CONF]), asked])
         texts = DefaultCompletionPlugin(hydra.config_loader)._query("config", line)
     return [text.replace("method=", "objective=", 1) if is_objective else text for text in texts]
 

@@ -1,30 +1,38 @@
 """`gradalign train`: build a run from its config, train, write its folder, show its table."""
 
+import math
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.stop_notes import run_note, sweep_note
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import (
-    end_failed_job,
+    JobOutcome,
+    hydra_files,
     job_folder,
     run_jobs,
     sweep_folder,
 )
 from gradalign_cli.composition.parts import build_run
+from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.settings import choose_device, read_plan
+from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.machine import machine_record
@@ -42,27 +50,64 @@ from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
 
 def main(arguments: list[str]) -> int:
-    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code."""
-    return run_jobs(job, arguments)
+    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where some jobs of
+    a sweep failed, 2 where all did."""
+    outcomes = run_jobs(job, arguments)
+    if outcomes is None:
+        return 0
+    failed = sum(math.isnan(outcome.accuracy) for outcome in outcomes)
+    terminal_console().print(sweep_table(outcomes))
+    return 2 if failed == len(outcomes) else min(failed, 1)
 
 
-def job(config: DictConfig) -> None:
-    """One run in the folder that Hydra made for it."""
+def job(config: DictConfig) -> float:
+    """One run in the folder that Hydra made for it; returns its mean ACC. A failed job of a sweep
+    says why and returns NaN, and the others go on."""
     keep_freed_memory()
     folder = job_folder()
     try:
-        train(config, folder, terminal_console())
+        allow_plugins(plain_settings(config).get("plugins", []), [])
+        results = train(config, folder, terminal_console(), hydra_files(config))
     except KeyboardInterrupt as stop:
         stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
         raise
     except Exception as error:
-        end_failed_job(report(error, folder))
+        exit_code = report(error, folder)
+        if sweep_folder() is None:
+            sys.exit(exit_code)  # Hydra would print a line of its own before the error
+        return math.nan
+    return mean_accuracy(results)
 
 
-def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
-    """Carry out the run that a config describes; returns what `metrics.json` holds."""
+def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
+    """What each job of a sweep gave, in percent: its mean ACC and its folder."""
+    table = Table(
+        title=f"{len(outcomes)} jobs in {outcomes[0].folder.parent}", title_justify="left"
+    )
+    table.add_column("job", overflow="fold")
+    table.add_column("ACC", justify="right", no_wrap=True)
+    for outcome in outcomes:
+        failed = math.isnan(outcome.accuracy)
+        text = "failed" if failed else f"{100 * outcome.accuracy:.2f}"
+        table.add_row(escape(outcome.overrides), text)
+    return table
+
+
+def mean_accuracy(results: dict[str, Any]) -> float:
+    """The mean ACC over all replicas;  results: the content of metrics.json."""
+    return float(np.mean([replica["ACC"] for replica in results["replicas"]]))
+
+
+def train(
+    config: DictConfig, folder: Path, console: Console, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Carry out the run that a config describes; returns what `metrics.json` holds.
+
+    files: texts to write into the folder too, by name.
+    """
     begin = time.perf_counter()
-    refuse_finished_run(folder, overwrites(config))
+    check_settings(plain_settings(config))
+    refuse_finished_run(folder, config.get("overwrite", False))
     config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, replica_settings = build_run(config, device)
@@ -73,7 +118,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     warn_of_broken_constraints(parts)
     warn_of_step_sizes(replicas)
-    run_folder = RunFolder(folder, overwrites(config), {"config.yaml": repeatable_config(config)})
+    texts = {"config.yaml": repeatable_config(config), **(files or {})}
+    run_folder = RunFolder(folder, config.get("overwrite", False), texts)
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
         "replicas": replica_settings,
@@ -171,7 +217,9 @@ def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> st
 
 def run_title(config: DictConfig) -> str:
     """The run in a few words."""
-    objective = f" with {config.objective.name}'s objective" if "objective" in config else ""
+    objective = (
+        f" with {config.objective.name}'s objective" if config.get("objective") is not None else ""
+    )
     return f"{config.name}: {config.method.name}{objective}"
 
 
@@ -193,13 +241,6 @@ def cost_sentence(record: dict[str, Any]) -> str:
         f"{record['training_seconds']:.1f} s training at {record['steps_per_second']:.0f} steps/s,"
         f" {record['evaluation_seconds']:.1f} s testing"
     )
-
-
-def overwrites(config: DictConfig) -> bool:
-    """Whether the run may replace a finished one; configs of earlier versions do not say."""
-    value = config.get("overwrite", False)
-    require(isinstance(value, bool), "overwrite", "true or false", value)
-    return bool(value)
 
 
 def repeatable_config(config: DictConfig) -> str:
