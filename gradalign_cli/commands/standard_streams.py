@@ -15,7 +15,6 @@ def prepare_standard_streams() -> None:
     """Make standard input, output and error usable in this process: closed ones lead nowhere, a
     reader that goes away stops no work, and characters that cannot be shown become plain ones."""
     open_closed_descriptors()
-    register_plain_characters()
     sys.stdout = lasting_stream(sys.stdout, 1)
     sys.stderr = lasting_stream(sys.stderr, 2)
 
@@ -33,6 +32,7 @@ def open_closed_descriptors() -> None:
 
 def lasting_stream(stream: Any, descriptor: int) -> io.TextIOWrapper:
     """A text stream like the given one, to which writing goes on where its reader has gone away."""
+    register_plain_characters()
     encoding = stream.encoding if stream else "utf-8"
     line_buffering = descriptor == 2 or os.isatty(descriptor)
     if stream:

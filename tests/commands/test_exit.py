@@ -140,8 +140,8 @@ def test_a_run_says_how_it_ended_and_what_is_left(
 
 def test_a_sweep_goes_on_after_failed_jobs_and_its_exit_code_is_1(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(train, "train", raising(UserError("wrong")))
-    arguments = ["-m", "batch_size=1,2", f"hydra.sweep.dir={tmp_path}"]
-    assert main(["train", *SMALL, *arguments]) == 1
+    arguments = ["batch_size=1,2", f"hydra.sweep.dir={tmp_path}"]
+    assert main(["train", "-m", *SMALL, *arguments]) == 1
     assert capsys.readouterr().err.count("gradalign: wrong\n") == 2
 
 
@@ -152,7 +152,7 @@ def test_a_stopped_sweep_says_how_many_jobs_are_finished(tmp_path, monkeypatch, 
         (folder / "accuracy.csv").write_text("")
 
     monkeypatch.setattr(train, "train", train_until_stopped)
-    arguments = ["-m", "batch_size=1,2,3", f"hydra.sweep.dir={tmp_path}/sweep"]
-    assert main(["train", *SMALL, *arguments]) == 143
+    arguments = ["batch_size=1,2,3", f"hydra.sweep.dir={tmp_path}/sweep"]
+    assert main(["train", "-m", *SMALL, *arguments]) == 143
     sentence = f"stopped by SIGTERM; 1 job is finished, in {tmp_path}/sweep; the same command"
     assert sentence in capsys.readouterr().err
