@@ -50,14 +50,13 @@ from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
 
 def main(arguments: list[str]) -> int:
-    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where some jobs of
-    a sweep failed, 2 where all did."""
+    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where jobs of a
+    sweep failed."""
     outcomes = run_jobs(job, arguments)
     if outcomes is None:
         return 0
-    failed = sum(math.isnan(outcome.accuracy) for outcome in outcomes)
     terminal_console().print(sweep_table(outcomes))
-    return 2 if failed == len(outcomes) else min(failed, 1)
+    return int(any(math.isnan(outcome.accuracy) for outcome in outcomes))
 
 
 def job(config: DictConfig) -> float:

@@ -110,7 +110,7 @@ def test_options_are_not_abbreviated(tmp_path, capsys):
 
 def test_brackets_in_text_are_printed_as_they_are(tmp_path, capsys):
     folder = tmp_path / "out[/b]put[red]"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     data.print_status(os.fspath(folder))
     assert "out[/b]put[red]" in "".join(capsys.readouterr().out.split())
 
@@ -146,7 +146,7 @@ def test_a_sweep_goes_on_after_failed_jobs_and_its_exit_code_is_1(tmp_path, monk
 
 
 def test_a_stopped_sweep_says_how_many_jobs_are_finished(tmp_path, monkeypatch, capsys):
-    def train_until_stopped(config, folder, console):
+    def train_until_stopped(config, folder, console, files):
         if config.batch_size == 2:
             raise Terminated
         (folder / "accuracy.csv").write_text("")

@@ -60,7 +60,7 @@ def test_train_writes_the_run_folder(tmp_path):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("method=gme", "Could not find 'method/gme'"),
+        ("method=gme", "`method` has no option 'gme'; did you mean"),
         ("method.strength=1", "method.strength"),
         ("batch_size=0", "`batch_size` must be a whole number of at least 1, found 0"),
         (

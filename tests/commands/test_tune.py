@@ -110,7 +110,7 @@ def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_
     [
         ([], "`replicas` must list what to choose of, as in: gradalign tune mine"),
         (["replicas.seed=[0,1]"], "`replicas` must list what to choose of"),
-        (["+experiment=nothing", "replicas.lr=[0.1,0.2]"], "Could not find 'experiment/nothing'"),
+        (["+experiment=nothing", "replicas.lr=[0.1,0.2]"], "`experiment` has no option 'nothing'"),
         (
             ["benchmark.classes_per_task=5", "replicas.lr=[0.1,0.2]"],
             "`benchmark` must be one of more than 3 tasks, found 2",
