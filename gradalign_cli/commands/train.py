@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.commands.sweep_table import is_refused, sweep_table
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import (
-    JobOutcome,
+    hydra_errors_as_sentences,
     hydra_files,
     is_sweep,
     job_folder,
+    plugin_folders,
     run_jobs,
 )
 from gradalign_cli.composition.parts import build_run
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     outcomes = run_jobs(job, arguments)
     if outcomes is None:
         return 0
-    refused = sum(math.isnan(outcome.accuracy) for outcome in outcomes)
+    refused = sum(map(is_refused, outcomes))
     Console().print(sweep_table(outcomes))
     return 2 if refused == len(outcomes) else min(refused, 1)
 
@@ -61,8 +61,10 @@ def job(config: DictConfig) -> float:
     """One run in the folder that Hydra made for it; returns its mean ACC. A refused job of a sweep
     says why and returns NaN, and the others go on."""
     keep_freed_memory()
-    allow_plugins(plain_settings(config).get("plugins", []), [])
     try:
+        with hydra_errors_as_sentences():
+            settings = plain_settings(config)
+        allow_plugins(settings.get("plugins", []), plugin_folders())
         results = train(config, job_folder(), Console(), hydra_files(config))
     except UserError as error:
         print(f"gradalign: {error}", file=sys.stderr, flush=True)  # at once, also in a sweep
@@ -70,20 +72,6 @@ def job(config: DictConfig) -> float:
             sys.exit(2)  # Hydra would print a line of its own before the error
         return math.nan
     return mean_accuracy(results)
-
-
-def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
-    """What each job of a sweep gave, in percent: its mean ACC and its folder."""
-    table = Table(
-        title=f"{len(outcomes)} jobs in {outcomes[0].folder.parent}", title_justify="left"
-    )
-    table.add_column("job", overflow="fold")
-    table.add_column("ACC", justify="right", no_wrap=True)
-    for outcome in outcomes:
-        refused = math.isnan(outcome.accuracy)
-        text = "refused" if refused else f"{100 * outcome.accuracy:.2f}"
-        table.add_row(escape(outcome.overrides), text)
-    return table
 
 
 def mean_accuracy(results: dict[str, Any]) -> float:
