@@ -140,7 +140,9 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     """Check the config, then run the job or the jobs of a sweep."""
     config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
     keys = {override_key(text) for text in overrides}
-    if "hydra/sweeper" in keys:  # one that searches can try the same values again
+    if (
+        "hydra/sweeper" in keys and "hydra.sweep.subdir" not in keys
+    ):  # one that searches can try the same values again
         keys.add("hydra.sweep.subdir")
         overrides.append(
             "hydra.sweep.subdir='${hydra.job.num}_${job_folder:${hydra.job.override_dirname}}'"

@@ -57,9 +57,7 @@ def check_hydra_entry(hydra_entry: Mapping[str, Any], typed_keys: Collection[str
             raise UserError(f"`{path}` must be one of Hydra's own, found {value!r}")
     for path, name, _ in entries_of(entry_of(hydra_entry, "sweeper"), "hydra.sweeper"):
         if re.match(r"[+~]*plugins\b", name):
-            raise UserError(
-                f"`{path}` must not stand in a config: plugins=[...] says whose code runs"
-            )
+            raise UserError(f"`{path}` must be given on the command line, not in a config")
     launcher = entry_of(hydra_entry, "launcher").get("_target_")
     for key, is_default in (
         ("hydra/launcher", launcher in (None, BASIC_LAUNCHER)),
