@@ -12,17 +12,17 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.stop_notes import run_note, sweep_note
+from gradalign_cli.commands.sweep_table import has_failed, sweep_table
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import (
-    JobOutcome,
+    hydra_errors_as_sentences,
     hydra_files,
     job_folder,
+    plugin_folders,
     run_jobs,
     sweep_folder,
 )
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> int:
     if outcomes is None:
         return 0
     terminal_console().print(sweep_table(outcomes))
-    return int(any(math.isnan(outcome.accuracy) for outcome in outcomes))
+    return int(any(map(has_failed, outcomes)))
 
 
 def job(config: DictConfig) -> float:
@@ -65,7 +65,9 @@ def job(config: DictConfig) -> float:
     keep_freed_memory()
     folder = job_folder()
     try:
-        allow_plugins(plain_settings(config).get("plugins", []), [])
+        with hydra_errors_as_sentences():
+            settings = plain_settings(config)
+        allow_plugins(settings.get("plugins", []), plugin_folders())
         results = train(config, folder, terminal_console(), hydra_files(config))
     except KeyboardInterrupt as stop:
         stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
@@ -76,20 +78,6 @@ def job(config: DictConfig) -> float:
             sys.exit(exit_code)  # Hydra would print a line of its own before the error
         return math.nan
     return mean_accuracy(results)
-
-
-def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
-    """What each job of a sweep gave, in percent: its mean ACC and its folder."""
-    table = Table(
-        title=f"{len(outcomes)} jobs in {outcomes[0].folder.parent}", title_justify="left"
-    )
-    table.add_column("job", overflow="fold")
-    table.add_column("ACC", justify="right", no_wrap=True)
-    for outcome in outcomes:
-        failed = math.isnan(outcome.accuracy)
-        text = "failed" if failed else f"{100 * outcome.accuracy:.2f}"
-        table.add_row(escape(outcome.overrides), text)
-    return table
 
 
 def mean_accuracy(results: dict[str, Any]) -> float:

@@ -45,6 +45,11 @@ def parse_arguments(arguments: Sequence[str]) -> TrainArguments:
     options = parser.parse_intermixed_args(arguments)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun reads a pickle, which could run any code")
+    shown = [name for name in ("multirun", "run", "cfg", "info") if getattr(options, name)]
+    if len(shown) > 1:
+        raise UserError(f"--{shown[0]} and --{shown[1]} cannot be combined")
+    if (options.package or options.resolve) and not options.cfg:
+        raise UserError("--package and --resolve belong to --cfg, found none")
     folders = [Path(text).absolute() for text in (options.config_path, options.config_dir) if text]
     for folder in folders:
         if not folder.is_dir():

@@ -27,10 +27,11 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.composition.trusted import check_hydra_entry
-from gradalign_cli.errors import UserError
+from gradalign_cli.errors import UserError, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
 
 Job = Callable[[DictConfig], float]
+register_resolvers()  # here, as a launcher's process imports this module and calls `job` alone
 # a run writes its own folder, and what it says goes to the terminal
 HYDRA_SETTINGS = {
     "hydra/job_logging": "stdout",
@@ -55,7 +56,6 @@ def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
     job: a function of a module, which a launcher can find again in another process.
     Raises UserError, before there is a folder, where the arguments or the config are at fault.
     """
-    register_resolvers()
     bound_config_sources()
     if "-sc" in arguments or "--shell-completion" in arguments:
         complete_for_shell(job, arguments)
@@ -80,6 +80,23 @@ def hydra_errors_as_sentences() -> Iterator[None]:
         raise as_user_error(error) from error
 
 
+@contextmanager
+def misread_configs_as_sentences() -> Iterator[None]:
+    """Turn what Hydra raises of a config that it cannot make sense of into a UserError."""
+    try:
+        yield
+    except COMPOSITION_ERRORS:
+        raise
+    except RecursionError as error:
+        raise UserError(
+            "the defaults lists of the configs must not lead back to each other"
+        ) from error
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(
+            f"the configs cannot be composed: {' '.join(str(error).split())}"
+        ) from error
+
+
 def show(job: Job, parsed: TrainArguments) -> None:
     """Let Hydra show a config, or information about itself."""
     options, shown = parsed.options, []
@@ -91,9 +108,11 @@ def show(job: Job, parsed: TrainArguments) -> None:
     if parsed.user_folder:
         shown.append(f"--config-dir={parsed.user_folder}")
     sys.argv = ["gradalign train", *shown, *parsed.hydra_overrides()]
-    hydra.main(version_base="1.3", config_path=str(parsed.config_folder), config_name="config")(
-        job
-    )()
+    entry = hydra.main(
+        version_base="1.3", config_path=str(parsed.config_folder), config_name="config"
+    )
+    with misread_configs_as_sentences():
+        entry(job)()
 
 
 def complete_for_shell(job: Job, arguments: Sequence[str]) -> None:
@@ -121,15 +140,20 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     """Check the config, then run the job or the jobs of a sweep."""
     config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
     keys = {override_key(text) for text in overrides}
+    if (
+        "hydra/sweeper" in keys and "hydra.sweep.subdir" not in keys
+    ):  # one that searches can try the same values again
+        keys.add("hydra.sweep.subdir")
+        overrides.append(
+            "hydra.sweep.subdir='${hydra.job.num}_${job_folder:${hydra.job.override_dirname}}'"
+        )
     overrides += [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in keys]
     mode = RunMode.MULTIRUN if parsed.options.multirun else RunMode.RUN
 
-    def compose(mode: RunMode) -> DictConfig:
-        return configured_hydra.compose_config(
+    with misread_configs_as_sentences():
+        whole = configured_hydra.compose_config(
             config_name, overrides, mode, with_log_configuration=False
         )
-
-    whole = compose(mode)
     mode = whole.hydra.mode or mode
     check_config(whole, parsed)
     if mode == RunMode.RUN:
@@ -185,9 +209,20 @@ def quoted(text: str) -> str:
 
 
 def fixed_overrides(overrides: Sequence[str]) -> list[str]:
-    """Those overrides that give one value."""
-    parser = OverridesParser.create()
-    return [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
+    """Those overrides that give one value.
+
+    Raises UserError where another lists a value twice, as the two jobs would be one.
+    """
+    fixed, parser = [], OverridesParser.create()
+    for text in overrides:
+        override = parser.parse_override(text)
+        if not override.is_sweep_override():
+            fixed.append(text)
+        elif override.is_discrete_sweep():
+            values = list(override.sweep_string_iterator())
+            key = override_key(text).rpartition("@")[2]
+            require(len(set(values)) == len(values), key, "swept without repetitions", values)
+    return fixed
 
 
 @contextmanager
@@ -221,6 +256,14 @@ def job_outcomes(returns: Sequence[Sequence[JobReturn]], fixed: set[str]) -> lis
         for result in batch
         if result.hydra_cfg is not None
     ]
+
+
+def plugin_folders() -> list[Path]:
+    """Where the present job looks for plugins that are not installed: the folder the command was
+    given in, and those of the user's configs. A launcher may run the job in another process."""
+    runtime = HydraConfig.get().runtime
+    files = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    return [Path(runtime.cwd), *(folder for folder in files if folder != CONF)]
 
 
 def job_folder() -> Path:

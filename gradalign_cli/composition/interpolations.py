@@ -57,6 +57,8 @@ def expand(
     """
     if path in chain:
         return Expansion(0, 0)
+    if len(chain) > LONGEST_CHAIN:
+        raise UserError(f"`{chain[0]}` must not lead from one interpolation to the next so often")
     if path not in expansions:
         references = references_of(path, texts[path])
         targets = [target for name in references for target in texts if refers(name, target)]
@@ -82,7 +84,12 @@ def references_of(path: str, text: str) -> list[str]:
         resolver, colon, rest = match[1].partition(":")
         if colon and resolver.strip() not in RESOLVERS:
             raise UserError(f"`{path}` must not use the resolver {resolver.strip()!r}")
-        names = rest.split(",") if colon else [match[1]]
+        if resolver.strip() == "oc.select":
+            names = rest.split(",")
+        elif colon:
+            names = [f"hydra.{rest}"] if resolver.strip() == "hydra" else []
+        else:
+            names = [match[1]]
         references += [absolute(name.strip(" '\""), path) for name in names]
         text = text[: match.start()] + "*" + text[match.end() :]
     return references

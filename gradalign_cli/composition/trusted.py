@@ -27,6 +27,12 @@ def entries_of(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
             yield from entries_of(value, f"{path}.{name}")
 
 
+def entry_of(hydra_entry: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """One of the mappings in Hydra's entry; empty where there is none."""
+    entry = hydra_entry.get(name)
+    return entry if isinstance(entry, Mapping) else {}
+
+
 def check_hydra_entry(hydra_entry: Mapping[str, Any], typed_keys: Collection[str]) -> None:
     """Raise UserError where Hydra's entry of a config, with its interpolations as they are, could
     run code that the user did not ask for.
@@ -49,15 +55,13 @@ def check_hydra_entry(hydra_entry: Mapping[str, Any], typed_keys: Collection[str
             continue
         if not trusted:
             raise UserError(f"`{path}` must be one of Hydra's own, found {value!r}")
-    for path, name, _ in entries_of(hydra_entry.get("sweeper") or {}, "hydra.sweeper"):
+    for path, name, _ in entries_of(entry_of(hydra_entry, "sweeper"), "hydra.sweeper"):
         if re.match(r"[+~]*plugins\b", name):
-            raise UserError(
-                f"`{path}` must not stand in a config: plugins=[...] says whose code runs"
-            )
-    launcher = (hydra_entry.get("launcher") or {}).get("_target_")
+            raise UserError(f"`{path}` must be given on the command line, not in a config")
+    launcher = entry_of(hydra_entry, "launcher").get("_target_")
     for key, is_default in (
         ("hydra/launcher", launcher in (None, BASIC_LAUNCHER)),
-        ("hydra.job.env_set", not (hydra_entry.get("job") or {}).get("env_set")),
+        ("hydra.job.env_set", not entry_of(hydra_entry, "job").get("env_set")),
     ):
         if not is_default and not any(typed.startswith(key) for typed in typed_keys):
             raise UserError(f"`{key}` must be given on the command line, not in a config")
