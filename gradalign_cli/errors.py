@@ -26,3 +26,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
     choices = {choice.lower(): choice for choice in names}
     alike = difflib.get_close_matches(name.lower(), choices, n=1)
     return f" did you mean `{choices[alike[0]]}`?" if alike else ""
+
+
+def require_name(name: str, names: Iterable[str], field: str, domain: str) -> None:
+    """Raise a UserError naming the field, its domain, the name and the one it is most like, unless
+    it is one of `names`."""
+    names = list(names)
+    if name not in names:
+        question = nearest(name, names)
+        raise UserError(
+            f"`{field}` must be {domain}, found {name!r}" + (f":{question}" if question else "")
+        )

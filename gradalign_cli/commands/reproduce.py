@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gradalign_cli.commands.list import wide_console
+from gradalign_cli.commands.page import page_console
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.tables.reproduce import Request, checked_overrides, reproduce
 
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
         checked_overrides(options.overrides),
         TRAIN_COMMAND,
     )
-    return reproduce(CONF, options.table, request, Path(options.out).resolve(), wide_console())
+    return reproduce(CONF, options.table, request, Path(options.out).resolve(), page_console())
 
 
 def argument_parser() -> argparse.ArgumentParser:
