@@ -23,6 +23,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["-sc"]:  # how Hydra's completion asks
         arguments = ["train", *arguments]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     verb, *rest = arguments or ["--help"]
     if verb not in VERBS:
         help_parser().parse_args([verb])

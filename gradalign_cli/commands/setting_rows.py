@@ -21,7 +21,9 @@ def setting_rows(
 
     config: of the part, composed;  comments: of its yaml, by setting.
     """
-    declared = declared_types(get_method(config["_target_"]))
+    target = str(config["_target_"])
+    is_ours = target.startswith("gradalign_cli.")  # a page to read imports no module of others
+    declared = declared_types(get_method(target)) if is_ours else {}
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     settings = {str(name): value for name, value in values.items() if name not in LABELS}

@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.commands.train_help import asks_for_help, print_help
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
 from gradalign_cli.composition.parts import build_run
@@ -35,6 +36,9 @@ from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
 def main(arguments: list[str]) -> int:
     """Hand the arguments to Hydra, whose jobs are runs; returns the exit code."""
+    if asks_for_help(arguments):
+        print_help(arguments, Console(highlight=False))
+        return 0
     return run_jobs(job, arguments)
 
 
