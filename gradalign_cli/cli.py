@@ -35,6 +35,8 @@ def run_verb(arguments: list[str], is_process: bool) -> int:
     """Run the verb that the arguments begin with; returns the exit code."""
     if arguments[:1] == ["-sc"]:  # how Hydra's own completion asks
         arguments = ["train", *arguments]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:2], "--help"]
     verb, *rest = arguments or ["--help"]
     if verb not in VERBS:
         help_parser().parse_args([verb])

@@ -45,6 +45,14 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; did you mean {choice}?" if alike else ""
 
 
+def require_name(name: str, names: Iterable[str], field: str, domain: str) -> None:
+    """Raise a UserError naming the field, its domain, the name and those it is most like, unless it
+    is one of `names`."""
+    names = list(names)
+    if name not in names:
+        raise UserError(f"`{field}` must be {domain}, found {name!r}{nearest(name, names)}")
+
+
 def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:
     """What the system says went wrong, after the path it is about: that of the error, or `path`."""
     place = error.filename if error.filename is not None and path is None else path

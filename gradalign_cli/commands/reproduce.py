@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from gradalign_cli.commands.list import wide_console
+from gradalign_cli.commands.page import page_console
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import require
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         checked_overrides(overrides),
         TRAIN_COMMAND,
     )
-    return reproduce(CONF, tables[0], request, Path(options.out).resolve(), wide_console())
+    return reproduce(CONF, tables[0], request, Path(options.out).resolve(), page_console())
 
 
 def argument_parser() -> argparse.ArgumentParser:

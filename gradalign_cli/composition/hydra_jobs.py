@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import hydra
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -129,7 +130,8 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
     hydra.version.setbase("1.3")
     search_path = create_config_search_path(str(parsed.config_folder))
     if parsed.user_folder:
-        search_path.prepend("command-line", f"file://{parsed.user_folder}")
+        path, schema = f"file://{parsed.user_folder}", SearchPathQuery(provider="schema")
+        search_path.prepend("command-line", path, schema)  # so our own parts come first
     try:
         yield Hydra.create_main_hydra2("train", search_path)
     finally:

@@ -17,7 +17,7 @@ class TerminalConsole(Console):
         return super().render_str(in_encoding(text, self.encoding), **options)
 
 
-def terminal_console(width: int | None = None) -> Console:
+def terminal_console(width: int | None = None, highlight: bool = True) -> Console:
     """A console that prints text as it is: brackets in paths and messages are no markup, and
     `:name:` is no emoji."""
-    return TerminalConsole(width=width, markup=False, emoji=False)
+    return TerminalConsole(width=width, highlight=highlight, markup=False, emoji=False)
