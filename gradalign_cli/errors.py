@@ -1,10 +1,12 @@
-"""The errors that a user's input can cause; each message is one sentence."""
+"""The errors that a user's input can cause, each message one sentence; and the request to end."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from os import PathLike, fspath
 from typing import Any, get_args
+
+LONGEST_VALUE = 200  # letters of a value that are shown
 
 
 class UserError(Exception):
@@ -15,10 +17,16 @@ class DataError(UserError):
     """A dataset that is missing, damaged or not what its name promises."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM). All that ends in order at Ctrl-C does so here too."""
+
+
 def require(is_valid: bool, field: str, domain: str, value: object) -> None:
     """Raise a UserError naming the field, its domain and the value found unless `is_valid`."""
     if not is_valid:
-        raise UserError(f"`{field}` must be {domain}, found {value!r}")
+        text = repr(value)
+        text = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+        raise UserError(f"`{field}` must be {domain}, found {text}")
 
 
 def require_choice(choices: Any, field: str, value: object) -> None:
@@ -28,9 +36,13 @@ def require_choice(choices: Any, field: str, value: object) -> None:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean `x`?` with the name most like it, empty where none is."""
-    matches = get_close_matches(name, list(names), 1)
-    return f"; did you mean `{matches[0]}`?" if matches else ""
+    """The end of a sentence about a misspelt name: "; did you mean A, B or C?" of those names that
+    are most like it, whatever the case of letters; empty where none is."""
+    by_lower_case = {candidate.lower(): candidate for candidate in names}
+    alike = get_close_matches(name.lower(), by_lower_case, 3)
+    *first, last = [f"`{by_lower_case[match]}`" for match in alike] or [""]
+    choice = f"{', '.join(first)} or {last}" if first else last
+    return f"; did you mean {choice}?" if alike else ""
 
 
 def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:

@@ -1,18 +1,15 @@
 """`gradalign data`: which datasets are on this machine, and how to get the others."""
 
-import argparse
-
-from rich.console import Console
 from rich.table import Table
 
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.data.sources import data_folder, dataset_statuses, prepare_dataset
+from gradalign_cli.results.terminal import terminal_console
 
 
 def main(arguments: list[str]) -> int:
     """Print the status of the datasets, or prepare some; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="gradalign data", description="The datasets on this machine."
-    )
+    parser = VerbParser(prog="gradalign data", description="The datasets on this machine.")
     parser.add_argument("--data-dir", help="the data folder (default: $GRADALIGN_DATA, or a cache)")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     actions.add_parser("status", help="which datasets are on this machine, and where")
@@ -38,7 +35,7 @@ def print_status(data_dir: str | None) -> None:
             table.add_row(status.name, *counts, shape, status.location_or_problem)
         else:
             table.add_row(status.name, "", "", "", "", status.location_or_problem)
-    Console().print(table)
+    terminal_console().print(table)
 
 
 def prepare_datasets(names: list[str], data_dir: str | None) -> None:

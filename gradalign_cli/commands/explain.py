@@ -1,6 +1,5 @@
 """`gradalign explain METHOD`: its rule, settings, and what it does to a gradient in the plane."""
 
-import argparse
 import inspect
 import math
 from pathlib import Path
@@ -13,21 +12,21 @@ from rich.table import Table
 from torch import Tensor
 
 from gradalign_cli.commands.list import first_comment, method_table
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, needed_task_ids
 from gradalign_cli.models.model import Layer
 from gradalign_cli.results.picture import direction_panels
+from gradalign_cli.results.terminal import terminal_console
 
 TABLE_ANGLES, PICTURE_ANGLES = range(0, 181, 15), range(0, 181, 30)  # degrees
 
 
 def main(arguments: list[str]) -> int:
     """Explain one method; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="gradalign explain", description="What a method does to a gradient."
-    )
+    parser = VerbParser(prog="gradalign explain", description="What a method does to a gradient.")
     parser.add_argument("method", metavar="METHOD", help="`gradalign list methods` names them")
     parser.add_argument("--picture", metavar="FILE", help="draw it, to an .svg")
     options = parser.parse_args(arguments)
@@ -41,7 +40,7 @@ def explain(conf_folder: Path, method_name: str, picture_file: str | None) -> No
     Raises UserError where the method is unknown or cannot be drawn to this file.
     """
     config, method = load_method(conf_folder, method_name)
-    console = Console()
+    console = terminal_console()
     print_description(conf_folder, method_name, config, method, console)
     if picture_file:
         check_picture(picture_file, method_name, method)
@@ -50,7 +49,7 @@ def explain(conf_folder: Path, method_name: str, picture_file: str | None) -> No
     console.print(direction_table(method))
     if picture_file:
         try:
-            Path(picture_file).write_text(method_svg(method_name, method))
+            Path(picture_file).write_text(method_svg(method_name, method), encoding="utf-8")
         except OSError as error:
             raise UserError(f"`--picture` cannot be written: {error}") from error
         console.print(f"drawn to {picture_file}")

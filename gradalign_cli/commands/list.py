@@ -1,13 +1,14 @@
 """`gradalign list`: every choice with the first line of its config; methods with their table."""
 
-import argparse
 import re
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.results.terminal import terminal_console
 
 GROUPS = (
     "methods",
@@ -32,7 +33,7 @@ More: gradalign explain METHOD"""
 
 def main(arguments: list[str]) -> int:
     """Print the choices of one group, or of all; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="gradalign list", description="What there is to choose.")
+    parser = VerbParser(prog="gradalign list", description="What there is to choose.")
     parser.add_argument("group", nargs="?", choices=GROUPS, help="all when left out")
     group = parser.parse_args(arguments).group
     if group == "methods":
@@ -44,14 +45,16 @@ def main(arguments: list[str]) -> int:
 
 def first_comment(path: Path) -> str:
     """The sentence that a config file opens with, after a line `# @package`."""
-    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    comments = [
+        line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")
+    ]
     sentences = [line for line in comments if not line.startswith("# @package")]
     return sentences[0].lstrip("# ") if sentences else ""
 
 
 def method_table(conf_folder: Path) -> dict[str, dict[str, str]]:
     """The table of docs/methods.md: for each method its cells by column, links as plain text."""
-    lines = (conf_folder.parent / "docs" / "methods.md").read_text().splitlines()
+    lines = (conf_folder.parent / "docs" / "methods.md").read_text(encoding="utf-8").splitlines()
     rows = [
         [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).strip() for cell in line.split("|")[1:-1]]
         for line in lines
@@ -75,8 +78,8 @@ def method_test_counts(tests: Path, method_name: str) -> str:
 
 def wide_console() -> Console:
     """A console; where it is no terminal, one that is wide enough for our tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDTH_WITHOUT_TERMINAL)
+    console = terminal_console()
+    return console if console.is_terminal else terminal_console(WIDTH_WITHOUT_TERMINAL)
 
 
 def print_methods(conf_folder: Path) -> None:
@@ -100,7 +103,7 @@ def print_methods(conf_folder: Path) -> None:
 
 def print_choices(conf_folder: Path, groups: list[str]) -> None:
     """Print the choices of each group; the choices of `methods` are the files of conf/method."""
-    console = Console()
+    console = terminal_console()
     for group in groups:
         table = Table(
             title=group, title_justify="left", show_header=False, box=None, pad_edge=False

@@ -14,15 +14,17 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
-from gradalign_cli.commands.sweep_table import is_refused, sweep_table
+from gradalign_cli.commands.exit import report
+from gradalign_cli.commands.stop_notes import run_note, sweep_note
+from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import (
     hydra_errors_as_sentences,
     hydra_files,
-    is_sweep,
     job_folder,
     plugin_folders,
     run_jobs,
+    sweep_folder,
 )
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.schema import check_settings, plain_settings
@@ -36,6 +38,7 @@ from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.memory_estimate import replicas_at_once
@@ -48,28 +51,32 @@ from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
 def main(arguments: list[str]) -> int:
     """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where some jobs of
-    a sweep were refused, 2 where all were."""
+    a sweep failed, 2 where all did."""
     outcomes = run_jobs(job, arguments)
     if outcomes is None:
         return 0
-    refused = sum(map(is_refused, outcomes))
-    Console().print(sweep_table(outcomes))
-    return 2 if refused == len(outcomes) else min(refused, 1)
+    failed = sum(map(is_failed, outcomes))
+    terminal_console().print(sweep_table(outcomes))
+    return 2 if failed == len(outcomes) else min(failed, 1)
 
 
 def job(config: DictConfig) -> float:
-    """One run in the folder that Hydra made for it; returns its mean ACC. A refused job of a sweep
+    """One run in the folder that Hydra made for it; returns its mean ACC. A failed job of a sweep
     says why and returns NaN, and the others go on."""
     keep_freed_memory()
+    folder = job_folder()
     try:
         with hydra_errors_as_sentences():
             settings = plain_settings(config)
         allow_plugins(settings.get("plugins", []), plugin_folders())
-        results = train(config, job_folder(), Console(), hydra_files(config))
-    except UserError as error:
-        print(f"gradalign: {error}", file=sys.stderr, flush=True)  # at once, also in a sweep
-        if not is_sweep():
-            sys.exit(2)  # Hydra would print a line of its own before the error
+        results = train(config, folder, terminal_console(), hydra_files(config))
+    except KeyboardInterrupt as stop:
+        stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
+        raise
+    except Exception as error:
+        exit_code = report(error, folder)
+        if sweep_folder() is None:
+            sys.exit(exit_code)  # Hydra would print a line of its own before the error
         return math.nan
     return mean_accuracy(results)
 

@@ -42,7 +42,7 @@ HYDRA_SETTINGS = {
 
 class JobOutcome(NamedTuple):
     """overrides: what tells a sweep's job from the others;  folder: its folder;  accuracy: what the
-    job returned, NaN where it was refused."""
+    job returned, NaN where it failed."""
 
     overrides: str
     folder: Path
@@ -271,9 +271,10 @@ def job_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def is_sweep() -> bool:
-    """Whether the present job is one of a sweep."""
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+def sweep_folder() -> Path | None:
+    """The folder of the sweep that the present job belongs to, None where it is a single run."""
+    config = HydraConfig.get()
+    return Path(config.sweep.dir) if config.mode == RunMode.MULTIRUN else None
 
 
 def hydra_files(config: DictConfig) -> dict[str, str]:

@@ -84,7 +84,7 @@ def test_a_sweep_gives_every_job_a_folder_and_goes_on_after_a_failure(tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert "`batch_size` must be" in process.stderr
-    assert process.returncode == 2
+    assert process.returncode == 1
     finished = sorted(p.parent.name for p in (tmp_path / "sweep").glob("*/metrics.json"))
     assert finished == ["0", "2"]
     assert "Traceback" not in process.stderr
