@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from gradalign_cli.composition.hydra_jobs import JobOutcome
@@ -20,7 +19,7 @@ def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
     """Of each job of a sweep, and of each setting of its replicas, the overrides, the main metrics
     with their 95% intervals over seeds, and the folder."""
     table = Table(
-        title=f"{len(outcomes)} jobs in {escape(str(outcomes[0].folder.parent))}",
+        title=f"{len(outcomes)} jobs in {outcomes[0].folder.parent}",
         title_justify="left",
     )
     table.add_column("job", overflow="fold")
@@ -29,19 +28,19 @@ def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
     table.add_column("folder", overflow="fold")
     for outcome in outcomes:
         for setting, *metrics in metrics_of(outcome):
-            job = escape(f"{outcome.overrides}{setting}")
-            table.add_row(job, *metrics, "" if has_failed(outcome) else escape(outcome.folder.name))
+            job = f"{outcome.overrides}{setting}"
+            table.add_row(job, *metrics, "" if is_failed(outcome) else outcome.folder.name)
     return table
 
 
-def has_failed(outcome: JobOutcome) -> bool:
+def is_failed(outcome: JobOutcome) -> bool:
     """Whether a job failed."""
     return math.isnan(outcome.accuracy)
 
 
 def metrics_of(outcome: JobOutcome) -> list[list[str]]:
     """Of each setting of a job what tells it from the job's others, and its metrics."""
-    if has_failed(outcome):
+    if is_failed(outcome):
         return [["", "failed", ""]]
     try:
         settings: list[dict[str, Any]] = read_json(

@@ -17,7 +17,7 @@ from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.page import page_console
 from gradalign_cli.commands.stop_notes import run_note, sweep_note
-from gradalign_cli.commands.sweep_table import has_failed, sweep_table
+from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.commands.train_help import asks_for_help, print_help
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import (
@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
     if outcomes is None:
         return 0
     terminal_console().print(sweep_table(outcomes))
-    return int(any(map(has_failed, outcomes)))
+    return int(any(map(is_failed, outcomes)))
 
 
 def job(config: DictConfig) -> float:
