@@ -18,8 +18,19 @@ VERBS = {
 }
 
 
+def let_waiting_threads_sleep() -> None:
+    """Let threads that wait for others give up the core soon, unless the user says how they wait.
+
+    PyTorch's threads otherwise spin for milliseconds, and on a busy machine those that they wait
+    for get no core; docs/performance.md has figures. OpenMP reads this when PyTorch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code: 0, or 2 where the input was at fault."""
+    let_waiting_threads_sleep()
     arguments = sys.argv[1:] if argv is None else argv
     if arguments[:1] == ["-sc"]:  # how Hydra's completion asks
         arguments = ["train", *arguments]
