@@ -14,7 +14,7 @@ from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
 from gradalign_cli.composition.parts import build_run
-from gradalign_cli.composition.settings import choose_device, read_plan
+from gradalign_cli.composition.settings import choose_device, is_quick, read_plan
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
@@ -25,7 +25,9 @@ from gradalign_cli.results.run_folder import RunFolder, json_text, write_atomica
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import replicas_at_once
+from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs_text
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
@@ -58,6 +60,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     engine, reason = choose_engine(config.engine, work, device)
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
+    needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
+    check_needs(needs, free_bytes(device))
     warn_of_broken_constraints(parts)
     warn_of_step_sizes(replicas)
     run_folder = RunFolder(folder)
@@ -71,6 +75,7 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         "fingerprint": streams_fingerprint(parts, replicas, plan),
     }
     title = f"{run_title(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
+    title += needs_text(needs)
     console.print(title)
     todo = rounds(replicas, at_once)
     display = Display(console, parts.benchmark.tasks, planned_steps(replicas[0], plan) * len(todo))
@@ -86,14 +91,17 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         record |= {"failed": str(error), "runaways": runaway_watcher.record()}
         write_atomically(folder / "record.json", json_text(record))
         raise
-    results = run_metrics(outcome, replica_settings, config.metrics.convention)
-    record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    quick = {"quick": True} if is_quick(config) else {}
+    results = quick | run_metrics(outcome, replica_settings, config.metrics.convention)
+    record |= (
+        quick | machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    )
     record["runaways"] = runaway_watcher.record()
     reported = parts.method.report(outcome.learners.method_state)
     record = {name: value.tolist() for name, value in reported.items()} | record
     run_folder.finish(outcome, results, record)
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
-    for table in run_tables(results["settings"], outcome.accuracy[order]):
+    for table in run_tables(results["settings"], outcome.accuracy[order], is_quick(config)):
         console.print(table)
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
@@ -159,7 +167,8 @@ def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> st
 def run_title(config: DictConfig) -> str:
     """The run in a few words."""
     objective = f" with {config.objective.name}'s objective" if "objective" in config else ""
-    return f"{config.name}: {config.method.name}{objective}"
+    quick = ", a quick run" if is_quick(config) else ""
+    return f"{config.name}: {config.method.name}{objective}{quick}"
 
 
 def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:

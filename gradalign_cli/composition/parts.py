@@ -5,11 +5,12 @@ from omegaconf import DictConfig
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import with_held_out_rows
-from gradalign_cli.buffers.buffer import Buffer
+from gradalign_cli.benchmarks.quick import quick_benchmark
+from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
-from gradalign_cli.composition.settings import read_whole_number
+from gradalign_cli.composition.settings import is_quick, read_whole_number
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, task_ids
 from gradalign_cli.models.model import Model
@@ -18,6 +19,8 @@ from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.results.metrics import CONVENTIONS
 from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.free_memory import free_bytes
+from gradalign_cli.training.memory_needs import check_needs, needs_of_parts
 from gradalign_cli.training.replica import Replica
 
 NEEDED = {"at ends": "where tasks end", "of each": "the task of each example"}  # of `task_ids`
@@ -40,6 +43,7 @@ def build_run(
     model: Model = call_target(
         "model", config.model, shape=benchmark.image_shape, outputs=benchmark.outputs
     )
+    check_parts_fit(config, benchmark, model, replica_settings, device)
     with default_device(device):
         buffer: Buffer = call_target(
             "buffer",
@@ -62,9 +66,28 @@ def build_run(
     return parts, replicas, replica_settings
 
 
+def check_parts_fit(
+    config: DictConfig,
+    benchmark: Benchmark,
+    model: Model,
+    replica_settings: list[dict[str, float]],
+    device: torch.device,
+) -> None:
+    """Raise UserError where the network, the memory or the tasks cannot fit, before they are
+    made."""
+    settings, slots = config.buffer, 0
+    if "capacity" in settings and "capacity_per" in settings:  # a user's own may have neither
+        sizes = benchmark.tasks, benchmark.classes_per_task
+        slots = total_capacity(settings.capacity, settings.capacity_per, *sizes)
+    seeds = len({replica["seed"] for replica in replica_settings})
+    check_needs(needs_of_parts(benchmark, model, slots, seeds), free_bytes(device))
+
+
 def build_benchmark(config: DictConfig) -> Benchmark:
-    """The benchmark, in the stream that the config chooses."""
+    """The benchmark, in the stream that the config chooses, and small where the run is quick."""
     benchmark: Benchmark = call_target("benchmark", config.benchmark, **benchmark_datasets(config))
+    if is_quick(config):
+        benchmark = quick_benchmark(benchmark)
     if "stream" in config:
         benchmark = call_target("stream", config.stream, benchmark=benchmark)
     return benchmark

@@ -103,18 +103,25 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     return table
 
 
-def run_tables(settings: list[dict[str, Any]], accuracy: np.ndarray) -> list[Table]:
+def run_tables(
+    settings: list[dict[str, Any]], accuracy: np.ndarray, quick: bool = False
+) -> list[Table]:
     """What a finished run shows: the accuracy matrix of each setting and its metrics.
 
-    settings: as in metrics.json;  accuracy: [R, T + 1, T] of replicas in the order of the settings.
+    settings: as in metrics.json;  accuracy: [R, T + 1, T] of replicas in the order of the settings;
+    quick: whether the titles say that this was a quick run.
     """
+    mark = "a quick run" if quick else ""
     title, tables, first = "accuracy on task 1, 2, ... in percent", [], 0
+    title += f", {mark}" * quick
     for setting in settings:
         seeds = setting["ACC"]["n"]
         part = accuracy[first : first + seeds]
         tables.append(matrix_table(f"{title}{setting_text(setting, settings)}", part))
         first += seeds
-    return [*tables, metrics_table(settings[0]) if len(settings) == 1 else settings_table(settings)]
+    summary = metrics_table(settings[0]) if len(settings) == 1 else settings_table(settings)
+    summary.title, summary.title_justify = mark or None, "left"
+    return [*tables, summary]
 
 
 def setting_text(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str:
