@@ -49,5 +49,5 @@ def prepare_task(
         chunk_size(plan, parts.model, engine.device),
     )
     steps = [-(-len(rows) // plan.batch_size) for rows, _ in orders[0]]
-    step_cycle = [measured] + [plain] * (plan.alignment_every - 1)
+    step_cycle = [measured] + [plain] * (min(plan.alignment_every, sum(steps)) - 1)
     return TaskSteps(past_tasks, step_cycle, chunks, steps[0], sum(steps))
