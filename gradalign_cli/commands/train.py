@@ -20,6 +20,7 @@ from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
+from gradalign_cli.results.forecast import Forecast, work_of
 from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, json_text, write_atomically
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
@@ -33,6 +34,8 @@ from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.rounds import rounds, train_in_rounds
 from gradalign_cli.training.runaway import Runaway, RunawayWatcher
+
+TRY_IN_SMALL = "; `quick=true` tries it in small"
 
 
 def main(arguments: list[str]) -> int:
@@ -78,7 +81,8 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     title += needs_text(needs)
     console.print(title)
     todo = rounds(replicas, at_once)
-    display = Display(console, parts.benchmark.tasks, planned_steps(replicas[0], plan) * len(todo))
+    forecast = Forecast(work_of(parts, replicas[0], plan), len(replicas))
+    display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
     runaway_watcher = RunawayWatcher(
         parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
     )

@@ -14,7 +14,7 @@ def free_bytes(device: torch.device) -> int:
     and of its address space, whichever is least."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return max(0, min(machine_bytes(), control_group_bytes(), address_space_bytes()))
+    return int(max(0, min(machine_bytes(), control_group_bytes(), address_space_bytes())))
 
 
 def machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
