@@ -12,7 +12,13 @@ from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.composition.datasets import config_without_missing_datasets
-from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
+from gradalign_cli.composition.hydra_jobs import (
+    exit_failed_job,
+    job_folder,
+    job_overrides_text,
+    run_jobs,
+    sweep_job_text,
+)
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.settings import choose_device, is_quick, read_plan
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
@@ -20,7 +26,7 @@ from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
-from gradalign_cli.results.forecast import Forecast, work_of
+from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, json_text, write_atomically
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
@@ -46,9 +52,16 @@ def main(arguments: list[str]) -> int:
 def job(config: DictConfig) -> None:
     """One run in the folder that Hydra made for it."""
     keep_freed_memory()
+    console, number, begin = Console(), sweep_job_text(), time.perf_counter()
+    if number:
+        console.print(f"{number}: {job_overrides_text()}", markup=False, soft_wrap=True)
     try:
-        train(config, job_folder(), Console())
+        train(config, job_folder(), console)
+        if number:
+            console.print(f"{number}: finished in {duration_text(time.perf_counter() - begin)}")
     except UserError as error:
+        if number:
+            console.print(f"{number}: failed")
         exit_failed_job(error)
 
 

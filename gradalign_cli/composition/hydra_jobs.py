@@ -1,5 +1,6 @@
 """Hydra's entry: it composes the config of each job, makes its folder and launches it."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -17,6 +19,8 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 
 OmegaConf.register_new_resolver("unique", lambda: os.urandom(3).hex(), use_cache=True)
+
+SWEEP_JOBS = "GRADALIGN_SWEEP_JOBS"  # a variable of the environment, which launchers hand on
 
 
 def run_jobs(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int:
@@ -31,6 +35,7 @@ def run_jobs(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int
         os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed
     try:
+        count_sweep_jobs(arguments)
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except UserError:
         return 2
@@ -39,6 +44,34 @@ def run_jobs(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int
         print(f"gradalign: {sentence}", file=sys.stderr)
         return 2
     return 0
+
+
+def count_sweep_jobs(arguments: Sequence[str]) -> None:
+    """Tell this process and those that it starts how many jobs a sweep has, where its sweeper tries
+    every combination."""
+    sweeps = {"-m", "--multirun"} & set(arguments)
+    searches = any(text.startswith("hydra/sweeper=") for text in arguments)
+    os.environ.pop(SWEEP_JOBS, None)
+    if sweeps and not searches:
+        typed = [text for text in arguments if "=" in text and not text.startswith("-")]
+        overrides = OverridesParser.create().parse_overrides(hydra_overrides(typed))
+        swept = [override for override in overrides if override.is_sweep_override()]
+        counts = [len(list(override.sweep_string_iterator())) for override in swept]
+        os.environ[SWEEP_JOBS] = str(math.prod(counts))
+
+
+def sweep_job_text() -> str | None:
+    """Which of how many jobs of a sweep the present one is, None where there is no sweep."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return None
+    count = os.environ.get(SWEEP_JOBS)
+    return f"job {int(hydra_config.job.num) + 1}" + (f" of {count}" if count else "")
+
+
+def job_overrides_text() -> str:
+    """What tells the present job from the others of its sweep."""
+    return " ".join(HydraConfig.get().overrides.task)
 
 
 def job_folder() -> Path:

@@ -87,6 +87,11 @@ def test_a_sweep_gives_every_job_a_folder_and_goes_on_after_a_failure(tmp_path):
     assert process.returncode == 2
     finished = sorted(p.parent.name for p in (tmp_path / "sweep").glob("*/metrics.json"))
     assert finished == ["0", "2"]
+    jobs = re.findall(r"^job .*", process.stdout, re.M)
+    assert jobs[0] == "job 1 of 4: method=finetune batch_size=10"
+    assert jobs[1].startswith("job 1 of 4: finished in ")
+    assert jobs[2:4] == ["job 2 of 4: method=finetune batch_size=0", "job 2 of 4: failed"]
+    assert len(jobs) == 8
     assert "Traceback" not in process.stderr
 
 

@@ -61,3 +61,15 @@ def test_a_run_that_is_not_quick_is_whole():
 def test_quick_is_true_or_false():
     with pytest.raises(UserError, match="`quick` must be true or false, found 3"):
         read_plan(config_of("quick=3"))
+
+
+def test_a_run_that_cannot_fit_is_refused_before_its_folder_is_made(tmp_path):
+    folder = tmp_path / "run"
+    for override, setting in (
+        ("buffer.capacity=1000000000", "buffer.capacity"),
+        ("passes=1000000000", "passes"),
+        ("model.widths=[1000000,1000000]", "model"),
+    ):
+        with pytest.raises(UserError, match=f"`{setting}` must be smaller: the run needs"):
+            train(config_of(override), folder, Console(quiet=True))
+    assert not folder.exists()
