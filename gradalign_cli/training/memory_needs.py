@@ -31,6 +31,7 @@ GIB = 2**30
 READ_BYTES = 64  # of a slot, in tables of slots and while a step chooses what it reads
 SLOT_BYTES = COPIES * 24 + READ_BYTES  # row, task and class are 24
 WORTH_SAYING = 1 * GIB
+FIRST_USE = 0.25 * GIB  # what PyTorch and its libraries load and set aside once a run trains
 
 
 class Need(NamedTuple):
@@ -152,9 +153,14 @@ def layer_outputs(parts: Parts) -> list[float]:
     return [size / examples for size in sizes.bytes]
 
 
+def total_bytes(needs: Sequence[Need]) -> float:
+    """What a run needs in all."""
+    return FIRST_USE + sum(need.bytes for need in needs)
+
+
 def check_needs(needs: Sequence[Need], free: float) -> None:
     """Raise UserError where more is needed than is free."""
-    total = sum(need.bytes for need in needs)
+    total = total_bytes(needs)
     if total > free:
         largest = max(needs, key=lambda need: need.bytes)
         raise UserError(
@@ -165,7 +171,7 @@ def check_needs(needs: Sequence[Need], free: float) -> None:
 
 def needs_text(needs: Sequence[Need]) -> str:
     """What a run needs as text, where that is worth saying."""
-    total = sum(need.bytes for need in needs)
+    total = total_bytes(needs)
     return f", needs about {gib(total)} of memory" if total > WORTH_SAYING else ""
 
 

@@ -118,14 +118,14 @@ def test_a_batch_is_never_larger_than_its_task(tiny):
 
 def test_a_refusal_names_the_largest_need_and_a_run_says_what_it_needs_above_a_gibibyte():
     needs = [Need("small things", GIB / 4, "a"), Need("large things", GIB, "b.c")]
-    check_needs(needs, 1.25 * GIB)
+    check_needs(needs, 1.5 * GIB)
     with pytest.raises(UserError) as refusal:
-        check_needs(needs, 1.2 * GIB)
+        check_needs(needs, 1.4 * GIB)
     assert str(refusal.value) == (
-        "`b.c` must be smaller: the run needs 1.2 GiB of memory, 1.0 GiB of it for large things, "
-        "found 1.2 GiB free"
+        "`b.c` must be smaller: the run needs 1.5 GiB of memory, 1.0 GiB of it for large things, "
+        "found 1.4 GiB free"
     )
-    assert needs_text(needs) == ", needs about 1.2 GiB of memory"
+    assert needs_text(needs) == ", needs about 1.5 GiB of memory"
     assert needs_text(needs[:1]) == ""
 
 
