@@ -13,12 +13,23 @@ from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.errors import UserError, nearest
 
 
+def let_waiting_threads_sleep() -> None:
+    """Let threads that wait for others give up the core soon, unless the user says how they wait.
+
+    PyTorch's threads otherwise spin for milliseconds, and on a busy machine those that they wait
+    for get no core; docs/performance.md has figures. OpenMP reads this when PyTorch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one verb; returns the exit code, see commands/exit.py.
 
     argv: the arguments; None: those of this process, whose signals and streams are then prepared.
     """
     is_process = argv is None
+    let_waiting_threads_sleep()
     if is_process:
         exit_on_stop()
         prepare_standard_streams()

@@ -24,31 +24,38 @@ from gradalign_cli.composition.hydra_jobs import (
     hydra_errors_as_sentences,
     hydra_files,
     job_folder,
+    job_overrides_text,
     plugin_folders,
     run_jobs,
     sweep_folder,
+    sweep_job_text,
 )
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.schema import check_settings, plain_settings
-from gradalign_cli.composition.settings import choose_device, read_plan
+from gradalign_cli.composition.settings import choose_device, is_quick, read_plan
 from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
+from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import replicas_at_once
+from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs_text
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.rounds import rounds, train_in_rounds
 from gradalign_cli.training.runaway import Runaway, RunawayWatcher
+
+TRY_IN_SMALL = "; `quick=true` tries it in small"
 
 
 def main(arguments: list[str]) -> int:
@@ -68,20 +75,26 @@ def job(config: DictConfig) -> float:
     """One run in the folder that Hydra made for it; returns its mean ACC. A failed job of a sweep
     says why and returns NaN, and the others go on."""
     keep_freed_memory()
-    folder = job_folder()
+    folder, console = job_folder(), terminal_console()
+    number, begin = sweep_job_text(), time.perf_counter()
+    if number:
+        console.print(f"{number}: {job_overrides_text()}", soft_wrap=True)
     try:
         with hydra_errors_as_sentences():
             settings = plain_settings(config)
         allow_plugins(settings.get("plugins", []), plugin_folders())
-        results = train(config, folder, terminal_console(), hydra_files(config))
+        results = train(config, folder, console, hydra_files(config))
     except KeyboardInterrupt as stop:
         stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
         raise
     except Exception as error:
         exit_code = report(error, folder)
-        if sweep_folder() is None:
+        if number is None:
             sys.exit(exit_code)  # Hydra would print a line of its own before the error
+        console.print(f"{number}: failed")
         return math.nan
+    if number:
+        console.print(f"{number}: finished in {duration_text(time.perf_counter() - begin)}")
     return mean_accuracy(results)
 
 
@@ -108,6 +121,8 @@ def train(
     engine, reason = choose_engine(config.engine, work, device)
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
+    needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
+    check_needs(needs, free_bytes(device))
     warn_of_broken_constraints(parts)
     warn_of_step_sizes(replicas)
     texts = {"config.yaml": repeatable_config(config), **(files or {})}
@@ -121,9 +136,11 @@ def train(
         "fingerprint": streams_fingerprint(parts, replicas, plan),
     }
     title = f"{run_title(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
+    title += needs_text(needs)
     console.print(title)
     todo = rounds(replicas, at_once)
-    display = Display(console, parts.benchmark.tasks, planned_steps(replicas[0], plan) * len(todo))
+    forecast = Forecast(work_of(parts, replicas[0], plan), len(replicas))
+    display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
     runaway_watcher = RunawayWatcher(
         parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
     )
@@ -137,14 +154,17 @@ def train(
         run_folder.write("record.json", json_text(record))
         run_folder.release()
         raise
-    results = run_metrics(outcome, replica_settings, config.metrics.convention)
-    record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    quick = {"quick": True} if is_quick(config) else {}
+    results = quick | run_metrics(outcome, replica_settings, config.metrics.convention)
+    record |= (
+        quick | machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    )
     record["runaways"] = runaway_watcher.record()
     reported = parts.method.report(outcome.learners.method_state)
     record = {name: value.tolist() for name, value in reported.items()} | record
     run_folder.finish(outcome, results, record)
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
-    for table in run_tables(results["settings"], outcome.accuracy[order]):
+    for table in run_tables(results["settings"], outcome.accuracy[order], is_quick(config)):
         console.print(table)
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
@@ -212,7 +232,8 @@ def run_title(config: DictConfig) -> str:
     objective = (
         f" with {config.objective.name}'s objective" if config.get("objective") is not None else ""
     )
-    return f"{config.name}: {config.method.name}{objective}"
+    quick = ", a quick run" if is_quick(config) else ""
+    return f"{config.name}: {config.method.name}{objective}{quick}"
 
 
 def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Hydra's entry: the config of each job is composed and checked, and Hydra launches the job."""
 
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +41,8 @@ HYDRA_SETTINGS = {
     "hydra.output_subdir": "null",
     "hydra.sweep.subdir": "'${job_folder:${hydra.job.override_dirname}}'",
 }
+
+SWEEP_JOBS = "GRADALIGN_SWEEP_JOBS"  # a variable of the environment, which launchers hand on
 
 
 class JobOutcome(NamedTuple):
@@ -168,6 +172,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     fixed = [override_key(text) for text in fixed_overrides(overrides)]
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
+    count_sweep_jobs(overrides)
     with made_folder(folder):
         returns = configured_hydra.multirun(config_name, job, overrides)
     return job_outcomes(returns or [], set(fixed))
@@ -266,6 +271,31 @@ def plugin_folders() -> list[Path]:
     runtime = HydraConfig.get().runtime
     files = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
     return [Path(runtime.cwd), *(folder for folder in files if folder != CONF)]
+
+
+def count_sweep_jobs(overrides: Sequence[str]) -> None:
+    """Tell this process and those that it starts how many jobs a sweep has, where its sweeper tries
+    every combination."""
+    os.environ.pop(SWEEP_JOBS, None)
+    if not any(override_key(text) == "hydra/sweeper" for text in overrides):
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+        swept = [override for override in parsed if override.is_sweep_override()]
+        counts = [len(list(override.sweep_string_iterator())) for override in swept]
+        os.environ[SWEEP_JOBS] = str(math.prod(counts))
+
+
+def sweep_job_text() -> str | None:
+    """Which of how many jobs of a sweep the present one is, None where there is no sweep."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return None
+    count = os.environ.get(SWEEP_JOBS)
+    return f"job {int(hydra_config.job.num) + 1}" + (f" of {count}" if count else "")
+
+
+def job_overrides_text() -> str:
+    """What tells the present job from the others of its sweep."""
+    return re.sub(r"(^|,)[+]+", r"\1", HydraConfig.get().job.override_dirname)
 
 
 def job_folder() -> Path:

@@ -5,12 +5,14 @@ from omegaconf import DictConfig
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import with_held_out_rows
-from gradalign_cli.buffers.buffer import Buffer
+from gradalign_cli.benchmarks.quick import quick_benchmark
+from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.paper_settings import check_paper
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.schema import plain_settings
+from gradalign_cli.composition.settings import is_quick
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
@@ -18,6 +20,8 @@ from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.free_memory import free_bytes
+from gradalign_cli.training.memory_needs import check_needs, needs_of_parts
 from gradalign_cli.training.replica import Replica
 
 NEEDED = {
@@ -42,6 +46,7 @@ def build_run(
     model: Model = call_target(
         "model", config.model, shape=benchmark.image_shape, outputs=benchmark.outputs
     )
+    check_parts_fit(config, benchmark, model, replica_settings, device)
     with default_device(device):
         buffer: Buffer = call_target(
             "buffer",
@@ -63,9 +68,28 @@ def build_run(
     return parts, replicas, replica_settings
 
 
+def check_parts_fit(
+    config: DictConfig,
+    benchmark: Benchmark,
+    model: Model,
+    replica_settings: list[dict[str, float]],
+    device: torch.device,
+) -> None:
+    """Raise UserError where the network, the memory or the tasks cannot fit, before they are
+    made."""
+    settings, slots = config.buffer, 0
+    if "capacity" in settings and "capacity_per" in settings:  # a user's own may have neither
+        sizes = benchmark.tasks, benchmark.classes_per_task
+        slots = total_capacity(settings.capacity, settings.capacity_per, *sizes)
+    seeds = len({replica["seed"] for replica in replica_settings})
+    check_needs(needs_of_parts(benchmark, model, slots, seeds), free_bytes(device))
+
+
 def build_benchmark(config: DictConfig) -> Benchmark:
-    """The benchmark, in the stream that the config chooses."""
+    """The benchmark, in the stream that the config chooses, and small where the run is quick."""
     benchmark: Benchmark = call_target("benchmark", config.benchmark, **benchmark_datasets(config))
+    if is_quick(config):
+        benchmark = quick_benchmark(benchmark)
     if config.get("stream") is not None:
         benchmark = call_target("stream", config.stream, benchmark=benchmark)
     return benchmark

@@ -6,10 +6,19 @@ from omegaconf import DictConfig
 from gradalign_cli.errors import require
 from gradalign_cli.training.plan import Plan
 
+QUICK_PASSES = 5  # at most
+
+
+def is_quick(config: DictConfig) -> bool:
+    """Whether the run is a small one, only to see that all is there; configs of earlier versions do
+    not say."""
+    return bool(config.get("quick", False))
+
 
 def read_plan(config: DictConfig) -> Plan:
-    """How long to train and what to look at, of a config whose settings were checked."""
-    return Plan(
+    """How long to train and what to look at, of a config whose settings were checked. A quick run
+    makes few passes and has no learning curve."""
+    plan = Plan(
         config.passes,
         config.batch_size,
         config.alignment.every,
@@ -17,6 +26,9 @@ def read_plan(config: DictConfig) -> Plan:
         config.metrics.continual_every,
         config.metrics.continual_samples,
     )
+    if is_quick(config):
+        return plan._replace(passes=min(plan.passes, QUICK_PASSES), lca_batches=0)
+    return plan
 
 
 def choose_device(config: DictConfig) -> torch.device:

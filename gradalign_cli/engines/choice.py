@@ -12,7 +12,7 @@ from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import require
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import measured_example_count, reference_and_replay_sizes
+from gradalign_cli.step.reading_sizes import examples_of_step
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
 FEW_EXAMPLES = 64  # in a step
@@ -89,16 +89,7 @@ def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
 def examples_per_replica_step(workload: Workload) -> int:
     """The number of examples that go through the network in a step of the last task: the batch,
     those read from the memory and those that the buffer measures."""
-    parts, batch_size = workload.parts, workload.batch_size
-    past = parts.benchmark.tasks - 1
-    reference, replay = reference_and_replay_sizes(parts, past)
-    measured = (
-        batch_size + measured_example_count(parts, past) if parts.buffer.measured_examples else 0
-    )
-    from_memory = (
-        parts.method.reference_count(past) * reference + parts.method.memory_batches * replay
-    )
-    return batch_size + from_memory + measured
+    return examples_of_step(workload.parts, workload.parts.benchmark.tasks - 1, workload.batch_size)
 
 
 def choose_threads(threads: int | None, workload: Workload) -> int:

@@ -26,6 +26,7 @@ from gradalign_cli.tables.results import (
     merged_result,
     results_by_key,
 )
+from gradalign_cli.tables.run_lines import RunLines
 from gradalign_cli.tables.table import Cell, Table, load_table
 from gradalign_cli.tables.verdict import paired_comparisons, table_rows
 from gradalign_cli.tables.writing import score_text, terminal_table, write_table
@@ -207,6 +208,7 @@ def train_missing_any_failed(
     if request.budget_minutes == 0:
         return False
     begin, interrupted = time.monotonic(), threading.Event()
+    lines = RunLines(console)
     read_end, write_end = os.pipe()
     environment = run_environment(os.environ, min(request.parallel_runs, len(runs)))
 
@@ -219,7 +221,7 @@ def train_missing_any_failed(
             sentence = f"not started, it would end after the budget ({left:.1f} minutes are left)"
             console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
             return True
-        console.print(f"{run.cell.name}: running", soft_wrap=True)
+        lines.begin(run.cell.name, None if request.quick else run.estimated_minutes())
         process = subprocess.run(
             [*request.train_command, *train_arguments(run, request)],
             stdin=read_end,
@@ -228,12 +230,12 @@ def train_missing_any_failed(
             text=True,
             check=False,
         )
-        if process.returncode and not interrupted.is_set():
-            message = failure_message(process.stderr)
-            console.print(f"{run.cell.name}: failed: {message}", soft_wrap=True)
+        failure = failure_message(process.stderr) if process.returncode else None
+        if not interrupted.is_set():
+            lines.end(run.cell.name, failure)
         return process.returncode == 0
 
-    with ThreadPoolExecutor(request.parallel_runs) as pool:
+    with lines, ThreadPoolExecutor(request.parallel_runs) as pool:
         try:
             return not all(list(pool.map(train_run, runs)))
         except KeyboardInterrupt:

@@ -31,11 +31,7 @@ SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.conv
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
 LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
-QUICK_OVERRIDES = (
-    "++benchmark.first_tasks=3",
-    "++benchmark.samples_per_task=200",
-    "metrics.lca_batches=0",
-)
+QUICK_OVERRIDES = ("quick=true",)
 
 
 class Result(NamedTuple):
@@ -53,7 +49,7 @@ class Result(NamedTuple):
 
 def run_key(config: dict[str, Any]) -> str:
     """A hash of what a run computes, without its seeds. Runs with one key give the same numbers for
-    the same seed, up to rounding.
+    the same seed, up to rounding; a quick run never has the key of a full one.
 
     Where rounding can change accuracies, `threads` is part of the key. Without a number of threads,
     device and cores still differ between machines; such runs count as the same.
@@ -61,6 +57,8 @@ def run_key(config: dict[str, Any]) -> str:
     relevant = {
         name: value for name, value in config.items() if name not in SETTINGS_WITHOUT_EFFECT
     }
+    if not config.get("quick", False):  # as in runs of versions without the setting
+        relevant.pop("quick", None)
     if config["model"]["_target_"].startswith(SENSITIVE_NETWORKS):
         relevant["threads"] = config.get("threads")
     replicas, metrics = config["replicas"], config["metrics"]

@@ -263,6 +263,15 @@ def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds()
     assert len({config_key(), *map(config_key, overrides)}) == 5
 
 
+def test_a_quick_run_has_another_key_than_a_full_one_and_full_ones_that_of_earlier_versions():
+    config, quick = (compose_config(CONF, overrides)[0] for overrides in ((), ("quick=true",)))
+    assert run_key(quick) != run_key(config)
+    del config["quick"]  # which earlier versions did not have
+    assert run_key(config) == run_key(compose_config(CONF, ())[0])
+    small = compose_config(CONF, ("benchmark.first_tasks=3", "benchmark.samples_per_task=200"))
+    assert run_key(small[0]) not in (run_key(quick), run_key(config))
+
+
 def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accuracies():
     def config_key(*overrides):
         return run_key(compose_config(CONF, overrides)[0])
