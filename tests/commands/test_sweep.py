@@ -50,7 +50,7 @@ def test_a_part_of_the_user_runs_where_its_module_is_on_the_command_line(folder,
     (folder / "mine/users_half.py").write_text(
         "from gradalign_cli.methods.method import Method\n"
         "def half() -> Method:\n"
-        "    return Method(lambda gradients, state: (gradients.g / 2, state), references='pooled')\n"
+        "    return Method(lambda gradients, state: (gradients.g / 2, state), 'pooled')\n"
     )
     run = ("--config-dir", "mine", "method=half", "hydra.run.dir=run", *SMALL)
     with pytest.raises(SystemExit, match="2"):
