@@ -1,6 +1,6 @@
 """The settings of a part as rows of a table: default, type and meaning."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
@@ -57,8 +57,9 @@ def value_text(value: Any) -> str:
 def type_text(declared: Any) -> str:
     """A declared type in words; empty where it has none."""
     if get_origin(declared) is UnionType:
-        return " or ".join(type_text(kind) for kind in get_args(declared))
-    if get_origin(declared) is list:
+        kinds = [type_text(kind) for kind in get_args(declared)]
+        return " or ".join(dict.fromkeys(kinds))  # a list of numbers or of lists is a list
+    if isinstance(get_origin(declared), type) and issubclass(get_origin(declared), Sequence):
         return "list"
     words = KINDS | {NoneType: "null"}
     return words.get(declared, "").removeprefix("a ")

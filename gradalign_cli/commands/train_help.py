@@ -72,14 +72,23 @@ HOW = (
         "_target_",
         "in such a yaml names your function, module.function; Python must find the module",
     ),
-    ("metrics.*", "what is measured beside ACC and its kin; alignment.*: of the gradients"),
+    (
+        "metrics.*",
+        "how the metrics are computed, and which tests come between the steps; ACC and the others "
+        "are defined in docs/metrics.md",
+    ),
+    (
+        "alignment.*",
+        "how often the cosine of the gradients on batch and memory is written to alignment.csv",
+    ),
     ("hydra.run.dir=FOLDER", "the folder that the run is written to"),
     ("--cfg job", "prints the config that a run would have, and does not train"),
     (
         "'...'",
         "quotes, where the shell would read [ ] { } $ or a space itself",
     ),
-    ("--hydra-help", "Hydra's own help; this page of what you choose: put it before --help"),
+    ("GROUP=NAME --help", "this page with the settings of the parts that you choose"),
+    ("--hydra-help", "Hydra's own help"),
 )
 GROUPS = ("method", "objective", "buffer", "benchmark", "stream", "model", "optimizer", "schedule")
 NO_SETTINGS = ("defaults", "paper", "hydra")  # entries of config.yaml
@@ -152,7 +161,7 @@ def print_group(
     sign = "+" if group == "experiment" else ""
     text = f"{sign}{group}={chosen_name(group, groups)}"
     if group == "objective":
-        names = ["any of the methods that have a loss"]
+        names = ["any method with a loss of its own, such as der; null: the loss of `method`"]
     star = f"; * in {config_dir}" if any(each.origin for each in choices) else ""
     console.print(Text(text))
     console.print(Padding(Text(", ".join(names) + star), (0, 0, 0, 4)))

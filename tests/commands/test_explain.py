@@ -5,7 +5,9 @@ import pytest
 
 from gradalign_cli.cli import main
 from gradalign_cli.commands.explain import direction_at_angle
+from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
+from tests.commands.test_list import page, words
 from tests.methods.catalogue import METHODS, method
 
 
@@ -24,17 +26,63 @@ def test_where_gradient_and_reference_are_opposed_agems_direction_is_zero():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_is_explained(name, capsys):
-    assert main(["explain", name]) == 0
-    output = capsys.readouterr().out
-    assert "settings:" in output
-    assert "backward passes" in output
+    output = page(capsys, "explain", name)
+    facts = ("settings:", "objective:", "references:", "must be told of tasks:", "keeps:", "paper:")
+    assert all(fact in output for fact in (*facts, "backward passes:"))
+    turns = method(name).references != "nothing"
+    assert all((column in output) == turns for column in ("turned by:", "length:", "product:"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_an_explanation_fits_the_width_and_cuts_nothing(width, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    output = page(capsys, "explain", "trgp")
+    assert all(len(line.rstrip()) <= width for line in output.splitlines())
+    text = words(output)
+    assert "GPM that reuses the old tasks a new one resembles (Lin et al. 2022)." in text
+    rule = method_table(CONF)["trgp"]["rule"]
+    assert all(word in text for word in rule.split())
+    assert "method.max_trusted_tasks=2" in text
+    assert "where a task ends" in text
+
+
+def test_settings_have_defaults_types_and_comments_and_may_be_changed(capsys):
+    assert "method.margin=0.5 number lower bound on" in words(page(capsys, "explain", "gem"))
+    changed = words(page(capsys, "explain", "gem", "method.margin=0"))
+    assert "method.margin=0 number" in changed
+    assert "105° 15° 0.97 0.00" in changed
+    assert "105° 15° 0.97 0.00" not in words(page(capsys, "explain", "gem"))
+
+
+def test_where_gradient_and_reference_are_opposed_words_stand_in_the_place_of_a_number(capsys):
+    mega2 = words(page(capsys, "explain", "mega2"))
+    assert "180° no plane 1.00 -1.00" in mega2
+    assert "mega2 follows the gradient as it is" in mega2
+    assert "Just below 180° it turns by 90°" in mega2
+    agem = words(page(capsys, "explain", "agem"))
+    assert "180° - 0.00 0.00" in agem
+    assert "-: nothing is left of the gradient" in agem
+    eps = words(page(capsys, "explain", "eps_soft_gem"))
+    assert "180° 180° 0.10 0.10" in eps
+    assert "nothing is left" not in eps
+
+
+def test_a_users_method_is_explained(capsys, tmp_path):
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "half.yaml").write_text(
+        "# Half [1/2].\nname: half\n_target_: gradalign_cli.methods.eps_soft_gem.eps_soft_gem\n"
+        "eps: 0.3 # mine\n"
+    )
+    text = words(page(capsys, "explain", "half", "--config-dir", str(tmp_path), "method.eps=0.4"))
+    assert text.startswith("Half [1/2].")
+    assert "method.eps=0.4 number mine" in text
+    assert "180° 180° 0.40 0.40" in text
 
 
 def test_the_buffer_that_a_methods_config_chooses_is_named(capsys):
-    assert main(["explain", "der"]) == 0
-    assert "buffer unless another is chosen: reservoir" in capsys.readouterr().out
-    assert main(["explain", "gem"]) == 0
-    assert "buffer" not in capsys.readouterr().out
+    sentence = "buffer unless another is chosen: "
+    assert f"{sentence}reservoir" in page(capsys, "explain", "der")
+    assert sentence not in page(capsys, "explain", "gem")
 
 
 def test_the_picture_shows_gradient_reference_and_direction_at_seven_angles(tmp_path, capsys):
@@ -50,7 +98,9 @@ def test_the_picture_shows_gradient_reference_and_direction_at_seven_angles(tmp_
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["agme"], "`METHOD` must be one of adam_nscl, agem,"),
+        (["agme"], "found 'agme': did you mean `agem`?"),
+        (["gem", "method.margn=1"], "margn"),
+        (["gem", "--config-dir", "no/where"], "`--config-dir` must be a folder"),
         (["er", "--picture", "x.svg"], "`--picture` needs a method with references, er has none"),
         (["agem", "--picture", "no/where/x.svg"], "`--picture` cannot be written"),
         (["agem", "--picture", "x.png"], "`--picture` must end in .svg, found 'x.png'"),
