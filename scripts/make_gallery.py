@@ -4,7 +4,8 @@ no extra."""
 from pathlib import Path
 
 from gradalign_cli.commands.explain import load_method, method_svg
-from gradalign_cli.commands.list import first_comment, method_table
+from gradalign_cli.commands.list import method_table
+from gradalign_cli.composition.choices import first_comment
 from gradalign_cli.composition.paths import CONF
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -23,7 +24,7 @@ def main() -> None:
     (DOCS / "gallery").mkdir(exist_ok=True)
     page = HEAD
     for name in method_table(CONF):
-        _, method = load_method(CONF, name)
+        method = load_method(name).method
         if method.references == "nothing":
             continue
         (DOCS / "gallery" / f"{name}.svg").write_text(method_svg(name, method))

@@ -1,5 +1,4 @@
-"""Write docs/reproduction.md, and the last column of the table in docs/methods.md, from the results
-in docs/results, one json file for each table.
+"""Write docs/reproduction.md from the results in docs/results, one json file for each table.
 
 gradalign reproduce TABLE
 cp outputs/tables/TABLE/table.json docs/results/TABLE.json
@@ -9,11 +8,9 @@ Needs no extra.
 """
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import Result
@@ -91,43 +88,5 @@ def reproduction_page(folder: Path) -> str:
     return "\n".join([HEAD, *overview, "", *parts])
 
 
-def accuracy_texts(folder: Path) -> dict[str, str]:
-    """`our ACC / published ACC` in percent for each method with a judged cell.
-
-    It is that of the cell within its tolerance with the most seeds, or where no cell is within its
-    tolerance, of the cell with the most seeds; the first of equals.
-    """
-    best: dict[str, tuple[bool, int, str]] = {}  # within tolerance, seeds, text
-    for name in table_names(CONF):
-        table = load_table(CONF, name)
-        overrides = {cell.name: cell.overrides for cell in table.cells}
-        for row in all_rows(table, stored_results(folder, table)):
-            if row.mean is None or row.published is None or row.metric != "ACC":
-                continue
-            if row.verdict.startswith("not judged"):
-                continue
-            method = compose_config(CONF, overrides[row.cell])[1]["method"]
-            text = f"{100 * row.mean:.1f} / {100 * row.published:.1f}"
-            candidate = (row.verdict == "within", row.n, text)
-            if candidate[:2] > best.get(method, (False, 0, ""))[:2]:
-                best[method] = candidate
-    return {method: text for method, (*_, text) in best.items()}
-
-
-def with_accuracies(methods_page: str, accuracies: dict[str, str]) -> str:
-    """docs/methods.md with the accuracy text of each method in the last column of its row, and a
-    dash for methods that have none."""
-
-    def replaced_row(row: re.Match[str]) -> str:
-        return f"{row['cells']} {accuracies.get(row['name'], '-')} |"
-
-    pattern = r"^(?P<cells>\| (?P<name>(?!method)\w+) \|.*\|) [^|]* \|$"
-    return re.sub(pattern, replaced_row, methods_page, flags=re.MULTILINE)
-
-
 if __name__ == "__main__":
     (DOCS / "reproduction.md").write_text(reproduction_page(DOCS / "results"))
-    methods_file = DOCS / "methods.md"
-    methods_file.write_text(
-        with_accuracies(methods_file.read_text(), accuracy_texts(DOCS / "results"))
-    )

@@ -3,13 +3,16 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.commands.explain import method_svg
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.methods.method import task_ids
+from gradalign_cli.methods.method import needed_task_ids
+from gradalign_cli.results.metrics import continual_metrics, metrics
+from gradalign_cli.results.run_folder import ALIGNMENT_COLUMNS
 from tests.methods.catalogue import METHODS, method
 from tests.methods.facts import TASKS, backward_passes, gradients_taken, state_bytes
 
@@ -63,7 +66,7 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     table = method_table(CONF)
     told = {name: (row["task ids"], row["bytes"]) for name, row in table.items()}
     made = {name: method(name) for name in METHODS}
-    assert told == {name: (task_ids(m), state_bytes(m)) for name, m in made.items()}
+    assert told == {name: (needed_task_ids(m), state_bytes(m)) for name, m in made.items()}
     for b, m in ((2, 3), (5, 7)):
         of = {"T": TASKS, "b": b, "m": m}
         told_passes = {name: eval(row["passes"], of) for name, row in table.items()}
@@ -79,3 +82,32 @@ def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():
     assert {path.stem: path.read_text() for path in (DOCS / "gallery").iterdir()} == drawn
     shown = re.findall(r"!\[(\w+)\]\(gallery/\1.svg\)", (DOCS / "gallery.md").read_text())
     assert sorted(shown) == sorted(drawn)
+
+
+def test_every_link_inside_the_project_leads_somewhere():
+    root, broken, count = DOCS.parent, [], 0
+    for page in [root / "README.md", *DOCS.glob("*.md")]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if target.startswith(("https://", "http://")):
+                continue
+            count += 1
+            file, _, heading = target.partition("#")
+            linked = page.parent / file if file else page
+            if not linked.exists():
+                broken.append((page.name, target))
+            elif heading:
+                titles = re.findall(r"^#+ (.*)$", linked.read_text(), re.MULTILINE)
+                anchors = [re.sub(r"[^\w -]", "", t).lower().replace(" ", "-") for t in titles]
+                broken += [(page.name, target)] if heading not in anchors else []
+    assert broken == []
+    assert count > 20
+
+
+def test_every_metric_that_a_run_writes_is_defined():
+    rows = re.findall(r"^\| (\w+) \|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
+    accuracy = np.full((3, 2), 0.5)
+    written = {*metrics(accuracy, np.full((2, 11), 0.5))}
+    written |= {*continual_metrics(accuracy[1:], np.array([0, 1]))}
+    written |= {*ALIGNMENT_COLUMNS[3:]}
+    assert len(written) == 15
+    assert sorted(rows) == sorted([*written, "metric", "metric", "column"])

@@ -1,93 +1,180 @@
 """`gradalign explain METHOD`: its rule, settings, and what it does to a gradient in the plane."""
 
-import argparse
 import inspect
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
-from gradalign_cli.commands.list import first_comment, method_table
+from gradalign_cli.commands.list import method_table
+from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows
+from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.composition.choices import (
+    Choice,
+    choices_of_group,
+    first_comment,
+    search_path_overrides,
+    setting_comments,
+)
+from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.errors import UserError
-from gradalign_cli.methods.method import Gradients, Method, MethodSetup, task_ids
+from gradalign_cli.errors import UserError, require_name
+from gradalign_cli.methods.method import (
+    Gradients,
+    Method,
+    MethodSetup,
+    batch_cross_entropy,
+    needed_task_ids,
+)
 from gradalign_cli.models.model import Layer
 from gradalign_cli.results.picture import direction_panels
 
 TABLE_ANGLES, PICTURE_ANGLES = range(0, 181, 15), range(0, 181, 30)  # degrees
+FACT_COLUMNS = Column(""), Column("", wraps=True)
+REFERENCES = {
+    "nothing": "none: it reads no gradient on memory",
+    "pooled": "one gradient, on a batch of the memory of all earlier tasks",
+    "one_task": "one gradient, on the memory of an earlier task that is drawn in every step",
+    "per_task": "a gradient for each earlier task, on the memory of it",
+}
+TASK_IDS = {
+    "no": "nothing; it also runs on a stream without boundaries",
+    "at ends": "where a task ends",
+    "of each": "the task of each example",
+}
+DIRECTION_COLUMNS = tuple(map(Column, ("angle", "turned by", "length", "product")))
+NO_DIRECTION, NO_PLANE = "-", "no plane"
+ALMOST_OPPOSED = 179.9  # degrees
+DIRECTION_CAPTION = """angle: between the gradient on the batch and the reference, the gradient on \
+memory. Both have length 1, both losses are 1.
+turned by: the angle between the direction that is followed and the gradient.
+length: of that direction; of the gradient it is 1.
+product: of the direction and the reference; below 0 a step hurts the memory."""
+
+
+class Explained(NamedTuple):
+    """A method to be explained: its choice among the configs, its config, and what that makes."""
+
+    choice: Choice
+    config: DictConfig
+    method: Method
 
 
 def main(arguments: list[str]) -> int:
     """Explain one method; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="gradalign explain", description="What a method does to a gradient."
-    )
+    parser = VerbParser(prog="gradalign explain", description="What a method does to a gradient.")
     parser.add_argument("method", metavar="METHOD", help="`gradalign list methods` names them")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="OVERRIDE", help="as for train, such as method.margin=0.1"
+    )
     parser.add_argument("--picture", metavar="FILE", help="draw it, to an .svg")
-    options = parser.parse_args(arguments)
-    explain(CONF, options.method, options.picture)
+    parser.add_argument("--config-dir", metavar="FOLDER", help="look for METHOD in it too")
+    options = parser.parse_intermixed_args(arguments)
+    explained = load_method(options.method, options.overrides, options.config_dir)
+    explain(explained, options.picture, page_console())
     return 0
 
 
-def explain(conf_folder: Path, method_name: str, picture_file: str | None) -> None:
+def explain(explained: Explained, picture_file: str | None, console: Console) -> None:
     """Print what a method is and does, and draw it where a file for the picture is named.
 
-    Raises UserError where the method is unknown or cannot be drawn to this file.
+    Raises UserError where it cannot be drawn to this file.
     """
-    config, method = load_method(conf_folder, method_name)
-    console = Console()
-    print_description(conf_folder, method_name, config, method, console)
+    method_name, method = explained.choice.name, explained.method
     if picture_file:
         check_picture(picture_file, method_name, method)
+    print_description(explained, console)
     if method.references == "nothing":
         return
-    console.print(direction_table(method))
+    print_directions(method_name, method, console)
     if picture_file:
         try:
-            Path(picture_file).write_text(method_svg(method_name, method))
+            Path(picture_file).write_text(method_svg(method_name, method), encoding="utf-8")
         except OSError as error:
             raise UserError(f"`--picture` cannot be written: {error}") from error
-        console.print(f"drawn to {picture_file}")
+        console.print(Text(f"drawn to {picture_file}"), soft_wrap=True)
 
 
-def load_method(conf_folder: Path, method_name: str) -> tuple[DictConfig, Method]:
-    """The config of a method and the method that it makes. Raises UserError where it is unknown."""
-    path = conf_folder / "method" / f"{method_name}.yaml"
-    if not path.exists():
-        names = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise UserError(f"`METHOD` must be one of {names}, found {method_name!r}")
+def load_method(
+    method_name: str, overrides: Sequence[str] = (), config_dir: str | None = None
+) -> Explained:
+    """The method of this name as `gradalign train` makes it with these overrides.
+
+    config_dir: the user's folder of configs. Raises UserError where the method is unknown.
+    """
+    choices = choices_of_group("method", config_dir)
+    names = [choice.name for choice in choices]
+    domain = "a method that `gradalign list methods` names"
+    require_name(method_name, names, "METHOD", domain)
+    chosen = [f"method={method_name}", *search_path_overrides(config_dir), *overrides]
+    config = DictConfig(compose_config(CONF, chosen)[0]["method"])
+    return Explained(choices[names.index(method_name)], config, call_target("method", config))
+
+
+def print_description(explained: Explained, console: Console) -> None:
+    """Print a method's paper, rule, settings and costs."""
+    choice, config, method = explained
+    row = method_table(CONF).get(choice.name, {}) if not choice.origin else {}
+    console.print(Text(first_comment(choice.path), style="bold"))
+    console.print()
+    console.print(Text(paragraphs(inspect.getdoc(get_method(config["_target_"])) or "")))
+    console.print()
+    console.print(fitting_table(FACT_COLUMNS, method_facts(method, row), console))
+    for buffer in chosen_buffers(choice.path):
+        console.print(Text(f"buffer unless another is chosen: {buffer}"))
+    rows = setting_rows("method", config, setting_comments(choice.path))
+    console.print("\nsettings:" + ("" if rows else " none"))
+    if rows:
+        console.print(fitting_table(SETTING_COLUMNS, rows, console))
+        command = f"gradalign train method={choice.name} {rows[0][0]}"
+        console.print(Text(f"Set one as in: {command}"), soft_wrap=True)
+
+
+def chosen_buffers(path: Path) -> list[str]:
+    """The buffer that the defaults list of a method's yaml chooses, if it does."""
     config = OmegaConf.load(path)
     assert isinstance(config, DictConfig)
-    return config, call_target("method", config)
+    defaults = [entry for entry in config.get("defaults", []) if OmegaConf.is_dict(entry)]
+    return [
+        str(choice) for entry in defaults for key, choice in entry.items() if "/buffer" in str(key)
+    ]
 
 
-def print_description(
-    conf_folder: Path, method_name: str, config: DictConfig, method: Method, console: Console
-) -> None:
-    """Print a method's paper, rule, settings and costs."""
-    comment = first_comment(conf_folder / "method" / f"{method_name}.yaml")
-    console.print(comment, style="bold", highlight=False, soft_wrap=True)
-    rule = str(inspect.getdoc(get_method(config["_target_"])))
-    console.print(f"\n{rule}", highlight=False, markup=False, soft_wrap=True)
-    entries = {str(entry): value for entry, value in config.items()}
-    settings = entries.keys() - {"name", "_target_", "defaults"}
-    texts = [f"{entry}={value}" for entry, value in entries.items() if entry in settings]
-    console.print("\nsettings: " + (", ".join(texts) or "none"))
-    for override in config.get("defaults", []):  # {"override /buffer@_global_.buffer": buffer}
-        console.print(f"buffer unless another is chosen: {', '.join(override.values())}")
-    row = method_table(conf_folder).get(method_name)
-    if row:
-        console.print(f"paper: {row['paper']}; keeps: {row['keeps']}; task ids: {row['task ids']}")
-        console.print(f"backward passes beside the one on the batch: {row['passes']}")
-    else:  # a method of the user's own
-        console.print(f"task ids: {task_ids(method)}; references: {method.references}")
-    console.print(f"batches of memory in its loss: {method.memory_batches}")
+def method_facts(method: Method, row: dict[str, str]) -> list[tuple[str, str]]:
+    """What a method is made from, keeps and needs, a fact a line.
+
+    row: of the method in the table of docs/methods.md, empty where it is the user's own.
+    """
+    objective = "its own, see above"
+    if method.objective is batch_cross_entropy:
+        objective = "mean cross-entropy of the batch"
+    facts = [
+        ("paper", row.get("paper", "")),
+        ("rule", row.get("rule", "")),
+        ("objective", objective),
+        ("references", REFERENCES[method.references]),
+        ("batches of memory in its loss", str(method.memory_batches)),
+        ("must be told of tasks", TASK_IDS[needed_task_ids(method)]),
+        ("keeps", row.get("keeps", "")),
+        ("bytes of it", row and f"{row['bytes']} (MLP 784-256-256-10, 10 tasks, memory of 1000)"),
+        ("backward passes", row and f"{row['passes']} in a step, beside the one on the batch"),
+    ]
+    return [(f"{name}:", str(text)) for name, text in facts if text]
+
+
+def paragraphs(docstring: str) -> str:
+    """A docstring with every paragraph in one line, to be wrapped anew."""
+    return re.sub(r"(?<!\n)\n(?!\n| |[\w, ]+: )", " ", docstring)
 
 
 def check_picture(picture_file: str, method_name: str, method: Method) -> None:
@@ -122,17 +209,42 @@ def method_svg(method_name: str, method: Method) -> str:
     )
 
 
-def direction_table(method: Method) -> Table:
-    """For each angle between gradient and reference the direction of a method with references: by
-    how much it is turned from the gradient, its length, and its dot product with the reference."""
-    table = Table(title="gradient and reference of length 1, at an angle", title_justify="left")
-    for column in ("angle", "turned by", "length", "product with the reference"):
-        table.add_column(column, justify="right")
+def print_directions(method_name: str, method: Method, console: Console) -> None:
+    """Print the direction of a method with references for each angle between gradient and
+    reference, and what the columns mean."""
+    console.print(f"\nwhat {method_name} makes of a gradient in the plane, by one reference")
+    rows = direction_rows(method)
+    console.print(fitting_table(DIRECTION_COLUMNS, rows, console))
+    console.print(DIRECTION_CAPTION)
+    if any(row[1] == NO_DIRECTION for row in rows):
+        console.print(f"{NO_DIRECTION}: nothing is left of the gradient, the step changes nothing")
+    if rows[-1][1] == NO_PLANE:
+        console.print(
+            f"{NO_PLANE}: at 180° gradient and reference lie on one line, and there is no side to "
+            f"turn to; {method_name} follows the gradient as it is, which hurts the memory. Just "
+            f"below 180° it turns by {turned_by(direction_at_angle(method, ALMOST_OPPOSED))}"
+        )
+
+
+def direction_rows(method: Method) -> list[tuple[str, str, str, str]]:
+    """For each angle in the table the direction of a method with references: by how much it is
+    turned from the gradient, its length, and its dot product with the reference."""
+    rows = []
     directions = directions_at_angles(method, TABLE_ANGLES)
     for degrees, direction in zip(TABLE_ANGLES, directions, strict=True):
-        length, angle = float(direction.norm()), math.radians(degrees)
         x, y = direction.tolist()
-        turned_by = f"{math.degrees(math.atan2(y, x)):.0f}°" if length > 1e-6 else "-"
+        angle = math.radians(degrees)
         product = round(x * math.cos(angle) + y * math.sin(angle), 2) + 0.0  # + 0.0: no "-0.00"
-        table.add_row(f"{degrees}°", turned_by, f"{length:.2f}", f"{product:.2f}")
-    return table
+        turned = turned_by(direction)
+        if degrees == 180 and turned == "0°":
+            before = direction_at_angle(method, ALMOST_OPPOSED)
+            turned = NO_PLANE if float((direction - before).norm()) > 0.1 else turned
+        rows.append((f"{degrees}°", turned, f"{float(direction.norm()):.2f}", f"{product:.2f}"))
+    return rows
+
+
+def turned_by(direction: Tensor) -> str:
+    """The angle in degrees between a direction [2] and the gradient (1, 0)."""
+    x, y = direction.tolist()
+    shows_length = float(direction.norm()) >= 0.005  # in two digits
+    return f"{math.degrees(math.atan2(y, x)):.0f}°" if shows_length else NO_DIRECTION

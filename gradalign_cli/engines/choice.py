@@ -45,12 +45,12 @@ def choose_engine(name: str, workload: Workload, device: torch.device) -> tuple[
     require(name in names, "engine", f"one of {', '.join(names)}", name)
     if name != "auto":
         return ENGINES[name](device), "asked for"
-    choose_faster = faster_on_gpu if device.type == "cuda" else faster_on_cpu
+    choose_faster = faster_gpu_engine if device.type == "cuda" else faster_cpu_engine
     engine_name, reason = choose_faster(workload)
     return ENGINES[engine_name](device), reason
 
 
-def faster_on_gpu(workload: Workload) -> tuple[str, str]:
+def faster_gpu_engine(workload: Workload) -> tuple[str, str]:
     """The name of the engine that leaves a GPU idle least, by measurements of prototypes; and the
     reason."""
     if workload.replicas == 1:
@@ -60,7 +60,7 @@ def faster_on_gpu(workload: Workload) -> tuple[str, str]:
     return "vmap", f"{workload.replicas} replicas of an MLP on a GPU"
 
 
-def faster_on_cpu(workload: Workload) -> tuple[str, str]:
+def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
     """The name of the faster engine on a CPU, as measured by scripts/bench_step.py; and the reason.
 
     A thread for each replica divides the work better than several threads for every operation.

@@ -13,7 +13,7 @@ from rich.table import Table
 from torch import Tensor
 
 from gradalign_cli.results.forecast import Forecast, duration_text
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
 LEAST_BAR, WIDEST_BAR = 10, 40
@@ -62,7 +62,7 @@ class Display:
         if problem:
             self.console.print(problem)
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Show the newest loss and cosine, as means over replicas."""
         trace = moment.trace
         self.measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"
@@ -73,11 +73,11 @@ class Display:
         self.say_duration_once()
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Show the mean accuracy on the tasks learned so far."""
-        self.forecast.after_test(row, accuracy)
-        if row:
-            self.accuracy_text = f"  ACC {float(accuracy[:, :row].mean()):.3f}"
+        self.forecast.after_test(ended_tasks, accuracy)
+        if ended_tasks:
+            self.accuracy_text = f"  ACC {float(accuracy[:, :ended_tasks].mean()):.3f}"
 
     def say_duration_once(self) -> None:
         """Say how long the run will still take, once its steps were measured; of a run of seconds

@@ -60,7 +60,7 @@ def test_train_writes_the_run_folder(tmp_path):
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("method=gme", "Could not find 'method/gme'"),
+        ("method=gme", "`method` has no option 'gme'; did you mean"),
         ("method.strength=1", "method.strength"),
         ("batch_size=0", "`batch_size` must be a whole number of at least 1, found 0"),
         (
@@ -85,7 +85,8 @@ def test_a_mistake_ends_in_one_sentence_and_code_2(override, sentence, tmp_path)
 def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is_finished(tmp_path):
     arguments = ("train", "benchmark.samples_per_task=20", "hydra.run.dir=run")
     assert gradalign(*arguments, cwd=tmp_path).returncode == 0
-    process = gradalign(*arguments, "replicas.lr=1e20", "model.init=torch", cwd=tmp_path)
+    diverging = (*arguments, "replicas.lr=1e20", "model.init=torch", "overwrite=true")
+    process = gradalign(*diverging, cwd=tmp_path)
     assert process.returncode == 2
     assert not (tmp_path / "run/accuracy.csv").exists()
     assert not (tmp_path / "run/metrics.json").exists()

@@ -1,0 +1,64 @@
+"""The settings of a part as rows of a table: default, type and meaning."""
+
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from hydra.utils import get_method
+from omegaconf import DictConfig, OmegaConf
+
+from gradalign_cli.commands.page import Column
+from gradalign_cli.composition.construct import KINDS, declared_types
+
+SETTING_COLUMNS = Column("setting and default"), Column("type"), Column("meaning", wraps=True)
+LABELS = ("name", "_target_", "defaults")  # entries of a part's config that are no settings
+
+
+def setting_rows(
+    group: str, config: DictConfig, comments: Mapping[str, str]
+) -> list[tuple[str, str, str]]:
+    """`GROUP.SETTING=VALUE`, type and comment of each setting of a part.
+
+    config: of the part, composed;  comments: of its yaml, by setting.
+    """
+    target = str(config["_target_"])
+    is_ours = target.startswith("gradalign_cli.")  # a page to read imports no module of others
+    declared = declared_types(get_method(target)) if is_ours else {}
+    values = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(values, dict)
+    settings = {str(name): value for name, value in values.items() if name not in LABELS}
+    return [
+        (
+            typed(f"{group}.{name}", value),
+            type_text(declared.get(name)),
+            comments.get(name, ""),
+        )
+        for name, value in settings.items()
+    ]
+
+
+def typed(name: str, value: Any) -> str:
+    """A setting with its value, as it is typed in a shell."""
+    text = f"{name}={value_text(value)}"
+    return f"'{text}'" if set(text) & set("[]{}$ ,") else text
+
+
+def value_text(value: Any) -> str:
+    """A value as Hydra reads it."""
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name!s}:{value_text(each)}" for name, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(value_text, value)) + "]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def type_text(declared: Any) -> str:
+    """A declared type in words; empty where it has none."""
+    if get_origin(declared) is UnionType:
+        return " or ".join(type_text(kind) for kind in get_args(declared))
+    if get_origin(declared) is list:
+        return "list"
+    words = KINDS | {NoneType: "null"}
+    return words.get(declared, "").removeprefix("a ")
