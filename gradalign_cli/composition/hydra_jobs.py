@@ -172,7 +172,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     fixed = [override_key(text) for text in fixed_overrides(overrides)]
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
-    count_sweep_jobs(overrides)
+    count_sweep_jobs(overrides, "hydra/sweeper" in keys)
     with made_folder(folder):
         returns = configured_hydra.multirun(config_name, job, overrides)
     return job_outcomes(returns or [], set(fixed))
@@ -273,15 +273,13 @@ def plugin_folders() -> list[Path]:
     return [Path(runtime.cwd), *(folder for folder in files if folder != CONF)]
 
 
-def count_sweep_jobs(overrides: Sequence[str]) -> None:
-    """Tell this process and those that it starts how many jobs a sweep has, where its sweeper tries
-    every combination."""
-    os.environ.pop(SWEEP_JOBS, None)
-    if not any(override_key(text) == "hydra/sweeper" for text in overrides):
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        swept = [override for override in parsed if override.is_sweep_override()]
-        counts = [len(list(override.sweep_string_iterator())) for override in swept]
-        os.environ[SWEEP_JOBS] = str(math.prod(counts))
+def count_sweep_jobs(overrides: Sequence[str], searches: bool) -> None:
+    """Tell this process and those that it starts how many jobs a sweep has, unless its sweeper
+    searches instead of trying every combination."""
+    parser = OverridesParser.create()
+    swept = [o for o in map(parser.parse_override, overrides) if o.is_discrete_sweep()]
+    count = math.prod(len(list(override.sweep_string_iterator())) for override in swept)
+    os.environ[SWEEP_JOBS] = "" if searches else str(count)
 
 
 def sweep_job_text() -> str | None:

@@ -58,9 +58,9 @@ def test_a_run_that_is_not_quick_is_whole():
     assert read_plan(config).passes == 9
 
 
-def test_quick_is_true_or_false():
+def test_quick_is_true_or_false(tmp_path):
     with pytest.raises(UserError, match="`quick` must be true or false, found 3"):
-        read_plan(config_of("quick=3"))
+        train(config_of("quick=3"), tmp_path / "run", Console(quiet=True))
 
 
 def test_a_run_that_cannot_fit_is_refused_before_its_folder_is_made(tmp_path):
