@@ -40,8 +40,8 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "words",
-        nargs="+",
-        metavar=("TABLE", "OVERRIDE"),
+        nargs="*",
+        metavar="TABLE OVERRIDE",
         help="`gradalign list tables` names the tables; device=, hydra/launcher=, ...",
     )
     parser.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
