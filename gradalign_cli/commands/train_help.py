@@ -5,6 +5,7 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.padding import Padding
@@ -19,6 +20,7 @@ from gradalign_cli.composition.choices import (
 )
 from gradalign_cli.composition.compose import compose_config, hydra_overrides
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.errors import UserError
 
 INTRODUCTION = """gradalign train [GROUP=NAME ...] [SETTING=VALUE ...] [+experiment=NAME] [-m]
 
@@ -110,7 +112,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     console.print(Text(INTRODUCTION))
     print_heading("examples, of which the first eight need no download", console)
     for command, sentence in EXAMPLES:
-        console.print(Text(f"gradalign {command}"))
+        console.print(Text(f"gradalign {command}"), soft_wrap=True)  # to be copied whole
         console.print(Padding(Text(sentence), (0, 0, 0, 4)))
     print_heading("how it is typed", console)
     console.print(fitting_table((Column(""), Column("", wraps=True)), HOW, console))
@@ -126,8 +128,13 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
 
 
 def is_sweep(override: str) -> bool:
-    """Whether an override lists several values with commas, for -m."""
-    (parsed,) = OverridesParser.create().parse_overrides(hydra_overrides([override]))
+    """Whether an override lists several values with commas, for -m. Raises UserError where it is
+    no override."""
+    try:
+        (parsed,) = OverridesParser.create().parse_overrides(hydra_overrides([override]))
+    except HydraException as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{override!r} is no override: {reason}") from error
     return parsed.is_sweep_override()
 
 
@@ -156,9 +163,10 @@ def print_group(
 ) -> None:
     """Print what is chosen of a group and what there is to choose; a user's part has a star."""
     choices = choices_of_group(folder_of_group(group), config_dir)
-    names = [f"{each.name}*" if each.origin else each.name for each in choices]
-    sign = "+" if group == "experiment" else ""
-    text = f"{sign}{group}={chosen_name(group, groups)}"
+    names = [f"{c.name}*" if c.origin else c.name for c in choices if not c.is_hidden]
+    text = f"{group}={chosen_name(group, groups)}"
+    if group == "experiment":
+        text = "+" + text.replace("=null", "=NAME")
     if group == "objective":
         names = ["any method with a loss of its own, such as der; null: the loss of `method`"]
     star = f"; * in {config_dir}" if any(each.origin for each in choices) else ""

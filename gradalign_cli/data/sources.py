@@ -18,7 +18,7 @@ from gradalign_cli.data.dataset import (
     read_npz,
     validated_dataset,
 )
-from gradalign_cli.errors import DataError
+from gradalign_cli.errors import DataError, nearest
 
 PACKAGED_DIGITS = Path(__file__).with_name("digits.npz")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -163,9 +163,10 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     if name not in TORCHVISION:
         if name in NAMES:
             raise DataError(f"{name} was not found in {root}; {missing_dataset_advice(name)}")
+        question = nearest(name, NAMES)
         raise DataError(
             f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
-            f"{root}, found {name!r}"
+            f"{root}, found {name!r}" + (f":{question}" if question else "")
         )
     arrays = download_dataset(name, root)
     dataset = validated_dataset(name, arrays, f"torchvision's download of {name}")
