@@ -25,10 +25,10 @@ class Column(NamedTuple):
 def page_console() -> Console:
     """A console as wide as its terminal, or as $COLUMNS says. Where output goes to a file or to
     another program its lines are not wrapped."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
-    return Console(highlight=False, width=UNLIMITED_WIDTH)
+    return Console(highlight=False, markup=False, width=UNLIMITED_WIDTH)
 
 
 def fitting_table(

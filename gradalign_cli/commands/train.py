@@ -37,7 +37,7 @@ from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 def main(arguments: list[str]) -> int:
     """Hand the arguments to Hydra, whose jobs are runs; returns the exit code."""
     if asks_for_help(arguments):
-        print_help(arguments, Console(highlight=False))
+        print_help(arguments, Console(highlight=False, markup=False))
         return 0
     return run_jobs(job, arguments)
 
