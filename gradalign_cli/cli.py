@@ -5,49 +5,74 @@ import os
 import sys
 from importlib import import_module
 
-from gradalign_cli import __version__
-from gradalign_cli.errors import UserError
+from gradalign_cli.commands.exit import report
+from gradalign_cli.commands.signals import exit_on_stop, raise_on_stop
+from gradalign_cli.commands.standard_streams import prepare_standard_streams
+from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.commands.verbs import VERBS
+from gradalign_cli.errors import UserError, nearest
 
-VERBS = {
-    "train": "train on tasks in sequence and write the results to a folder",
-    "reproduce": "run what a paper's table needs; print the published numbers beside ours",
-    "tune": "choose numbers on the first three tasks alone",
-    "list": "what there is to choose from",
-    "explain": "what a method does to a gradient",
-    "data": "which datasets are on this machine; get those that are not",
-}
+
+def let_waiting_threads_sleep() -> None:
+    """Let threads that wait for others give up the core soon, unless the user says how they wait.
+
+    PyTorch's threads otherwise spin for milliseconds, and on a busy machine those that they wait
+    for get no core; docs/performance.md has figures. OpenMP reads this when PyTorch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb; returns the exit code: 0, or 2 where the input was at fault."""
-    arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["-sc"]:  # how Hydra's completion asks
+    """Run one verb; returns the exit code, see commands/exit.py.
+
+    argv: the arguments; None: those of this process, whose signals and streams are then prepared.
+    """
+    is_process = argv is None
+    let_waiting_threads_sleep()
+    if is_process:
+        exit_on_stop()
+        prepare_standard_streams()
+    try:
+        try:
+            return run_verb(sys.argv[1:] if argv is None else argv, is_process)
+        finally:
+            sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as error:
+        return report(error)
+
+
+def run_verb(arguments: list[str], is_process: bool) -> int:
+    """Run the verb that the arguments begin with; returns the exit code."""
+    if arguments[:1] == ["-sc"]:  # how Hydra's own completion asks
         arguments = ["train", *arguments]
     if arguments[:1] == ["help"]:
         arguments = [*arguments[1:2], "--help"]
     verb, *rest = arguments or ["--help"]
     if verb not in VERBS:
         help_parser().parse_args([verb])
-    try:
-        code: int = import_module(f"gradalign_cli.commands.{verb}").main(rest)
-    except UserError as error:
-        print(f"gradalign: {error}", file=sys.stderr)
-        return 2
+        hint = nearest(verb, VERBS) or f"; there are {', '.join(VERBS)}"
+        raise UserError(f"there is no verb {verb!r}{hint}")
+    if "--version" in rest:
+        help_parser().parse_args(["--version"])
+    command = import_module(f"gradalign_cli.commands.{verb}")
+    if is_process:
+        raise_on_stop()
+    code: int = command.main(rest)
     return code
 
 
 def help_parser() -> argparse.ArgumentParser:
-    """What answers `--help` and `--version`, and refuses a verb that there is not."""
+    """What answers `--help` and `--version`."""
     width = max(map(len, VERBS)) + 2
     verbs = "\n".join(f"  {verb:<{width}}{sentence}" for verb, sentence in VERBS.items())
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="gradalign",
         description="Continual learning with gradient alignment: train, compare, look.",
         epilog=f"verbs:\n{verbs}\n\n`gradalign VERB --help` tells more.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="version", version=f"gradalign {__version__}")
-    parser.add_argument("verb", metavar="VERB", choices=VERBS, help="what to do, see below")
+    parser.add_argument("verb", metavar="VERB", help="what to do, see below")
     return parser
 
 

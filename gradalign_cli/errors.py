@@ -1,7 +1,12 @@
-"""The errors that a user's input can cause; each message is one sentence."""
+"""The errors that a user's input can cause, each message one sentence; and the request to end."""
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from difflib import get_close_matches
+from os import PathLike, fspath
+from typing import Any, get_args
+
+LONGEST_VALUE = 200  # letters of a value that are shown
 
 
 class UserError(Exception):
@@ -12,28 +17,53 @@ class DataError(UserError):
     """A dataset that is missing, damaged or not what its name promises."""
 
 
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM). All that ends in order at Ctrl-C does so here too."""
+
+
 def require(is_valid: bool, field: str, domain: str, value: object) -> None:
     """Raise a UserError naming the field, its domain and the value found unless `is_valid`."""
     if not is_valid:
-        raise UserError(f"`{field}` must be {domain}, found {value!r}")
+        text = repr(value)
+        text = text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+        raise UserError(f"`{field}` must be {domain}, found {text}")
+
+
+def require_choice(choices: Any, field: str, value: object) -> None:
+    """Raise a UserError unless the value is one of the `choices`, a `Literal` type."""
+    options = get_args(choices)
+    require(value in options, field, f"one of {', '.join(options)}", value)
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """The end of a sentence that asks for the name that `name` is most like; empty where none is.
-
-    As in " did you mean `agem`?", with the space in front.
-    """
-    choices = {choice.lower(): choice for choice in names}
-    alike = difflib.get_close_matches(name.lower(), choices, n=1)
-    return f" did you mean `{choices[alike[0]]}`?" if alike else ""
+    """The end of a sentence about a misspelt name: "; did you mean A, B or C?" of those names that
+    are most like it, whatever the case of letters; empty where none is."""
+    by_lower_case = {candidate.lower(): candidate for candidate in names}
+    alike = get_close_matches(name.lower(), by_lower_case, 3)
+    *first, last = [f"`{by_lower_case[match]}`" for match in alike] or [""]
+    choice = f"{', '.join(first)} or {last}" if first else last
+    return f"; did you mean {choice}?" if alike else ""
 
 
 def require_name(name: str, names: Iterable[str], field: str, domain: str) -> None:
-    """Raise a UserError naming the field, its domain, the name and the one it is most like, unless
-    it is one of `names`."""
+    """Raise a UserError naming the field, its domain, the name and those it is most like, unless it
+    is one of `names`."""
     names = list(names)
     if name not in names:
-        question = nearest(name, names)
-        raise UserError(
-            f"`{field}` must be {domain}, found {name!r}" + (f":{question}" if question else "")
-        )
+        raise UserError(f"`{field}` must be {domain}, found {name!r}{nearest(name, names)}")
+
+
+def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:
+    """What the system says went wrong, after the path it is about: that of the error, or `path`."""
+    place = error.filename if error.filename is not None and path is None else path
+    reason = error.strerror or str(error) or type(error).__name__
+    return reason if place is None else f"{fspath(place)}: {reason}"
+
+
+@contextmanager
+def os_errors_as_sentences(action: str, path: str | PathLike[str]) -> Iterator[None]:
+    """Turn an OSError of the block into a UserError: `cannot ACTION PATH: REASON`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot {action} {os_error_sentence(error, path)}") from error

@@ -64,7 +64,7 @@ class Traces:
     def after_steps(self, moment):
         self.traces.append((moment.task, moment.trace))
 
-    def after_test(self, row, accuracy):
+    def after_test(self, ended_tasks, accuracy):
         pass
 
 
@@ -116,7 +116,7 @@ def train(parts, replicas, engine=None, watchers=(), plan=None):
 def steps_of_task(parts, replica, learner, task, batch=5):
     """Yield (learner before, draw, view, learner after, trace) of the steps of one task."""
     step = make_step(parts, task, eager().gradient, True)
-    orders = [pass_orders(replica.stream, replica.seed, task, 1, parts.method.shuffles_tasks)]
+    orders = [pass_orders(replica.stream, replica.seed, task, 1, parts.method.mixes_tasks)]
     widths = draw_sizes(parts, task)
     view = replica.stream.view
     for draws in draw_chunks(orders, [replica.seed], [replica.lr], task, batch, widths, 0, 1000):

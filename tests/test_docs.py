@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.commands.explain import method_svg
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.methods.method import task_ids
+from gradalign_cli.methods.method import needed_task_ids
 from gradalign_cli.results.metrics import continual_metrics, metrics
 from gradalign_cli.results.run_folder import ALIGNMENT_COLUMNS
 from tests.methods.catalogue import METHODS, method
@@ -66,7 +66,7 @@ def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     table = method_table(CONF)
     told = {name: (row["task ids"], row["bytes"]) for name, row in table.items()}
     made = {name: method(name) for name in METHODS}
-    assert told == {name: (task_ids(m), state_bytes(m)) for name, m in made.items()}
+    assert told == {name: (needed_task_ids(m), state_bytes(m)) for name, m in made.items()}
     for b, m in ((2, 3), (5, 7)):
         of = {"T": TASKS, "b": b, "m": m}
         told_passes = {name: eval(row["passes"], of) for name, row in table.items()}

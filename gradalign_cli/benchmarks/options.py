@@ -1,6 +1,6 @@
 """The images of a dataset as tensors, and the options that benchmarks share."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from gradalign_cli.errors import UserError, require
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import Absent
 
-SCENARIOS = ("task", "class", "domain")
+Scenario = Literal["task", "class", "domain"]
 MeanAndDeviation = list[float] | list[list[float]] | None
 
 

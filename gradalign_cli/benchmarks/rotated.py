@@ -1,6 +1,7 @@
 """Rotated benchmarks: every task sees all images turned by its own angle."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,10 +9,10 @@ from torch import Tensor
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.options import dataset_tensors, draw_subset, task_range
 from gradalign_cli.data import Dataset
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.numerics.generators import generator
 
-ANGLES = ("intervals", "uniform", "steps")
+AngleRule = Literal["intervals", "uniform", "steps"]
 
 
 def rotation_pixel_source(degrees: float, channels: int, height: int, width: int) -> Tensor:
@@ -40,7 +41,7 @@ def rotation_pixel_source(degrees: float, channels: int, height: int, width: int
 def rotated(
     dataset: Dataset,
     tasks: int,
-    angles: str,
+    angles: AngleRule,
     degrees: float,
     samples_per_task: int | None = None,
     skip_tasks: int = 0,
@@ -53,7 +54,7 @@ def rotated(
     t * degrees (OGD+, with 5). Tasks count from 0.
     """
     require(isinstance(tasks, int) and tasks > 0, "benchmark.tasks", "positive", tasks)
-    require(angles in ANGLES, "benchmark.angles", f"one of {', '.join(ANGLES)}", angles)
+    require_choice(AngleRule, "benchmark.angles", angles)
     task_numbers = task_range(tasks, first_tasks, skip_tasks)
     tensors = dataset_tensors(dataset)
     blank_pixel = torch.zeros(len(tensors.images), 1, dtype=torch.uint8)

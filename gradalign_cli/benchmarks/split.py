@@ -1,31 +1,33 @@
 """Split benchmarks: the classes of one dataset dealt out to tasks (Split-MNIST, Split-CIFAR)."""
 
+from typing import Literal
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.options import (
-    SCENARIOS,
     MeanAndDeviation,
+    Scenario,
     dataset_tensors,
     draw_subset,
     pixel_normalisation,
     task_range,
 )
 from gradalign_cli.data import Dataset
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, require, require_choice
 from gradalign_cli.numerics.generators import generator
 
-ORDERS = ("fixed", "drawn", "agem")
+ClassOrder = Literal["fixed", "drawn", "agem"]
 FIRST_SEED = 1234  # of A-GEM's five runs
 
 
 def split(
     dataset: Dataset,
     classes_per_task: int,
-    scenario: str,
-    class_order: str = "fixed",
+    scenario: Scenario,
+    class_order: ClassOrder = "fixed",
     superclasses: bool = False,
     samples_per_task: int | None = None,
     skip_tasks: int = 0,
@@ -79,11 +81,12 @@ def split(
     )
 
 
-def check_split(dataset: Dataset, classes_per_task: int, scenario: str, class_order: str) -> None:
+def check_split(
+    dataset: Dataset, classes_per_task: int, scenario: Scenario, class_order: ClassOrder
+) -> None:
     """Raise UserError where an option of `split` has a value out of its domain."""
-    require(scenario in SCENARIOS, "benchmark.scenario", f"one of {', '.join(SCENARIOS)}", scenario)
-    orders = f"one of {', '.join(ORDERS)}"
-    require(class_order in ORDERS, "benchmark.class_order", orders, class_order)
+    require_choice(Scenario, "benchmark.scenario", scenario)
+    require_choice(ClassOrder, "benchmark.class_order", class_order)
     require(
         isinstance(classes_per_task, int)
         and classes_per_task > 0
@@ -116,7 +119,7 @@ def fixed_class_groups(dataset: Dataset, classes_per_task: int, superclasses: bo
 
 
 def drawn_class_groups(
-    fixed_groups: Tensor, class_order: str, skip_tasks: int, superclasses: bool, seed: int
+    fixed_groups: Tensor, class_order: ClassOrder, skip_tasks: int, superclasses: bool, seed: int
 ) -> Tensor:
     """The classes [T, classes_per_task] of each task in an order drawn from the seed.
 
@@ -135,7 +138,7 @@ def drawn_class_groups(
     return torch.cat([skipped_groups, units[order].view_as(class_groups)])
 
 
-def split_view(class_groups: Tensor, task_numbers: range, scenario: str) -> TaskViews:
+def split_view(class_groups: Tensor, task_numbers: range, scenario: Scenario) -> TaskViews:
     """Which logits the tasks `task_numbers` use. groups: the classes [T, classes_per_task] of all
     tasks."""
     classes = class_groups.numel()

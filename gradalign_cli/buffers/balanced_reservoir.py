@@ -7,6 +7,7 @@ from torch import Tensor
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    CapacityUnit,
     Memory,
     empty_memory,
     keep_memory,
@@ -20,7 +21,7 @@ ARRIVED, FULL = 0, 1
 
 
 def balanced_reservoir(
-    capacity: int, capacity_per: str, tasks: int, classes_per_task: int
+    capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int
 ) -> Buffer:
     """A group is a class of a task, so the memory is also balanced where all tasks have the same
     classes.
@@ -44,7 +45,7 @@ def balanced_reservoir(
         insert=insert,
         end_task=keep_memory,
         task_slots=all_slots.expand(tasks, -1),
-        task_ids="of each",
+        needed_task_ids="of each",
     )
 
 

@@ -6,8 +6,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.numerics.trees import Absent, take_rows
+
+CapacityUnit = Literal["total", "task", "class"]
 
 
 class Memory(NamedTuple):
@@ -92,8 +94,8 @@ class Buffer(NamedTuple):
     uniforms_per_arrival: how many random numbers `insert` needs for each arrival.
     keeps_ended_tasks:    whether the stored examples of an ended task stay the same while other
                           tasks come.
-    task_ids:             what the buffer must be told of tasks, in the words of
-                          `methods.method.task_ids`.
+    needed_task_ids:             what the buffer must be told of tasks, in the words of
+                          `methods.method.needed_task_ids`.
     """
 
     init: Callable[[], Memory]
@@ -105,7 +107,7 @@ class Buffer(NamedTuple):
     measured_examples: int = 0
     uniforms_per_arrival: int = 1
     keeps_ended_tasks: bool = False
-    task_ids: str = "no"
+    needed_task_ids: str = "no"
 
 
 def empty_memory(capacity: int, *counter_shape: int, has_scores: bool = False) -> Memory:
@@ -121,18 +123,15 @@ def keep_memory(memory: Memory, *_: object) -> Memory:
     return memory
 
 
-def total_capacity(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> int:
+def total_capacity(
+    capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int
+) -> int:
     """The number of slots, where `capacity` is given in total, per task, or per class of a task.
 
     classes_per_task: the number of classes of a task. Raises UserError where a value is out of its
     domain.
     """
-    require(
-        capacity_per in ("total", "task", "class"),
-        "buffer.capacity_per",
-        "total, task or class",
-        capacity_per,
-    )
+    require_choice(CapacityUnit, "buffer.capacity_per", capacity_per)
     require(
         isinstance(capacity, int) and capacity > 0,
         "buffer.capacity",

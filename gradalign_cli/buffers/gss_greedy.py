@@ -7,6 +7,7 @@ from torch import Tensor
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    CapacityUnit,
     Measurements,
     Memory,
     draw_slot,
@@ -27,7 +28,11 @@ def similarity_scores(measurements: Measurements) -> Tensor:
 
 
 def gss_greedy(
-    capacity: int, capacity_per: str, tasks: int, classes_per_task: int, compared_examples: int
+    capacity: int,
+    capacity_per: CapacityUnit,
+    tasks: int,
+    classes_per_task: int,
+    compared_examples: int,
 ) -> Buffer:
     """While slots are empty, every example is stored with its score. After that an example with
     negative cosines only, which has a score c < 1, competes with a stored example that is drawn in

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from gradalign_cli.buffers.buffer import Buffer
+from gradalign_cli.buffers.buffer import Buffer, CapacityUnit
 from gradalign_cli.buffers.per_class import per_class_buffer
 
 
@@ -28,6 +28,6 @@ def herding_order(features: Tensor, count: int) -> Tensor:
     return torch.tensor(order, dtype=torch.long, device=features.device)
 
 
-def herding(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def herding(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int) -> Buffer:
     """Examples are chosen when a task has ended, by the features that the network then has."""
     return per_class_buffer(herding_order, capacity, capacity_per, tasks, classes_per_task)

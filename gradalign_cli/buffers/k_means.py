@@ -4,7 +4,7 @@ al. 2019, arXiv 1902.10486, sec. 3)."""
 import torch
 from torch import Tensor
 
-from gradalign_cli.buffers.buffer import Buffer
+from gradalign_cli.buffers.buffer import Buffer, CapacityUnit
 from gradalign_cli.buffers.per_class import per_class_buffer
 
 ROUNDING = 1e-5  # of the longest feature vector
@@ -69,7 +69,7 @@ def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     return torch.stack(chosen)
 
 
-def k_means(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def k_means(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int) -> Buffer:
     """Examples are chosen when a task has ended, by the features that the network then has.
 
     The paper moves its centres while the task is trained, by features that are changing.

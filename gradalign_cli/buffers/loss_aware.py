@@ -7,6 +7,7 @@ from torch import Tensor
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    CapacityUnit,
     Measurements,
     Memory,
     draw_slot,
@@ -19,15 +20,15 @@ from gradalign_cli.errors import require
 from gradalign_cli.numerics.trees import take_rows
 
 
-def replacement_weights(class_counts: Tensor, losses: Tensor) -> Tensor:
+def replacement_weights(same_class_counts: Tensor, losses: Tensor) -> Tensor:
     """The weights [capacity] with which slots are drawn to be replaced.
 
-    class_counts: [capacity] how many examples of the same class are stored;  losses: [capacity].
-    A weight is the count divided by the mean count, less the loss divided by the mean loss, shifted
-    so that the smallest weight is 0. Where all weights are then 0, all are 1.
+    same_class_counts: [capacity] how many examples of the same class are stored;  losses:
+    [capacity]. A weight is the count divided by the mean count, less the loss divided by the mean
+    loss, shifted so that the smallest weight is 0. Where all weights are then 0, all are 1.
     """
     tiny = torch.finfo(losses.dtype).tiny
-    relative_counts = class_counts / class_counts.mean().clamp_min(tiny)
+    relative_counts = same_class_counts / same_class_counts.mean().clamp_min(tiny)
     difference = relative_counts - losses / losses.mean().clamp_min(tiny)
     weights = difference - difference.min()
     return torch.where(weights.sum() > 0, weights, 1.0)
@@ -42,7 +43,11 @@ def refreshed_losses(losses: Tensor, measurements: Measurements) -> Tensor:
 
 
 def loss_aware(
-    capacity: int, capacity_per: str, tasks: int, classes_per_task: int, refreshed_examples: int
+    capacity: int,
+    capacity_per: CapacityUnit,
+    tasks: int,
+    classes_per_task: int,
+    refreshed_examples: int,
 ) -> Buffer:
     """Examples are admitted as by a reservoir. The slot of an admitted example is drawn by class
     and loss (`replacement_weights`); equal classes of two tasks count as two.
@@ -90,5 +95,5 @@ def loss_aware(
         measures="losses",
         measured_examples=refreshed_examples,
         uniforms_per_arrival=2,
-        task_ids="of each",
+        needed_task_ids="of each",
     )

@@ -3,7 +3,7 @@
 
 from torch import Tensor
 
-from gradalign_cli.buffers.buffer import Buffer
+from gradalign_cli.buffers.buffer import Buffer, CapacityUnit
 from gradalign_cli.buffers.per_class import per_class_buffer
 
 
@@ -14,7 +14,9 @@ def nearest_to_mean(features: Tensor, count: int) -> Tensor:
     return order[:count]
 
 
-def mean_of_features(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def mean_of_features(
+    capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int
+) -> Buffer:
     """Examples are chosen when a task has ended, by the features that the network then has.
 
     The paper keeps a running mean while the task is trained, of features that are changing.

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gradalign_cli.buffers.buffer import (
     Buffer,
+    CapacityUnit,
     EndedTask,
     Memory,
     empty_memory,
@@ -21,7 +22,11 @@ ChooseExamples = Callable[[Tensor, int], Tensor]
 
 
 def per_class_buffer(
-    choose: ChooseExamples, capacity: int, capacity_per: str, tasks: int, classes_per_task: int
+    choose: ChooseExamples,
+    capacity: int,
+    capacity_per: CapacityUnit,
+    tasks: int,
+    classes_per_task: int,
 ) -> Buffer:
     """Every class of every task has its own slots, which `choose` fills when the task has ended.
     It is given the examples in a random order."""
@@ -46,5 +51,5 @@ def per_class_buffer(
         task_slots=task_slot_table(sizes.view(tasks, classes_per_task).sum(1)),
         needs_features=True,
         keeps_ended_tasks=True,
-        task_ids="at ends",
+        needed_task_ids="at ends",
     )

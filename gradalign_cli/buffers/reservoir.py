@@ -6,6 +6,7 @@ import torch
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    CapacityUnit,
     Memory,
     empty_memory,
     keep_memory,
@@ -14,7 +15,9 @@ from gradalign_cli.buffers.buffer import (
 )
 
 
-def reservoir(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def reservoir(
+    capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int
+) -> Buffer:
     """Algorithm R. The first `capacity` examples fill the slots; after that example n (from 1)
     takes slot floor(u * n), with u uniform in [0, 1), if there is such a slot."""
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)

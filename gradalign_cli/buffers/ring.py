@@ -7,6 +7,7 @@ from torch import Tensor
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    CapacityUnit,
     Memory,
     empty_memory,
     even_shares,
@@ -69,7 +70,7 @@ def insert_newest(
     return write_to_slots(memory, slot, newest, arrivals, counters)
 
 
-def ring(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def ring(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int) -> Buffer:
     """One ring for every task."""
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
@@ -84,5 +85,5 @@ def ring(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) ->
         end_task=keep_memory,
         task_slots=task_slot_table(sizes),
         keeps_ended_tasks=True,
-        task_ids="of each",
+        needed_task_ids="of each",
     )

@@ -6,6 +6,7 @@ import torch
 from gradalign_cli.buffers.buffer import (
     Arrivals,
     Buffer,
+    CapacityUnit,
     Memory,
     empty_memory,
     keep_memory,
@@ -14,7 +15,9 @@ from gradalign_cli.buffers.buffer import (
 from gradalign_cli.buffers.ring import insert_newest, ring_sizes_and_first_slots, task_slot_table
 
 
-def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def ring_per_class(
+    capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int
+) -> Buffer:
     """One ring for every class of every task, so that the memory is also balanced where all tasks
     have the same classes."""
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
@@ -31,5 +34,5 @@ def ring_per_class(capacity: int, capacity_per: str, tasks: int, classes_per_tas
         end_task=keep_memory,
         task_slots=task_slot_table(sizes.view(tasks, classes_per_task).sum(1)),
         keeps_ended_tasks=True,
-        task_ids="of each",
+        needed_task_ids="of each",
     )

@@ -4,6 +4,7 @@ import torch
 
 from gradalign_cli.buffers.buffer import (
     Buffer,
+    CapacityUnit,
     EndedTask,
     Memory,
     empty_memory,
@@ -14,7 +15,7 @@ from gradalign_cli.buffers.buffer import (
 from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, task_slot_table
 
 
-def uniform(capacity: int, capacity_per: str, tasks: int, classes_per_task: int) -> Buffer:
+def uniform(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int) -> Buffer:
     """Every task has its own slots, and each of its examples has the same chance to be stored."""
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
@@ -30,5 +31,5 @@ def uniform(capacity: int, capacity_per: str, tasks: int, classes_per_task: int)
         end_task=end_task,
         task_slots=task_slot_table(sizes),
         keeps_ended_tasks=True,
-        task_ids="at ends",
+        needed_task_ids="at ends",
     )

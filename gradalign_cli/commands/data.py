@@ -1,11 +1,10 @@
 """`gradalign data`: which datasets are on this machine, and how to get the others."""
 
-import argparse
-
 from rich.console import Console
 from rich.text import Text
 
 from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.data.dataset import NAMES
 from gradalign_cli.data.sources import data_folder, dataset_statuses, prepare_dataset
 from gradalign_cli.errors import require_name
@@ -22,9 +21,7 @@ STATUS_COLUMNS = (
 
 def main(arguments: list[str]) -> int:
     """Print the status of the datasets, or prepare some; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="gradalign data", description="The datasets on this machine."
-    )
+    parser = VerbParser(prog="gradalign data", description="The datasets on this machine.")
     parser.add_argument("--data-dir", help="the data folder (default: $GRADALIGN_DATA, or a cache)")
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     actions.add_parser("status", help="which datasets are on this machine, and where")

@@ -1,6 +1,5 @@
 """`gradalign explain METHOD`: its rule, settings, and what it does to a gradient in the plane."""
 
-import argparse
 import inspect
 import math
 import re
@@ -18,6 +17,7 @@ from torch import Tensor
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.commands.page import Column, fitting_table, page_console
 from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.choices import (
     Choice,
     choices_of_group,
@@ -34,7 +34,7 @@ from gradalign_cli.methods.method import (
     Method,
     MethodSetup,
     batch_cross_entropy,
-    task_ids,
+    needed_task_ids,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.results.picture import direction_panels
@@ -72,9 +72,7 @@ class Explained(NamedTuple):
 
 def main(arguments: list[str]) -> int:
     """Explain one method; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="gradalign explain", description="What a method does to a gradient."
-    )
+    parser = VerbParser(prog="gradalign explain", description="What a method does to a gradient.")
     parser.add_argument("method", metavar="METHOD", help="`gradalign list methods` names them")
     parser.add_argument(
         "overrides", nargs="*", metavar="OVERRIDE", help="as for train, such as method.margin=0.1"
@@ -101,7 +99,7 @@ def explain(explained: Explained, picture_file: str | None, console: Console) ->
     print_directions(method_name, method, console)
     if picture_file:
         try:
-            Path(picture_file).write_text(method_svg(method_name, method))
+            Path(picture_file).write_text(method_svg(method_name, method), encoding="utf-8")
         except OSError as error:
             raise UserError(f"`--picture` cannot be written: {error}") from error
         console.print(Text(f"drawn to {picture_file}"), soft_wrap=True)
@@ -166,7 +164,7 @@ def method_facts(method: Method, row: dict[str, str]) -> list[tuple[str, str]]:
         ("objective", objective),
         ("references", REFERENCES[method.references]),
         ("batches of memory in its loss", str(method.memory_batches)),
-        ("must be told of tasks", TASK_IDS[task_ids(method)]),
+        ("must be told of tasks", TASK_IDS[needed_task_ids(method)]),
         ("keeps", row.get("keeps", "")),
         ("bytes of it", row and f"{row['bytes']} (MLP 784-256-256-10, 10 tasks, memory of 1000)"),
         ("backward passes", row and f"{row['passes']} in a step, beside the one on the batch"),

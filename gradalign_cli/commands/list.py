@@ -1,6 +1,5 @@
 """`gradalign list`: every choice with the first line of its config; methods with their table."""
 
-import argparse
 import re
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.choices import Choice, choices_of_group, first_comment
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import require_name
@@ -43,7 +43,7 @@ TESTS_LEGEND = "tests: those of the method alone + those that all methods share.
 
 def main(arguments: list[str]) -> int:
     """Print the choices of one group, or of all; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="gradalign list", description="What there is to choose.")
+    parser = VerbParser(prog="gradalign list", description="What there is to choose.")
     names = ", ".join((*GROUPS, DATASETS))
     parser.add_argument("group", nargs="?", metavar="GROUP", help=f"{names}; all when left out")
     parser.add_argument("--config-dir", metavar="FOLDER", help="show the parts in it too")

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gradalign_cli.results.terminal import terminal_console
+
 UNLIMITED_WIDTH = 10_000  # in characters, where a program reads the output
 LEAST_SENTENCE_WIDTH = 24  # of a column whose text is wrapped
 GAP = 2  # between columns
@@ -25,10 +27,10 @@ class Column(NamedTuple):
 def page_console() -> Console:
     """A console as wide as its terminal, or as $COLUMNS says. Where output goes to a file or to
     another program its lines are not wrapped."""
-    console = Console(highlight=False, markup=False)
+    console = terminal_console(highlight=False)
     if console.is_terminal or os.environ.get("COLUMNS", "").isdigit():
         return console
-    return Console(highlight=False, markup=False, width=UNLIMITED_WIDTH)
+    return terminal_console(UNLIMITED_WIDTH, highlight=False)
 
 
 def fitting_table(

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 from gradalign_cli.commands.page import page_console
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.errors import require
 from gradalign_cli.tables.reproduce import Request, checked_overrides, reproduce
 
 # `gradalign train` as a process that ends when this one ends
@@ -13,9 +15,11 @@ TRAIN_COMMAND = (sys.executable, "-m", "gradalign_cli.tables.leash", "gradalign_
 
 
 def main(arguments: list[str]) -> int:
-    """Reproduce one table. Returns the exit code: 1 where a run failed, 130 where the user
-    interrupted it."""
-    options = argument_parser().parse_args(arguments)
+    """Reproduce one table; returns the exit code: 1 where a run failed."""
+    options = argument_parser().parse_intermixed_args(arguments)
+    tables = [word for word in options.words if "=" not in word]
+    require(len(tables) == 1, "TABLE", "the name of one table", " ".join(tables))
+    overrides = [word for word in options.words if "=" in word]
     request = Request(
         options.cells,
         options.seeds,
@@ -23,20 +27,22 @@ def main(arguments: list[str]) -> int:
         options.quick,
         options.at_once,
         tuple(Path(folder) for folder in getattr(options, "from")),
-        checked_overrides(options.overrides),
+        checked_overrides(overrides),
         TRAIN_COMMAND,
     )
-    return reproduce(CONF, options.table, request, Path(options.out).resolve(), page_console())
+    return reproduce(CONF, tables[0], request, Path(options.out).resolve(), page_console())
 
 
 def argument_parser() -> argparse.ArgumentParser:
     """The parser of the command's arguments."""
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="gradalign reproduce", description="A paper's table: published beside ours."
     )
-    parser.add_argument("table", metavar="TABLE", help="`gradalign list tables` names them")
     parser.add_argument(
-        "overrides", nargs="*", metavar="OVERRIDE", help="device=, hydra/launcher=, ..."
+        "words",
+        nargs="+",
+        metavar=("TABLE", "OVERRIDE"),
+        help="`gradalign list tables` names the tables; device=, hydra/launcher=, ...",
     )
     parser.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
     parser.add_argument("--seeds", type=int, default=5, metavar="N")

@@ -1,59 +1,117 @@
 """`gradalign train`: build a run from its config, train, write its folder, show its table."""
 
+import math
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.commands.exit import report
+from gradalign_cli.commands.stop_notes import run_note, sweep_note
+from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.commands.train_help import asks_for_help, print_help
 from gradalign_cli.composition.datasets import config_without_missing_datasets
-from gradalign_cli.composition.hydra_jobs import exit_failed_job, job_folder, run_jobs
+from gradalign_cli.composition.hydra_jobs import (
+    hydra_errors_as_sentences,
+    hydra_files,
+    job_folder,
+    job_overrides_text,
+    plugin_folders,
+    run_jobs,
+    sweep_folder,
+    sweep_job_text,
+)
 from gradalign_cli.composition.parts import build_run
-from gradalign_cli.composition.settings import choose_device, read_plan
+from gradalign_cli.composition.schema import check_settings, plain_settings
+from gradalign_cli.composition.settings import choose_device, is_quick, read_plan
+from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
+from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
-from gradalign_cli.results.run_folder import RunFolder, json_text, write_atomically
+from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import replicas_at_once
+from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs_text
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.rounds import rounds, train_in_rounds
 from gradalign_cli.training.runaway import Runaway, RunawayWatcher
 
+TRY_IN_SMALL = "; `quick=true` tries it in small"
+
 
 def main(arguments: list[str]) -> int:
-    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code."""
+    """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where jobs of a
+    sweep failed."""
     if asks_for_help(arguments):
-        print_help(arguments, Console(highlight=False, markup=False))
+        print_help(arguments, terminal_console(highlight=False))
         return 0
-    return run_jobs(job, arguments)
+    outcomes = run_jobs(job, arguments)
+    if outcomes is None:
+        return 0
+    terminal_console().print(sweep_table(outcomes))
+    return int(any(map(is_failed, outcomes)))
 
 
-def job(config: DictConfig) -> None:
-    """One run in the folder that Hydra made for it."""
+def job(config: DictConfig) -> float:
+    """One run in the folder that Hydra made for it; returns its mean ACC. A failed job of a sweep
+    says why and returns NaN, and the others go on."""
     keep_freed_memory()
+    folder, console = job_folder(), terminal_console()
+    number, begin = sweep_job_text(), time.perf_counter()
+    if number:
+        console.print(f"{number}: {job_overrides_text()}", soft_wrap=True)
     try:
-        train(config, job_folder(), Console())
-    except UserError as error:
-        exit_failed_job(error)
+        with hydra_errors_as_sentences():
+            settings = plain_settings(config)
+        allow_plugins(settings.get("plugins", []), plugin_folders())
+        results = train(config, folder, console, hydra_files(config))
+    except KeyboardInterrupt as stop:
+        stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
+        raise
+    except Exception as error:
+        exit_code = report(error, folder)
+        if number is None:
+            sys.exit(exit_code)  # Hydra would print a line of its own before the error
+        console.print(f"{number}: failed")
+        return math.nan
+    if number:
+        console.print(f"{number}: finished in {duration_text(time.perf_counter() - begin)}")
+    return mean_accuracy(results)
 
 
-def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
-    """Carry out the run that a config describes; returns what `metrics.json` holds."""
+def mean_accuracy(results: dict[str, Any]) -> float:
+    """The mean ACC over all replicas;  results: the content of metrics.json."""
+    return float(np.mean([replica["ACC"] for replica in results["replicas"]]))
+
+
+def train(
+    config: DictConfig, folder: Path, console: Console, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Carry out the run that a config describes; returns what `metrics.json` holds.
+
+    files: texts to write into the folder too, by name.
+    """
     begin = time.perf_counter()
+    check_settings(plain_settings(config))
+    refuse_finished_run(folder, config.get("overwrite", False))
     config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, replica_settings = build_run(config, device)
@@ -62,10 +120,12 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
     engine, reason = choose_engine(config.engine, work, device)
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
+    needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
+    check_needs(needs, free_bytes(device))
     warn_of_broken_constraints(parts)
     warn_of_step_sizes(replicas)
-    run_folder = RunFolder(folder)
-    save_config(config, folder)
+    texts = {"config.yaml": repeatable_config(config), **(files or {})}
+    run_folder = RunFolder(folder, config.get("overwrite", False), texts)
     record = {
         "config": OmegaConf.to_container(config, resolve=True),
         "replicas": replica_settings,
@@ -75,9 +135,11 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
         "fingerprint": streams_fingerprint(parts, replicas, plan),
     }
     title = f"{run_title(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
+    title += needs_text(needs)
     console.print(title)
     todo = rounds(replicas, at_once)
-    display = Display(console, parts.benchmark.tasks, planned_steps(replicas[0], plan) * len(todo))
+    forecast = Forecast(work_of(parts, replicas[0], plan), len(replicas))
+    display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
     runaway_watcher = RunawayWatcher(
         parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
     )
@@ -88,16 +150,20 @@ def train(config: DictConfig, folder: Path, console: Console) -> dict[str, Any]:
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
     except UserError as error:
         record |= {"failed": str(error), "runaways": runaway_watcher.record()}
-        write_atomically(folder / "record.json", json_text(record))
+        run_folder.write("record.json", json_text(record))
+        run_folder.release()
         raise
-    results = run_metrics(outcome, replica_settings, config.metrics.convention)
-    record |= machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    quick = {"quick": True} if is_quick(config) else {}
+    results = quick | run_metrics(outcome, replica_settings, config.metrics.convention)
+    record |= (
+        quick | machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
+    )
     record["runaways"] = runaway_watcher.record()
     reported = parts.method.report(outcome.learners.method_state)
     record = {name: value.tolist() for name, value in reported.items()} | record
     run_folder.finish(outcome, results, record)
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
-    for table in run_tables(results["settings"], outcome.accuracy[order]):
+    for table in run_tables(results["settings"], outcome.accuracy[order], is_quick(config)):
         console.print(table)
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
@@ -157,13 +223,16 @@ def warn_of_runaway(
 def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
-    return fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks)
+    return fingerprint(streams, seeds, plan.passes, parts.method.mixes_tasks)
 
 
 def run_title(config: DictConfig) -> str:
     """The run in a few words."""
-    objective = f" with {config.objective.name}'s objective" if "objective" in config else ""
-    return f"{config.name}: {config.method.name}{objective}"
+    objective = (
+        f" with {config.objective.name}'s objective" if config.get("objective") is not None else ""
+    )
+    quick = ", a quick run" if is_quick(config) else ""
+    return f"{config.name}: {config.method.name}{objective}{quick}"
 
 
 def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
@@ -186,12 +255,13 @@ def cost_sentence(record: dict[str, Any]) -> str:
     )
 
 
-def save_config(config: DictConfig, folder: Path) -> None:
-    """Write `config.yaml`, which repeats the run through --config-path and --config-name."""
+def repeatable_config(config: DictConfig) -> str:
+    """The text of `config.yaml`, which repeats the run through --config-path and --config-name."""
     saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(saved, DictConfig)
     with open_dict(saved):
+        saved.overwrite = False  # a repeated run replaces none, unless it is told to
         saved.hydra = {
             "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
         }
-    write_atomically(folder / "config.yaml", OmegaConf.to_yaml(saved))
+    return OmegaConf.to_yaml(saved)

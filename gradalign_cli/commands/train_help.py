@@ -5,7 +5,6 @@ from typing import Any
 
 from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.padding import Padding
@@ -18,9 +17,9 @@ from gradalign_cli.composition.choices import (
     search_path_overrides,
     setting_comments,
 )
-from gradalign_cli.composition.compose import compose_config, hydra_overrides
+from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.errors import UserError
 
 INTRODUCTION = """gradalign train [GROUP=NAME ...] [SETTING=VALUE ...] [+experiment=NAME] [-m]
 
@@ -128,13 +127,8 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
 
 
 def is_sweep(override: str) -> bool:
-    """Whether an override lists several values with commas, for -m. Raises UserError where it is
-    no override."""
-    try:
-        (parsed,) = OverridesParser.create().parse_overrides(hydra_overrides([override]))
-    except HydraException as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{override!r} is no override: {reason}") from error
+    """Whether an override lists several values with commas, for -m."""
+    (parsed,) = OverridesParser.create().parse_overrides(hydra_overrides([override], [CONF]))
     return parsed.is_sweep_override()
 
 

@@ -4,32 +4,32 @@ As in A-GEM (Chaudhry et al. 2019, sec. 4.1), the chosen values are then used on
 tasks; they are written as an experiment for these.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from gradalign_cli.commands.train import train
+from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets, config_without_missing_datasets
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
+from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.numerics.allocator import keep_freed_memory
-from gradalign_cli.results.run_folder import write_atomically
+from gradalign_cli.results.terminal import terminal_console
 
 TUNING_TASKS = 3
-TUNED_FOLDER = Path("tuned")
+TUNED_FOLDER = Path("outputs/tuned")
 
 
 def main(arguments: list[str]) -> int:
     """Tune, and write the experiment; returns the exit code."""
-    parser = argparse.ArgumentParser(
+    parser = VerbParser(
         prog="gradalign tune", description="Choose numbers on the first three tasks alone."
     )
     parser.add_argument("name", metavar="NAME", help="of the experiment file to write")
@@ -41,25 +41,43 @@ def main(arguments: list[str]) -> int:
 
 def tune(conf_folder: Path, name: str, overrides: list[str]) -> None:
     """Train every combination of the values listed under `replicas` on the first tasks, write the
-    best one to tuned/experiment/NAME.yaml, and print how to run it on the other tasks.
+    best one to outputs/tuned/experiment/NAME.yaml, and print how to run it on the other tasks.
 
-    Raises UserError where the name is no identifier or the overrides leave nothing to choose.
+    Raises UserError where the name cannot be that of an experiment of the user's or the overrides
+    leave nothing to choose.
     """
-    console = Console()
-    require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
+    console = terminal_console()
+    check_name_and_overrides(conf_folder, name, overrides)
     config, groups = compose_config(conf_folder, overrides)
     check_choices_and_tasks(config)
     keep_freed_memory()
-    results = train(first_tasks_config(config), TUNED_FOLDER / "runs" / name, console)
+    try:
+        results = train(first_tasks_config(config), TUNED_FOLDER / "runs" / name, console)
+    except KeyboardInterrupt as stop:
+        stop.add_note("nothing is chosen; the same command starts again")
+        raise
     tuned_names = [number for number in config["replicas"] if number != "seed"]
     best, mean_accuracy = best_settings(results["replicas"], tuned_names)
     console.print(accuracy_table(mean_accuracy))
     file = TUNED_FOLDER / "experiment" / f"{name}.yaml"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     write_atomically(file, experiment_yaml(overrides, config, groups, best))
     search_path = f"'hydra.searchpath=[file://{TUNED_FOLDER.resolve()}]'"
     console.print(f"chosen: {best}; written to {file}. On the other tasks:", soft_wrap=True)
     console.print(f"gradalign train +experiment={name} {search_path}", soft_wrap=True, markup=False)
+
+
+def check_name_and_overrides(conf_folder: Path, name: str, overrides: list[str]) -> None:
+    """Raise UserError unless the name is an identifier that no shipped experiment has, and the
+    choice of the tasks is left to tuning."""
+    require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
+    if (conf_folder / "experiment" / f"{name}.yaml").exists():
+        raise UserError(f"`NAME` must be new, {name!r} is an experiment that gradalign ships")
+    for field in ("benchmark.first_tasks", "benchmark.skip_tasks"):
+        if any(override.lstrip("+").startswith(f"{field}=") for override in overrides):
+            raise UserError(
+                f"`{field}` cannot be given: the first {TUNING_TASKS} tasks are tuned on"
+            )
 
 
 def check_choices_and_tasks(config: dict[str, Any]) -> None:
@@ -140,7 +158,9 @@ def experiment_yaml(
         if group.rpartition("@")[2] in config and not group.startswith("hydra")
     ]
     entries = {
-        name: value for name, value in config.items() if name not in ("replicas", "data_dir")
+        name: value
+        for name, value in config.items()
+        if name not in ("replicas", "data_dir", "overwrite")
     }
     entries["benchmark"] = entries["benchmark"] | {"first_tasks": None, "skip_tasks": TUNING_TASKS}
     entries["replicas"] = {"seed": config["replicas"]["seed"], **numbers}

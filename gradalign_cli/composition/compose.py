@@ -5,34 +5,36 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from gradalign_cli.errors import UserError
-
-
-def hydra_overrides(overrides: Sequence[str]) -> list[str]:
-    """What a user types, as Hydra wants it."""
-    # which hyper-parameters may vary depends on the method, so the config cannot list them all
-    typed = ["++" + text if text.startswith("replicas.") else text for text in overrides]
-    # an objective is chosen among the methods
-    return ["method@" + text if text.startswith("objective=") else text for text in typed]
+from gradalign_cli.composition.config_sources import bound_config_sources
+from gradalign_cli.composition.folder_names import register_resolvers
+from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
+from gradalign_cli.composition.overrides import hydra_overrides
+from gradalign_cli.composition.schema import check_settings
+from gradalign_cli.composition.targets import allow_plugins
 
 
 def compose_config(
     conf_folder: Path, overrides: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The resolved config that `gradalign train` makes of these overrides, and what it chose of
-    each config group."""
+    each config group. Raises UserError where `gradalign train` does."""
+    register_resolvers()
+    bound_config_sources()
     try:
         with initialize_config_dir(str(conf_folder), version_base="1.3"):
-            whole = compose("config", hydra_overrides(overrides), return_hydra_config=True)
+            typed = hydra_overrides(overrides, [conf_folder])
+            whole = compose("config", typed, return_hydra_config=True)
+        HydraConfig.instance().set_config(whole)
         with open_dict(whole):
             chosen = whole.pop("hydra").runtime.choices
-        config = OmegaConf.to_container(whole, resolve=True)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from error
-    assert isinstance(config, dict)
-    groups = {str(group): str(name) for group, name in chosen.items()}
-    return {str(name): value for name, value in config.items()}, groups
+        composed = OmegaConf.to_container(whole, resolve=True)
+    except COMPOSITION_ERRORS as error:
+        raise as_user_error(error) from error
+    assert isinstance(composed, dict)
+    config = {str(name): value for name, value in composed.items()}
+    check_settings(config)
+    allow_plugins(config.get("plugins", []), [Path.cwd()])
+    return config, {str(group): str(name) for group, name in chosen.items()}

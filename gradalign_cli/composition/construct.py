@@ -2,15 +2,16 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
 
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.composition.targets import RESULT_OF_GROUP, target_function
+from gradalign_cli.errors import UserError, nearest, require, require_choice
 
+LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -20,12 +21,7 @@ def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> An
 
     Raises UserError where an entry is missing, unknown, or not of the type the function declares.
     """
-    if "_target_" not in config:
-        raise UserError(f"`{group}._target_` must name a function, found none")
-    try:
-        function = get_method(config["_target_"])
-    except Exception as error:  # Hydra raises what the import of the user's own module raised
-        raise UserError(f"`{group}._target_` cannot be imported: {error}") from error
+    function = target_function(group, config)
     entries = OmegaConf.to_container(config, resolve=True)
     assert isinstance(entries, dict)
     arguments = {str(name): value for name, value in entries.items()} | computed_arguments
@@ -33,14 +29,21 @@ def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> An
         arguments.pop(label, None)
     declared = declared_types(function)
     for name in arguments.keys() - declared.keys():
-        raise UserError(f"`{group}.{name}` is not known; known are {', '.join(declared)}")
+        known = [entry for entry in declared if entry not in computed_arguments]
+        raise UserError(
+            f"`{group}.{name}` is not a setting of {function.__name__}"
+            f"{nearest(name, known) or '; its settings are ' + (', '.join(known) or 'none')}"
+        )
     for name, value in arguments.items():
         if name not in computed_arguments:
             check_type(f"{group}.{name}", declared[name], value)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise UserError(f"`{group}.{parameter.name}` must be given, found nothing")
-    return function(**arguments)
+    part = function(**arguments)
+    wanted = RESULT_OF_GROUP[group]
+    require(type(part).__name__ == wanted, f"{group}._target_", f"what returns a {wanted}", part)
+    return part
 
 
 def declared_types(function: Callable[..., Any]) -> dict[str, Any]:
@@ -50,12 +53,37 @@ def declared_types(function: Callable[..., Any]) -> dict[str, Any]:
 
 def check_type(field: str, declared: Any, value: Any) -> None:
     """Raise UserError unless a plain value is of its declared type."""
+    if get_origin(declared) is Literal:
+        require_choice(declared, field, value)
     optional = get_origin(declared) is UnionType
     kinds = get_args(declared) if optional else (declared,)
+    if any(get_origin(kind) in (list, Sequence) for kind in kinds):
+        check_list(field, kinds, value)
+        return
     plain = [kind for kind in kinds if kind in KINDS]  # lists and objects check themselves
     if not plain or (value is None and type(None) in kinds):
         return
     number = isinstance(value, int) and not isinstance(value, bool)
     fits = type(value) in plain or (float in plain and number)
     domain = KINDS[plain[0]] + (" or null" if type(None) in kinds else "")
-    require(fits and not (isinstance(value, float) and math.isnan(value)), field, domain, value)
+    finite = not isinstance(value, float) or math.isfinite(value)
+    require(fits and finite, field, domain, value)
+    small = not number or -LARGEST_WHOLE_NUMBER <= value <= LARGEST_WHOLE_NUMBER
+    require(small, field, f"a number of at most {LARGEST_WHOLE_NUMBER}", value)
+
+
+def check_list(field: str, kinds: tuple[Any, ...], value: Any) -> None:
+    """Raise UserError unless a value is of one of these kinds, most of them lists.
+
+    The entries of a list are numbers or texts, or lists of them.
+    """
+    if value is None and type(None) in kinds:
+        return
+    require(isinstance(value, list), field, "a list", value)
+    entry_kinds = [get_args(kind)[0] for kind in kinds if get_args(kind)]
+    plain = next((kind for kind in entry_kinds if kind in KINDS), None)
+    for entry in value:
+        if isinstance(entry, list) and len(entry_kinds) > 1:
+            check_list(field, tuple(entry_kinds), entry)
+        elif plain:
+            check_type(field, plain, entry)

@@ -19,6 +19,10 @@ def config_without_missing_datasets(config: DictConfig) -> DictConfig:
         return config
     names, folder = config.benchmark.datasets, data_folder(config.data_dir)
     require(OmegaConf.is_list(names), "benchmark.datasets", "a list of names", names)
+    are_names = all(isinstance(name, str) for name in names)
+    require(are_names, "benchmark.datasets", "a list of names", list(names))
+    repeated = len({*names}) < len(names)
+    require(not repeated, "benchmark.datasets", "a list without repetitions", list(names))
     available = available_datasets(names, config.data_dir)
     advice = f"in {folder}; `gradalign data status` says how to get them"
     if len(available) < 2:

@@ -1,44 +1,299 @@
-"""Hydra's entry: it composes the config of each job, makes its folder and launches it."""
+"""Hydra's entry: the config of each job is composed and checked, and Hydra launches the job."""
 
+import math
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import hydra
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from gradalign_cli.composition.compose import hydra_overrides
+from gradalign_cli.composition.arguments import TrainArguments, parse_arguments
+from gradalign_cli.composition.config_sources import bound_config_sources
+from gradalign_cli.composition.folder_names import register_resolvers
+from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
+from gradalign_cli.composition.interpolations import check_interpolations
+from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.errors import UserError
+from gradalign_cli.composition.schema import check_settings, plain_settings
+from gradalign_cli.composition.targets import allow_plugins
+from gradalign_cli.composition.trusted import check_hydra_entry
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.files.writing import make_folder, remove_empty_folders
 
-OmegaConf.register_new_resolver("unique", lambda: os.urandom(3).hex(), use_cache=True)
+Job = Callable[[DictConfig], float]
+register_resolvers()  # here, as a launcher's process imports this module and calls `job` alone
+# a run writes its own folder, and what it says goes to the terminal
+HYDRA_SETTINGS = {
+    "hydra/job_logging": "stdout",
+    "hydra.output_subdir": "null",
+    "hydra.sweep.subdir": "'${job_folder:${hydra.job.override_dirname}}'",
+}
+
+SWEEP_JOBS = "GRADALIGN_SWEEP_JOBS"  # a variable of the environment, which launchers hand on
 
 
-def run_jobs(job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int:
-    """Run `job` for each config that the arguments describe; 2 where the input was at fault.
+class JobOutcome(NamedTuple):
+    """overrides: what tells a sweep's job from the others;  folder: its folder;  accuracy: what the
+    job returned, NaN where it failed."""
+
+    overrides: str
+    folder: Path
+    accuracy: float
+
+
+def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
+    """Run `job` for each config that the arguments describe. Returns what the jobs of a sweep gave,
+    None where there was a single one or Hydra only showed something.
 
     job: a function of a module, which a launcher can find again in another process.
+    Raises UserError, before there is a folder, where the arguments or the config are at fault.
     """
-    sys.argv = ["gradalign train", *hydra_overrides(arguments)]
-    if "-sc" in arguments:  # the shell's completion knows `gradalign` and not its verbs
-        sys.argv[0] = "gradalign"
-        typed = os.environ.get("COMP_LINE", "")
-        os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
+    bound_config_sources()
+    if "-sc" in arguments or "--shell-completion" in arguments:
+        complete_for_shell(job, arguments)
+        return None
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed
+    parsed = parse_arguments(arguments)
+    options = parsed.options
+    with hydra_errors_as_sentences():
+        if options.cfg or options.info or options.hydra_help or options.help:
+            show(job, parsed)
+            return None
+        with hydra_of(parsed) as configured_hydra:
+            return launch(configured_hydra, job, parsed)
+
+
+@contextmanager
+def hydra_errors_as_sentences() -> Iterator[None]:
+    """Turn errors of Hydra and OmegaConf into UserErrors."""
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-    except UserError:
-        return 2
-    except (HydraException, OmegaConfBaseException) as error:
-        sentence = " ".join(str(error).split())
-        print(f"gradalign: {sentence}", file=sys.stderr)
-        return 2
-    return 0
+        yield
+    except COMPOSITION_ERRORS as error:
+        raise as_user_error(error) from error
+
+
+@contextmanager
+def misread_configs_as_sentences() -> Iterator[None]:
+    """Turn what Hydra raises of a config that it cannot make sense of into a UserError."""
+    try:
+        yield
+    except COMPOSITION_ERRORS:
+        raise
+    except RecursionError as error:
+        raise UserError(
+            "the defaults lists of the configs must not lead back to each other"
+        ) from error
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise UserError(
+            f"the configs cannot be composed: {' '.join(str(error).split())}"
+        ) from error
+
+
+def show(job: Job, parsed: TrainArguments) -> None:
+    """Let Hydra show a config, or information about itself."""
+    options, shown = parsed.options, []
+    for name in ("cfg", "info", "package", "config_name"):
+        if getattr(options, name):
+            shown.append(f"--{name.replace('_', '-')}={getattr(options, name)}")
+    flags = ("resolve", "hydra_help", "help", "multirun")
+    shown += [f"--{name.replace('_', '-')}" for name in flags if getattr(options, name)]
+    if parsed.user_folder:
+        shown.append(f"--config-dir={parsed.user_folder}")
+    sys.argv = ["gradalign train", *shown, *parsed.hydra_overrides()]
+    entry = hydra.main(
+        version_base="1.3", config_path=str(parsed.config_folder), config_name="config"
+    )
+    with misread_configs_as_sentences():
+        entry(job)()
+
+
+def complete_for_shell(job: Job, arguments: Sequence[str]) -> None:
+    """Let Hydra answer the shell's completion, which knows `gradalign` and not its verbs."""
+    sys.argv = ["gradalign", *arguments]
+    typed = os.environ.get("COMP_LINE", "")
+    os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
+    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+
+
+@contextmanager
+def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
+    """Hydra with the configs that the arguments name, as `hydra.main` sets it up."""
+    hydra.version.setbase("1.3")
+    search_path = create_config_search_path(str(parsed.config_folder))
+    if parsed.user_folder:
+        path, schema = f"file://{parsed.user_folder}", SearchPathQuery(provider="schema")
+        search_path.prepend("command-line", path, schema)  # so our own parts come first
+    try:
+        yield Hydra.create_main_hydra2("train", search_path)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[JobOutcome] | None:
+    """Check the config, then run the job or the jobs of a sweep."""
+    config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
+    keys = {override_key(text) for text in overrides}
+    if (
+        "hydra/sweeper" in keys and "hydra.sweep.subdir" not in keys
+    ):  # one that searches can try the same values again
+        keys.add("hydra.sweep.subdir")
+        overrides.append(
+            "hydra.sweep.subdir='${hydra.job.num}_${job_folder:${hydra.job.override_dirname}}'"
+        )
+    overrides += [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in keys]
+    mode = RunMode.MULTIRUN if parsed.options.multirun else RunMode.RUN
+
+    with misread_configs_as_sentences():
+        whole = configured_hydra.compose_config(
+            config_name, overrides, mode, with_log_configuration=False
+        )
+    mode = whole.hydra.mode or mode
+    check_config(whole, parsed)
+    if mode == RunMode.RUN:
+        folder = chosen_folder(whole.hydra.run.dir, "hydra.run.dir")
+        overrides += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
+        with made_folder(folder):
+            configured_hydra.run(config_name, job, overrides)
+        return None
+    folder = chosen_folder(whole.hydra.sweep.dir, "hydra.sweep.dir")
+    fixed = [override_key(text) for text in fixed_overrides(overrides)]
+    exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
+    overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
+    count_sweep_jobs(overrides, "hydra/sweeper" in keys)
+    with made_folder(folder):
+        returns = configured_hydra.multirun(config_name, job, overrides)
+    return job_outcomes(returns or [], set(fixed))
+
+
+def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
+    """Raise UserError where a config, composed with Hydra's entry, must not be run."""
+    unresolved = OmegaConf.to_container(whole, resolve=False)
+    assert isinstance(unresolved, dict)
+    entries = {str(name): entry for name, entry in unresolved.items()}
+    typed_keys = [override_key(text) for text in parsed.overrides]
+    check_hydra_entry(entries["hydra"], typed_keys)
+    check_interpolations(entries)
+    HydraConfig.instance().set_config(whole)
+    config = whole.copy()
+    with open_dict(config):
+        del config["hydra"]
+    settings = plain_settings(config)
+    check_settings(settings)
+    plugins = settings.get("plugins", [])
+    if plugins and "plugins" not in typed_keys:
+        raise UserError(
+            "`plugins` must be given on the command line, as it says whose code may run, found "
+            f"{plugins} in a config"
+        )
+    folders = [Path.cwd(), *([parsed.user_folder] if parsed.user_folder else [])]
+    allow_plugins(plugins, folders)
+
+
+def chosen_folder(text: Any, field: str) -> Path:
+    """The absolute path of a folder that a config names."""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise UserError(f"`{field}` must be the path of a folder, found {text!r}")
+    return Path(text).absolute()
+
+
+def quoted(text: str) -> str:
+    """The text as a quoted value of an override, in which nothing is replaced."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    return f"'{escaped}'"
+
+
+def fixed_overrides(overrides: Sequence[str]) -> list[str]:
+    """Those overrides that give one value.
+
+    Raises UserError where another lists a value twice, as the two jobs would be one.
+    """
+    fixed, parser = [], OverridesParser.create()
+    for text in overrides:
+        override = parser.parse_override(text)
+        if not override.is_sweep_override():
+            fixed.append(text)
+        elif override.is_discrete_sweep():
+            values = list(override.sweep_string_iterator())
+            key = override_key(text).rpartition("@")[2]
+            require(len(set(values)) == len(values), key, "swept without repetitions", values)
+    return fixed
+
+
+@contextmanager
+def made_folder(folder: Path) -> Iterator[None]:
+    """Make a folder. At the end it is removed again, with those above it that were missing, where
+    nothing came into them but empty folders of jobs and the file that Hydra begins a sweep with."""
+    missing = make_folder(folder)
+    try:
+        yield
+    finally:
+        if missing:
+            remove_empty_folders([path for path in folder.iterdir() if path.is_dir()])
+            if [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
+                (folder / "multirun.yaml").unlink()
+            remove_empty_folders(missing)
+
+
+def job_outcomes(returns: Sequence[Sequence[JobReturn]], fixed: set[str]) -> list[JobOutcome]:
+    """What the jobs of a sweep gave, in order;  fixed: the keys that all of them share."""
+    return [
+        JobOutcome(
+            ", ".join(
+                text.lstrip("+")
+                for text in result.overrides or []
+                if override_key(text) not in fixed
+            ),
+            Path(result.hydra_cfg.hydra.runtime.output_dir),
+            float(result.return_value),
+        )
+        for batch in returns
+        for result in batch
+        if result.hydra_cfg is not None
+    ]
+
+
+def plugin_folders() -> list[Path]:
+    """Where the present job looks for plugins that are not installed: the folder the command was
+    given in, and those of the user's configs. A launcher may run the job in another process."""
+    runtime = HydraConfig.get().runtime
+    files = [Path(source.path) for source in runtime.config_sources if source.schema == "file"]
+    return [Path(runtime.cwd), *(folder for folder in files if folder != CONF)]
+
+
+def count_sweep_jobs(overrides: Sequence[str], searches: bool) -> None:
+    """Tell this process and those that it starts how many jobs a sweep has, unless its sweeper
+    searches instead of trying every combination."""
+    parser = OverridesParser.create()
+    swept = [o for o in map(parser.parse_override, overrides) if o.is_discrete_sweep()]
+    count = math.prod(len(list(override.sweep_string_iterator())) for override in swept)
+    os.environ[SWEEP_JOBS] = "" if searches else str(count)
+
+
+def sweep_job_text() -> str | None:
+    """Which of how many jobs of a sweep the present one is, None where there is no sweep."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return None
+    count = os.environ.get(SWEEP_JOBS)
+    return f"job {int(hydra_config.job.num) + 1}" + (f" of {count}" if count else "")
+
+
+def job_overrides_text() -> str:
+    """What tells the present job from the others of its sweep."""
+    return re.sub(r"(^|,)[+]+", r"\1", HydraConfig.get().job.override_dirname)
 
 
 def job_folder() -> Path:
@@ -46,9 +301,17 @@ def job_folder() -> Path:
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def exit_failed_job(error: UserError) -> None:
-    """Say what was wrong with a job. A single one ends the process; in a sweep the others go on."""
-    print(f"gradalign: {error}", file=sys.stderr, flush=True)  # at once, also in a sweep
-    if HydraConfig.get().mode == RunMode.RUN:
-        sys.exit(2)
-    raise error
+def sweep_folder() -> Path | None:
+    """The folder of the sweep that the present job belongs to, None where it is a single run."""
+    config = HydraConfig.get()
+    return Path(config.sweep.dir) if config.mode == RunMode.MULTIRUN else None
+
+
+def hydra_files(config: DictConfig) -> dict[str, str]:
+    """The files that Hydra writes of a job, by their names in the job's folder."""
+    entry = HydraConfig.instance().cfg
+    return {
+        ".hydra/config.yaml": OmegaConf.to_yaml(config),
+        ".hydra/hydra.yaml": OmegaConf.to_yaml(entry),
+        ".hydra/overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
+    }

@@ -5,22 +5,29 @@ from omegaconf import DictConfig
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import with_held_out_rows
-from gradalign_cli.buffers.buffer import Buffer
+from gradalign_cli.benchmarks.quick import quick_benchmark
+from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
+from gradalign_cli.composition.paper_settings import check_paper
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
-from gradalign_cli.composition.settings import read_whole_number
+from gradalign_cli.composition.schema import plain_settings
+from gradalign_cli.composition.settings import is_quick
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.methods.method import Method, task_ids
+from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.optimizers.optimizer import Optimizer
-from gradalign_cli.results.metrics import CONVENTIONS
 from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.free_memory import free_bytes
+from gradalign_cli.training.memory_needs import check_needs, needs_of_parts
 from gradalign_cli.training.replica import Replica
 
-NEEDED = {"at ends": "where tasks end", "of each": "the task of each example"}  # of `task_ids`
+NEEDED = {
+    "at ends": "where tasks end",
+    "of each": "the task of each example",
+}  # of `needed_task_ids`
 
 
 def build_run(
@@ -31,8 +38,7 @@ def build_run(
 
     Raises UserError where a value is out of its domain or parts do not fit together.
     """
-    convention, names = config.metrics.convention, ", ".join(CONVENTIONS)
-    require(convention in CONVENTIONS, "metrics.convention", f"one of {names}", convention)
+    check_paper(plain_settings(config))
     replica_settings = read_replica_settings(config)
     methods = [build_method(config, replica) for replica in replica_settings]
     optimizer: Optimizer = call_target("optimizer", config.optimizer)
@@ -40,6 +46,7 @@ def build_run(
     model: Model = call_target(
         "model", config.model, shape=benchmark.image_shape, outputs=benchmark.outputs
     )
+    check_parts_fit(config, benchmark, model, replica_settings, device)
     with default_device(device):
         buffer: Buffer = call_target(
             "buffer",
@@ -48,7 +55,6 @@ def build_run(
             classes_per_task=benchmark.classes_per_task,
         )
     check_boundaries(config, benchmark, methods[0], buffer)
-    size = None if config.memory_batch is None else read_whole_number(config, "memory_batch")
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     benchmark = benchmark._replace(
@@ -58,26 +64,45 @@ def build_run(
         pixel_std=to_device(benchmark.pixel_std, device),
         task_mean_std=to_device(benchmark.task_mean_std, device),
     )
-    parts = Parts(benchmark, model, methods[0], buffer, optimizer, size, schedule)
+    parts = Parts(benchmark, model, methods[0], buffer, optimizer, config.memory_batch, schedule)
     return parts, replicas, replica_settings
 
 
+def check_parts_fit(
+    config: DictConfig,
+    benchmark: Benchmark,
+    model: Model,
+    replica_settings: list[dict[str, float]],
+    device: torch.device,
+) -> None:
+    """Raise UserError where the network, the memory or the tasks cannot fit, before they are
+    made."""
+    settings, slots = config.buffer, 0
+    if "capacity" in settings and "capacity_per" in settings:  # a user's own may have neither
+        sizes = benchmark.tasks, benchmark.classes_per_task
+        slots = total_capacity(settings.capacity, settings.capacity_per, *sizes)
+    seeds = len({replica["seed"] for replica in replica_settings})
+    check_needs(needs_of_parts(benchmark, model, slots, seeds), free_bytes(device))
+
+
 def build_benchmark(config: DictConfig) -> Benchmark:
-    """The benchmark, in the stream that the config chooses."""
+    """The benchmark, in the stream that the config chooses, and small where the run is quick."""
     benchmark: Benchmark = call_target("benchmark", config.benchmark, **benchmark_datasets(config))
-    if "stream" in config:
+    if is_quick(config):
+        benchmark = quick_benchmark(benchmark)
+    if config.get("stream") is not None:
         benchmark = call_target("stream", config.stream, benchmark=benchmark)
     return benchmark
 
 
 def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> Schedule | None:
     """The schedule, or None; UserError where tasks cannot be ended early."""
-    if "schedule" not in config:
+    if config.get("schedule") is None:
         return None
     schedule: Schedule = call_target("schedule", config.schedule)
     every = config.metrics.continual_every
     require(every == 0, "metrics.continual_every", "0 where a schedule ends tasks", every)
-    if method.shuffles_tasks or benchmark.boundaries != "sharp":
+    if method.mixes_tasks or benchmark.boundaries != "sharp":
         raise UserError(
             "`schedule` needs tasks one after the other, which this `method` or `stream` mixes"
         )
@@ -125,8 +150,11 @@ def check_boundaries(
     """Raise UserError where a part must be told of tasks and the stream has no boundaries."""
     if benchmark.boundaries != "none":
         return
-    field = "`method` or `objective`" if "objective" in config else "`method`"
-    needs = ((field, task_ids(method), "er"), ("`buffer`", buffer.task_ids, "reservoir"))
+    field = "`method` or `objective`" if config.get("objective") is not None else "`method`"
+    needs = (
+        (field, needed_task_ids(method), "er"),
+        ("`buffer`", buffer.needed_task_ids, "reservoir"),
+    )
     for group, needed, example in needs:
         if needed != "no":
             raise UserError(

@@ -1,7 +1,6 @@
 """A dataset in memory, and the checks that its arrays must pass."""
 
-import zipfile
-from pathlib import Path
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -50,17 +49,11 @@ NAMES = (*PUBLISHED_SIZES, "notmnist")  # notMNIST has no size, as several split
 Arrays = dict[str, np.ndarray]  # by the names in KEYS
 
 
-def read_npz(path: Path) -> Arrays:
-    """The four arrays of an .npz file. Raises DataError, naming the file, where it is damaged or an
-    array is missing."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as packed:
-            missing = [key for key in KEYS if key not in packed]
-            if missing:
-                raise DataError(f"{path} must hold {', '.join(KEYS)}, {missing[0]} is missing")
-            return {key: packed[key] for key in KEYS}
-    except (zipfile.BadZipFile, OSError, EOFError, ValueError) as error:
-        raise DataError(f"{path} is damaged or not an .npz file ({error})") from error
+class ArrayHeader(NamedTuple):
+    """What is known of an array before it is read."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
 
 
 def validated_dataset(name: str, arrays: Arrays, source: str) -> Dataset:
@@ -74,19 +67,21 @@ def validated_dataset(name: str, arrays: Arrays, source: str) -> Dataset:
             f"{source}: training and test images must have one shape, found "
             f"{list(train_images.shape[1:])} and {list(test_images.shape[1:])}"
         )
-    labels = np.concatenate([arrays["y_train"], arrays["y_test"]]).astype(np.int64)
-    classes = int(labels.max()) + 1
+    train_labels, test_labels = arrays["y_train"], arrays["y_test"]
+    lowest = min(int(train_labels.min()), int(test_labels.min()))
+    classes = max(int(train_labels.max()), int(test_labels.max())) + 1
     published = PUBLISHED_SIZES.get(name)
     if published is not None:
         size = PublishedSize(train_images.shape[1:], len(train_images), len(test_images), classes)
         if size != published:
             raise DataError(f"{source}: {name} must be {published}, found {size}")
-    train_classes = np.unique(arrays["y_train"])
-    if labels.min() < 0 or len(train_classes) != classes:
+    train_classes = np.unique(train_labels)
+    if lowest < 0 or len(train_classes) != classes:
         raise DataError(
             f"{source}: labels must be 0 to {classes - 1}, each in the training part, found "
-            f"{len(train_classes)} of them and a smallest of {labels.min()}"
+            f"{len(train_classes)} of them and a smallest of {lowest}"
         )
+    labels = np.concatenate([train_labels.astype(np.int64), test_labels.astype(np.int64)])
     images = channels_first(np.concatenate([train_images, test_images]))
     superclass_of_class = np.array(CIFAR100_SUPERCLASS) if name == "cifar100" else None
     return Dataset(name, images, labels, len(train_images), classes, superclass_of_class)
@@ -103,16 +98,16 @@ def channels_first(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def check_part(arrays: Arrays, part: str, source: str) -> None:
+def check_part(arrays: Mapping[str, np.ndarray | ArrayHeader], part: str, source: str) -> None:
     """Raise DataError unless part `train` or `test` is uint8 images with a whole number each."""
     images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or len(images) == 0:
+    if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or 0 in images.shape:
         raise DataError(
             f"{source}: x_{part} must be uint8 images [n, height, width] or [n, height, width, "
             f"channels], found {images.dtype} {list(images.shape)}"
         )
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(images):
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(
-            f"{source}: y_{part} must be one whole number for each of the {len(images)} images, "
-            f"found {labels.dtype} {list(labels.shape)}"
+            f"{source}: y_{part} must be one whole number for each of the {images.shape[0]} "
+            f"images, found {labels.dtype} {list(labels.shape)}"
         )

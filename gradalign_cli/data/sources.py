@@ -1,10 +1,12 @@
 """Where datasets are looked for: the package, the data folder, Debian's packages, a download."""
 
-import gzip
 import os
-import struct
+import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from http.client import HTTPException
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +17,14 @@ from gradalign_cli.data.dataset import (
     NAMES,
     Arrays,
     Dataset,
-    read_npz,
     validated_dataset,
 )
-from gradalign_cli.errors import DataError, nearest
+from gradalign_cli.data.idx import read_idx_folder
+from gradalign_cli.data.npz import read_npz
+from gradalign_cli.errors import DataError, UserError, nearest
+from gradalign_cli.files.locking import LOCK_NAME, FolderLock
+from gradalign_cli.files.reading import check_regular
+from gradalign_cli.files.writing import make_folder, replacement
 
 PACKAGED_DIGITS = Path(__file__).with_name("digits.npz")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -30,6 +36,11 @@ TORCHVISION = {
     "cifar100": ("CIFAR100", "cifar-100-python"),
     "svhn": ("SVHN", "train_32x32.mat"),
 }
+
+
+DOWNLOAD = "download-"  # begins the name of a folder for one download
+IDX_DATASETS = ("mnist", "fashion_mnist")  # torchvision keeps the published files of these
+MOST_FILES, LARGEST_FILE = 100, 2**28  # of a dataset in torchvision's layout; SVHN's have 182 MB
 
 
 class LocalSource(NamedTuple):
@@ -58,34 +69,21 @@ class DatasetStatus(NamedTuple):
 
 def data_folder(data_dir: str | None) -> Path:
     """`data_dir` where it is set, else $GRADALIGN_DATA, else gradalign's folder in the user's
-    cache."""
-    if data_dir or os.environ.get("GRADALIGN_DATA"):
-        return Path(data_dir or os.environ["GRADALIGN_DATA"]).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "gradalign"
-
-
-def read_idx(path: Path) -> np.ndarray:
-    """The array of a gzipped idx file, the format in which MNIST was published. Raises DataError,
-    naming the file, where it is damaged."""
-    try:
-        with gzip.open(path) as file:
-            zeros, kind, dimensions = struct.unpack(">HBB", file.read(4))
-            shape = struct.unpack(f">{dimensions}I", file.read(4 * dimensions))
-            if zeros or kind != 8:
-                raise DataError(f"{path} must be an idx file of bytes")
-            return np.frombuffer(file.read(), np.uint8).reshape(shape)
-    except (OSError, EOFError, ValueError, struct.error) as error:
-        raise DataError(f"{path} is damaged or not a gzipped idx file ({error})") from error
-
-
-def read_debian_fashion_mnist(root: Path) -> Arrays:
-    """Fashion-MNIST as Debian's package dataset-fashion-mnist installs it."""
-    arrays = {}
-    for part, prefix in (("train", "train"), ("test", "t10k")):
-        arrays[f"x_{part}"] = read_idx(root / f"{prefix}-images-idx3-ubyte.gz")
-        arrays[f"y_{part}"] = read_idx(root / f"{prefix}-labels-idx1-ubyte.gz")
-    return arrays
+    cache. It may be missing; DataError where it is no folder or may not be read."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    places = {
+        "data_dir": data_dir,
+        "$GRADALIGN_DATA": os.environ.get("GRADALIGN_DATA"),
+        "$XDG_CACHE_HOME/gradalign": f"{cache}/gradalign",
+    }
+    name, place = next((name, place) for name, place in places.items() if place)
+    folder = Path(os.path.expanduser(place))
+    is_folder = os.path.isdir(folder)
+    if os.path.lexists(folder) and not is_folder:
+        raise DataError(f"`{name}` must be a folder, found {folder}")
+    if is_folder and not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"`{name}` must be a folder that may be read, found {folder}")
+    return folder
 
 
 def read_with_torchvision(name: str, root: Path, download: bool) -> Arrays:
@@ -109,37 +107,53 @@ def read_torchvision_layout(name: str, root: Path, path: Path) -> Arrays:
     """A dataset that lies at `path` in torchvision's layout below `root`. Raises DataError,
     naming the path, where files are missing or damaged."""
     try:
+        if name in IDX_DATASETS:
+            return read_idx_folder(path)
+        check_layout(path)
         return read_with_torchvision(name, root, download=False)
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+    except (UserError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise DataError(f"{path} is not whole: {' '.join(str(error).split())}") from error
+
+
+def check_layout(path: Path) -> None:
+    """Raise UserError unless the file, or those in the folder, are regular and not larger than the
+    published ones. torchvision compares their check sums before it reads them."""
+    for file in islice(path.iterdir(), MOST_FILES) if path.is_dir() else [path]:
+        status = file.stat()
+        check_regular(file, status)
+        if status.st_size > LARGEST_FILE:
+            raise UserError(f"{file} must have at most {LARGEST_FILE} bytes")
 
 
 def local_source(name: str, root: Path) -> LocalSource | None:
     """Where a dataset lies on this machine and how it is read; None where it is not found."""
     npz = root / f"{name}.npz"
-    if npz.exists():
+    if npz.parent == root and os.path.exists(npz):  # False also where the name is too long
         return LocalSource(npz, lambda: read_npz(npz))
     if name == "digits":
         return LocalSource(PACKAGED_DIGITS, lambda: read_npz(PACKAGED_DIGITS))
     if name in TORCHVISION:
         layout = root / TORCHVISION[name][1]
-        if layout.exists():
+        if os.path.exists(layout):
             return LocalSource(layout, lambda: read_torchvision_layout(name, root, layout))
     if name == "fashion_mnist" and DEBIAN_FASHION_MNIST.is_dir():
-        return LocalSource(
-            DEBIAN_FASHION_MNIST, lambda: read_debian_fashion_mnist(DEBIAN_FASHION_MNIST)
-        )
+        return LocalSource(DEBIAN_FASHION_MNIST, lambda: read_idx_folder(DEBIAN_FASHION_MNIST))
     return None
 
 
 def download_dataset(name: str, root: Path) -> Arrays:
-    """The arrays of a dataset that torchvision downloads, in one try. Raises DataError where the
-    download fails."""
+    """The arrays of a dataset that torchvision downloads, in one try; it shows how far it is and
+    compares check sums. Raises DataError where the download fails."""
+    make_folder(root)
+    remove_broken_downloads(root)
     try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=root, prefix="download-") as temporary:
-            return read_with_torchvision(name, Path(temporary), download=True)
-    except (RuntimeError, OSError, EOFError, ValueError) as error:
+        with tempfile.TemporaryDirectory(dir=root, prefix=DOWNLOAD) as temporary:
+            lock = FolderLock(Path(temporary))
+            try:
+                return read_with_torchvision(name, Path(temporary), download=True)
+            finally:
+                lock.release()
+    except (RuntimeError, OSError, EOFError, ValueError, HTTPException) as error:
         searched = f"{root / name}.npz and {root / TORCHVISION[name][1]}"
         searched += f" and {DEBIAN_FASHION_MNIST}" if name == "fashion_mnist" else ""
         reason = " ".join(str(error).split())
@@ -150,11 +164,21 @@ def download_dataset(name: str, root: Path) -> Arrays:
         ) from error
 
 
+def remove_broken_downloads(root: Path) -> None:
+    """Remove what downloads left that were killed; those that are on have their folders locked."""
+    for folder in root.glob(f"{DOWNLOAD}*"):
+        if (folder / LOCK_NAME).exists() and not folder.is_symlink():
+            with suppress(UserError):
+                lock = FolderLock(folder)
+                shutil.rmtree(folder, ignore_errors=True)
+                lock.release()
+
+
 def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     """The dataset of this name, checked. One that is not on this machine is downloaded and stored
     in the data folder.
 
-    Raises DataError, naming the file, where it is missing, damaged or not what its name promises.
+    Raises UserError, naming the file, where it is missing, damaged or not what its name promises.
     """
     root = data_folder(data_dir)
     source = local_source(name, root)
@@ -163,10 +187,9 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     if name not in TORCHVISION:
         if name in NAMES:
             raise DataError(f"{name} was not found in {root}; {missing_dataset_advice(name)}")
-        question = nearest(name, NAMES)
         raise DataError(
             f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
-            f"{root}, found {name!r}" + (f":{question}" if question else "")
+            f"{root}, found {name!r}{nearest(name, NAMES)}"
         )
     arrays = download_dataset(name, root)
     dataset = validated_dataset(name, arrays, f"torchvision's download of {name}")
@@ -181,19 +204,17 @@ def available_datasets(names: Sequence[str], data_dir: str | None = None) -> lis
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
-    """Write an .npz file under another name and rename it, so that it is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
+    """Write an .npz file, so that it is never half written."""
+    make_folder(path.parent)
+    with replacement(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
-    os.replace(partial, path)
 
 
 def prepare_dataset(name: str, data_dir: str | None = None) -> Path:
     """Make sure that NAME.npz is in the data folder and passes the checks; returns its path."""
     path = data_folder(data_dir) / f"{name}.npz"
     dataset = load_dataset(name, data_dir)
-    if not path.exists():
+    if not os.path.exists(path):
         images, labels, train_count = dataset.images, dataset.labels, dataset.train_count
         images = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
         arrays = {
@@ -217,7 +238,7 @@ def dataset_statuses(data_dir: str | None = None) -> list[DatasetStatus]:
     """The status of the published datasets and of all .npz files in the data folder, without a
     download."""
     root = data_folder(data_dir)
-    user_names = sorted(path.stem for path in root.glob("*.npz")) if root.is_dir() else []
+    user_names = sorted(path.stem for path in root.glob("*.npz")) if os.path.isdir(root) else []
     names = [*NAMES, *(name for name in user_names if name not in NAMES)]
     return [dataset_status(name, root) for name in names]
 
@@ -230,7 +251,7 @@ def dataset_status(name: str, root: Path) -> DatasetStatus:
         return DatasetStatus(name, False, problem, 0, 0, 0)
     try:
         dataset = validated_dataset(name, source.read(), str(source.path))
-    except DataError as error:
+    except UserError as error:
         return DatasetStatus(name, False, str(error), 0, 0, 0)
     train, test = dataset.train_count, len(dataset.labels) - dataset.train_count
     shape = dataset.images.shape[1:]

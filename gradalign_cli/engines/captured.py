@@ -141,15 +141,16 @@ def make_captured_run(
 ) -> RunSteps:
     """`Engine.run_steps` by replaying captured steps; chunks of few steps run without a capture."""
     captures: dict[Any, CapturedSteps] = {}  # by the shapes of a draw
-    captured_cycle: list[Sequence[Step]] = [()]
+    captured_functions: set[Step] = set()
 
     def run_steps(
         step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
-        if captured_cycle[0] is not step_cycle:
+        if captured_functions != set(step_cycle):
             # a new task: free the memory of the last one's captures
             captures.clear()
-            captured_cycle[0] = step_cycle
+            captured_functions.clear()
+            captured_functions.update(step_cycle)
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
         if shapes not in captures or len(captures[shapes].packed_draws) < steps:

@@ -12,7 +12,7 @@ from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import require
 from gradalign_cli.step.learner import Parts
-from gradalign_cli.step.reading_sizes import measured_example_count, reference_and_replay_sizes
+from gradalign_cli.step.reading_sizes import examples_of_step
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
 FEW_EXAMPLES = 64  # in a step
@@ -45,12 +45,12 @@ def choose_engine(name: str, workload: Workload, device: torch.device) -> tuple[
     require(name in names, "engine", f"one of {', '.join(names)}", name)
     if name != "auto":
         return ENGINES[name](device), "asked for"
-    choose_faster = faster_on_gpu if device.type == "cuda" else faster_on_cpu
+    choose_faster = faster_gpu_engine if device.type == "cuda" else faster_cpu_engine
     engine_name, reason = choose_faster(workload)
     return ENGINES[engine_name](device), reason
 
 
-def faster_on_gpu(workload: Workload) -> tuple[str, str]:
+def faster_gpu_engine(workload: Workload) -> tuple[str, str]:
     """The name of the engine that leaves a GPU idle least, by measurements of prototypes; and the
     reason."""
     if workload.replicas == 1:
@@ -60,7 +60,7 @@ def faster_on_gpu(workload: Workload) -> tuple[str, str]:
     return "vmap", f"{workload.replicas} replicas of an MLP on a GPU"
 
 
-def faster_on_cpu(workload: Workload) -> tuple[str, str]:
+def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
     """The name of the faster engine on a CPU, as measured by scripts/bench_step.py; and the reason.
 
     A thread for each replica divides the work better than several threads for every operation.
@@ -89,16 +89,7 @@ def faster_on_cpu(workload: Workload) -> tuple[str, str]:
 def examples_per_replica_step(workload: Workload) -> int:
     """The number of examples that go through the network in a step of the last task: the batch,
     those read from the memory and those that the buffer measures."""
-    parts, batch_size = workload.parts, workload.batch_size
-    past = parts.benchmark.tasks - 1
-    reference, replay = reference_and_replay_sizes(parts, past)
-    measured = (
-        batch_size + measured_example_count(parts, past) if parts.buffer.measured_examples else 0
-    )
-    from_memory = (
-        parts.method.reference_count(past) * reference + parts.method.memory_batches * replay
-    )
-    return batch_size + from_memory + measured
+    return examples_of_step(workload.parts, workload.parts.benchmark.tasks - 1, workload.batch_size)
 
 
 def choose_threads(threads: int | None, workload: Workload) -> int:

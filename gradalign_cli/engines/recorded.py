@@ -31,7 +31,7 @@ def unflatten_like(tree: Any, tensors: Sequence[Tensor]) -> Any:
     return tree_map(lambda _: next(leaves), tree)
 
 
-def record_step(step: Step, learner: Learner, draw: Draw, view: TaskViews) -> Step:
+def record_operations(step: Step, learner: Learner, draw: Draw, view: TaskViews) -> Step:
     """The step as a list of operations, for a learner, draw and view of these shapes.
 
     A step has no branch on a tensor, so its operations are the same every time.
@@ -75,7 +75,7 @@ def simplify(operations: GraphModule) -> GraphModule:
     return operations
 
 
-def make_recorded_step(step: Step) -> Step:
+def with_recorded_operations(step: Step) -> Step:
     """The step, which records itself at step number `MIN_STEPS_TO_RECORD` with one batch size and
     repeats the recording from then on."""
     steps_taken: dict[torch.Size, int] = {}  # by the shape of Draw.rows, as are the recordings
@@ -91,7 +91,7 @@ def make_recorded_step(step: Step) -> Step:
                 return step(learner, draw, view)
             with RECORDING_LOCK:
                 if shape not in recordings:  # another thread may have recorded it meanwhile
-                    recordings[shape] = record_step(step, learner, draw, view)
+                    recordings[shape] = record_operations(step, learner, draw, view)
         return recordings[shape](learner, draw, view)
 
     return take_step
@@ -105,15 +105,15 @@ def make_recorded_run(
     transform_step: applied to every step function before it is recorded, such as torch.func.vmap.
     """
     recorded_steps: dict[Step, Step] = {}
-    recorded_cycle: list[Sequence[Step]] = [()]
 
     def run_recorded_steps(
         step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
-        if recorded_cycle[0] is not step_cycle:  # a new task
+        if recorded_steps.keys() != set(step_cycle):  # a new task
             recorded_steps.clear()
-            recorded_steps.update({s: make_recorded_step(transform_step(s)) for s in step_cycle})
-            recorded_cycle[0] = step_cycle
+            recorded_steps.update(
+                {s: with_recorded_operations(transform_step(s)) for s in step_cycle}
+            )
         return run_steps([recorded_steps[step] for step in step_cycle], learners, draws, views)
 
     return run_recorded_steps

@@ -11,8 +11,8 @@ from gradalign_cli.methods.batch_norm_penalty import (
     BatchNormPenaltyState,
     add_penalty_gradient,
     end_batch_norm_task,
-    initial_norm_state,
-    with_norm_params,
+    initial_batch_norm_state,
+    with_batch_norm_params,
 )
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import (
@@ -64,11 +64,11 @@ def align_adam_step(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor,
     return map_layer_matrices(adam_step, gradients.layers, projections), state
 
 
-def remember_norm_params(
+def store_batch_norm_params(
     state: AdamNSCLState, g: Tensor, params_before: Tensor, params_after: Tensor
 ) -> AdamNSCLState:
     """The `after_step` of Adam-NSCL."""
-    return state._replace(norm=with_norm_params(state.norm, params_after))
+    return state._replace(norm=with_batch_norm_params(state.norm, params_after))
 
 
 def adam_nscl(
@@ -113,7 +113,7 @@ def adam_nscl(
             params.new_zeros(()),
             tuple(params.new_zeros(d, d) for d in widths),
             tuple(map(eye, widths)),
-            initial_norm_state(setup, strength),
+            initial_batch_norm_state(setup, strength),
         )
 
     def end_task(state: AdamNSCLState, params: Tensor, probe: Probe) -> AdamNSCLState:
@@ -130,4 +130,4 @@ def adam_nscl(
             end_batch_norm_task(state.norm, probe, rows, importance_batch_size),
         )
 
-    return Method(align_adam_step, init=init, after_step=remember_norm_params, end_task=end_task)
+    return Method(align_adam_step, init=init, after_step=store_batch_norm_params, end_task=end_task)

@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.numerics.vectors import scale_to_largest
+from gradalign_cli.numerics.vectors import divide_by_largest_entry
 
 
 def project(g: Tensor, r: Tensor) -> Tensor:
     """g - (g.r / r.r) r where g.r < 0, else g, for the gradients g [P] on the batch and r [P] on
     memory."""
-    r = scale_to_largest(r)  # so that r.r neither overflows nor vanishes
+    r = divide_by_largest_entry(r)  # so that r.r neither overflows nor vanishes
     tiny = torch.finfo(r.dtype).tiny  # for r = 0 the weight is 0 / tiny = 0, and g is returned
     weight = (r @ g).clamp_max(0) / (r @ r).clamp_min(tiny)
     return torch.addcmul(g, r, weight, value=-1)

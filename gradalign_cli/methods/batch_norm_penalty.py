@@ -30,7 +30,7 @@ class BatchNormPenaltyState(NamedTuple):
     penalty_centre: Tensor
 
 
-def initial_norm_state(setup: MethodSetup, strength: float) -> BatchNormPenaltyState | Absent:
+def initial_batch_norm_state(setup: MethodSetup, strength: float) -> BatchNormPenaltyState | Absent:
     """The state of BatchNorm's parameters, the entries of all layers without a matrix; absent where
     there are none."""
     params = setup.params
@@ -47,22 +47,24 @@ def initial_norm_state(setup: MethodSetup, strength: float) -> BatchNormPenaltyS
     )
 
 
-def add_penalty_gradient(g: Tensor, norm: BatchNormPenaltyState | Absent) -> Tensor:
+def add_penalty_gradient(g: Tensor, penalty: BatchNormPenaltyState | Absent) -> Tensor:
     """g [P] + the gradient of strength * sum_i importance_i (p_i - centre_i)^2 over BatchNorm's
     parameters p."""
-    if not isinstance(norm, BatchNormPenaltyState):
+    if not isinstance(penalty, BatchNormPenaltyState):
         return g
-    displacement = norm.params - norm.penalty_centre
-    return g.index_add(0, norm.param_indices, 2 * norm.strength * norm.importance * displacement)
+    displacement = penalty.params - penalty.penalty_centre
+    return g.index_add(
+        0, penalty.param_indices, 2 * penalty.strength * penalty.importance * displacement
+    )
 
 
-def with_norm_params(
-    norm: BatchNormPenaltyState | Absent, params: Tensor
+def with_batch_norm_params(
+    penalty: BatchNormPenaltyState | Absent, params: Tensor
 ) -> BatchNormPenaltyState | Absent:
     """The state with BatchNorm's parameters out of all parameters [P], since `align` sees none."""
-    if not isinstance(norm, BatchNormPenaltyState):
-        return norm
-    return norm._replace(params=take_rows(params, norm.param_indices))
+    if not isinstance(penalty, BatchNormPenaltyState):
+        return penalty
+    return penalty._replace(params=take_rows(params, penalty.param_indices))
 
 
 def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
@@ -72,20 +74,21 @@ def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
 
 
 def end_batch_norm_task(
-    norm: BatchNormPenaltyState | Absent, probe: Probe, rows: Tensor, importance_batch_size: int
+    penalty: BatchNormPenaltyState | Absent, probe: Probe, rows: Tensor, importance_batch_size: int
 ) -> BatchNormPenaltyState | Absent:
     """The state after a task has ended: the penalties of all ended tasks together are one, as in
     `ewc`. A batch of rows [n] has at least `importance_batch_size` examples, where there are as
     many."""
-    if not isinstance(norm, BatchNormPenaltyState):
-        return norm
+    if not isinstance(penalty, BatchNormPenaltyState):
+        return penalty
     batches = rows.tensor_split(max(len(rows) // importance_batch_size, 1))
     squares = [
-        len(part) * probe.mean_gradient(predicted_cross_entropy, part)[norm.param_indices].square()
+        len(part)
+        * probe.mean_gradient(predicted_cross_entropy, part)[penalty.param_indices].square()
         for part in batches
     ]
     task_importance = torch.stack(squares).mean(0)
-    importance = norm.importance + task_importance
+    importance = penalty.importance + task_importance
     share = ratio_or_zero(task_importance, importance)
-    centre = norm.penalty_centre + share * (norm.params - norm.penalty_centre)
-    return norm._replace(importance=importance, penalty_centre=centre)
+    centre = penalty.penalty_centre + share * (penalty.params - penalty.penalty_centre)
+    return penalty._replace(importance=importance, penalty_centre=centre)

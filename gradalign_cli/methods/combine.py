@@ -37,13 +37,13 @@ def check_combination(alignment: Method, objective: Method) -> None:
     if (
         alignment.objective is not batch_cross_entropy
         or alignment.memory_batches
-        or alignment.shuffles_tasks
+        or alignment.mixes_tasks
     ):
         raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
     changes_params = (
         objective.next_task_params is not keep_params or objective.test_params is not keep_params
     )
-    if objective.align is not keep_gradient or objective.shuffles_tasks or changes_params:
+    if objective.align is not keep_gradient or objective.mixes_tasks or changes_params:
         raise UserError("`objective` must be a method that changes the loss, not the gradient")
     if (
         alignment.find_gradient is not gradient_at_params
@@ -135,7 +135,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         step_size_warning=partial(warn_of_either, alignment, objective),
         report=partial(report_both, alignment, objective),
     )
-    # `task_ids` reads off these two whether the method must be told where tasks end
+    # `needed_task_ids` reads off these two whether the method must be told where tasks end
     if alignment.end_task is not keep_state or objective.end_task is not keep_state:
         combined = combined._replace(end_task=end_task)
     if alignment.next_task_params is not keep_params:

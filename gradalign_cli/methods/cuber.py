@@ -19,6 +19,7 @@ from gradalign_cli.methods.method import (
 )
 from gradalign_cli.methods.subspace import (
     GrowthRule,
+    RankRule,
     layer_matrices,
     project_off_bases,
     replace_task_matrix,
@@ -39,20 +40,21 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class CUBERState(NamedTuple):
-    """task_gradients, bases_without_task and current_bases have one entry for each projected layer.
+    """task_gradients, bases_without_task and bases_projected_off have one entry for each projected
+    layer.
 
     trgp: the state of TRGP.
     task_gradients: [T, rows, w] the gradient of each old task's loss at the end of the task,
     multiplied by the columns of its input space.
     bases_without_task: [T, d, v] for each old task, the basis of the inputs of all other old tasks.
-    current_bases: [d, v] the basis that the current task's gradients are projected off.
+    bases_projected_off: [d, v] the basis that the current task's gradients are projected off.
     correlation_threshold: [] hyper-parameter.
     """
 
     trgp: TRGPState
     task_gradients: tuple[Tensor, ...]
     bases_without_task: tuple[Tensor, ...]
-    current_bases: tuple[Tensor, ...]
+    bases_projected_off: tuple[Tensor, ...]
     correlation_threshold: Tensor
 
 
@@ -87,13 +89,13 @@ def cuber_gradient(
     old task that it joins, and that one is not among the tasks that it trusts."""
     trgp_state = state.trgp
     objective_gradient = scaled_gradient(take_gradient, inputs, trgp_state)
-    scaled_spaces, current_bases = [], []
+    scaled_spaces, bases_projected_off = [], []
     for G, spaces, task_gradients, bases_without_task, current_basis in zip(
         layer_matrices(objective_gradient[0], inputs.layers),
         trgp_state.spaces,
         state.task_gradients,
         state.bases_without_task,
-        state.current_bases,
+        state.bases_projected_off,
         strict=False,
     ):
         joined = select_joined_task(
@@ -102,20 +104,22 @@ def cuber_gradient(
         joined = joined[:, None, None]
         joins_now = (trgp_state.is_first_step > 0) & joined.any()
         basis_without_joined = (joined * bases_without_task).sum(0)
-        current_bases.append(torch.where(joins_now, basis_without_joined, current_basis))
+        bases_projected_off.append(torch.where(joins_now, basis_without_joined, current_basis))
         scaled_spaces.append(torch.where(joined, 0.0, spaces))
     objective_gradient, learned = learn_scalings(
         objective_gradient, inputs, trgp_state._replace(spaces=tuple(scaled_spaces))
     )
     learned = learned._replace(spaces=trgp_state.spaces)
-    return objective_gradient, state._replace(trgp=learned, current_bases=tuple(current_bases))
+    return objective_gradient, state._replace(
+        trgp=learned, bases_projected_off=tuple(bases_projected_off)
+    )
 
 
 def align_off_current_bases(gradients: Gradients, state: CUBERState) -> tuple[Tensor, CUBERState]:
     """The `align` of CUBER: g, projected off the inputs of the old tasks that are not joined."""
-    importance = [torch.ones_like(M[0]) for M in state.current_bases]
+    importance = [torch.ones_like(M[0]) for M in state.bases_projected_off]
     direction = project_off_bases(
-        gradients.g, gradients.layers, state.current_bases, importance, state.trgp.ended_tasks
+        gradients.g, gradients.layers, state.bases_projected_off, importance, state.trgp.ended_tasks
     )
     return direction, state
 
@@ -143,9 +147,10 @@ def task_end_bases(
     growth_rule: GrowthRule,
     task: int,
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The `bases_without_task` and `current_bases` at the end of task number `task`, from the state
+    """The `bases_without_task` and `bases_projected_off` at the end of task number `task`, from the
+    state
     before it, TRGP's state after it, and the task's inputs R [d, n] of each layer."""
-    bases_without_task, current_bases = [], []
+    bases_without_task, bases_projected_off = [], []
     for number, (bases, basis) in enumerate(
         zip(state.bases_without_task, state.trgp.bases, strict=True)
     ):
@@ -155,8 +160,8 @@ def task_end_bases(
             [*grown_bases, trgp_state.bases[number]]
         )
         bases_without_task.append(tree_stack(padded_bases))
-        current_bases.append(current_basis)
-    return tuple(bases_without_task), tuple(current_bases)
+        bases_projected_off.append(current_basis)
+    return tuple(bases_without_task), tuple(bases_projected_off)
 
 
 def task_end_gradients(
@@ -181,7 +186,7 @@ def cuber(
     thresholds: list[float],
     increase: float,
     samples: int,
-    rank_rule: str,
+    rank_rule: RankRule,
     project_head: bool,
     max_trusted_tasks: int,
     trust_threshold: float,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup
-from gradalign_cli.numerics.vectors import ratio_or_zero, scale_to_largest
+from gradalign_cli.numerics.vectors import divide_by_largest_entry, ratio_or_zero
 
 
 class EpsSoftGEMState(NamedTuple):
@@ -23,9 +23,9 @@ def raise_dot_product(g: Tensor, r: Tensor, eps: Tensor) -> Tensor:
     This is g - (cos - eps) |g| r / |r| where the cosine of g and r is below eps, else g. The rule
     is our reading of the paper's program for gradients of length 1; no published code was found.
     """
-    r = scale_to_largest(r)  # its length does not matter, and must not overflow or vanish
+    r = divide_by_largest_entry(r)  # its length does not matter, and must not overflow or vanish
     r_norm = r.norm()
-    g_norm = scale_to_largest(g).norm() * g.abs().amax()
+    g_norm = divide_by_largest_entry(g).norm() * g.abs().amax()
     gap = ratio_or_zero(g @ r, r_norm) - eps * g_norm
     return torch.addcmul(g, r, torch.where(gap < 0, ratio_or_zero(gap, r_norm), 0.0), value=-1)
 

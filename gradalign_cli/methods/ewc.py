@@ -3,18 +3,18 @@
 Kirkpatrick et al. 2017, eq. 3; the online form is Schwarz et al. 2018, eq. 8.
 """
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import cross_entropy_with_quadratic_penalty
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.vectors import mean_over_rows, ratio_or_zero
 
-FISHER_FORMS = ("sample", "batch")
+FisherForm = Literal["sample", "batch"]
 
 
 class EWCState(NamedTuple):
@@ -27,7 +27,7 @@ class EWCState(NamedTuple):
     penalty_centre: Tensor
 
 
-def squared_gradients(probe: Probe, fisher_form: str, samples: int | None) -> Tensor:
+def squared_gradients(probe: Probe, fisher_form: FisherForm, samples: int | None) -> Tensor:
     """The diagonal Fisher information [P] of the ended task, from its first `samples` examples, all
     when None; fisher_form: see `ewc`."""
     rows = probe.rows[:samples]
@@ -37,7 +37,11 @@ def squared_gradients(probe: Probe, fisher_form: str, samples: int | None) -> Te
 
 
 def ewc(
-    strength: float, online: bool, decay: float | None, fisher: str, fisher_samples: int | None
+    strength: float,
+    online: bool,
+    decay: float | None,
+    fisher: FisherForm,
+    fisher_samples: int | None,
 ) -> Method:
     """strength / 2 * sum_t sum_i F_ti (p_i - p_ti)^2 added to the loss, p_t being the solution of
     task t and F_t its diagonal Fisher information.
@@ -53,7 +57,7 @@ def ewc(
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(decay is None or 0 <= decay <= 1, "method.decay", "in [0, 1] or null", decay)
-    require(fisher in FISHER_FORMS, "method.fisher", f"one of {', '.join(FISHER_FORMS)}", fisher)
+    require_choice(FisherForm, "method.fisher", fisher)
     require(
         fisher_samples is None or fisher_samples > 0,
         "method.fisher_samples",

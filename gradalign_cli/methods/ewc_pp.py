@@ -12,7 +12,7 @@ from gradalign_cli.methods.penalty import (
     cross_entropy_with_quadratic_penalty,
     subtract_penalty_gradient,
 )
-from gradalign_cli.methods.rwalk import scale_to_one
+from gradalign_cli.numerics.vectors import divide_by_largest_entry
 
 
 class EWCPPState(NamedTuple):
@@ -73,7 +73,7 @@ def ewc_pp(strength: float, fisher_rate: float, interval: int) -> Method:
         return state._replace(
             square_sum=torch.zeros_like(params),
             task_steps=torch.zeros_like(state.task_steps),
-            importance=scale_to_one(state.fisher),
+            importance=divide_by_largest_entry(state.fisher),
             penalty_centre=params,
         )
 

@@ -89,10 +89,10 @@ def importance_gradients(
     return [state.climb_lr * ((G_sum @ M) * (G @ M)).sum(0) for M, G_sum, G in matrices]
 
 
-def learn_importance(state: FSDGPMState, gradients: list[Tensor]) -> FSDGPMState:
+def learn_importance(state: FSDGPMState, importance_gradients: list[Tensor]) -> FSDGPMState:
     """The state after a step down the gradients [w] with respect to the importance of the columns
     of each basis."""
-    columns = zip(state.raw_importance, column_importance(state), gradients, strict=True)
+    columns = zip(state.raw_importance, column_importance(state), importance_gradients, strict=True)
     raw_importance = tuple(
         raw - state.importance_lr * state.temperature * importance * (1 - importance) * gradient
         for raw, importance, gradient in columns

@@ -7,6 +7,7 @@ from torch import Tensor
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.subspace import (
     GrowthRule,
+    RankRule,
     append_columns,
     columns_to_add,
     subspace_method,
@@ -14,7 +15,7 @@ from gradalign_cli.methods.subspace import (
 
 
 def gpm(
-    thresholds: list[float], increase: float, samples: int, rank_rule: str, project_head: bool
+    thresholds: list[float], increase: float, samples: int, rank_rule: RankRule, project_head: bool
 ) -> Method:
     """Each layer has a basis of the inputs of old tasks, and its gradient is projected to be
     orthogonal to the basis.

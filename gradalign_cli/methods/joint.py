@@ -9,4 +9,4 @@ def joint() -> Method:
     The shuffled stream is cut into as many parts as there are tasks, so the network takes as many
     steps and is tested as often as with any other method.
     """
-    return Method(keep_gradient, shuffles_tasks=True)
+    return Method(keep_gradient, mixes_tasks=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from gradalign_cli.methods.agem import project
 from gradalign_cli.methods.method import Gradients, Method
 from gradalign_cli.numerics.spectral import eigh, pseudo_inverse_eigenvalues
-from gradalign_cli.numerics.vectors import scale_to_largest
+from gradalign_cli.numerics.vectors import divide_by_largest_entry
 
 
 def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
@@ -29,7 +29,7 @@ def project_layer(g: Tensor, references: Tensor, available: Tensor) -> Tensor:
     # a difference as small as the rounding of the references has no direction
     largest = references.abs().amax(1, keepdim=True)
     specific = torch.where(specific.abs().amax(1, keepdim=True) > rounding * largest, specific, 0.0)
-    specific = scale_to_largest(specific)
+    specific = divide_by_largest_entry(specific)
     specific = specific / specific.norm(dim=1, keepdim=True).clamp_min(1)  # of length 1, or 0
     eigenvalues, eigenvectors = eigh(specific @ specific.T)
     inverse = pseudo_inverse_eigenvalues(eigenvalues, rounding)

@@ -1,11 +1,11 @@
 """LwF: keep the old network's outputs on new examples (Li & Hoiem 2016, eq. 2-4)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -16,7 +16,7 @@ from gradalign_cli.methods.method import (
 )
 from gradalign_cli.models.model import Output
 
-SOFTMAXES = ("per_task", "joint")
+Softmax = Literal["per_task", "joint"]
 
 
 class LwFState(NamedTuple):
@@ -31,15 +31,15 @@ class LwFState(NamedTuple):
 
 
 def distillation_loss(
-    logits: Tensor, old_logits: Tensor, masks: Tensor, temperature: Tensor
+    logits: Tensor, old_logits: Tensor, logit_masks: Tensor, temperature: Tensor
 ) -> Tensor:
     """The sum [] over the masks [T, outputs] that are not empty of the mean cross-entropy between
     the softmax of the old and of the current network over the logits of a mask.
 
     logits, old_logits: [n, outputs] of the two networks.
     """
-    ended = masks.sum(1) > 0  # [T]
-    hidden = (masks == 0) & ended[:, None]  # nothing is hidden where nothing counts
+    ended = logit_masks.sum(1) > 0  # [T]
+    hidden = (logit_masks == 0) & ended[:, None]  # nothing is hidden where nothing counts
 
     def soften(logits: Tensor) -> Tensor:
         # finite, as 0 * infinity below would not be a number
@@ -50,7 +50,7 @@ def distillation_loss(
     return torch.where(ended, losses, 0.0).sum()
 
 
-def lwf(strength: float, temperature: float, softmax: str) -> Method:
+def lwf(strength: float, temperature: float, softmax: Softmax) -> Method:
     """The cross-entropy of the batch + strength * the cross-entropy between the old network's and
     the current network's softmax at a temperature, on the batch.
 
@@ -63,7 +63,7 @@ def lwf(strength: float, temperature: float, softmax: str) -> Method:
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(temperature > 0, "method.temperature", "positive", temperature)
-    require(softmax in SOFTMAXES, "method.softmax", f"one of {', '.join(SOFTMAXES)}", softmax)
+    require_choice(Softmax, "method.softmax", softmax)
 
     def init(setup: MethodSetup) -> LwFState:
         number = setup.params.new_tensor

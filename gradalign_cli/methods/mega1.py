@@ -1,14 +1,14 @@
 """MEGA-I: add the memory gradient, weighted by the ratio of the losses (Guo et al. 2020, eq. 7)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 
-VARIANTS = ("paper", "code")
+Variant = Literal["paper", "code"]
 
 
 class MEGA1State(NamedTuple):
@@ -17,7 +17,7 @@ class MEGA1State(NamedTuple):
     eps: Tensor
 
 
-def mega1(eps: float, variant: str) -> Method:
+def mega1(eps: float, variant: Variant) -> Method:
     """g + (reference loss / loss) r while the loss on the batch is above eps, else r, with r the
     gradient on a memory batch of all earlier tasks.
 
@@ -26,7 +26,7 @@ def mega1(eps: float, variant: str) -> Method:
     instead of the loss on the batch.
     """
     require(eps >= 0, "method.eps", "non-negative", eps)
-    require(variant in VARIANTS, "method.variant", f"one of {', '.join(VARIANTS)}", variant)
+    require_choice(Variant, "method.variant", variant)
 
     def init(setup: MethodSetup) -> MEGA1State:
         return MEGA1State(setup.params.new_tensor(eps))

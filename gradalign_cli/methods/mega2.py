@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.methods.method import Gradients, Method
-from gradalign_cli.numerics.vectors import ratio_or_zero, scale_to_largest
+from gradalign_cli.numerics.vectors import divide_by_largest_entry, ratio_or_zero
 
 
 def rotate_towards(g: Tensor, r: Tensor, loss: Tensor, reference_loss: Tensor) -> Tensor:
@@ -20,8 +20,8 @@ def rotate_towards(g: Tensor, r: Tensor, loss: Tensor, reference_loss: Tensor) -
     """
     largest, g, r = (
         g.abs().amax(),
-        scale_to_largest(g),
-        scale_to_largest(r),
+        divide_by_largest_entry(g),
+        divide_by_largest_entry(r),
     )  # no over- or underflow
     norm, cosine = g.norm(), ratio_or_zero(g @ r, g.norm() * r.norm()).clamp(-1, 1)
     sine = (1 - cosine.square()).sqrt()

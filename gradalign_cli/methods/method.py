@@ -134,7 +134,7 @@ def gradient_at_params(
     return take_gradient(inputs), state
 
 
-def one_gradient(batch_size: int, memory_batch_size: int) -> int:
+def count_one_gradient(batch_size: int, memory_batch_size: int) -> int:
     """How many gradients `gradient_at_params` takes."""
     return 1
 
@@ -188,11 +188,11 @@ class Method(NamedTuple):
     after_step:           (state, g [P], params_before [P], params_after [P]) -> state, after the
                           optimizer's update. g is what `find_gradient` returned, before `align`.
     end_task:             (state, params [P], probe) -> state. A method that has this function needs
-                          a stream that tells where tasks end, see `task_ids`.
+                          a stream that tells where tasks end, see `needed_task_ids`.
     next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
     test_params:          (state, params [P], task, layers) -> the parameters [P] that task number
                           `task` is tested with.
-    shuffles_tasks:       whether the examples of all tasks are shuffled into one stream.
+    mixes_tasks:       whether the examples of all tasks are shuffled into one stream.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
     step_size_warning:    (`replicas.lr`) -> a sentence on what is wrong with steps of this size;
                           empty where nothing is.
@@ -207,7 +207,7 @@ class Method(NamedTuple):
     find_gradient: Callable[[TakeGradient, LossInputs, Any], tuple[ObjectiveGradient, Any]] = (
         gradient_at_params
     )
-    gradient_count: Callable[[int, int], int] = one_gradient
+    gradient_count: Callable[[int, int], int] = count_one_gradient
     memory_batches: int = 0
     stores_logits: bool = False
     init: Callable[[MethodSetup], Any] = lambda setup: ()
@@ -215,7 +215,7 @@ class Method(NamedTuple):
     end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
     next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
     test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
-    shuffles_tasks: bool = False
+    mixes_tasks: bool = False
     needs_random_numbers: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""
     report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
@@ -228,7 +228,7 @@ class Method(NamedTuple):
         return past_tasks if self.references == "per_task" else min(past_tasks, 1)
 
 
-def task_ids(method: Method) -> str:
+def needed_task_ids(method: Method) -> str:
     """What a method must be told of tasks: the task of each example ("of each"), where a task ends
     ("at ends"), or nothing ("no").
 

@@ -11,10 +11,10 @@ from gradalign_cli.numerics.generators import permutation
 
 
 class MultimodalState(NamedTuple):
-    """input_layers: [T, F] the first layer of each task, trained if the task has ended, else
+    """input_layer_of_task: [T, F] the first layer of each task, trained if the task has ended, else
     initial;  current_task: [] the task whose first layer is in the parameters."""
 
-    input_layers: Tensor
+    input_layer_of_task: Tensor
     current_task: Tensor
 
 
@@ -34,7 +34,9 @@ def draw_input_layer(initial_layer: Tensor, layer: Layer, task: int) -> Tensor:
 
 def params_with_input_layer(state: MultimodalState, params: Tensor, task: int) -> Tensor:
     """The parameters [P] with the stored first layer of a task in place of their own."""
-    return torch.cat([state.input_layers[task], params[state.input_layers.shape[1] :]])
+    return torch.cat(
+        [state.input_layer_of_task[task], params[state.input_layer_of_task.shape[1] :]]
+    )
 
 
 def multimodal() -> Method:
@@ -55,12 +57,12 @@ def multimodal() -> Method:
         )
 
     def end_task(state: MultimodalState, params: Tensor, probe: Probe) -> MultimodalState:
-        input_layers = state.input_layers.clone()
-        input_layers[probe.task] = params[: input_layers.shape[1]]
-        return MultimodalState(input_layers, state.current_task + 1)
+        input_layer_of_task = state.input_layer_of_task.clone()
+        input_layer_of_task[probe.task] = params[: input_layer_of_task.shape[1]]
+        return MultimodalState(input_layer_of_task, state.current_task + 1)
 
     def next_task_params(state: MultimodalState, params: Tensor) -> Tensor:
-        task = min(int(state.current_task), len(state.input_layers) - 1)
+        task = min(int(state.current_task), len(state.input_layer_of_task) - 1)
         return params_with_input_layer(state, params, task)
 
     def test_params(

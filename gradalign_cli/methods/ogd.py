@@ -1,17 +1,17 @@
 """OGD: stay orthogonal to the gradients of old tasks' logits (Farajtabar et al. 2020, alg. 1)."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from gradalign_cli.benchmarks.examples import Examples
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.methods.method import ExampleFunction, Gradients, Method, MethodSetup, Probe
 
-ANSWERS = ("label", "average", "all")
+DifferentiatedLogits = Literal["label", "average", "all"]
 TOLERANCE = 1e-4  # a unit vector's remainder off a basis that is shorter is a rounding error
 
 
@@ -64,28 +64,30 @@ def mean_visible_logit(logits: Tensor, examples: Examples) -> Tensor:
     )
 
 
-def logit_number(number: int) -> ExampleFunction:
+def logit_with_index(number: int) -> ExampleFunction:
     """The function that returns the logit with a number."""
     return lambda logits, examples: logits[0, number]
 
 
-def ogd(gradients_per_task: int, answer: str) -> Method:
+def ogd(gradients_per_task: int, differentiated_logits: DifferentiatedLogits) -> Method:
     """g without its part in the span of the gradients of logits on examples of old tasks.
 
     gradients_per_task: the most gradients stored of each task.
-    answer: which logits: `label` is that of each example's class (OGD-GTL, the paper's best),
+    differentiated_logits: `label` is that of each example's class (OGD-GTL, the paper's best),
     `average` the mean of its logits, and `all` each logit, of fewer examples.
     """
     require(gradients_per_task > 0, "method.gradients_per_task", "positive", gradients_per_task)
-    require(answer in ANSWERS, "method.answer", f"one of {', '.join(ANSWERS)}", answer)
+    require_choice(DifferentiatedLogits, "method.differentiated_logits", differentiated_logits)
 
     def task_gradients(probe: Probe) -> Tensor:
-        if answer != "all":
-            logit = target_logit if answer == "label" else mean_visible_logit
+        if differentiated_logits != "all":
+            logit = target_logit if differentiated_logits == "label" else mean_visible_logit
             return probe.sample_gradients(logit, probe.rows[:gradients_per_task])
         logit_numbers = probe.task_logit_mask.nonzero()[:, 0].tolist()
         rows = probe.rows[: max(gradients_per_task // len(logit_numbers), 1)]
-        gradients = [probe.sample_gradients(logit_number(number), rows) for number in logit_numbers]
+        gradients = [
+            probe.sample_gradients(logit_with_index(number), rows) for number in logit_numbers
+        ]
         return torch.cat(gradients)[:gradients_per_task]
 
     return stored_span_method(gradients_per_task, task_gradients)

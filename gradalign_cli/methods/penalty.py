@@ -12,14 +12,16 @@ from gradalign_cli.methods.method import LossInputs, Objective, batch_cross_entr
 from gradalign_cli.models.model import Output
 
 
-def cross_entropy_with_quadratic_penalty(penalty_factor: float) -> Objective:
+def cross_entropy_with_quadratic_penalty(strength_factor: float) -> Objective:
     """The objective: the mean cross-entropy of the batch + factor * strength * sum_i importance_i
     (p_i - centre_i)^2, with strength, importance and centre from the method's state."""
 
     def objective(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
         value, output = batch_cross_entropy(inputs, state)
         displacement = inputs.params - state.penalty_centre
-        penalty = penalty_factor * state.strength * (state.importance * displacement) @ displacement
+        penalty = (
+            strength_factor * state.strength * (state.importance * displacement) @ displacement
+        )
         return value + penalty, output
 
     return objective

@@ -1,20 +1,20 @@
 """RWalk: a quadratic penalty weighted by EWC's Fisher information and SI's path score, both updated
 in the steps (Chaudhry et al. 2018)."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import (
     cross_entropy_with_quadratic_penalty,
     subtract_penalty_gradient,
 )
-from gradalign_cli.numerics.vectors import ratio_or_zero
+from gradalign_cli.numerics.vectors import divide_by_largest_entry
 
-VARIANTS = ("paper", "code")
+Variant = Literal["paper", "code"]
 
 
 class RWalkState(NamedTuple):
@@ -40,18 +40,13 @@ class RWalkState(NamedTuple):
     penalty_centre: Tensor
 
 
-def scale_to_one(values: Tensor) -> Tensor:
-    """Values [P] >= 0 divided by the largest of them; zeros where all are 0."""
-    return ratio_or_zero(values, values.max())
-
-
 def add_step(
     state: RWalkState,
     batch_g: Tensor,
     params_before: Tensor,
     params_after: Tensor,
     interval: int,
-    variant: str,
+    variant: Variant,
 ) -> RWalkState:
     """The state after a step from one [P] to other parameters [P], with the gradient batch_g [P] of
     the batch's loss without the penalty; interval, variant: see `rwalk`."""
@@ -81,7 +76,7 @@ def add_step(
     )
 
 
-def combined_score(state: RWalkState, task: int, variant: str) -> Tensor:
+def combined_score(state: RWalkState, task: int, variant: Variant) -> Tensor:
     """The score [P] of all tasks up to number `task`, which has ended; variant: see `rwalk`."""
     if task == 0:
         return state.task_score
@@ -90,7 +85,7 @@ def combined_score(state: RWalkState, task: int, variant: str) -> Tensor:
 
 
 def rwalk(
-    strength: float, fisher_rate: float, damping: float, interval: int, variant: str
+    strength: float, fisher_rate: float, damping: float, interval: int, variant: Variant
 ) -> Method:
     """strength * sum_i (F_i + s_i) (p_i - centre_i)^2 added to the loss (arXiv 1801.10112, eq. 8).
     F, s and the centre in the penalty are those at the end of the last task; there F and s are
@@ -111,7 +106,7 @@ def rwalk(
     require(0 <= fisher_rate <= 1, "method.fisher_rate", "in [0, 1]", fisher_rate)
     require(damping > 0, "method.damping", "positive", damping)
     require(interval > 0, "method.interval", "positive", interval)
-    require(variant in VARIANTS, "method.variant", f"one of {', '.join(VARIANTS)}", variant)
+    require_choice(Variant, "method.variant", variant)
 
     def init(setup: MethodSetup) -> RWalkState:
         params, number = setup.params, setup.params.new_tensor
@@ -137,7 +132,7 @@ def rwalk(
             loss_decrease=zeros,
             interval_start=params,
             task_steps=torch.zeros_like(state.task_steps),
-            importance=scale_to_one(state.fisher) + scale_to_one(score),
+            importance=divide_by_largest_entry(state.fisher) + divide_by_largest_entry(score),
             penalty_centre=params,
         )
 

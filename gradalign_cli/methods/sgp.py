@@ -8,6 +8,7 @@ from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.subspace import (
     GrowthRule,
+    RankRule,
     append_columns,
     basis_rank,
     columns_to_add,
@@ -27,7 +28,7 @@ def sgp(
     thresholds: list[float],
     increase: float,
     samples: int,
-    rank_rule: str,
+    rank_rule: RankRule,
     project_head: bool,
     scale: float,
 ) -> Method:

@@ -9,17 +9,17 @@ d is the number of columns of a layer's matrix, the bias counted as one more col
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, require, require_choice
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 
-RANK_RULES = ("strict", "paper")
+RankRule = Literal["strict", "paper"]
 
 
 class SubspaceState(NamedTuple):
@@ -44,12 +44,11 @@ class GrowthRule(NamedTuple):
 
     thresholds: list[float]
     increase: float
-    rank_rule: str
+    rank_rule: RankRule
 
     def check(self) -> None:
         """Raise UserError where a value is out of its domain."""
-        choices = f"one of {', '.join(RANK_RULES)}"
-        require(self.rank_rule in RANK_RULES, "method.rank_rule", choices, self.rank_rule)
+        require_choice(RankRule, "method.rank_rule", self.rank_rule)
         is_list = isinstance(self.thresholds, list) and len(self.thresholds) > 0
         require(is_list, "method.thresholds", "a list of numbers", self.thresholds)
         for threshold in self.thresholds:

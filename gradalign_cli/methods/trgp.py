@@ -20,6 +20,7 @@ from gradalign_cli.methods.method import (
 )
 from gradalign_cli.methods.subspace import (
     GrowthRule,
+    RankRule,
     basis_rank,
     directions_outside,
     empty_subspaces,
@@ -223,7 +224,7 @@ def trgp(
     thresholds: list[float],
     increase: float,
     samples: int,
-    rank_rule: str,
+    rank_rule: RankRule,
     project_head: bool,
     max_trusted_tasks: int,
     trust_threshold: float,

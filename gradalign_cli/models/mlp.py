@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import linear, relu
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
-INITS = ("xavier", "truncated_normal", "torch", "torch_weights")
+Init = Literal["xavier", "truncated_normal", "torch", "torch_weights"]
 
 
 def initial_layer(
-    out_features: int, in_features: int, init: str, generator: Generator
+    out_features: int, in_features: int, init: Init, generator: Generator
 ) -> tuple[Tensor, Tensor]:
     """The initial weight [out_features, in_features] and bias [out_features] of a layer; `init` as
     in `mlp`."""
@@ -44,7 +45,7 @@ def forward(weights: list[Tensor], biases: list[Tensor], images: Tensor) -> list
 
 
 def mlp(
-    widths: Sequence[int], init: str, bias: bool, shape: tuple[int, int, int], outputs: int
+    widths: Sequence[int], init: Init, bias: bool, shape: tuple[int, int, int], outputs: int
 ) -> Model:
     """Hidden layers of the given widths between the flattened image and the logits.
 
@@ -56,7 +57,7 @@ def mlp(
     require(
         all(isinstance(w, int) and w > 0 for w in widths), "model.widths", "positive", list(widths)
     )
-    require(init in INITS, "model.init", f"one of {', '.join(INITS)}", init)
+    require_choice(Init, "model.init", init)
     sizes = [math.prod(shape), *widths, outputs]
     weight_shapes = list(zip(sizes[1:], sizes, strict=False))
     tensors_per_layer = 2 if bias else 1

@@ -1,22 +1,24 @@
 """ResNet18 for small images (He et al. 2016), with BatchNorm's running statistics as state."""
 
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, cat, full, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, pad, relu
 
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
 from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
 MOMENTUM = 0.1  # of BatchNorm's running statistics: the weight of the batch
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-LAYOUTS = ("channels_first", "channels_last")
-INITS = ("torch", "agem")
-PADDINGS = ("symmetric", "tensorflow")
+Precision = Literal["float32", "bfloat16"]
+Layout = Literal["channels_first", "channels_last"]
+Init = Literal["torch", "agem"]
+Padding = Literal["symmetric", "tensorflow"]
+BatchNormVariant = Literal["torch", "agem"]
 
 
 class BatchNormForm(NamedTuple):
@@ -67,10 +69,10 @@ class Architecture(NamedTuple):
 class Options(NamedTuple):
     """How a network is computed: four options of `resnet18`, which says what they mean."""
 
-    precision: str
-    layout: str
-    padding: str
-    batch_norm: str
+    precision: Precision
+    layout: Layout
+    padding: Padding
+    batch_norm: BatchNormVariant
 
 
 class BatchNorms:
@@ -130,7 +132,7 @@ def make_architecture(
     return Architecture(kernel_shapes, norm_shapes, head_shapes, blocks)
 
 
-def initial_params(architecture: Architecture, init: str, generator: Generator) -> Tensor:
+def initial_params(architecture: Architecture, init: Init, generator: Generator) -> Tensor:
     """Initial parameters [P]: kernels, then BatchNorm's scales and shifts, then the last layer;
     `init` is that of `resnet18`."""
     kernels = [
@@ -151,7 +153,7 @@ def initial_params(architecture: Architecture, init: str, generator: Generator) 
     return flatten_tensors([*kernels, *scales_and_shifts, *head])
 
 
-def convolution_input(images: Tensor, precision: str, layout: str) -> Tensor:
+def convolution_input(images: Tensor, precision: Precision, layout: Layout) -> Tensor:
     """Images, or kernels, in the precision and memory layout of the convolutions; `precision` and
     `layout` are those of `resnet18`."""
     images = images.to(PRECISIONS[precision]) if precision != "float32" else images
@@ -161,7 +163,7 @@ def convolution_input(images: Tensor, precision: str, layout: str) -> Tensor:
     return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def convolve(images: Tensor, kernel: Tensor, stride: int, padding: str) -> Tensor:
+def convolve(images: Tensor, kernel: Tensor, stride: int, padding: Padding) -> Tensor:
     """A 3 x 3 convolution of images [B, C, H, W] that gives ceil(H / stride) rows; `padding` is
     that of `resnet18`."""
     if padding == "symmetric" or stride == 1:
@@ -203,17 +205,14 @@ def forward(
 
 
 def check_options(
-    width: int, image_shape: tuple[int, int, int], init: str, options: Options
+    width: int, image_shape: tuple[int, int, int], init: Init, options: Options
 ) -> None:
     """Raise UserError where an option of `resnet18` is out of its domain."""
-    for name, value, choices in (
-        ("precision", options.precision, tuple(PRECISIONS)),
-        ("layout", options.layout, LAYOUTS),
-        ("init", init, INITS),
-        ("padding", options.padding, PADDINGS),
-        ("batch_norm", options.batch_norm, tuple(BATCH_NORMS)),
-    ):
-        require(value in choices, f"model.{name}", f"one of {', '.join(choices)}", value)
+    require_choice(Precision, "model.precision", options.precision)
+    require_choice(Layout, "model.layout", options.layout)
+    require_choice(Init, "model.init", init)
+    require_choice(Padding, "model.padding", options.padding)
+    require_choice(BatchNormVariant, "model.batch_norm", options.batch_norm)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
     large = min(image_shape[1:]) >= 32
     require(large, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
@@ -224,11 +223,11 @@ def resnet18(
     head_bias: bool,
     shape: tuple[int, int, int],
     outputs: int,
-    precision: str = "float32",
-    layout: str = "channels_first",
-    init: str = "torch",
-    padding: str = "symmetric",
-    batch_norm: str = "torch",
+    precision: Precision = "float32",
+    layout: Layout = "channels_first",
+    init: Init = "torch",
+    padding: Padding = "symmetric",
+    batch_norm: BatchNormVariant = "torch",
 ) -> Model:
     """Four stages of two residual blocks, with 1, 2, 4 and 8 times `width` filters.
 

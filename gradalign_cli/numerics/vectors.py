@@ -64,7 +64,7 @@ def ratio_or_zero(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / divisor, 0.0)
 
 
-def scale_to_largest(vectors: Tensor) -> Tensor:
+def divide_by_largest_entry(vectors: Tensor) -> Tensor:
     """Vectors [..., P], each over its largest absolute entry; 0 stays 0."""
     largest = torch.maximum(vectors.amax(-1, keepdim=True), -vectors.amin(-1, keepdim=True))
     return vectors / largest.clamp_min(torch.finfo(vectors.dtype).tiny)

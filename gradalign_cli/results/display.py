@@ -1,43 +1,43 @@
 """What a run prints: its live progress, and its tables at the end."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.results.forecast import Forecast, duration_text
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
+LEAST_BAR, WIDEST_BAR = 10, 40
+WORTH_SAYING_SECONDS, LONG_SECONDS = 10, 600
 MAX_COLUMNS, END_COLUMNS = 12, 5  # a longer table shows the first and the last tasks alone
 
 
 class Display:
-    """A watcher that shows a live line of task, steps, loss, ACC so far, cosine and time left. It
-    prints nothing where there is no terminal."""
+    """A watcher that shows a live line of what trains, loss, ACC so far, cosine and time left, and
+    says once how long the run will take. Without a terminal it says that alone."""
 
-    def __init__(self, console: Console, tasks: int, steps: int) -> None:
-        """tasks: the number of tasks;  steps: of all tasks and rounds."""
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[measurements]}"),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
+    def __init__(self, console: Console, forecast: Forecast, advice: str = "") -> None:
+        """forecast: of the run;  advice: how to try a long run in small."""
+        self.console, self.forecast, self.advice = console, forecast, advice
+        self.tasks, self.round_text = len(forecast.work.steps), ""
+        self.measurements = self.accuracy_text = ""
+        self.has_said_duration = False
+        self.live = Live(
+            console=console, get_renderable=self.line, transient=True, refresh_per_second=4
         )
-        self.tasks = tasks
-        self.line = self.progress.add_task(f"task 1/{tasks}", total=steps, measurements="")
-        self.accuracy_text = ""
 
     def __enter__(self) -> Self:
-        self.progress.start()
+        if self.console.is_terminal:
+            self.live.start()
         return self
 
     def __exit__(
@@ -46,35 +46,101 @@ class Display:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.progress.stop()
+        self.live.stop()
 
     def begin_round(self, replicas: Sequence[int]) -> None:
-        """Nothing: one line shows all rounds."""
+        """Say which of all replicas train, where others train before or after them."""
+        self.forecast.begin_round(replicas)
+        first, whole = self.forecast.finished_replicas + 1, self.forecast.replicas
+        last = first + len(replicas) - 1
+        numbers = f"s {first}-{last}" if last > first else f" {first}"
+        self.round_text = f"replica{numbers} of {whole}, " if len(replicas) < whole else ""
 
     def end_round(self, problem: str | None) -> None:
         """Print a problem above the live line."""
+        self.forecast.end_round(problem)
         if problem:
-            self.progress.console.print(problem)
+            self.console.print(problem)
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Show the newest loss and cosine, as means over replicas."""
         trace = moment.trace
-        measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"
+        self.measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"
         cosine = trace.cosine[moment.measured]
         if cosine.numel() and not cosine[-1].isnan().any():
-            measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
-        self.progress.update(
-            self.line,
-            advance=len(trace.loss),
-            description=f"task {moment.task + 1}/{self.tasks}",
-            measurements=measurements,
-        )
+            self.measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
+        self.forecast.after_steps(moment)
+        self.say_duration_once()
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Show the mean accuracy on the tasks learned so far."""
-        if row:
-            self.accuracy_text = f"  ACC {float(accuracy[:, :row].mean()):.3f}"
+        self.forecast.after_test(ended_tasks, accuracy)
+        if ended_tasks:
+            self.accuracy_text = f"  ACC {float(accuracy[:, :ended_tasks].mean()):.3f}"
+
+    def say_duration_once(self) -> None:
+        """Say how long the run will still take, once its steps were measured; of a run of seconds
+        nothing."""
+        left = self.forecast.seconds_left()
+        if self.has_said_duration or left is None or not self.forecast.is_measured():
+            return
+        self.has_said_duration = True
+        if left >= WORTH_SAYING_SECONDS:
+            advice = self.advice if left > LONG_SECONDS else ""
+            self.console.print(f"about {duration_text(left)} to go{advice}", soft_wrap=True)
+
+    def line(self) -> Table:
+        """The live line, as wide as the terminal."""
+        forecast = self.forecast
+        left = forecast.seconds_left()
+        if left is not None:  # it goes on falling between two looks
+            left = max(0.0, left - (forecast.clock() - forecast.mark))
+        task = min(forecast.task + 1, self.tasks)
+        steps = forecast.work.steps[task - 1]
+        return progress_line(
+            self.console.width,
+            f"{self.round_text}task {task}/{self.tasks}",
+            forecast.share_done(),
+            f"step {min(forecast.step, steps)}/{steps}",
+            self.measurements,
+            clock_text(left),
+        )
+
+
+def clock_text(seconds: float | None) -> str:
+    """The time left as hours, minutes and seconds; dashes before it is known."""
+    if seconds is None:
+        return "-:--:-- left"
+    return f"{timedelta(seconds=round(seconds))} left"
+
+
+def progress_line(
+    width: int, task: str, share: float, steps: str, measurements: str, left: str
+) -> Table:
+    """A line of at most `width` columns. Where there is no room for all, the time left stays
+    longest, then the task, the bar of the share that is done, the steps and the measurements."""
+    sizes = {"left": len(left), "task": len(task), "bar": LEAST_BAR, "steps": len(steps)}
+    sizes["measurements"] = len(measurements)
+    shown, room = set(), width
+    for name, size in sizes.items():
+        if size and size + 1 <= room:
+            shown.add(name)
+            room -= size + 1
+    bar = ProgressBar(total=1, completed=share, width=min(WIDEST_BAR, LEAST_BAR + room))
+    cells: dict[str, str | ProgressBar] = {
+        "task": task,
+        "bar": bar,
+        "steps": steps,
+        "measurements": measurements,
+        "left": left,
+    }
+    line = Table.grid(padding=(0, 1))
+    for name in cells:
+        if name in shown:
+            line.add_column(no_wrap=True)
+    line.add_row(*(cell for name, cell in cells.items() if name in shown))
+    return line
 
 
 def mean_percent(accuracy: np.ndarray) -> str:
@@ -103,18 +169,25 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     return table
 
 
-def run_tables(settings: list[dict[str, Any]], accuracy: np.ndarray) -> list[Table]:
+def run_tables(
+    settings: list[dict[str, Any]], accuracy: np.ndarray, quick: bool = False
+) -> list[Table]:
     """What a finished run shows: the accuracy matrix of each setting and its metrics.
 
-    settings: as in metrics.json;  accuracy: [R, T + 1, T] of replicas in the order of the settings.
+    settings: as in metrics.json;  accuracy: [R, T + 1, T] of replicas in the order of the settings;
+    quick: whether the titles say that this was a quick run.
     """
+    mark = "a quick run" if quick else ""
     title, tables, first = "accuracy on task 1, 2, ... in percent", [], 0
+    title += f", {mark}" * quick
     for setting in settings:
         seeds = setting["ACC"]["n"]
         part = accuracy[first : first + seeds]
         tables.append(matrix_table(f"{title}{setting_text(setting, settings)}", part))
         first += seeds
-    return [*tables, metrics_table(settings[0]) if len(settings) == 1 else settings_table(settings)]
+    summary = metrics_table(settings[0]) if len(settings) == 1 else settings_table(settings)
+    summary.title, summary.title_justify = mark or None, "left"
+    return [*tables, summary]
 
 
 def setting_text(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str:

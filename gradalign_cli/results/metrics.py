@@ -6,10 +6,11 @@ it: gem averages BWT and FWT over T instead of T - 1; agem takes LCA by the trap
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
-CONVENTIONS = ("standard", "gem", "agem")
+Convention = Literal["standard", "gem", "agem"]
 Array = np.ndarray
 
 
@@ -23,7 +24,7 @@ def forgetting_matrix(R: Array) -> Array:
 
 
 def metrics(
-    R: Array, learning_curves: Array | None = None, convention: str = "standard"
+    R: Array, learning_curves: Array | None = None, convention: Convention = "standard"
 ) -> dict[str, float]:
     """All metrics of one replica, as fractions.
 

@@ -4,19 +4,34 @@ import csv
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradalign_cli.errors import UserError, os_errors_as_sentences
+from gradalign_cli.files.locking import FolderLock
+from gradalign_cli.files.writing import make_folder, remove_empty_folders, write_atomically
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.training.outcome import Outcome
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
-FINAL_FILES = ("accuracy.csv", "accuracy_task.csv", "metrics.json")  # a finished run has them
+FINAL_FILES = ("accuracy.csv", "metrics.json")  # a finished run has them
+RUN_FILES = (
+    *FINAL_FILES,
+    "accuracy_task.csv",
+    "accuracy.partial.csv",
+    "alignment.csv",
+    "config.yaml",
+    "continual.csv",
+    "forgetting.csv",
+    "record.json",
+)
+HYDRA_FOLDER = ".hydra"
 ALIGNMENT_COLUMNS = (
     "replica",
     "task",
@@ -27,13 +42,6 @@ ALIGNMENT_COLUMNS = (
     "violated",
     "norm_ratio",
 )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file under another name and rename it, so that it is never half written."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def csv_number(value: float) -> str:
@@ -67,26 +75,99 @@ def json_text(content: dict[str, Any]) -> str:
     return json.dumps(valid(content), indent=1, allow_nan=False) + "\n"
 
 
+def refuse_finished_run(folder: Path, overwrite: bool) -> None:
+    """Raise UserError where the folder holds a finished run, unless that may be overwritten."""
+    if not overwrite and all(os.path.lexists(folder / name) for name in FINAL_FILES):
+        raise UserError(f"{folder} holds a finished run; `overwrite=true` replaces it")
+
+
+def remove_run_files(folder: Path, names: Sequence[str]) -> None:
+    """Remove the files with these names from a run's folder, and what was to become one of them
+    when an earlier run was killed. All else in the folder stays."""
+    for name in names:
+        file = folder / name
+        for path in (file, *file.parent.glob(f"{file.name}.????????.partial")):
+            with os_errors_as_sentences("remove", path):
+                path.unlink(missing_ok=True)
+
+
 class RunFolder:
-    """A watcher that writes the folder of a run.
+    """A watcher that writes the folder of a run. It holds the folder's lock until `finish` or
+    `release`.
 
     accuracy_rows: the rows [R, T] of the accuracy matrix of the present round;  replicas: the
     numbers of its replicas;  broken_constraints, measured_steps: see `constraint_counts`;
     finished_rounds: how far the files and counts had come after the last finished round.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Make the folder, and delete what marks an earlier run in it as finished."""
+    def __init__(
+        self, folder: Path, overwrite: bool = False, files: Mapping[str, str] | None = None
+    ) -> None:
+        """Make and lock the folder, remove what an earlier run left in it, and write the files that
+        a run begins with. If that fails, nothing new is left behind.
+
+        overwrite: whether a finished run may be replaced;  files: texts by name, which may begin
+        with `.hydra/`. Raises UserError where the folder is in use, holds a finished run, or cannot
+        be written to.
+        """
         self.folder = folder
         self.accuracy_rows: list[Tensor] = []
         self.replicas: Sequence[int] = ()
         self.broken_constraints, self.measured_steps = 0.0, 0
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in FINAL_FILES:
-            (folder / name).unlink(missing_ok=True)
-        with (folder / "alignment.csv").open("w", newline="") as file:
-            csv.writer(file).writerow(ALIGNMENT_COLUMNS)
+        new_folders = make_folder(folder)
+        try:
+            self.lock = FolderLock(folder)
+            try:
+                self.begin(overwrite, files or {})
+            except UserError:
+                self.release()
+                raise
+        except UserError:
+            remove_empty_folders([folder / HYDRA_FOLDER, *new_folders])
+            raise
         self.finished_rounds = self.progress()
+
+    def begin(self, overwrite: bool, files: Mapping[str, str]) -> None:
+        """Remove what an earlier run left, and write these files and the first line of
+        `alignment.csv`: all of them, or none and a UserError."""
+        refuse_finished_run(self.folder, overwrite)
+        hydra_folder, names = self.folder / HYDRA_FOLDER, (*RUN_FILES, *files)
+        if hydra_folder.is_symlink():
+            raise UserError(f"{hydra_folder} must be a folder, found a symbolic link")
+        remove_run_files(self.folder, names)
+        try:
+            for name, text in files.items():
+                self.write(name, text)
+            with self.alignment_file("x") as file:
+                csv.writer(file).writerow(ALIGNMENT_COLUMNS)
+        except UserError:
+            remove_run_files(self.folder, names)
+            raise
+
+    def release(self) -> None:
+        """Free the lock of the folder."""
+        self.lock.release()
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the folder, or of the folder `.hydra` in it, whole or not at all."""
+        path = self.folder / name
+        if path.parent != self.folder:
+            make_folder(path.parent)
+        write_atomically(path, text)
+
+    @contextmanager
+    def alignment_file(self, mode: str) -> Iterator[IO[str]]:
+        """`alignment.csv`, opened to be written, and not through a symbolic link."""
+
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags | os.O_NOFOLLOW, 0o666)
+
+        path = self.folder / "alignment.csv"
+        with (
+            os_errors_as_sentences("write", path),
+            open(path, mode, newline="", encoding="utf-8", opener=opener) as file,
+        ):
+            yield file
 
     def progress(self) -> tuple[int, float, int]:
         """The size of `alignment.csv` in bytes, and the two counts."""
@@ -98,20 +179,21 @@ class RunFolder:
         counted is removed."""
         self.accuracy_rows, self.replicas = [], replicas
         size, self.broken_constraints, self.measured_steps = self.finished_rounds
-        os.truncate(self.folder / "alignment.csv", size)
+        with self.alignment_file("a") as file:
+            file.truncate(size)
 
     def end_round(self, problem: str | None) -> None:
         """The round is finished, unless there was a problem."""
         if problem is None:
             self.finished_rounds = self.progress()
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
         trace, measured = moment.trace, moment.measured
         first_step = moment.step - len(measured)
         measured_indices = [s for s in range(len(measured)) if measured[s]]
         fields = [field.tolist() for field in trace[:5]]  # loss to norm_ratio
-        with (self.folder / "alignment.csv").open("a", newline="") as file:
+        with self.alignment_file("a") as file:
             csv.writer(file).writerows(
                 [
                     *(replica, moment.task + 1, first_step + s + 1),
@@ -126,11 +208,11 @@ class RunFolder:
         self.measured_steps += int(not_nan.sum())
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Store a row of the accuracy matrix, and write the rows so far."""
         self.accuracy_rows.append(accuracy)
         text = matrices_csv(torch.stack(self.accuracy_rows, 1).numpy(), self.replicas)
-        write_atomically(self.folder / "accuracy.partial.csv", text)
+        self.write("accuracy.partial.csv", text)
 
     def constraint_counts(self) -> dict[str, Any]:
         """Of all replicas together, the number of measured steps with references, and in how many
@@ -151,7 +233,7 @@ class RunFolder:
             for replica, rows in enumerate(replica_accuracies)
             for (task, step), row in zip(replica_moments[replica], rows, strict=True)
         ]
-        write_atomically(self.folder / "continual.csv", "\n".join(lines) + "\n")
+        self.write("continual.csv", "\n".join(lines) + "\n")
 
     def finish(self, outcome: Outcome, results: dict[str, Any], record: dict[str, Any]) -> None:
         """Write the results of a finished run. The file that marks it as finished, `accuracy.csv`,
@@ -164,11 +246,12 @@ class RunFolder:
             self.write_continual_csv(outcome.continual_accuracy, outcome.continual_moments)
         forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
         replicas = range(len(accuracy))
-        write_atomically(self.folder / "forgetting.csv", matrices_csv(forgetting, replicas))
+        self.write("forgetting.csv", matrices_csv(forgetting, replicas))
         if task_logits_accuracy is not None:
             text = matrices_csv(task_logits_accuracy, replicas)
-            write_atomically(self.folder / "accuracy_task.csv", text)
-        write_atomically(self.folder / "record.json", json_text(record))
-        write_atomically(self.folder / "metrics.json", json_text(results))
-        write_atomically(self.folder / "accuracy.csv", matrices_csv(accuracy, replicas))
-        (self.folder / "accuracy.partial.csv").unlink()
+            self.write("accuracy_task.csv", text)
+        self.write("record.json", json_text(record))
+        self.write("metrics.json", json_text(results))
+        self.write("accuracy.csv", matrices_csv(accuracy, replicas))
+        remove_run_files(self.folder, ["accuracy.partial.csv"])
+        self.release()

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from gradalign_cli.results.metrics import continual_metrics, metrics, summary
+from gradalign_cli.results.metrics import Convention, continual_metrics, metrics, summary
 from gradalign_cli.training.outcome import Outcome
 
 
 def run_metrics(
-    outcome: Outcome, replica_settings: list[dict[str, float]], convention: str
+    outcome: Outcome, replica_settings: list[dict[str, float]], convention: Convention
 ) -> dict[str, Any]:
     """The metrics of all replicas of a run, and their summaries by setting.
 
@@ -39,7 +39,7 @@ def replicas_by_setting(
     return [(dict(setting), replicas) for setting, replicas in settings.items()]
 
 
-def replica_metrics(outcome: Outcome, r: int, convention: str) -> dict[str, float]:
+def replica_metrics(outcome: Outcome, r: int, convention: Convention) -> dict[str, float]:
     """The metrics of replica number `r`; of class-incremental runs also those with each task's own
     logits alone (`ACC_task`, ...), and those of tests between the steps where there were any."""
     curves = outcome.learning_curves

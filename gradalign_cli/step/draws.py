@@ -56,15 +56,15 @@ def noise_keys(draw: Draw, model: Model, first_key: int, *shape: int) -> Tensor 
 
 
 def pass_orders(
-    stream: Stream, seed: int, task: int, passes: int, shuffles_tasks: bool
+    stream: Stream, seed: int, task: int, passes: int, mixes_tasks: bool
 ) -> list[tuple[Tensor, Tensor]]:
     """The order in which the examples of a part of the stream come: for each pass over it their
     rows [n] and tasks [n].
 
-    shuffles_tasks: the examples of all tasks are shuffled together and dealt out in as many parts
+    mixes_tasks: the examples of all tasks are shuffled together and dealt out in as many parts
     as there are tasks; part `task` is returned, as one pass.
     """
-    if not shuffles_tasks:
+    if not mixes_tasks:
         rows, tasks = stream_part(stream, task)
         if stream.fixed_order:
             return [(rows, tasks)] * passes
@@ -78,14 +78,14 @@ def pass_orders(
     return [(rows[order], tasks[order])]
 
 
-def fingerprint(streams: list[Stream], seeds: list[int], passes: int, shuffles_tasks: bool) -> str:
+def fingerprint(streams: list[Stream], seeds: list[int], passes: int, mixes_tasks: bool) -> str:
     """A hash of all that replicas train and are tested on, in its order, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
     for stream, seed in zip(streams, seeds, strict=True):
         orders = [
             o
             for t in range(len(stream.train_rows))
-            for o in pass_orders(stream, seed, t, passes, shuffles_tasks)
+            for o in pass_orders(stream, seed, t, passes, mixes_tasks)
         ]
         view = stream.view._replace(task_logit_mask=())  # a second reading of the same tests
         fixed = [*stream.test_rows, *stream.held_out_rows, *view]
@@ -134,16 +134,16 @@ def draw_chunks(
 
 
 def draw_random_numbers(
-    generators: list[list[torch.Generator]], sizes: DrawSizes, steps: int, width: int
+    generators: list[list[torch.Generator]], sizes: DrawSizes, steps: int, batch_size: int
 ) -> list[Tensor]:
     """Uniform numbers and keys of noise [steps, replicas, ...], in the order of `PURPOSES`, for
-    steps with batches of `width` examples."""
+    steps with batches of `batch_size` examples."""
     shapes = [
         (sizes.reference_uniform,),
         sizes.replay_uniform,
         (sizes.align_uniform,),
         (sizes.measure_uniform,),
-        (width, sizes.insert_uniform),
+        (batch_size, sizes.insert_uniform),
     ]
     uniform = [
         torch.stack(
@@ -151,6 +151,6 @@ def draw_random_numbers(
         )
         for k, shape in enumerate(shapes)
     ]
-    count = 0 if sizes.noise_keys is None else width + sizes.noise_keys
+    count = 0 if sizes.noise_keys is None else batch_size + sizes.noise_keys
     keys = [torch.randint(KEYS, (steps, count), generator=purposes[-1]) for purposes in generators]
     return [*uniform, torch.stack(keys, 1)]

@@ -55,6 +55,16 @@ def reference_cache_bytes(parts: Parts, past_tasks: int) -> int:
     return 4 * reference_slots(parts, past_tasks).numel() * math.prod(parts.benchmark.image_shape)
 
 
+def examples_of_step(parts: Parts, past_tasks: int, batch_size: int) -> int:
+    """How many examples go through the network in a step while `past_tasks` tasks are over: the
+    batch, those read from the memory and those that the buffer measures."""
+    reference, replay = reference_and_replay_sizes(parts, past_tasks)
+    measures = parts.buffer.measured_examples > 0
+    measured = batch_size + measured_example_count(parts, past_tasks) if measures else 0
+    references = parts.method.reference_count(past_tasks) * reference
+    return batch_size + references + parts.method.memory_batches * replay + measured
+
+
 def backward_passes(parts: Parts, past_tasks: int, batch_size: int) -> int:
     """How many backward passes a step on a batch takes while `past_tasks` tasks are over: for the
     method's gradients, for its references, and one for each example whose gradient the buffer

@@ -24,12 +24,15 @@ Step = Callable[[Learner, Draw, TaskViews], tuple[Learner, Trace | LossTrace]]
 
 
 def make_step(
-    parts: Parts, past_tasks: int, differentiate: Callable[[Any], GradientFunction], measured: bool
+    parts: Parts,
+    past_tasks: int,
+    differentiate: Callable[[Any], GradientFunction],
+    measures_angles: bool,
 ) -> Step:
     """The step while `past_tasks` tasks are over.
 
-    differentiate: how gradients are taken.  measured: whether the trace holds the angles too, which
-    costs a few passes over the parameters.
+    differentiate: how gradients are taken.  measures_angles: whether the trace holds the angles
+    too, which costs a few passes over the parameters.
     """
     take_references = make_references(parts, past_tasks, differentiate)
     read_memory_batches = make_replay(parts, past_tasks)
@@ -53,7 +56,7 @@ def make_step(
         state = parts.method.after_step(state, g, before, params)
         updated = Learner(params, output.statistics, optimizer_state, state, learner.memory)
         updated = insert_batch(parts, measure, updated, batch, output.logits, draw, view)
-        if not measured:
+        if not measures_angles:
             return updated, LossTrace(loss)
         return updated, measured_trace(loss, g, references, direction, params - before)
 
@@ -62,7 +65,7 @@ def make_step(
 
 def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: TaskViews) -> Examples:
     """The examples of the stream that the step trains on while `past_tasks` tasks are over."""
-    one_task = parts.benchmark.boundaries == "sharp" and not parts.method.shuffles_tasks
+    one_task = parts.benchmark.boundaries == "sharp" and not parts.method.mixes_tasks
     tasks = past_tasks if one_task else draw.tasks
     # an objective may concatenate them with a memory batch, whose examples may be invalid
     valid = all_valid(draw) if parts.method.memory_batches else ()

@@ -25,16 +25,16 @@ Text = tuple[float, float, str, str]  # x, y, text-anchor, text
 class Ranks(NamedTuple):
     """The ranks of methods over the settings of a table.
 
-    mean:     the average rank of each method, best first; 1 for the best in every setting.
+    mean_ranks: the average rank of each method, best first; 1 for the best in every setting.
     settings: the names of the settings.
-    p:        the p-value of Friedman's test that all methods are equal.
-    critical: Nemenyi's critical difference of average ranks at 5 %.
+    p_value: of Friedman's test that all methods are equal.
+    critical_difference: Nemenyi's critical difference of average ranks at 5 %.
     """
 
-    mean: dict[str, float]
+    mean_ranks: dict[str, float]
     settings: tuple[str, ...]
-    p: float
-    critical: float
+    p_value: float
+    critical_difference: float
 
 
 def setting_means(results: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
@@ -100,11 +100,13 @@ def indistinct_spans(ranks: Ranks) -> list[tuple[float, float]]:
 
     Where Friedman's test finds no difference, pairs are not tested and one span covers all methods.
     """
-    means = list(ranks.mean.values())
-    if ranks.p >= SIGNIFICANCE_LEVEL:
+    means = list(ranks.mean_ranks.values())
+    if ranks.p_value >= SIGNIFICANCE_LEVEL:
         return [(means[0], means[-1])]
     spans = dict.fromkeys(
-        (best, worst) for best, worst in combinations(means, 2) if worst - best < ranks.critical
+        (best, worst)
+        for best, worst in combinations(means, 2)
+        if worst - best < ranks.critical_difference
     )
     return [
         (best, worst)
@@ -117,29 +119,29 @@ def indistinct_spans(ranks: Ranks) -> list[tuple[float, float]]:
 
 def ranks_sentence(ranks: Ranks) -> str:
     """The ranks in words."""
-    means = ", ".join(f"{method} {rank:.2f}" for method, rank in ranks.mean.items())
+    means = ", ".join(f"{method} {rank:.2f}" for method, rank in ranks.mean_ranks.items())
     sentence = (
         f"Average ranks over {len(ranks.settings)} settings ({', '.join(ranks.settings)}): {means}."
     )
-    if ranks.p >= SIGNIFICANCE_LEVEL:
-        return f"{sentence} They do not differ at 5 % (Friedman's p {ranks.p:.2g})."
+    if ranks.p_value >= SIGNIFICANCE_LEVEL:
+        return f"{sentence} They do not differ at 5 % (Friedman's p {ranks.p_value:.2g})."
     return (
-        f"{sentence} Ranks less than {ranks.critical:.2f} apart do not differ at 5 % (Nemenyi; "
-        f"Friedman's p {ranks.p:.2g})."
+        f"{sentence} Ranks less than {ranks.critical_difference:.2f} apart do not differ at 5 % "
+        f"(Nemenyi; Friedman's p {ranks.p_value:.2g})."
     )
 
 
 def ranks_diagram(ranks: Ranks) -> str:
     """The critical-difference diagram (Demsar 2006, fig. 1) as an SVG: the best method is on the
     left, and bars connect methods that do not differ."""
-    count, spans = len(ranks.mean), indistinct_spans(ranks)
+    count, spans = len(ranks.mean_ranks), indistinct_spans(ranks)
     axis_y = 60 + 10 * len(spans)
     width, height = 2 * MARGIN + RANK_WIDTH * (count - 1), axis_y + LINE_HEIGHT * (count + 1)
     lines, texts = axis_parts(ranks, axis_y)
     for number, (best, worst) in enumerate(spans):
         bar_y = 40 + 10 * number
         lines.append((rank_x(best) - 3, bar_y, rank_x(worst) + 3, bar_y, 4))
-    for number, (method, rank) in enumerate(ranks.mean.items()):
+    for number, (method, rank) in enumerate(ranks.mean_ranks.items()):
         on_left = number < (count + 1) // 2
         y = axis_y + LINE_HEIGHT * (number + 1 if on_left else count - number)
         label_x = MARGIN - 10 if on_left else width - MARGIN + 10
@@ -156,13 +158,13 @@ def rank_x(rank: float) -> float:
 
 def axis_parts(ranks: Ranks, axis_y: float) -> tuple[list[Line], list[Text]]:
     """The lines and texts of the axis of ranks and of the critical difference above it."""
-    count = len(ranks.mean)
+    count = len(ranks.mean_ranks)
     lines: list[Line] = [
-        (rank_x(1), 30, rank_x(1 + ranks.critical), 30, 2),
+        (rank_x(1), 30, rank_x(1 + ranks.critical_difference), 30, 2),
         (rank_x(1), axis_y, rank_x(count), axis_y, 1),
     ]
     texts: list[Text] = [
-        (rank_x(1), 22, "start", f"critical difference {ranks.critical:.2f}"),
+        (rank_x(1), 22, "start", f"critical difference {ranks.critical_difference:.2f}"),
     ]
     for tick in range(1, count + 1):
         lines.append((rank_x(tick), axis_y - 5, rank_x(tick), axis_y, 1))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, nearest, require
 from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import (
     QUICK_OVERRIDES,
@@ -26,11 +26,11 @@ from gradalign_cli.tables.results import (
     merged_result,
     results_by_key,
 )
+from gradalign_cli.tables.run_lines import RunLines
 from gradalign_cli.tables.table import Cell, Table, load_table
 from gradalign_cli.tables.verdict import paired_comparisons, table_rows
 from gradalign_cli.tables.writing import score_text, terminal_table, write_table
 
-EXIT_INTERRUPTED = 130  # what shells report of an interrupted command
 ALLOWED_OVERRIDES = (  # they change results by rounding at most; see run_key for `threads`
     "hydra/launcher=",
     "hydra.launcher.",
@@ -85,45 +85,60 @@ class MissingRun(NamedTuple):
 def reproduce(
     conf_folder: Path, table_name: str, request: Request, output_folder: Path, console: Console
 ) -> int:
-    """Train the missing runs of a table, print it and write it to a folder of its name. Returns the
-    exit code: 1 where a run failed, 130 where the user interrupted it.
+    """Train the missing runs of the requested cells, print these and write the whole table to a
+    folder of its name. Returns the exit code: 1 where a run failed.
 
     Raises UserError where the request is not valid.
     """
-    table = requested_table(load_table(conf_folder, table_name), request)
-    runnable = [cell for cell in table.cells if cell.missing_requirement is None]
-    keys = {
-        cell.name: cell_key(conf_folder, cell, request.quick, request.overrides)
-        for cell in runnable
-    }
+    table = load_table(conf_folder, table_name)
+    requested = requested_table(table, request)
+    runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
+    keys = cell_keys(conf_folder, runnable, request)
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)
     runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)
-    announce(table, runs, len(runnable), request, console)
+    announce(requested, runs, len(runnable), request, console)
     try:
         any_failed = train_missing_any_failed(runs, request, console)
-    except KeyboardInterrupt:
-        console.print("stopped; the same command goes on with the runs that are missing")
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        stop.add_note("the same command goes on with the runs that are missing")
+        raise
     finished_results = results_by_key(run_folders)
+    if finished_results.keys() - keys.values():  # of cells that were not requested
+        keys = cell_keys(conf_folder, table.cells, request)
     results = {
-        cell.name: result
-        for cell in runnable
-        if (result := merged_result(finished_results.get(keys[cell.name], [])))
+        name: result
+        for name, key in keys.items()
+        if (result := merged_result(finished_results.get(key, [])))
     }
-    report(table, results, request, folder, console)
+    report(table, requested.cells, results, request, folder, console)
     return 1 if any_failed else 0
+
+
+def cell_keys(conf_folder: Path, cells: Sequence[Cell], request: Request) -> dict[str, str]:
+    """The key of each cell that can be computed, by the cell's name."""
+    return {
+        cell.name: cell_key(conf_folder, cell, request.quick, request.overrides)
+        for cell in cells
+        if cell.missing_requirement is None
+    }
 
 
 def requested_table(table: Table, request: Request) -> Table:
     """The table with the requested cells alone. Raises UserError where the request is not valid."""
+    for folder in request.run_folders:
+        require(folder.is_dir(), "--from", "folders of finished runs", str(folder))
     require(request.seed_count > 0, "--seeds", "positive", request.seed_count)
     require(request.parallel_runs > 0, "--at-once", "positive", request.parallel_runs)
     budget = request.budget_minutes
     require(budget is None or budget >= 0, "--budget", "non-negative", budget)
+    for folder in request.run_folders:
+        require(os.path.isdir(folder), "--from", "folders of finished runs", str(folder))
     cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
-    names = ", ".join(cell.name for cell in table.cells)
-    require(bool(cells), "--cells", f"a pattern of one of {names}", request.cell_pattern)
+    if not cells:
+        names = [cell.name for cell in table.cells]
+        known = nearest(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
+        raise UserError(f"`--cells` {request.cell_pattern!r} is the name of no cell{known}")
     return table._replace(cells=cells)
 
 
@@ -177,6 +192,8 @@ def announce(
         f"{len(runs)} still to run" + (f" ({length})" if runs and not request.quick else ""),
         soft_wrap=True,
     )
+    if runs and request.budget_minutes == 0:
+        console.print("nothing is started: --budget 0 only shows what there is")
 
 
 def train_missing_any_failed(
@@ -188,7 +205,10 @@ def train_missing_any_failed(
     The runs end with this process, see leash.py: a run that went on would write to the same folder
     as the run that replaces it.
     """
+    if request.budget_minutes == 0:
+        return False
     begin, interrupted = time.monotonic(), threading.Event()
+    lines = RunLines(console)
     read_end, write_end = os.pipe()
     environment = run_environment(os.environ, min(request.parallel_runs, len(runs)))
 
@@ -197,9 +217,11 @@ def train_missing_any_failed(
         elapsed_minutes = (time.monotonic() - begin) / 60
         end_minutes = elapsed_minutes + (run.estimated_minutes() or 0)
         if request.budget_minutes is not None and end_minutes > request.budget_minutes:
-            console.print(f"{run.cell.name}: not started, the budget of minutes is spent")
+            left = max(0, request.budget_minutes - elapsed_minutes)
+            sentence = f"not started, it would end after the budget ({left:.1f} minutes are left)"
+            console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
             return True
-        console.print(f"{run.cell.name}: running", soft_wrap=True)
+        lines.begin(run.cell.name, None if request.quick else run.estimated_minutes())
         process = subprocess.run(
             [*request.train_command, *train_arguments(run, request)],
             stdin=read_end,
@@ -208,12 +230,12 @@ def train_missing_any_failed(
             text=True,
             check=False,
         )
-        if process.returncode and not interrupted.is_set():
-            message = failure_message(process.stderr)
-            console.print(f"{run.cell.name}: failed: {message}", soft_wrap=True)
+        failure = failure_message(process.stderr) if process.returncode else None
+        if not interrupted.is_set():
+            lines.end(run.cell.name, failure)
         return process.returncode == 0
 
-    with ThreadPoolExecutor(request.parallel_runs) as pool:
+    with lines, ThreadPoolExecutor(request.parallel_runs) as pool:
         try:
             return not all(list(pool.map(train_run, runs)))
         except KeyboardInterrupt:
@@ -243,7 +265,8 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     with a launcher the run is a sweep of one."""
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
-    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides]
+    # a finished run may be there that lacks a metric, or is of a version with other numbers
+    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides, "overwrite=true"]
     if any(override.startswith("hydra/launcher=") for override in request.overrides):
         folder = [f"hydra.sweep.dir={run.folder.parent}", f"hydra.sweep.subdir={run.folder.name}"]
         return ["-m", *overrides, *folder]
@@ -251,25 +274,32 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
 
 
 def report(
-    table: Table, results: dict[str, Result], request: Request, folder: Path, console: Console
+    table: Table,
+    requested_cells: Sequence[Cell],
+    results: dict[str, Result],
+    request: Request,
+    folder: Path,
+    console: Console,
 ) -> None:
-    """Print the table and write it in every form to a folder.
+    """Print the requested cells and write the whole table in every form to a folder.
 
     results: by the name of the cell. Quick runs are neither compared nor ranked.
     """
-    rows = [
-        row
-        for cell in table.cells
-        for row in table_rows(cell, results.get(cell.name), request.quick)
-    ]
+    rows_by_cell = {
+        cell.name: table_rows(cell, results.get(cell.name), request.quick) for cell in table.cells
+    }
+    rows = [row for rows in rows_by_cell.values() for row in rows]
+    requested_rows = [row for cell in requested_cells for row in rows_by_cell[cell.name]]
     results_as_mappings = {name: result._asdict() for name, result in results.items()}
     if request.quick:
         table = table._replace(title=f"{table.title}: a quick run, not the paper's setting")
     comparisons = [] if request.quick else paired_comparisons(results, "ACC")
     ranks = None if request.quick else method_ranks(table, results, "ACC")
     write_table(table, rows, comparisons, ranks, results_as_mappings, folder)
-    console.print(terminal_table(table, rows))
-    console.print(score_text(rows) + (" (a quick run is not judged)" if request.quick else ""))
+    console.print(terminal_table(table, requested_rows))
+    console.print(
+        score_text(requested_rows) + (" (a quick run is not judged)" if request.quick else "")
+    )
     console.print(f"written to {folder}", soft_wrap=True)
 
 

@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+import sys
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.files.reading import read_json
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.tables.table import Cell
 
@@ -18,17 +22,16 @@ SETTINGS_WITHOUT_EFFECT = (
     "threads",
     "engine",
     "memory_budget",
+    "overwrite",
     "paper",
 )
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
 # BatchNorm and in gradients of kernels follows the number of threads; docs/design.md has figures
 SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.convnet.")
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
-QUICK_OVERRIDES = (
-    "++benchmark.first_tasks=3",
-    "++benchmark.samples_per_task=200",
-    "metrics.lca_batches=0",
-)
+FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
+LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
+QUICK_OVERRIDES = ("quick=true",)
 
 
 class Result(NamedTuple):
@@ -46,7 +49,7 @@ class Result(NamedTuple):
 
 def run_key(config: dict[str, Any]) -> str:
     """A hash of what a run computes, without its seeds. Runs with one key give the same numbers for
-    the same seed, up to rounding.
+    the same seed, up to rounding; a quick run never has the key of a full one.
 
     Where rounding can change accuracies, `threads` is part of the key. Without a number of threads,
     device and cores still differ between machines; such runs count as the same.
@@ -54,6 +57,8 @@ def run_key(config: dict[str, Any]) -> str:
     relevant = {
         name: value for name, value in config.items() if name not in SETTINGS_WITHOUT_EFFECT
     }
+    if not config.get("quick", False):  # as in runs of versions without the setting
+        relevant.pop("quick", None)
     if config["model"]["_target_"].startswith(SENSITIVE_NETWORKS):
         relevant["threads"] = config.get("threads")
     replicas, metrics = config["replicas"], config["metrics"]
@@ -79,25 +84,76 @@ def cell_key(conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str
 
 def read_run(folder: Path) -> tuple[str, Result] | None:
     """The key and the result of the run in a folder. None where the run is not finished, or is of a
-    version whose numbers differ by more than rounding."""
+    version whose numbers differ by more than rounding. Raises UserError where its files are not
+    those of a run."""
     if not (folder / "accuracy.csv").is_file():  # written last
         return None
-    record = json.loads((folder / "record.json").read_text())
-    replicas = json.loads((folder / "metrics.json").read_text())["replicas"]
+    record = read_mapping(folder / "record.json")
     if record.get("numerics", 1) != NUMERICS:
         return None
-    seeds = {int(replica["seed"]): replica for replica in replicas}
-    seconds = record["training_seconds"] + record["evaluation_seconds"]
-    machine = {name: record[name] for name in MACHINE_ENTRIES if name in record}
-    return run_key(record["config"]), Result(seeds, seconds, machine)
+    seeds = read_seeds(folder / "metrics.json")
+    seconds = 0.0
+    for name in ("training_seconds", "evaluation_seconds"):
+        value: Any = record.get(name)
+        require(is_number(value) and value >= 0, name, "non-negative", value)
+        seconds += value
+    machine = {
+        name: record[name] for name in MACHINE_ENTRIES if isinstance(record.get(name), str | int)
+    }
+    try:
+        key = run_key(record["config"])
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"`config` of record.json must be the config of a run ({error!r})"
+        ) from error
+    return key, Result(seeds, seconds, machine)
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file of a run; UserError where there is none."""
+    content = read_json(path, LARGEST_FILE)
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name} must be a mapping, found {type(content).__name__}")
+    return content
+
+
+def read_seeds(path: Path) -> dict[int, dict[str, float]]:
+    """The numbers of each seed in metrics.json, without those that are not finite; UserError where
+    they are not what a run writes."""
+    replicas = read_mapping(path).get("replicas")
+    if not isinstance(replicas, list) or not replicas:
+        raise UserError("`replicas` of metrics.json must be a list of replicas")
+    seeds = {}
+    for replica in replicas:
+        if not isinstance(replica, dict):
+            raise UserError("`replicas` of metrics.json must be a list of mappings")
+        for name, value in replica.items():
+            require(value is None or is_number(value), name, "a number", value)
+            is_fraction = value is None or not name.startswith(FRACTIONS) or abs(value) <= 1
+            require(is_fraction, name, "a fraction", value)
+        seed: Any = replica.get("seed")
+        require(isinstance(seed, int) and seed >= 0, "seed", "a whole number", seed)
+        seeds[seed] = {name: value for name, value in replica.items() if value is not None}
+    return seeds
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
-    """For each key the results of all finished runs in the folders or directly under them."""
+    """For each key the results of all finished runs in the folders or directly under them. A folder
+    whose files are not those of a run is named in a warning, and not counted."""
     results: dict[str, list[Result]] = {}
     for folder in folders:
         for run_folder in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
-            run = read_run(run_folder)
+            try:
+                run = read_run(run_folder)
+            except UserError as error:
+                reason = "".join(c if c.isprintable() else "?" for c in str(error)[:300])
+                warnings.warn(f"{run_folder} is left out: {reason}", stacklevel=1)
+                continue
             if run:
                 key, result = run
                 results.setdefault(key, []).append(result)

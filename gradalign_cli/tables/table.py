@@ -5,26 +5,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from omegaconf import OmegaConf
-
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.tables.entries import CELL_ENTRIES, TABLE_ENTRIES, check_entries
+from gradalign_cli.tables.table_file import read_table_file
 
 # a published number was read in a text of its authors, read in a text of others, or remembered
 STATUSES = ("VERIFIED", "VERIFIED-2ND", "MEMORY")
 JUDGED_STATUSES = STATUSES[:2]  # a number from memory is shown and not judged
-CELL_FIELDS = (
-    "overrides",
-    "needs",
-    "published",
-    "std",
-    "runs",
-    "unpublished",
-    "status",
-    "tolerance",
-    "reason",
-    "minutes",
-    "explained",
-)
 
 
 class Cell(NamedTuple):
@@ -94,16 +81,15 @@ def table_names(conf_folder: Path) -> list[str]:
 def load_table(conf_folder: Path, name: str) -> Table:
     """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
     names = table_names(conf_folder)
-    require(name in names, "TABLE", f"one of {', '.join(names)}", name)
-    entries = OmegaConf.to_container(
-        OmegaConf.load(conf_folder / "table" / f"{name}.yaml"), resolve=True
-    )
-    assert isinstance(entries, dict)
-    return parse_table(name, {str(entry): value for entry, value in entries.items()})
+    if name not in names:
+        known = nearest(name, names) or f"; there are {', '.join(names)}"
+        raise UserError(f"`TABLE` {name!r} is unknown{known}")
+    return parse_table(name, read_table_file(conf_folder / "table" / f"{name}.yaml"))
 
 
 def parse_table(name: str, entries: dict[str, Any]) -> Table:
     """The table with these entries of its yaml. Raises UserError where they are not valid."""
+    check_entries(name, entries, TABLE_ENTRIES, ("title", "source", "cells"))
     cells = tuple(
         parse_cell(f"{name}.cells.{label}", str(label), cell_entries, entries)
         for label, cell_entries in entries["cells"].items()
@@ -124,11 +110,8 @@ def parse_cell(
     field_path: where the cell stands in the yaml, for errors. Raises UserError where an entry is
     unknown or not valid.
     """
-    for unknown in cell_entries.keys() - set(CELL_FIELDS):
-        raise UserError(
-            f"`{field_path}.{unknown}` is not known; known are {', '.join(CELL_FIELDS)}"
-        )
-    status = cell_entries.get("status", table_entries["status"])
+    check_entries(field_path, cell_entries, CELL_ENTRIES, ("published",))
+    status: Any = cell_entries.get("status", table_entries.get("status"))
     require(status in STATUSES, f"{field_path}.status", f"one of {', '.join(STATUSES)}", status)
     tolerance = table_entries.get("tolerance", {}) | cell_entries.get("tolerance", {})
     published = {metric: float(value) for metric, value in cell_entries["published"].items()}

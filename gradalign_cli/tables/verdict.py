@@ -163,14 +163,14 @@ class Comparison(NamedTuple):
     first, second: the names of the cells.
     seeds:         the number of seeds that both have.
     difference:    the mean over these seeds of the first minus the second, as a fraction.
-    p:             the p-value of a paired t-test, corrected by Holm.
+    p_value:       of a paired t-test, corrected by Holm.
     """
 
     first: str
     second: str
     seeds: int
     difference: float
-    p: float
+    p_value: float
 
 
 def paired_comparisons(results: dict[str, Result], metric: str) -> list[Comparison]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table as TerminalTable
 
-from gradalign_cli.results.run_folder import write_atomically
+from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
 from gradalign_cli.tables.table import Table
 from gradalign_cli.tables.verdict import Comparison, TableRow
@@ -101,7 +101,8 @@ def markdown(
         for pair in comparisons:
             difference = percent(pair.difference, with_sign=True)
             lines.append(
-                f"| {pair.first} | {pair.second} | {pair.seeds} | {difference} | {pair.p:.2g} |"
+                f"| {pair.first} | {pair.second} | {pair.seeds} | {difference} "
+                f"| {pair.p_value:.2g} |"
             )
     if ranks:
         lines += ["", ranks_sentence(ranks)]
@@ -148,7 +149,7 @@ def write_table(
         "ranks": ranks._asdict() if ranks else None,
         "results": results,
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_atomically(folder / "table.md", markdown(table, rows, comparisons, ranks))
     write_atomically(folder / "table.csv", comma_separated(rows))
     write_atomically(folder / "table.tex", latex(table, rows))

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 
 class ContinualTests:
     """Tests the tasks so far every `every_steps` steps, and where a task ends, on `test_samples`
-    examples of
-    each test set; 0 steps: never."""
+    examples of each test set; 0 steps: never."""
 
     def __init__(self, every_steps: int, test_samples: int) -> None:
         self.every_steps, self.test_samples = every_steps, test_samples
@@ -18,7 +17,7 @@ class ContinualTests:
         self.moments: list[tuple[int, int]] = []  # task and step of each row
         self.unknown = torch.empty(0)
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Test where such a step, or the task, has just ended."""
         if self.every_steps and (
             moment.step % self.every_steps == 0 or moment.step == moment.steps_in_task
@@ -30,7 +29,7 @@ class ContinualTests:
             self.moments.append((moment.task, moment.step))
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Only the number of replicas and tasks is taken from it."""
         self.unknown = torch.full_like(accuracy, torch.nan)
 

@@ -4,26 +4,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 
 class LearningCurve:
-    """Evaluator the present task after each of its first batches."""
+    """Tests the present task after each of its first batches."""
 
     def __init__(self, batches: int) -> None:
         self.batches = batches
         self.curves: list[list[Tensor]] = []  # of each task: accuracy [R] after 0, 1, ... batches
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Test after one of the first batches, which come one by one."""
         if moment.step <= self.batches:
             self.curves[moment.task].append(moment.accuracy([moment.task])[:, 0])
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """The next task starts from here."""
-        if row < accuracy.shape[1]:
-            self.curves.append([accuracy[:, row]])
+        if ended_tasks < accuracy.shape[1]:
+            self.curves.append([accuracy[:, ended_tasks]])
 
     def result(self) -> np.ndarray | None:
         """[R, T, batches + 1], or None where there are no batches to test after; a task with fewer

@@ -1,19 +1,23 @@
 """How many replicas fit into memory at once."""
 
 import math
-import os
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradalign_cli.buffers.measures import GRADIENTS_AT_ONCE
 from gradalign_cli.errors import require
+from gradalign_cli.methods.method import MethodSetup
 from gradalign_cli.numerics.trees import tree_leaves
-from gradalign_cli.step.learner import Parts
+from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import reference_cache_bytes
 from gradalign_cli.step.reference_examples import keeps_reference_cache
+from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.replica import Replica, new_learner
 
 SHARE = 0.8  # of the free memory that a run may plan with
+COPIES = 3  # of a learner and its view: before, after and recorded
 
 
 def replicas_at_once(
@@ -31,29 +35,66 @@ def replicas_at_once(
     if parts.schedule:
         return 1
     free = memory_budget * 2**30 if memory_budget else SHARE * free_bytes(device)
-    return max(1, math.floor(free / replica_bytes(parts, replica, device)))
+    return max(1, math.floor(free / replica_bytes(parts, replica)))
 
 
-def replica_bytes(parts: Parts, replica: Replica, device: torch.device) -> int:
-    """An estimate of what a replica takes: three copies of its learner and view (before, after and
-    recorded), the images prepared for its references, and the gradients of a step. Activations, and
-    what a method stores as it goes, are left out.
+def replica_bytes(parts: Parts, replica: Replica) -> int:
+    """An estimate of what a replica takes: three copies of its learner and view, the images
+    prepared for its references, and the gradients of a step. Activations, and what a method stores
+    as it goes, are left out.
     """
-    learner = new_learner(parts, replica, device)
-    tensors = [*tree_leaves(learner), *tree_leaves(replica.stream.view)]
-    learner_bytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    tensors = [*tree_leaves(shape_of_learner(parts, replica)), *tree_leaves(replica.stream.view)]
+    return COPIES * tensor_bytes(tensors) + cache_bytes(parts) + step_gradient_bytes(parts)
+
+
+def shape_of_learner(parts: Parts, replica: Replica) -> Learner:
+    """An untrained learner whose tensors have shapes and no memory; a real one where the user's own
+    method or buffer looks at numbers to make its state."""
+    try:
+        return learner_without_memory(parts, replica)
+    except RuntimeError:
+        return new_learner(parts, replica)
+
+
+def learner_without_memory(parts: Parts, replica: Replica) -> Learner:
+    """An untrained learner on PyTorch's meta device; RuntimeError where that cannot be."""
+    with torch.device("meta"):
+        params = torch.empty(parameter_count(parts))
+        setup = MethodSetup(
+            params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers
+        )
+        memory = parts.buffer.init()
+        logits = parts.benchmark.outputs * parts.method.stores_logits
+        return Learner(
+            params,
+            torch.empty_like(parts.model.initial_statistics, device="meta"),
+            parts.optimizer.init(params),
+            replica.method.init(setup),
+            memory._replace(stored_logits=params.new_zeros(len(memory.rows), logits)),
+        )
+
+
+def tensor_bytes(tree: Any) -> int:
+    """Bytes of all tensors of a tree."""
+    return sum(
+        leaf.numel() * leaf.element_size() for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)
+    )
+
+
+def parameter_count(parts: Parts) -> int:
+    """The number of parameters of the network."""
+    return sum(layer.size for layer in parts.model.layers)
+
+
+def cache_bytes(parts: Parts) -> int:
+    """Bytes of the images that are prepared for the references of the last task."""
     last = parts.benchmark.tasks - 1
-    cached = keeps_reference_cache(parts, last)
-    cache_bytes = reference_cache_bytes(parts, last) if cached else 0
-    gradients = 2 * (1 + parts.method.reference_count(last))
+    return reference_cache_bytes(parts, last) if keeps_reference_cache(parts, last) else 0
+
+
+def step_gradient_bytes(parts: Parts) -> int:
+    """Bytes of the gradients of a step, each of them twice, and of those that a buffer measures."""
+    gradients = 2 * (1 + parts.method.reference_count(parts.benchmark.tasks - 1))
     if parts.buffer.measures == "cosines":
         gradients += GRADIENTS_AT_ONCE + parts.buffer.measured_examples
-    gradient_bytes = 4 * sum(layer.size for layer in parts.model.layers)
-    return 3 * learner_bytes + cache_bytes + gradients * gradient_bytes
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory of the device that nobody uses."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+    return 4 * gradients * parameter_count(parts)

@@ -10,7 +10,7 @@ from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 
 class Pace:
@@ -31,7 +31,7 @@ class Pace:
             return draws
         return draws._replace(lr=torch.full_like(draws.lr, self.verdict.lr))
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Ask the schedule where a pass has ended; True where the task is over."""
         if not self.schedule or moment.step % moment.steps_in_pass:
             return False
@@ -41,7 +41,7 @@ class Pace:
             self.best = tree_map(torch.clone, moment.learners)
         return self.verdict.task_over
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Nothing: a pace is of one task."""
 
     def learners_at_end(self, learners: Learner) -> Learner:

@@ -13,7 +13,7 @@ from gradalign_cli.training.outcome import Outcome, join_outcomes
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
-from gradalign_cli.training.watcher import LastingWatcher, Watcher
+from gradalign_cli.training.watcher import Watcher, WatcherOfAllRounds
 
 
 def task_sizes(replica: Replica) -> tuple[int, ...]:
@@ -39,7 +39,7 @@ def train_in_rounds(
     replicas: Sequence[Replica],
     engine: Engine,
     plan: Plan,
-    watchers: Sequence[LastingWatcher],
+    watchers: Sequence[WatcherOfAllRounds],
     rounds: Sequence[Sequence[int]],
 ) -> Outcome:
     """Train the replicas round by round, in smaller rounds where memory runs out."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, StopsTask
 
 FACTOR = 100  # a network that is confidently wrong has a loss some ten times that of guessing
 
@@ -45,7 +45,7 @@ class RunawayWatcher:
     def end_round(self, problem: str | None) -> None:
         """Nothing: what a repeated round finds again is not counted again."""
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """Compare the median loss of each replica in a chunk."""
         loss = moment.trace.loss
         if moment.step == len(loss):
@@ -60,7 +60,7 @@ class RunawayWatcher:
             self.runaways.setdefault(replica, runaway)
         return False
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Nothing: an accuracy does not tell parameters that run away from a task forgotten."""
 
     def record(self) -> list[dict[str, float]]:

@@ -71,15 +71,14 @@ def run(
         with default_device(engine.device):
             views = with_reference_cache(parts, work.past_tasks, learners, views)
         for draws in work.draw_chunks:
-            learners, trace = take_steps(
-                engine, work.step_cycle, learners, pace.with_step_size(draws), views
-            )
+            cycle = rotated(work.step_cycle, step)
+            learners, trace = take_steps(engine, cycle, learners, pace.with_step_size(draws), views)
             stop_if_diverged(trace.loss, task, step)
+            measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
             step += len(trace.loss)
             passes += trace.loss.numel() * backward_passes(
                 parts, work.past_tasks, draws.rows.shape[-1]
             )
-            measured = torch.arange(len(trace.loss)) % plan.alignment_every == 0
             lengths = work.steps, work.steps_per_pass
             moment = Moment(task, step, *lengths, trace, measured, learners, views, evaluator)
             if any([watcher.after_steps(moment) for watcher in (*watchers, pace)]):
@@ -96,10 +95,16 @@ def run(
     return TrainingResult(accuracy_matrices, seconds, evaluator.seconds, steps, passes, learners)
 
 
-def report_test(watchers: Sequence[Watcher], row: int, accuracy: Tensor) -> None:
+def report_test(watchers: Sequence[Watcher], ended_tasks: int, accuracy: Tensor) -> None:
     """Tell the watchers a new row [R, T] of the accuracy matrix."""
     for watcher in watchers:
-        watcher.after_test(row, accuracy)
+        watcher.after_test(ended_tasks, accuracy)
+
+
+def rotated(step_cycle: Sequence[Step], steps_done: int) -> Sequence[Step]:
+    """The cycle as it goes on after so many steps."""
+    next_function = steps_done % len(step_cycle)
+    return [*step_cycle[next_function:], *step_cycle[:next_function]]
 
 
 def take_steps(

@@ -14,7 +14,7 @@ from gradalign_cli.training.replica import Replica
 
 class TaskSteps(NamedTuple):
     """past_tasks: how many tasks the memory counts as over.
-    step_cycle: step functions, taken in turn from the start of each chunk.
+    step_cycle: step functions, taken in turn from the start of the task.
     draw_chunks: the draws [steps, R, ...] of each chunk.
     steps_per_pass, steps: of a pass over the task, and of the whole task.
     """
@@ -35,8 +35,7 @@ def prepare_task(
     past_tasks = task if bounded else parts.benchmark.tasks
     measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
     orders = [
-        pass_orders(r.stream, r.seed, task, plan.passes, parts.method.shuffles_tasks)
-        for r in replicas
+        pass_orders(r.stream, r.seed, task, plan.passes, parts.method.mixes_tasks) for r in replicas
     ]
     chunks = draw_chunks(
         orders,
@@ -49,5 +48,6 @@ def prepare_task(
         chunk_size(plan, parts.model, engine.device),
     )
     steps = [-(-len(rows) // plan.batch_size) for rows, _ in orders[0]]
-    step_cycle = [measured] + [plain] * (plan.alignment_every - 1)
+    cycle_length = min(plan.alignment_every, sum(steps))
+    step_cycle = [measured] + [plain] * (cycle_length - 1)
     return TaskSteps(past_tasks, step_cycle, chunks, steps[0], sum(steps))

@@ -10,6 +10,8 @@ from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
 
+StopsTask = bool  # true: the task ends here, though steps of it are left
+
 
 class Moment(NamedTuple):
     """Where training stands after a chunk of steps of a task.
@@ -39,15 +41,14 @@ class Watcher(Protocol):
     """Something that looks at training and does not change it: the record, the display, tests
     between the steps, a schedule."""
 
-    def after_steps(self, moment: Moment) -> bool:
+    def after_steps(self, moment: Moment) -> StopsTask:
         """A chunk of steps is done; True stops the task here."""
 
-    def after_test(self, row: int, accuracy: Tensor) -> None:
-        """Row `row` [R, T] of the accuracy matrix is there: 0 of the untrained network, i after
-        task i."""
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
+        """All tasks were tested: a new row [R, T] of the accuracy matrix, after so many tasks."""
 
 
-class LastingWatcher(Watcher, Protocol):
+class WatcherOfAllRounds(Watcher, Protocol):
     """A watcher that stays when replicas train in rounds, one after the other."""
 
     def begin_round(self, replicas: Sequence[int]) -> None:

@@ -23,11 +23,11 @@ def buffer_with_full_memory(losses, class_in_task, arrived):
 
 
 def test_the_weight_of_a_slot_is_its_class_in_means_less_its_loss_in_means():
-    class_counts, losses = torch.tensor([[3.0, 3, 3, 1], [1, 2, 3, 2]]).double()
-    weights = replacement_weights(class_counts, losses)
+    same_class_counts, losses = torch.tensor([[3.0, 3, 3, 1], [1, 2, 3, 2]]).double()
+    weights = replacement_weights(same_class_counts, losses)
     assert weights.tolist() == pytest.approx([1.3, 0.8, 0.3, 0.0])
     # in any units
-    torch.testing.assert_close(replacement_weights(class_counts, 7 * losses), weights)
+    torch.testing.assert_close(replacement_weights(same_class_counts, 7 * losses), weights)
 
 
 def test_an_example_is_admitted_as_by_a_reservoir_and_the_slot_drawn_by_weight():

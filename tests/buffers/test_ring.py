@@ -54,7 +54,7 @@ def test_capacity_can_be_given_per_task_and_per_class():
     assert len(ring(5, "task", tasks=3, classes_per_task=2).init().rows) == 15
     assert len(ring(5, "class", tasks=3, classes_per_task=2).init().rows) == 30
     with pytest.raises(
-        UserError, match=r"`buffer.capacity_per` must be total, task or class, found 'row'"
+        UserError, match=r"`buffer.capacity_per` must be one of total, task, class, found 'row'"
     ):
         ring(5, "row", tasks=3, classes_per_task=2)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -31,9 +32,14 @@ def test_a_sweep_gives_every_job_a_folder_and_goes_on_after_a_failure(tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert "`batch_size` must be" in process.stderr
-    assert process.returncode == 2
+    assert process.returncode == 1
     finished = sorted(p.parent.name for p in (tmp_path / "sweep").glob("*/metrics.json"))
-    assert finished == ["0", "2"]
+    assert finished == ["batch_size=10,method=agem", "batch_size=10,method=finetune"]
+    jobs = re.findall(r"^job .*", process.stdout, re.M)
+    assert jobs[0] == "job 1 of 4: batch_size=10,method=finetune"
+    assert jobs[1].startswith("job 1 of 4: finished in ")
+    assert jobs[2:4] == ["job 2 of 4: batch_size=0,method=finetune", "job 2 of 4: failed"]
+    assert len(jobs) == 8
     assert "Traceback" not in process.stderr
 
 

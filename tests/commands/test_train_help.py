@@ -121,7 +121,7 @@ def test_a_users_part_is_shown_with_its_settings(capsys, tmp_path):
 
 def test_a_part_that_there_is_not_is_refused(capsys):
     assert "gme" in refusal(capsys, "train", "method=gme", "--help")
-    assert "'a=[' is no override" in refusal(capsys, "train", "a=[", "--help")
+    assert "the override 'a=[' cannot be read" in refusal(capsys, "train", "a=[", "--help")
 
 
 def test_every_setting_of_every_part_has_a_comment():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from gradalign_cli.cli import main
 from gradalign_cli.commands.tune import best_settings, tune
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.compose import compose_config
@@ -53,11 +54,11 @@ def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_a
     assert len(modules) >= 6
     for name in modules:
         monkeypatch.setattr(f"{name}.load_examples", recording_load_examples)
-    tune(CONF, "mine", OVERRIDES)
+    tune(CONF, "mine", [*OVERRIDES, "overwrite=true"])
     assert seen_classes == set(range(6))  # three tasks of two digits
-    (folder,) = (tmp_path / "tuned" / "runs").iterdir()
+    (folder,) = (tmp_path / "outputs/tuned" / "runs").iterdir()
     assert len((folder / "accuracy.csv").read_text().splitlines()[0].split(",")) == 2 + 3
-    search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
+    search = f"hydra.searchpath=[file://{tmp_path / 'outputs/tuned'}]"
     config, groups = compose_config(CONF, ["+experiment=mine", search])
     expected, _ = compose_config(CONF, OVERRIDES)
     assert config["replicas"] == {"seed": [0, 1], "lr": 0.1}
@@ -66,6 +67,9 @@ def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_a
         name: expected[name] for name in ("method", "model", "buffer")
     }
     assert groups["method"] == "agem"
+    assert not config["overwrite"]  # the experiment replaces no run
+    with pytest.raises(UserError, match="tuned/runs/mine holds a finished run; `overwrite=true`"):
+        tune(CONF, "mine", OVERRIDES)
 
 
 @pytest.mark.parametrize("order", ["fixed", "drawn"])
@@ -76,7 +80,7 @@ def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_
     tune(CONF, "clean", overrides)
     load_dataset, experiment_classes = datasets.load_dataset, []
     config, _ = compose_config(
-        CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/tuned]"]
+        CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/outputs/tuned]"]
     )
     dataset = load_dataset("digits", None)
     benchmark_config = OmegaConf.create(config["benchmark"])
@@ -95,7 +99,7 @@ def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_
     monkeypatch.setattr(datasets, "load_dataset", load_with_inverted_images)
     tune(CONF, "inverted", overrides)
     clean, inverted = (
-        json.loads((tmp_path / f"tuned/runs/{name}/metrics.json").read_text())["replicas"]
+        json.loads((tmp_path / f"outputs/tuned/runs/{name}/metrics.json").read_text())["replicas"]
         for name in ("clean", "inverted")
     )
     assert clean == inverted
@@ -106,7 +110,7 @@ def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_
     [
         ([], "`replicas` must list what to choose of, as in: gradalign tune mine"),
         (["replicas.seed=[0,1]"], "`replicas` must list what to choose of"),
-        (["+experiment=nothing", "replicas.lr=[0.1,0.2]"], "Could not find 'experiment/nothing'"),
+        (["+experiment=nothing", "replicas.lr=[0.1,0.2]"], "`experiment` has no option 'nothing'"),
         (
             ["benchmark.classes_per_task=5", "replicas.lr=[0.1,0.2]"],
             "`benchmark` must be one of more than 3 tasks, found 2",
@@ -139,18 +143,41 @@ def test_an_experiment_has_no_entries_of_groups_that_were_overridden(tmp_path, m
     monkeypatch.setattr("gradalign_cli.commands.tune.check_choices_and_tasks", lambda config: None)
     overrides = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
     tune(CONF, "mine", overrides)
-    search = f"hydra.searchpath=[file://{tmp_path / 'tuned'}]"
+    search = f"hydra.searchpath=[file://{tmp_path / 'outputs/tuned'}]"
     config, _ = compose_config(CONF, ["+experiment=mine", search])
     expected, _ = compose_config(CONF, overrides)
     for name in ("benchmark", "buffer", "method", "objective"):
         assert config[name].keys() == expected[name].keys()
-    assert OmegaConf.load(tmp_path / "tuned/experiment/mine.yaml").replicas.lr == 0.5
+    assert OmegaConf.load(tmp_path / "outputs/tuned/experiment/mine.yaml").replicas.lr == 0.5
 
 
-def test_a_name_that_is_no_identifier_is_refused(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "overrides", "sentence"),
+    [
+        ("../mine", [], "`NAME` must be letters, digits and underscores"),
+        ("split_mnist", [], "`NAME` must be new, 'split_mnist' is an experiment that"),
+        ("mine", ["benchmark.first_tasks=2"], "`benchmark.first_tasks` cannot be given"),
+        ("mine", ["++benchmark.skip_tasks=1"], "`benchmark.skip_tasks` cannot be given"),
+    ],
+)
+def test_a_name_or_a_choice_of_tasks_that_tuning_cannot_take_is_refused(
+    name, overrides, sentence, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="`NAME` must be letters, digits and underscores"):
-        tune(CONF, "../mine", OVERRIDES)
+    with pytest.raises(UserError, match=sentence):
+        tune(CONF, name, [*OVERRIDES, *overrides])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tuning_that_is_stopped_says_that_nothing_is_chosen(tmp_path, monkeypatch, capsys):
+    def stopped_train(config, folder, console):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradalign_cli.commands.tune.train", stopped_train)
+    assert main(["tune", "mine", *OVERRIDES]) == 130
+    sentence = "gradalign: stopped by Ctrl-C; nothing is chosen; the same command starts again\n"
+    assert capsys.readouterr().err == sentence
 
 
 def test_five_datasets_that_are_too_few_are_refused(tmp_path, monkeypatch):

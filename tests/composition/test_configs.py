@@ -4,16 +4,19 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
 
 import gradalign_cli.data as data
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.commands.train import describe_workload
 from gradalign_cli.composition import datasets
+from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.parts import build_run, check_tasks_have_examples
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
+from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.choice import choose_engine, choose_threads
@@ -58,14 +61,18 @@ def any_dataset(monkeypatch):
 
 def compose_config(*overrides):
     """The config of a command line."""
-    if not OmegaConf.has_resolver("unique"):
-        OmegaConf.register_new_resolver("unique", lambda: "0")
+    register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return compose("config", overrides=list(overrides))
+        config = compose("config", overrides=list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)  # which the run's name is read from
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def prepared(config):
     """Everything that comes before training."""
+    check_settings(plain_settings(config))
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, _ = build_run(config, device)
     work = describe_workload(parts, replicas, plan)
@@ -274,14 +281,17 @@ def test_replicas_are_every_combination_of_the_listed_values():
         ("replicas.lr=0", "`replicas.lr` must be positive, found 0"),
         ("replicas.lr=fast", "`replicas.lr` must be a number, found 'fast'"),
         ("engine=fast", "`engine` must be one of auto, eager, graph, vmap, streams, found 'fast'"),
-        ("device=tpu", "`device` must be auto, cpu or cuda"),
+        ("device=tpu", "`device` must be one of auto, cpu, cuda"),
         ("metrics.convention=mine", "`metrics.convention` must be one of standard, gem, agem"),
-        ("threads=0", "`threads` must be positive or null, found 0"),
+        (
+            "threads=0",
+            "`threads` must be a whole number of at least 1 and at most 1024 or null, found 0",
+        ),
         ("memory_batch=0", "`memory_batch` must be a whole number of at least 1"),
-        ("+method.extra=1", "`method.extra` is not known"),
+        ("+method.extra=1", "`method.extra` is not a setting of"),
         (
             "buffer.capacity_per=row",
-            "`buffer.capacity_per` must be total, task or class, found 'row'",
+            "`buffer.capacity_per` must be one of total, task, class, found 'row'",
         ),
         ("optimizer.momentum=1", r"`optimizer.momentum` must be in \[0, 1\)"),
     ],

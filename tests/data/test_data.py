@@ -12,7 +12,8 @@ from gradalign_cli.data import (
     load_dataset,
     prepare_dataset,
 )
-from gradalign_cli.data.sources import DEBIAN_FASHION_MNIST, read_debian_fashion_mnist
+from gradalign_cli.data.idx import read_idx_folder
+from gradalign_cli.data.sources import DEBIAN_FASHION_MNIST
 from gradalign_cli.data.superclasses import CIFAR100_SUPERCLASS, SUPERCLASSES
 from gradalign_cli.errors import DataError
 
@@ -137,12 +138,12 @@ def test_debians_layout_is_read_and_a_truncated_file_of_it_named(tmp_path):
         expected[f"y_{part}"] = generator.integers(0, 10, count, dtype=np.uint8)
         write_idx(tmp_path / f"{prefix}-images-idx3-ubyte.gz", expected[f"x_{part}"])
         write_idx(tmp_path / f"{prefix}-labels-idx1-ubyte.gz", expected[f"y_{part}"])
-    arrays = read_debian_fashion_mnist(tmp_path)
+    arrays = read_idx_folder(tmp_path)
     assert all(np.array_equal(arrays[name], array) for name, array in expected.items())
     labels = tmp_path / "t10k-labels-idx1-ubyte.gz"
     labels.write_bytes(labels.read_bytes()[:-9])
     with pytest.raises(DataError, match="t10k-labels-idx1-ubyte"):
-        read_debian_fashion_mnist(tmp_path)
+        read_idx_folder(tmp_path)
 
 
 def test_torchvisions_layout_is_found_and_named_when_it_is_not_whole(tmp_path):

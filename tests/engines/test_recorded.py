@@ -31,12 +31,12 @@ def recordings(monkeypatch):
 
     def log_and_record(*arguments):
         calls.append(arguments)
-        return record_step(*arguments)
+        return record_operations(*arguments)
 
-    record_step = recorded.record_step
+    record_operations = recorded.record_operations
     monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 2)
     monkeypatch.setattr(recorded, "mkl_is_slow", lambda: False)  # see test_products.py
-    monkeypatch.setattr(recorded, "record_step", log_and_record)
+    monkeypatch.setattr(recorded, "record_operations", log_and_record)
     yield calls
     assert calls
 
@@ -74,9 +74,9 @@ def test_two_threads_at_the_same_step_make_one_recording(recordings, monkeypatch
         time.sleep(0.2)  # in which the second thread reaches the step
         return step
 
-    monkeypatch.setattr(recorded, "record_step", record_slowly)
+    monkeypatch.setattr(recorded, "record_operations", record_slowly)
     monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 1)
-    recorded_step = recorded.make_recorded_step(lambda learner, draw, view: (learner, view))
+    recorded_step = recorded.with_recorded_operations(lambda learner, draw, view: (learner, view))
     draw = SimpleNamespace(rows=torch.zeros(2))
 
     def take_step(_):

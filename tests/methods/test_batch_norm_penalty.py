@@ -7,8 +7,8 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.methods.batch_norm_penalty import (
     add_penalty_gradient,
     end_batch_norm_task,
-    initial_norm_state,
-    with_norm_params,
+    initial_batch_norm_state,
+    with_batch_norm_params,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
@@ -22,7 +22,7 @@ LAYERS = (Layer(2, 0, False), Layer(6, 2, True), Layer(3, 0, False))
 
 
 def make_state(params, strength=0.7):
-    return initial_norm_state(make_setup(params, 3, LAYERS), strength)
+    return initial_batch_norm_state(make_setup(params, 3, LAYERS), strength)
 
 
 def given_gradients(*batches):
@@ -43,14 +43,16 @@ def test_the_penalties_of_all_tasks_are_one_around_their_weighted_mean():
     (params, g), solutions, gradients = numbers[:2], numbers[2:5], numbers[5:]
     norm = make_state(params)
     for solution, gradient in zip(solutions, gradients, strict=True):
-        norm = with_norm_params(norm, solution)
+        norm = with_batch_norm_params(norm, solution)
         norm = end_batch_norm_task(norm, given_gradients(gradient), torch.arange(4), 4)
     leaf = params.clone().requires_grad_()
     importances = 4 * gradients.square()
     importances[:, 2:8] = 0
     penalty = 0.7 * (importances * (leaf - solutions).square()).sum()
     expected = g + torch.autograd.grad(penalty, leaf)[0]
-    torch.testing.assert_close(add_penalty_gradient(g, with_norm_params(norm, params)), expected)
+    torch.testing.assert_close(
+        add_penalty_gradient(g, with_batch_norm_params(norm, params)), expected
+    )
 
 
 def test_importance_is_the_mean_over_batches_of_squared_mean_gradients_times_their_size():
@@ -89,17 +91,17 @@ def test_the_entries_are_those_of_the_layers_without_a_matrix(tiny):
     assert norm.params.tolist() == [0, 1, 8, 9, 10]
     model = normalised((1, 4, 4), 2)
     learned = model.init(torch.Generator().manual_seed(0))
-    norm = initial_norm_state(make_setup(learned, 3, model.layers), 1.0)
+    norm = initial_batch_norm_state(make_setup(learned, 3, model.layers), 1.0)
     scales_and_shifts = torch.cat([torch.tensor([1.0, 0.0]).repeat_interleave(n) for n in (3, 6)])
     assert torch.equal(norm.params, scales_and_shifts)
 
 
 def test_without_batch_norm_nothing_is_computed():
     params = torch.randn(6)
-    norm = initial_norm_state(make_setup(params, 3, (Layer(6, 2, True),)), 1.0)
+    norm = initial_batch_norm_state(make_setup(params, 3, (Layer(6, 2, True),)), 1.0)
     assert norm == ()
     assert add_penalty_gradient(params, norm) is params
-    assert with_norm_params(norm, params) is norm
+    assert with_batch_norm_params(norm, params) is norm
     assert end_batch_norm_task(norm, given_gradients(), torch.arange(4), 2) is norm
 
 

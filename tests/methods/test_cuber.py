@@ -84,7 +84,7 @@ def test_the_weights_change_along_the_inputs_of_the_joined_task_only(tiny):
     other_task = 1 - joined_task
     assert change_within[other_task] < 1e-6
     basis_without_joined = start.method_state.bases_without_task[0][joined_task]
-    assert torch.equal(after.method_state.current_bases[0], basis_without_joined)
+    assert torch.equal(after.method_state.bases_projected_off[0], basis_without_joined)
     # the joined task is not trusted as well
     spaces = start.method_state.trgp.spaces[0]
     trusted_spaces = after.method_state.trgp.current_scalings[0].spaces
@@ -153,9 +153,9 @@ def test_a_task_chooses_whom_it_joins_by_its_first_gradient_alone(tiny):
     parts = make_parts(tiny, joining, kind="permuted")
     replica = make_replicas(parts)[0]
     steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
-    bases = [after.method_state.current_bases[0] for *_, after, _ in steps]
+    bases = [after.method_state.bases_projected_off[0] for *_, after, _ in steps]
     assert all(torch.equal(M, bases[0]) for M in bases)
-    assert not torch.equal(bases[0], steps[0][0].method_state.current_bases[0])
+    assert not torch.equal(bases[0], steps[0][0].method_state.bases_projected_off[0])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.methods.method import Method, keep_gradient, keep_params, task_ids
+from gradalign_cli.methods.method import Method, keep_gradient, keep_params, needed_task_ids
 from gradalign_cli.numerics.vectors import mean_over_rows
 
 
@@ -20,13 +20,16 @@ def test_the_number_of_references_depends_on_the_number_of_ended_tasks(reference
 
 
 def test_a_method_needs_the_task_ids_that_its_functions_use():
-    assert task_ids(Method(keep_gradient)) == "no"
-    assert task_ids(Method(keep_gradient, references="pooled")) == "no"
-    assert task_ids(Method(keep_gradient, references="one_task")) == "of each"
-    assert task_ids(Method(keep_gradient, references="per_task")) == "of each"
-    assert task_ids(Method(keep_gradient, end_task=lambda state, *_: state)) == "at ends"
-    assert task_ids(Method(keep_gradient, next_task_params=lambda _, params: params)) == "at ends"
-    assert task_ids(Method(keep_gradient, test_params=keep_params)) == "no"
+    assert needed_task_ids(Method(keep_gradient)) == "no"
+    assert needed_task_ids(Method(keep_gradient, references="pooled")) == "no"
+    assert needed_task_ids(Method(keep_gradient, references="one_task")) == "of each"
+    assert needed_task_ids(Method(keep_gradient, references="per_task")) == "of each"
+    assert needed_task_ids(Method(keep_gradient, end_task=lambda state, *_: state)) == "at ends"
+    assert (
+        needed_task_ids(Method(keep_gradient, next_task_params=lambda _, params: params))
+        == "at ends"
+    )
+    assert needed_task_ids(Method(keep_gradient, test_params=keep_params)) == "no"
 
 
 def test_a_mean_in_pieces_is_the_mean_over_all_rows():

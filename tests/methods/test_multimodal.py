@@ -51,7 +51,7 @@ def test_an_ended_task_is_tested_with_its_own_first_layer_and_the_current_other_
 def test_a_task_starts_with_its_own_first_layer_and_the_trained_other_layers(tiny):
     parts = make_parts(tiny, multimodal())
     replica = make_replicas(parts)[0]
-    initial_layers = new_learner(parts, replica).method_state.input_layers
+    initial_layers = new_learner(parts, replica).method_state.input_layer_of_task
     learner = learner_after(parts, replica, 1)
     assert torch.equal(learner.params[:FIRST], initial_layers[1])
     trained = learner_before_end(parts, replica).params
@@ -61,7 +61,7 @@ def test_a_task_starts_with_its_own_first_layer_and_the_trained_other_layers(tin
 def test_each_initial_layer_has_the_weights_and_the_biases_of_the_first_in_another_order(tiny):
     parts = make_parts(tiny, multimodal())
     learner = new_learner(parts, make_replicas(parts)[0])
-    layers = learner.method_state.input_layers
+    layers = learner.method_state.input_layer_of_task
     assert layers.shape == (3, FIRST)
     assert torch.equal(layers[0], learner.params[:FIRST])
     for part in layers.split([WEIGHTS, BIASES], 1):

@@ -62,7 +62,9 @@ def test_the_basis_stays_orthonormal_over_tasks_and_has_room_for_all_of_them(tin
 
 
 def test_wrong_values_are_refused():
-    with pytest.raises(UserError, match=r"`method.answer` must be one of label, average, all"):
+    with pytest.raises(
+        UserError, match=r"`method.differentiated_logits` must be one of label, average, all"
+    ):
         ogd(5, "loss")
     with pytest.raises(UserError, match=r"`method.gradients_per_task` must be positive, found 0"):
         ogd(0, "label")

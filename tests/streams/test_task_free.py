@@ -11,7 +11,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
-from gradalign_cli.methods.method import task_ids
+from gradalign_cli.methods.method import needed_task_ids
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.step.draw_sizes import draw_sizes
@@ -26,7 +26,7 @@ from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 from tests.step.test_step import follow, mean_gradient
 
-NEEDED_TASK_IDS = {name: task_ids(method(name)) for name in METHODS}
+NEEDED_TASK_IDS = {name: needed_task_ids(method(name)) for name in METHODS}
 TASK_FREE_METHODS = [name for name, needed in NEEDED_TASK_IDS.items() if needed == "no"]
 POOLED_METHODS = [name for name in TASK_FREE_METHODS if method(name).references == "pooled"]
 
@@ -182,7 +182,7 @@ def test_a_run_is_the_same_under_every_engine_and_chunk(tiny):
 def test_joint_training_is_on_the_same_examples_shuffled(tiny):
     parts = task_free_parts(tiny, joint())
     stream = make_replicas(parts)[0].stream
-    orders = [pass_orders(stream, 0, task, 1, shuffles_tasks=True)[0] for task in range(3)]
+    orders = [pass_orders(stream, 0, task, 1, mixes_tasks=True)[0] for task in range(3)]
     rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
     assert sorted_pairs(rows, tasks) == sorted_pairs(*concatenated_parts(stream))
     assert not torch.equal(rows, torch.cat(stream.train_rows))
@@ -213,7 +213,7 @@ def test_a_buffer_declares_what_it_must_be_told_of_tasks(name):
 
     of_each = not torch.equal(stored_rows(tasks), stored_rows(torch.zeros_like(tasks)))
     at_ends = "no" if buffer.end_task is keep_memory else "at ends"
-    assert buffer.task_ids == ("of each" if of_each else at_ends)
+    assert buffer.needed_task_ids == ("of each" if of_each else at_ends)
 
 
 TASK_FREE = ("stream=task_free", "benchmark.scenario=class", "buffer=reservoir")
@@ -251,7 +251,7 @@ def test_other_settings_that_need_boundaries_are_refused(overrides, sentence):
 
 def test_two_methods_together_need_what_the_more_demanding_one_needs():
     names = ("agem", "er"), ("gem", "er"), ("gpm", "er"), ("agem", "si"), ("gem", "si")
-    needed = [task_ids(combine(method(first), method(second))) for first, second in names]
+    needed = [needed_task_ids(combine(method(first), method(second))) for first, second in names]
     assert needed == ["no", "of each", "at ends", "at ends", "of each"]
 
 

@@ -34,10 +34,12 @@ def results(accuracies):
 def test_ranks_are_averaged_over_settings_and_ties_share_their_ranks():
     accuracies = [{"x": 0.9, "y": 0.8, "z": 0.7}] * 4 + [{"x": 0.5, "y": 0.5, "z": 0.6}]
     ranks = method_ranks(TABLE, results(accuracies), "ACC")
-    assert ranks.mean == pytest.approx({"x": (4 + 2.5) / 5, "y": (8 + 2.5) / 5, "z": (12 + 1) / 5})
-    assert list(ranks.mean) == ["x", "y", "z"]
+    assert ranks.mean_ranks == pytest.approx(
+        {"x": (4 + 2.5) / 5, "y": (8 + 2.5) / 5, "z": (12 + 1) / 5}
+    )
+    assert list(ranks.mean_ranks) == ["x", "y", "z"]
     columns = np.array([[row[method] for method in "xyz"] for row in accuracies]).T
-    assert ranks.p == pytest.approx(friedmanchisquare(*columns).pvalue)
+    assert ranks.p_value == pytest.approx(friedmanchisquare(*columns).pvalue)
 
 
 def test_the_critical_difference_is_demsars():
@@ -45,7 +47,7 @@ def test_the_critical_difference_is_demsars():
     rng = np.random.default_rng(0)
     accuracies = [dict(zip("abcd", rng.random(4), strict=True)) for _ in range(14)]
     ranks = method_ranks(TABLE, results(accuracies), "ACC")
-    assert ranks.critical == pytest.approx(1.25, abs=0.005)
+    assert ranks.critical_difference == pytest.approx(1.25, abs=0.005)
 
 
 def test_the_critical_values_of_nemenyis_test_are_demsars():
@@ -60,7 +62,7 @@ def test_the_critical_values_of_nemenyis_test_are_demsars():
 
 def test_only_methods_that_every_setting_has_are_ranked():
     accuracies = [{"x": 0.9, "y": 0.8, "z": 0.7, "w": 0.6}] * 4 + [{"x": 0.5, "y": 0.4, "z": 0.3}]
-    assert list(method_ranks(TABLE, results(accuracies), "ACC").mean) == ["x", "y", "z"]
+    assert list(method_ranks(TABLE, results(accuracies), "ACC").mean_ranks) == ["x", "y", "z"]
 
 
 def test_too_few_settings_or_methods_are_not_ranked():
@@ -75,8 +77,8 @@ def test_too_few_settings_or_methods_are_not_ranked():
 def test_spans_are_the_widest_within_the_critical_difference():
     ranks = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, SETTINGS, 0.01, 1.2)
     assert indistinct_spans(ranks) == [(1.2, 1.9), (1.9, 3.0), (3.0, 3.9)]
-    assert indistinct_spans(ranks._replace(critical=2.1)) == [(1.2, 3.0), (1.9, 3.9)]
-    assert indistinct_spans(ranks._replace(critical=0.5)) == []
+    assert indistinct_spans(ranks._replace(critical_difference=2.1)) == [(1.2, 3.0), (1.9, 3.9)]
+    assert indistinct_spans(ranks._replace(critical_difference=0.5)) == []
     exact = Ranks({"a": 1.0, "b": 2.0, "c": 3.0}, SETTINGS, 0.01, 1.0)
     assert indistinct_spans(exact) == []  # ranks as far apart as the critical difference differ
 
@@ -85,13 +87,13 @@ def test_where_friedmans_test_finds_no_difference_no_pair_differs():
     ranks = Ranks({"a": 1.2, "b": 1.9, "c": 3.0, "d": 3.9}, SETTINGS, 0.06, 1.2)
     assert indistinct_spans(ranks) == [(1.2, 3.9)]
     assert "They do not differ at 5 % (Friedman's p 0.06)" in ranks_sentence(ranks)
-    assert "Nemenyi" in ranks_sentence(ranks._replace(p=0.04))
+    assert "Nemenyi" in ranks_sentence(ranks._replace(p_value=0.04))
 
 
 def test_methods_that_are_equal_in_every_setting_do_not_differ():
     ranks = method_ranks(TABLE, results([{"x": 0.9, "y": 0.9, "z": 0.9}] * 5), "ACC")
-    assert ranks.mean == {"x": 2.0, "y": 2.0, "z": 2.0}
-    assert ranks.p == 1.0
+    assert ranks.mean_ranks == {"x": 2.0, "y": 2.0, "z": 2.0}
+    assert ranks.p_value == 1.0
     assert indistinct_spans(ranks) == [(2.0, 2.0)]
     assert ranks_diagram(ranks)
 

@@ -15,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from gradalign_cli.cli import main
 from gradalign_cli.commands.reproduce import TRAIN_COMMAND
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
@@ -102,8 +103,9 @@ def test_a_table_goes_on_past_a_failing_cell_and_runs_nothing_twice(conf, tmp_pa
     request = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=3)
     code, output = reproduce_tiny(conf, request, out)
     assert "A-GEM: running" in output  # for the third seed alone
-    (row,) = csv_rows(out)
-    assert row["n"] == "3"
+    rows = csv_rows(out)  # those of cells that were not asked for stay
+    assert [row["n"] for row in rows if row["cell"] == "A-GEM"] == ["3"]
+    assert [row for row in rows if row["cell"] != "A-GEM"] == first_rows[1:]
     second_out = tmp_path / "second"
     request = ALL_CELLS._replace(cell_pattern="[Ap]*", run_folders=(out / "tiny" / "runs",))
     assert "0 still to run" in reproduce_tiny(conf, request, second_out)[1]
@@ -121,7 +123,9 @@ def test_a_run_that_lacks_a_published_metric_is_repeated(conf, tmp_path):
     file.write_text(json.dumps(results))
     _, output = reproduce_tiny(conf, request._replace(budget_minutes=0), out)
     assert "1 still to run" in output
-    assert [row["mean"] for row in csv_rows(out)] == [rows[0]["mean"], ""]
+    assert "nothing is started: --budget 0 only shows what there is" in output
+    means = [row["mean"] for row in csv_rows(out) if row["cell"] == "plain"]
+    assert means == [rows[1]["mean"], ""]
     reproduce_tiny(conf, request, out)
     assert csv_rows(out) == rows
 
@@ -133,15 +137,20 @@ def start_reproduce(conf, cell_pattern, passes, output_folder):
     script = (
         # a shell starts what runs in its background with Ctrl-C ignored, and so the tests
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from gradalign_cli.commands.reproduce import TRAIN_COMMAND\n"
-        "from gradalign_cli.tables.reproduce import Request, reproduce\n"
-        f"request = Request({cell_pattern!r}, 2, None, False, 1, (), (), TRAIN_COMMAND)\n"
-        f"out = Path({str(output_folder)!r})\n"
-        f"sys.exit(reproduce(Path({str(conf)!r}), 'tiny', request, out, Console()))"
+        "import sys; from pathlib import Path\n"
+        "from gradalign_cli.commands import reproduce\n"
+        "from gradalign_cli.cli import main\n"
+        f"reproduce.CONF = Path({str(conf)!r})\n"
+        f"options = '--cells', {cell_pattern!r}, '--seeds', '2', '--out', {str(output_folder)!r}\n"
+        "sys.argv = ['gradalign', 'reproduce', 'tiny', *options]\n"
+        "sys.exit(main())"
     )
     return subprocess.Popen(
-        [sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
 
 
@@ -195,10 +204,13 @@ def test_no_run_outlives_its_table(stop_signal, conf, tmp_path):
     output, _ = process.communicate()
     wait_for(lambda: not is_running(run))
     assert not partial_file.with_name("accuracy.csv").exists()
-    if stop_signal == signal.SIGINT:
-        assert process.returncode == 130
-        assert "stopped; the same command goes on with the runs that are missing" in output
+    if stop_signal != signal.SIGKILL:
+        code, name = {signal.SIGINT: (130, "Ctrl-C"), signal.SIGTERM: (143, "SIGTERM")}[stop_signal]
+        assert process.returncode == code
+        sentence = "the same command goes on with the runs that are missing"
+        assert output.endswith(f"gradalign: stopped by {name}; {sentence}\n")
         assert "failed" not in output
+        assert "Traceback" not in output
 
 
 def test_the_message_of_a_failure_is_gradaligns_own_line_where_there_is_one():
@@ -220,8 +232,8 @@ def test_a_run_that_would_end_after_the_budget_is_not_started(conf, tmp_path):
     request = ALL_CELLS._replace(cell_pattern="A-GEM", budget_minutes=0.01)
     code, output = reproduce_tiny(conf, request, tmp_path / "out")
     assert code == 0
-    assert "A-GEM: not started, the budget of minutes is spent" in output
-    assert [row["verdict"] for row in csv_rows(tmp_path / "out")] == ["not judged: not run"]
+    assert "A-GEM: not started, it would end after the budget (0.0 minutes are left)" in output
+    assert csv_rows(tmp_path / "out")[0]["verdict"] == "not judged: not run"
 
 
 def test_quick_runs_are_marked_and_not_judged(conf, tmp_path):
@@ -249,6 +261,15 @@ def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds()
     assert same == config_key()
     overrides = ("replicas.lr=0.2", "method=er", "passes=2", "buffer=uniform")
     assert len({config_key(), *map(config_key, overrides)}) == 5
+
+
+def test_a_quick_run_has_another_key_than_a_full_one_and_full_ones_that_of_earlier_versions():
+    config, quick = (compose_config(CONF, overrides)[0] for overrides in ((), ("quick=true",)))
+    assert run_key(quick) != run_key(config)
+    del config["quick"]  # which earlier versions did not have
+    assert run_key(config) == run_key(compose_config(CONF, ())[0])
+    small = compose_config(CONF, ("benchmark.first_tasks=3", "benchmark.samples_per_task=200"))
+    assert run_key(small[0]) not in (run_key(quick), run_key(config))
 
 
 def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accuracies():
@@ -309,7 +330,33 @@ def test_overrides_that_change_results_and_unknown_cells_and_tables_are_refused(
     assert checked_overrides(["device=cpu", "hydra/launcher=joblib"])
     with pytest.raises(UserError, match="`passes=2` would change what the table's runs compute"):
         checked_overrides(["passes=2"])
-    with pytest.raises(UserError, match="`--cells` must be a pattern of one of A-GEM, plain"):
-        reproduce_tiny(conf, ALL_CELLS._replace(cell_pattern="GEM"), Path(tmp_path))
-    with pytest.raises(UserError, match=r"`TABLE` must be one of .*tiny"):
+    with pytest.raises(UserError, match=r"'gem\*' is the name of no cell; did you mean `A-GEM`\?"):
+        reproduce_tiny(conf, ALL_CELLS._replace(cell_pattern="gem*"), Path(tmp_path))
+    with pytest.raises(UserError, match="'' is the name of no cell, such as 'A-GEM'"):
+        reproduce_tiny(conf, ALL_CELLS._replace(cell_pattern=""), Path(tmp_path))
+    with pytest.raises(UserError, match="`TABLE` 'teeny' is unknown; did you mean `tiny`"):
         reproduce(conf, "teeny", ALL_CELLS, tmp_path, Console())
+    with pytest.raises(UserError, match="`--from` must be folders of finished runs, found '/none'"):
+        reproduce_tiny(conf, ALL_CELLS._replace(run_folders=(Path("/none"),)), Path(tmp_path))
+
+
+def test_options_and_overrides_of_reproduce_stand_in_any_order(monkeypatch):
+    requests = []
+    monkeypatch.setattr(
+        "gradalign_cli.commands.reproduce.reproduce",
+        lambda conf, table, request, folder, console: requests.append((table, request)) or 0,
+    )
+    words = ["gem-2017-table3", "device=cpu", "threads=1"]
+    assert main(["reproduce", *words, "--budget", "0"]) == 0
+    assert main(["reproduce", words[0], "--budget", "0", *words[1:]]) == 0
+    assert main(["reproduce", words[1], "--budget", "0", words[2], words[0]]) == 0
+    assert requests[0] == requests[1] == requests[2]
+    table, request = requests[0]
+    assert (table, request.budget_minutes) == ("gem-2017-table3", 0)
+    assert request.overrides == ("device=cpu", "threads=1")
+
+
+@pytest.mark.parametrize("arguments", [["device=cpu"], ["a", "b"], ["a", "--budg", "0"]])
+def test_reproduce_refuses_arguments_without_one_table_and_abbreviated_options(arguments, capsys):
+    assert main(["reproduce", *arguments]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

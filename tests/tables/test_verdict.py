@@ -177,7 +177,7 @@ def test_cells_are_compared_over_the_seeds_they_share():
     statistic = differences.mean() / (differences.std(ddof=1) / 3**0.5)
     assert (comparison.first, comparison.second, comparison.seeds) == ("a", "b", 3)
     assert comparison.difference == pytest.approx(differences.mean())
-    assert comparison.p == pytest.approx(2 * student.sf(statistic, 2))
+    assert comparison.p_value == pytest.approx(2 * student.sf(statistic, 2))
     assert paired_comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs are too few
 
 

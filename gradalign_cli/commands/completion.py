@@ -1,0 +1,115 @@
+"""`gradalign completion SHELL`: completion of verbs, groups, settings and names in the shell."""
+
+from itertools import pairwise
+from pathlib import Path
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.plugins.completion_plugin import DefaultCompletionPlugin
+
+from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.commands.verbs import VERBS
+from gradalign_cli.composition.overrides import hydra_overrides
+from gradalign_cli.composition.paths import CONF
+from gradalign_cli.data.dataset import NAMES
+from gradalign_cli.tables.table import table_names
+
+# each shell calls `gradalign completion words LINE` with the line up to the cursor
+SCRIPTS = {
+    "bash": """_gradalign() {
+    local line="${COMP_LINE:0:COMP_POINT}" word prefix="" IFS=$'\\n'
+    word="${line##* }"
+    # bash replaces only what stands behind the last `=`
+    [[ $COMP_WORDBREAKS == *=* && $word == *=* ]] && prefix="${word%"${word##*=}"}"
+    COMPREPLY=($(gradalign completion words "$line" 2>/dev/null))
+    COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
+}
+complete -o nospace -o default -F _gradalign gradalign""",
+    "zsh": """_gradalign() {
+    local -a candidates
+    candidates=("${(@f)$(gradalign completion words "${(j: :)words[1,CURRENT]}" 2>/dev/null)}")
+    compadd -Q -S '' -a candidates
+}
+compdef _gradalign gradalign""",
+    "fish": """function __gradalign
+    gradalign completion words (commandline -cp | string collect) 2>/dev/null
+end
+complete -c gradalign -f -a '(__gradalign)'""",
+}
+DATA_ACTIONS = ("status", "prepare")
+SHELL_WORDS = "words"
+
+
+def main(arguments: list[str]) -> int:
+    """Print the script for a shell, or what can stand at the end of a line; returns the exit
+    code."""
+    parser = VerbParser(
+        prog="gradalign completion",
+        description='Completion in the shell: eval "$(gradalign completion bash)"',
+    )
+    parser.add_argument(
+        "shell", choices=[*SCRIPTS, SHELL_WORDS], metavar="SHELL", help="bash, zsh or fish"
+    )
+    parser.add_argument("line", nargs="?", default="", metavar="LINE", help="of `words`")
+    options = parser.parse_args(arguments)
+    if options.shell == SHELL_WORDS:
+        for word in completions(options.line):
+            print(word if word.endswith(("=", ".", "/")) else f"{word} ")
+    else:
+        print(SCRIPTS[options.shell])
+    return 0
+
+
+def completions(line: str) -> list[str]:
+    """What the last word of a command line can become.
+
+    line: from `gradalign` up to the cursor; a new word begins after a space.
+    """
+    words = line.split()[1:] + [""] * (line.endswith(" ") or not line)
+    *before, word = words or [""]
+    if not before:
+        return [verb for verb in VERBS if verb.startswith(word)]
+    verb, *before = before
+    if verb in ("train", "tune"):
+        return hydra_completions(before, word)
+    return [name for name in sorted(names_for(verb, before)) if name.startswith(word)]
+
+
+def names_for(verb: str, words: list[str]) -> list[str]:
+    """The names that can follow a verb and the words behind it."""
+    if verb == "explain":
+        return [] if words else [path.stem for path in (CONF / "method").glob("*.yaml")]
+    if verb == "list":
+        return [] if words else [f"{path.name}s" for path in CONF.iterdir() if path.is_dir()]
+    if verb == "reproduce":
+        return [] if set(words) & set(table_names(CONF)) else table_names(CONF)
+    if verb == "data":
+        return list(NAMES) if "prepare" in words else list(DATA_ACTIONS)
+    if verb == "completion":
+        return [] if words else list(SCRIPTS)
+    return []
+
+
+def hydra_completions(words: list[str], word: str) -> list[str]:
+    """What Hydra's own completion makes of a word behind others of `gradalign train`."""
+    if word.startswith("benchmark.dataset="):
+        names = [f"benchmark.dataset={name}" for name in sorted(NAMES)]
+        return [name for name in names if name.startswith(word)]
+    is_objective = word.startswith("objective=")  # which is chosen among the methods
+    asked = word.replace("objective=", "method=", 1) if is_objective else word
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        line = " ".join([*hydra_overrides(with_search_path(words), [CONF]), asked])
+        texts = DefaultCompletionPlugin(hydra.config_loader)._query("config", line)
+    return [text.replace("method=", "objective=", 1) if is_objective else text for text in texts]
+
+
+def with_search_path(words: list[str]) -> list[str]:
+    """The words with the folder behind `--config-dir` as an override, which Hydra's completion
+    follows, and without other options."""
+    overrides = [word for word in words if "=" in word and not word.startswith("-")]
+    for option, folder in pairwise([*words, ""]):
+        if option in ("--config-dir", "-cd") and folder:
+            overrides.append(f"hydra.searchpath=[file://{Path(folder).resolve()}]")
+    return overrides

@@ -1,0 +1,23 @@
+"""What a stopped command says about what is left and how to go on."""
+
+from pathlib import Path
+
+
+def run_note(folder: Path) -> str:
+    """Of a run that writes to the folder."""
+    if (folder / "accuracy.csv").is_file():  # written last
+        return f"the run is finished, in {folder}"
+    left = f"{folder} is an unfinished run"
+    partial_file = folder / "accuracy.partial.csv"
+    if partial_file.is_file():
+        last_row = partial_file.read_text(encoding="utf-8").splitlines()[-1]
+        tasks = int(last_row.split(",")[1])
+        left += f" with accuracy.partial.csv after {tasks} task{'' if tasks == 1 else 's'}"
+    return f"{left}; the same command starts again"
+
+
+def sweep_note(folder: Path) -> str:
+    """Of a sweep whose jobs have their folders in the folder."""
+    finished = len(list(folder.glob("**/accuracy.csv")))
+    jobs = "1 job is" if finished == 1 else f"{finished} jobs are"
+    return f"{jobs} finished, in {folder}; the same command starts all jobs again"

@@ -1,0 +1,21 @@
+"""The parser of a verb's arguments: a mistake is one sentence, and no option is abbreviated."""
+
+import argparse
+from typing import Any, NoReturn
+
+from gradalign_cli import __version__
+from gradalign_cli.errors import UserError
+
+
+class VerbParser(argparse.ArgumentParser):
+    """An ArgumentParser that has `--version`, takes options by their whole names alone and raises
+    UserError for a mistake."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**({"allow_abbrev": False} | options))
+        version = f"gradalign {__version__}"
+        self.add_argument("--version", action="version", version=version, help="print it")
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the mistake as a UserError."""
+        raise UserError(f"{message}; `{self.prog} --help` tells more")

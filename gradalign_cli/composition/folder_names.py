@@ -1,0 +1,28 @@
+"""Names of folders: of a run, and of the jobs of a sweep."""
+
+import hashlib
+import os
+import re
+
+from omegaconf import OmegaConf
+
+LONGEST_NAME = 120  # characters of a folder's name; systems allow 255 bytes
+
+
+def job_folder_name(overrides: str) -> str:
+    """A name for the folder of a sweep's job, from its overrides as Hydra joins them. A long one is
+    cut and ends in a hash of the whole."""
+    signs_removed = re.sub(r"(^|,)[+]+", r"\1", overrides)
+    name = re.sub(r"[^\w.,=+-]+", "_", signs_removed).strip("._") or "job"
+    if len(name) > LONGEST_NAME or name != signs_removed:
+        digest = hashlib.blake2b(overrides.encode(), digest_size=4).hexdigest()
+        name = f"{name[: LONGEST_NAME - len(digest) - 1]}_{digest}"
+    return name
+
+
+def register_resolvers() -> None:
+    """Let configs use ${unique:}, six random characters, and ${job_folder:OVERRIDES}."""
+    OmegaConf.register_new_resolver(
+        "unique", lambda: os.urandom(3).hex(), use_cache=True, replace=True
+    )
+    OmegaConf.register_new_resolver("job_folder", job_folder_name, replace=True)

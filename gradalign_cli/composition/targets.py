@@ -1,0 +1,85 @@
+"""The functions that a config may name by `_target_`: the package's own, and those of plugins."""
+
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import get_method
+
+from gradalign_cli.errors import UserError, require
+
+ROOM_OF_GROUP = {
+    "benchmark": "benchmarks",
+    "stream": "streams",
+    "buffer": "buffers",
+    "objective": "methods",
+    "method": "methods",
+    "model": "models",
+    "optimizer": "optimizers",
+    "schedule": "schedules",
+}
+RESULT_OF_GROUP = {
+    "benchmark": "Benchmark",
+    "stream": "Benchmark",
+    "buffer": "Buffer",
+    "objective": "Method",
+    "method": "Method",
+    "model": "Model",
+    "optimizer": "Optimizer",
+    "schedule": "Schedule",
+}
+OPTIONAL_GROUPS = ("stream", "objective", "schedule")
+PLUGINS: list[str] = []  # the modules that the user named on the command line
+
+
+def allow_plugins(names: object, folders: Sequence[Path]) -> None:
+    """Let configs name functions of these modules and of modules inside them. They are imported
+    from what is installed, or else from one of the folders.
+
+    Raises UserError where `names` is no list of names of modules.
+    """
+    are_names = isinstance(names, list) and all(
+        isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
+        for name in names
+    )
+    require(are_names, "plugins", "a list of names of modules", names)
+    PLUGINS[:] = names  # type: ignore[call-overload]
+    for folder in map(str, folders):
+        if PLUGINS and folder not in sys.path:
+            sys.path.append(folder)
+
+
+def is_inside(name: str, module: str) -> bool:
+    """Whether a dotted name is a module or lies in it."""
+    return name == module or name.startswith(module + ".")
+
+
+def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]:
+    """The function that a group's config names by `_target_`. It is looked for, and so imported,
+    only in the package's folder for the group and in plugins.
+
+    Raises UserError for any other.
+    """
+    field, name = f"{group}._target_", config.get("_target_")
+    require(isinstance(name, str), field, "the name of a function", name)
+    allowed = [f"gradalign_cli.{ROOM_OF_GROUP[group]}", *PLUGINS]
+    if not any(is_inside(str(name), module) for module in allowed):
+        raise UserError(
+            f"`{field}` must be a function of {allowed[0]}, or of a module that is named on the "
+            f"command line as in plugins=[{str(name).split('.')[0]}], found {name!r}"
+        )
+    try:
+        function = get_method(str(name))
+    except Exception as error:  # what the import of the user's own module raised
+        reason = " ".join(str(error.__cause__ or error).split())
+        raise UserError(f"`{field}` cannot be imported: {reason}") from error
+    # a module's attributes can be functions of other modules that it imported
+    home = str(getattr(function, "__module__", ""))
+    if not any(is_inside(home, module) for module in allowed):
+        raise UserError(f"`{field}` must be a function of {allowed[0]}, found one of {home}")
+    result = getattr(getattr(function, "__annotations__", {}).get("return"), "__name__", None)
+    if not inspect.isfunction(function) or result not in (None, RESULT_OF_GROUP[group]):
+        raise UserError(f"`{field}` must be a function that returns a {RESULT_OF_GROUP[group]}")
+    return function

@@ -1,0 +1,93 @@
+"""The lock of a folder: one process at a time, and the system frees it when that process ends."""
+
+import errno
+import fcntl
+import os
+import socket
+import stat
+import time
+import warnings
+import weakref
+from contextlib import suppress
+from pathlib import Path
+
+from gradalign_cli.errors import UserError, os_errors_as_sentences
+
+LOCK_NAME = "run.lock"
+OWNER_BYTES = 300  # more than a process id, a host's name and a date need
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
+
+
+class FolderLock:
+    """A lock on a folder, from its creation to `release`, or to the end of the process.
+
+    `run.lock` in the folder says whose it is, and is removed with the lock. If the process is
+    killed, the file stays, but the lock does not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Lock the folder. Raises UserError, naming the process that has the lock, where it is
+        taken."""
+        path = folder / LOCK_NAME
+        with os_errors_as_sentences("lock", path):
+            descriptor = lock_file(path)
+            owner = f"process {os.getpid()} on {socket.gethostname()} since "
+            owner += time.strftime("%Y-%m-%d %H:%M:%S")
+            self.release = weakref.finalize(self, unlock, descriptor, path, os.getpid())
+            try:
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"{owner}\n".encode())
+            except OSError:
+                self.release()
+                raise
+
+
+def lock_file(path: Path) -> int:
+    """A descriptor of the file at this path, with the lock on it; UserError where another has it.
+
+    The former owner may remove the file between our opening and our locking it. Then we would lock
+    a file that nobody else sees, so we look whether it still is the one at the path.
+    """
+    while True:
+        if path.is_symlink():
+            path.unlink()
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise UserError(f"{path} must be a regular file")
+            take_lock(descriptor, path)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def take_lock(descriptor: int, path: Path) -> None:
+    """Lock an open file; UserError where another has the lock, a warning where there are none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.pread(descriptor, OWNER_BYTES, 0).decode(errors="replace").strip()
+        owner = "".join(letter for letter in text if letter.isprintable()) or "another process"
+        raise UserError(f"{path.parent} is in use by {owner}") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warnings.warn(
+            f"the file system of {path.parent} has no locks ({error.strerror}): see to it that no "
+            "other run writes there",
+            stacklevel=1,
+        )
+
+
+def unlock(descriptor: int, path: Path, process: int) -> None:
+    """Remove the file and free the lock; a child that inherited them leaves both alone."""
+    if os.getpid() == process:
+        with suppress(OSError):  # a folder that is gone has no file to remove
+            if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
+                path.unlink()
+        os.close(descriptor)

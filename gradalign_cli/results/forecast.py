@@ -1,0 +1,155 @@
+"""How much of a run is done, and how long the rest will take by what its steps took so far."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+
+from gradalign_cli.step.learner import Parts
+from gradalign_cli.step.reading_sizes import examples_of_step
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.watcher import Moment
+
+PASSES_OF_STEP = 3  # forward and twice backward, of which a test takes the first alone
+STEP_SECONDS = 0.0005  # of a step, at most, whatever the number of its examples
+ENOUGH_SECONDS = 3.0  # of steps, to forecast tasks whose steps read more of the memory
+
+
+class Work(NamedTuple):
+    """What a replica has to do in each of its T tasks.
+
+    steps: at most;  step_examples: through the network in one step;  test_examples: of the task's
+    test set;  curve_tests: tests of the task alone after its first steps.
+    """
+
+    steps: tuple[int, ...]
+    step_examples: tuple[int, ...]
+    test_examples: tuple[int, ...]
+    curve_tests: int
+
+
+def work_of(parts: Parts, replica: Replica, plan: Plan) -> Work:
+    """What a replica has to do, if no pass is left out."""
+    stream, tasks = replica.stream, range(parts.benchmark.tasks)
+    bounded = parts.benchmark.boundaries != "none"
+    return Work(
+        tuple(-(-len(rows) // plan.batch_size) * plan.passes for rows in stream.train_rows),
+        tuple(
+            examples_of_step(
+                parts, task if bounded else len(tasks), min(plan.batch_size, len(rows))
+            )
+            for task, rows in zip(tasks, stream.train_rows, strict=True)
+        ),
+        tuple(len(rows) for rows in stream.test_rows),
+        plan.lca_batches,
+    )
+
+
+class Forecast:
+    """Counts a run's steps and tests and measures what they take, as it is told of them.
+
+    The first stretch of steps of each task is not measured: it compiles and warms up. Steps that
+    see more examples are taken to last longer in proportion.
+    """
+
+    def __init__(
+        self, work: Work, replicas: int, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.work, self.replicas, self.clock = work, replicas, clock
+        self.finished_replicas, self.round_size = 0, replicas
+        self.step_seconds = self.test_seconds = self.end_seconds = 0.0
+        self.measured_task, self.measured_seconds, self.measured_steps = -1, 0.0, 0
+        self.begin_round([])
+
+    def begin_round(self, replicas: Sequence[int]) -> None:
+        """These replicas train; what an unfinished round did is void."""
+        self.round_size = len(replicas) or self.round_size
+        self.task, self.step, self.rows, self.stretches = 0, 0, 0, 0
+        self.mark, self.evaluation_mark = self.clock(), 0.0
+
+    def end_round(self, problem: str | None) -> None:
+        """The replicas of the round are finished, unless there was a problem."""
+        self.finished_replicas += 0 if problem else self.round_size
+        self.begin_round([])
+
+    def after_steps(self, moment: Moment) -> None:
+        """Count a stretch of steps; measure it unless it is the first of its task."""
+        now, evaluation = self.clock(), moment.evaluator.seconds
+        seconds = now - self.mark - (evaluation - self.evaluation_mark)
+        if moment.task == 0 and self.stretches == 0:  # so far the test of the untrained network
+            self.test_seconds = evaluation / sum(self.work.test_examples)
+        if self.stretches:
+            if moment.task != self.measured_task:
+                self.measured_task, self.measured_seconds, self.measured_steps = moment.task, 0.0, 0
+            self.measured_seconds += seconds
+            self.measured_steps += len(moment.trace.loss)
+        self.task, self.step = moment.task, moment.step
+        self.stretches += 1
+        self.mark, self.evaluation_mark = now, evaluation
+
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
+        """Count a test of all tasks, and measure the end of the task before it."""
+        now = self.clock()
+        if ended_tasks:
+            test = self.test_seconds * sum(self.work.test_examples)
+            self.end_seconds = max(0.0, now - self.mark - test)
+        self.task, self.step, self.rows, self.stretches = ended_tasks, 0, ended_tasks + 1, 0
+        self.mark = now
+
+    def share_done(self) -> float:
+        """The share of the run that is done, by how many examples went through the network."""
+        sizes = [PASSES_OF_STEP * examples for examples in self.work.step_examples]
+        test = sum(self.work.test_examples)
+        tasks = len(sizes)
+        whole = sum(n * size for n, size in zip(self.work.steps, sizes, strict=True))
+        whole += test * (tasks + 1)
+        done = sum(n * size for n, size in zip(self.work.steps[: self.task], sizes, strict=False))
+        done += test * self.rows + (self.step * sizes[self.task] if self.task < tasks else 0)
+        finished = self.finished_replicas + self.round_size * done / whole
+        return min(1.0, finished / self.replicas)
+
+    def is_measured(self) -> bool:
+        """Whether enough steps were measured: some that read what the memory has of earlier tasks,
+        or seconds of others."""
+        last = self.measured_task == len(self.work.steps) - 1
+        later = self.measured_task > 0 or last
+        return self.measured_steps > 0 and (later or self.measured_seconds >= ENOUGH_SECONDS)
+
+    def seconds_left(self) -> float | None:
+        """The seconds that the run will still take; None before steps were measured."""
+        if not self.measured_steps:
+            return None
+        whole = self.round_seconds(0, 0)
+        after_this = self.replicas - self.finished_replicas - self.round_size
+        return self.round_seconds(self.task, self.step) + whole * after_this / self.round_size
+
+    def round_seconds(self, task: int, step: int) -> float:
+        """The seconds from a step of a task to the end of a round."""
+        seconds_per_step = self.measured_seconds / self.measured_steps
+        fixed = min(STEP_SECONDS, seconds_per_step / 2)
+        examples = self.work.step_examples[self.measured_task]
+        per_example = (seconds_per_step - fixed) / examples
+        total = 0.0
+        for number in range(task, len(self.work.steps)):
+            first = step if number == task else 0
+            per_step = fixed + per_example * self.work.step_examples[number]
+            curve = max(0, min(self.work.curve_tests, self.work.steps[number]) - first)
+            tested = sum(self.work.test_examples) + curve * self.work.test_examples[number]
+            total += (self.work.steps[number] - first) * per_step
+            total += self.test_seconds * tested + self.end_seconds
+        return total
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in words."""
+    for unit, size in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= 1.5 * size:
+            count = seconds / size
+            return (
+                f"{count:.1f} {unit}s"
+                if count < 9.5 and unit != "minute"
+                else f"{count:.0f} {unit}s"
+            )
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,101 @@
+"""The entries that a table's yaml may have, with the type and range of each."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gradalign_cli.errors import UserError, require
+
+
+class Entry(NamedTuple):
+    """domain: what values are valid, in words;  is_valid: whether a value is."""
+
+    domain: str
+    is_valid: Callable[[Any], bool]
+
+
+def is_text(value: Any) -> bool:
+    """Whether the value is text."""
+    return isinstance(value, str)
+
+
+def is_positive_number(value: Any) -> bool:
+    """Whether the value is a finite number of at least 0."""
+    return type(value) in (int, float) and 0 <= value < float("inf")
+
+
+def is_texts(value: Any) -> bool:
+    """Whether the value is a list of texts."""
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def is_fractions(value: Any) -> bool:
+    """Whether the value is a mapping of names to fractions, which may be negative."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and type(number) in (int, float) and -1 <= number <= 1
+        for name, number in value.items()
+    )
+
+
+def is_run_overrides(value: Any) -> bool:
+    """Whether the value is a list of settings of a run. An option of the command line, or a setting
+    of Hydra, says how and where a run is started, and is none."""
+    return is_texts(value) and not any(
+        text.startswith("-") or text.lstrip("+~ ").startswith("hydra") for text in value
+    )
+
+
+def is_cells(value: Any) -> bool:
+    """Whether the value is a mapping of names to mappings."""
+    return isinstance(value, dict) and all(isinstance(cell, dict) for cell in value.values())
+
+
+TEXT = Entry("text", is_text)
+FRACTIONS = Entry("a mapping of metrics to fractions", is_fractions)
+OVERRIDES = Entry("a list of settings of a run, and none of hydra", is_run_overrides)
+RUNS = Entry("a whole number or null", lambda value: value is None or type(value) is int)
+CELL_ENTRIES = {
+    "overrides": OVERRIDES,
+    "needs": TEXT,
+    "published": FRACTIONS,
+    "std": FRACTIONS,
+    "runs": RUNS,
+    "unpublished": Entry("a list of metrics", is_texts),
+    "status": TEXT,
+    "tolerance": FRACTIONS,
+    "reason": TEXT,
+    "minutes": Entry("a number of minutes", is_positive_number),
+    "explained": TEXT,
+}
+TABLE_ENTRIES = {
+    "title": TEXT,
+    "source": TEXT,
+    "status": TEXT,
+    "tolerance": FRACTIONS,
+    "reason": TEXT,
+    "runs": RUNS,
+    "overrides": OVERRIDES,
+    "differences": Entry("a list of sentences", lambda value: isinstance(value, list)),
+    "ranked": Entry("true or false", lambda value: isinstance(value, bool)),
+    "cells": Entry("a mapping of names to mappings", is_cells),
+}
+
+
+def check_entries(
+    field_path: str,
+    entries: Mapping[str, Any],
+    valid_entries: Mapping[str, Entry],
+    needed: Sequence[str],
+) -> None:
+    """Raise UserError where an entry is unknown, not valid, or needed and not there.
+
+    field_path: where the entries stand in the yaml.
+    """
+    for name, value in entries.items():
+        if name not in valid_entries:
+            known = ", ".join(valid_entries)
+            raise UserError(f"`{field_path}.{name}` is not known; known are {known}")
+        entry = valid_entries[name]
+        require(entry.is_valid(value), f"{field_path}.{name}", entry.domain, value)
+    for name in needed:
+        if name not in entries:
+            raise UserError(f"`{field_path}.{name}` must be there, {valid_entries[name].domain}")

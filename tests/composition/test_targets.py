@@ -1,0 +1,91 @@
+import sys
+
+import pytest
+from omegaconf import OmegaConf
+
+from gradalign_cli.composition import targets
+from gradalign_cli.composition.construct import call_target
+from gradalign_cli.composition.targets import allow_plugins, target_function
+from gradalign_cli.errors import UserError
+
+HALF = """
+from gradalign_cli.methods.method import Method
+import torch.hub
+def half() -> Method:
+    return Method(lambda gradients, state: (gradients.g, state), references="pooled")
+def unannotated():
+    return Method(lambda gradients, state: (gradients.g, state), references="pooled")
+def wrong():
+    return 5
+"""
+
+
+@pytest.fixture
+def plugin_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(targets, "PLUGINS", [])
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "half_of_the_user").mkdir()
+    (tmp_path / "half_of_the_user/__init__.py").write_text("")
+    (tmp_path / "half_of_the_user/methods.py").write_text(HALF)
+    (tmp_path / "module_of_a_stranger.py").write_text("raise SystemExit('was imported')")
+    return tmp_path
+
+
+def refusal(group, target):
+    """Why a target is refused."""
+    with pytest.raises(UserError) as error:
+        target_function(group, {"_target_": target})
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("group", "target"),
+    [
+        ("method", "torch.hub.load_state_dict_from_url"),
+        ("method", "os.system"),
+        ("method", "module_of_a_stranger.half"),
+        ("method", "gradalign_cli.methods_of_a_stranger.half"),
+        ("method", "gradalign_cli.buffers.ring.ring"),
+        ("optimizer", "gradalign_cli.methods.agem.agem"),
+        ("method", "gradalign_cli.results.run_folder.write_atomically"),
+        ("method", "gradalign_cli.methods.agem.torch.hub.load_state_dict_from_url"),
+        ("method", "gradalign_cli.methods.agem.project"),
+        ("method", "gradalign_cli.methods.method.Method"),
+        ("method", "gradalign_cli.methods.agem.nothing"),
+        ("method", ""),
+        ("method", None),
+        ("method", 5),
+        ("method", ["os.system"]),
+    ],
+)
+def test_a_target_is_a_function_of_the_groups_folder_that_makes_its_part(
+    group, target, plugin_folder
+):
+    allow_plugins([], [plugin_folder])
+    assert f"`{group}._target_`" in refusal(group, target)
+
+
+def test_functions_of_listed_modules_and_their_submodules_are_called(plugin_folder):
+    assert "plugins=[half_of_the_user]" in refusal("method", "half_of_the_user.methods.half")
+    for plugins in (["half_of_the_user"], ["half_of_the_user.methods"]):
+        allow_plugins(plugins, [plugin_folder])
+        for name in ("half", "unannotated"):
+            target = f"half_of_the_user.methods.{name}"
+            assert (
+                call_target("method", OmegaConf.create({"_target_": target})).references == "pooled"
+            )
+        assert "torch.hub" in refusal(
+            "method", "half_of_the_user.methods.torch.hub.load_state_dict_from_url"
+        )
+        wrong = OmegaConf.create({"_target_": "half_of_the_user.methods.wrong"})
+        with pytest.raises(UserError, match="must be what returns a Method, found 5"):
+            call_target("method", wrong)
+    allow_plugins(["half_of"], [plugin_folder])
+    refusal("method", "half_of_the_user.methods.half")
+
+
+@pytest.mark.parametrize("plugins", [5, None, "os", [""], ["a b"], ["../x"], [5], ["a."]])
+def test_plugins_are_names_of_modules(plugins, plugin_folder):
+    with pytest.raises(UserError, match="`plugins` must be a list of names of modules"):
+        allow_plugins(plugins, [])

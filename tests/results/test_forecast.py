@@ -1,0 +1,122 @@
+"""How long a run will take, on a clock of its own."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gradalign_cli.results.forecast import STEP_SECONDS, Forecast, Work, duration_text, work_of
+from gradalign_cli.training.plan import Plan
+from tests.methods.catalogue import method
+from tests.runs import make_parts, make_replicas, train
+
+WORK = Work((100, 100, 100), (10, 110, 210), (500, 500, 500), 0)
+
+
+class Simulation:
+    """A run whose seconds are simulated: a step takes a second for every 10 examples, a test of
+    all tasks 30 seconds, the end of a task 7."""
+
+    def __init__(self, replicas=1, warm_up=0.0):
+        self.now, self.evaluator, self.warm_up = 0.0, SimpleNamespace(seconds=0.0), warm_up
+        self.forecast = Forecast(WORK, replicas, lambda: self.now)
+        self.totals = []  # seconds so far and those that are forecast, after every stretch
+
+    def test(self, row):
+        self.now += 30.0
+        self.evaluator.seconds += 30.0
+        self.forecast.after_test(row, torch.zeros(1, 3))
+
+    def round(self, replicas=(0,)):
+        self.evaluator.seconds = 0.0
+        self.forecast.begin_round(replicas)
+        self.test(0)
+        for task, examples in enumerate(WORK.step_examples):
+            for step in range(20, 101, 20):
+                self.now += 20 * (STEP_SECONDS + examples / 10) + self.warm_up * (step == 20)
+                trace = SimpleNamespace(loss=torch.zeros(20, 1))
+                moment = SimpleNamespace(
+                    task=task, step=step, trace=trace, evaluator=self.evaluator
+                )
+                self.forecast.after_steps(moment)
+                left = self.forecast.seconds_left()
+                self.totals.append(None if left is None else self.now + left)
+            self.now += 7
+            self.test(task + 1)
+        self.forecast.end_round(None)
+
+
+def test_later_tasks_whose_steps_read_more_are_forecast_from_the_first_ones_steps():
+    run = Simulation()
+    run.round()
+    assert run.totals[0] is None  # the first stretch warms up
+    assert run.totals[1] == pytest.approx(run.now, rel=0.01)  # the ends of tasks are not known yet
+    assert run.totals[6:] == pytest.approx([run.now] * 9)
+
+
+def test_what_warms_up_does_not_count():
+    run = Simulation(warm_up=1000.0)
+    run.round()
+    assert run.totals[1] == pytest.approx(run.now - 2 * 1000, rel=0.01)
+
+
+def test_rounds_that_are_still_to_come_take_as_long_as_the_present_one():
+    run = Simulation(replicas=3)
+    run.round([0, 1])
+    whole = run.now
+    assert run.totals[-1] == pytest.approx(1.5 * whole, rel=0.01)
+    run.round([2])
+    assert run.forecast.share_done() == pytest.approx(1)
+
+
+def test_tests_count_as_a_part_of_what_is_done():
+    run = Simulation(replicas=2)
+    assert run.forecast.share_done() == 0
+    run.test(0)
+    after_test = run.forecast.share_done()
+    assert 0 < after_test < 0.1
+    run.forecast.begin_round([0])  # what a round that is void did does not count
+    assert run.forecast.share_done() == 0
+    run.round([0])
+    assert run.forecast.share_done() == pytest.approx(0.5)
+
+
+def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
+    run, told = Simulation(), []
+    run.forecast.begin_round([0])
+    run.test(0)
+    for step, seconds in ((20, 1), (40, 1), (60, 1), (80, 3)):
+        run.now += seconds
+        trace = SimpleNamespace(loss=torch.zeros(20, 1))
+        run.forecast.after_steps(
+            SimpleNamespace(task=0, step=step, trace=trace, evaluator=run.evaluator)
+        )
+        told.append(run.forecast.is_measured())
+    assert told == [False, False, False, True]
+
+
+def test_the_work_of_a_run_is_that_which_it_does(tiny):
+    parts = make_parts(tiny, method("gem"), samples=20)
+    (replica,) = make_replicas(parts)
+    plan = Plan(2, 5, 1, 3)
+    work = work_of(parts, replica, plan)
+    assert sum(work.steps) == train(parts, [replica], plan=plan).steps
+    assert work.step_examples == (5, 5 + 6, 5 + 2 * 6)  # six of each earlier task
+    assert work.test_examples == (10, 10, 10)
+    assert work.curve_tests == 3
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (40, "40 seconds"),
+        (89, "89 seconds"),
+        (100, "2 minutes"),
+        (3600, "60 minutes"),
+        (9000, "2.5 hours"),
+        (12 * 3600, "12 hours"),
+        (50 * 3600, "2.1 days"),
+    ],
+)
+def test_a_duration_is_told_in_words(seconds, words):
+    assert duration_text(seconds) == words

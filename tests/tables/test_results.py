@@ -1,0 +1,117 @@
+"""Folders that are not those of a run are named and left out, whatever they hold."""
+
+import json
+import os
+import tracemalloc
+
+import pytest
+
+from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.paths import CONF
+from gradalign_cli.errors import UserError
+from gradalign_cli.results.machine import NUMERICS
+from gradalign_cli.tables.results import LARGEST_FILE, results_by_key, run_key
+
+CONFIG = compose_config(CONF, ())[0]
+RECORD = {
+    "config": CONFIG, "numerics": NUMERICS, "training_seconds": 1.5, "evaluation_seconds": 0.5,
+    "torch": "2", "threads": [1],
+}  # fmt: skip
+METRICS = {"replicas": [{"seed": 0, "lr": 0.1, "ACC": 0.9, "BWT": -0.1, "FWT": None}]}
+
+
+def write_run(folder, record=RECORD, results=METRICS):
+    """A finished run; contents that are text are written as they are, None not at all."""
+    folder.mkdir()
+    (folder / "accuracy.csv").write_text("replica,after_task,task_1\n")
+    for name, content in (("record.json", record), ("metrics.json", results)):
+        if content is not None:
+            text = content if isinstance(content, str) else json.dumps(content)
+            (folder / name).write_text(text)
+
+
+def replica(**changes):
+    """metrics.json with changes of its one replica."""
+    return {"replicas": [METRICS["replicas"][0] | changes]}
+
+
+HOSTILE = {
+    "no record": ({"record": None}, r"cannot read .*record\.json: No such file"),
+    "empty record": ({"record": ""}, r"record\.json must be valid JSON"),
+    "half a record": ({"record": json.dumps(RECORD)[:-9]}, "must be valid JSON"),
+    "deep record": ({"record": "[" * 10**6}, "must be valid JSON"),
+    "long number": ({"record": "9" * 10**6}, "must be valid JSON"),
+    "a list": ({"record": []}, r"record\.json must be a mapping, found list"),
+    "huge record": ({"record": " " * (LARGEST_FILE + 1)}, "must have at most 8388608 bytes"),
+    "no config": ({"record": RECORD | {"config": 3}}, "must be the config of a run"),
+    "no model": ({"record": RECORD | {"config": {}}}, "must be the config of a run"),
+    "a model of numbers": (
+        {"record": RECORD | {"config": CONFIG | {"model": {"_target_": 3}}}}, "must be the config",
+    ),
+    "replicas of text": (
+        {"record": RECORD | {"config": CONFIG | {"replicas": "x"}}}, "must be the config",
+    ),
+    "no seconds": ({"record": RECORD | {"training_seconds": None}}, "`training_seconds` must be"),
+    "negative seconds": ({"record": RECORD | {"evaluation_seconds": -1}}, "must be non-negative"),
+    "no metrics": ({"results": None}, r"cannot read .*metrics\.json"),
+    "metrics of numbers": ({"results": "3"}, r"metrics\.json must be a mapping, found int"),
+    "no replicas": ({"results": {"replicas": []}}, "must be a list of replicas"),
+    "replicas in a mapping": ({"results": {"replicas": {"0": {}}}}, "must be a list of replicas"),
+    "a replica of text": ({"results": {"replicas": ["x"]}}, "must be a list of mappings"),
+    "no seed": ({"results": {"replicas": [{"ACC": 0.5}]}}, "`seed` must be a whole number"),
+    "half a seed": ({"results": replica(seed=0.5)}, "`seed` must be a whole number, found 0.5"),
+    "accuracy of text": ({"results": replica(ACC="x" * 10**6)}, "`ACC` must be a number, found"),
+    "accuracy in percent": ({"results": replica(ACC=90.0)}, "`ACC` must be a fraction, found 90.0"),
+    "NaN": ({"results": '{"replicas": [{"seed": 0, "ACC": NaN}]}'}, "`ACC` must be a number"),
+    "too large": ({"results": '{"replicas": [{"seed": 0, "lr": 1e999}]}'}, "`lr` must be a number"),
+    "letters that move the cursor": (
+        {"results": {"replicas": [{"\x1b[2J\n": "x"}]}}, r"`\?\[2J\?` must be a number",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_folder_that_is_none_of_a_run_is_named_once_and_not_counted(kind, tmp_path):
+    contents, sentence = HOSTILE[kind]
+    write_run(tmp_path / "bad", **contents)
+    write_run(tmp_path / "good")
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match=sentence) as warnings:
+        results = results_by_key([tmp_path])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    (warning,) = warnings
+    assert str(warning.message).startswith(f"{tmp_path / 'bad'} is left out: ")
+    assert len(str(warning.message)) < 600
+    assert "\n" not in str(warning.message)
+    ((result,),) = results.values()
+    assert (list(results), result.seconds) == ([run_key(CONFIG)], 2.0)
+    assert result.seeds == {0: {"seed": 0, "lr": 0.1, "ACC": 0.9, "BWT": -0.1}}
+    assert result.machine == {"torch": "2"}
+    assert peak < 2**26
+
+
+def test_pipes_and_unfinished_folders_are_passed_over(tmp_path):
+    write_run(tmp_path / "good")
+    for name in ("unfinished", "pipe"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "unfinished/record.json").write_text("{")
+    os.mkfifo(tmp_path / "pipe/accuracy.csv")
+    assert [len(results) for results in results_by_key([tmp_path]).values()] == [1]
+    (tmp_path / "good/metrics.json").unlink()
+    os.mkfifo(tmp_path / "good/metrics.json")
+    with pytest.warns(UserWarning, match=r"metrics\.json must be a regular file, found a named"):
+        assert results_by_key([tmp_path]) == {}
+
+
+def test_folders_to_take_runs_from_must_be_there(tmp_path):
+    from rich.console import Console
+
+    from gradalign_cli.tables.reproduce import Request, reproduce
+
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "nowhere", tmp_path / "file", tmp_path / ("x" * 300)):
+        request = Request("*", 1, 0, False, 1, (place,), (), ("false",))
+        with pytest.raises(UserError, match="`--from` must be folders of finished runs, found"):
+            reproduce(CONF, "gem-2017-figure1", request, tmp_path / "out", Console(quiet=True))
+    assert os.listdir(tmp_path) == ["file"]
