@@ -136,8 +136,8 @@ def print_description(explained: Explained, console: Console) -> None:
     console.print("\nsettings:" + ("" if rows else " none"))
     if rows:
         console.print(fitting_table(SETTING_COLUMNS, rows, console))
-        command = f"gradalign train method={choice.name} {rows[0][0]}"
-        console.print(Text(f"Set one as in: {command}"), soft_wrap=True)
+        console.print("one is set as in")
+        console.print(f"  gradalign train method={choice.name} {rows[0][0]}", soft_wrap=True)
 
 
 def chosen_buffers(path: Path) -> list[str]:

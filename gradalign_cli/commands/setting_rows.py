@@ -21,9 +21,7 @@ def setting_rows(
 
     config: of the part, composed;  comments: of its yaml, by setting.
     """
-    target = str(config["_target_"])
-    is_ours = target.startswith("gradalign_cli.")  # a page to read imports no module of others
-    declared = declared_types(get_method(target)) if is_ours else {}
+    declared = types_of(str(config.get("_target_", "")))
     values = OmegaConf.to_container(config, resolve=True)
     assert isinstance(values, dict)
     settings = {str(name): value for name, value in values.items() if name not in LABELS}
@@ -35,6 +33,17 @@ def setting_rows(
         )
         for name, value in settings.items()
     ]
+
+
+def types_of(target: str) -> dict[str, Any]:
+    """The types that a function of ours declares, by the name that a config has for it. None of a
+    user's function: a page to read imports no module of others."""
+    if not target.startswith("gradalign_cli."):
+        return {}
+    try:
+        return declared_types(get_method(target))
+    except (ImportError, ValueError):  # the config of a user may name what there is not
+        return {}
 
 
 def typed(name: str, value: Any) -> str:

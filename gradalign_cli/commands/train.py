@@ -15,7 +15,6 @@ from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.commands.exit import report
-from gradalign_cli.commands.page import page_console
 from gradalign_cli.commands.stop_notes import run_note, sweep_note
 from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.commands.train_help import asks_for_help, print_help
@@ -62,7 +61,7 @@ def main(arguments: list[str]) -> int:
     """Hand the arguments to Hydra, whose jobs are runs; returns the exit code: 1 where jobs of a
     sweep failed."""
     if asks_for_help(arguments):
-        print_help(arguments, page_console())
+        print_help(arguments, terminal_console(highlight=False))
         return 0
     outcomes = run_jobs(job, arguments)
     if outcomes is None:

@@ -111,7 +111,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     console.print(Text(INTRODUCTION))
     print_heading("examples, of which the first eight need no download", console)
     for command, sentence in EXAMPLES:
-        console.print(Text(f"gradalign {command}"))
+        console.print(Text(f"gradalign {command}"), soft_wrap=True)  # to be copied whole
         console.print(Padding(Text(sentence), (0, 0, 0, 4)))
     print_heading("how it is typed", console)
     console.print(fitting_table((Column(""), Column("", wraps=True)), HOW, console))
@@ -157,9 +157,10 @@ def print_group(
 ) -> None:
     """Print what is chosen of a group and what there is to choose; a user's part has a star."""
     choices = choices_of_group(folder_of_group(group), config_dir)
-    names = [f"{each.name}*" if each.origin else each.name for each in choices]
-    sign = "+" if group == "experiment" else ""
-    text = f"{sign}{group}={chosen_name(group, groups)}"
+    names = [f"{c.name}*" if c.origin else c.name for c in choices if not c.is_hidden]
+    text = f"{group}={chosen_name(group, groups)}"
+    if group == "experiment":
+        text = "+" + text.replace("=null", "=NAME")
     if group == "objective":
         names = ["any method with a loss of its own, such as der; null: the loss of `method`"]
     star = f"; * in {config_dir}" if any(each.origin for each in choices) else ""

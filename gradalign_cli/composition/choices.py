@@ -43,7 +43,8 @@ def search_path_overrides(config_dir: str | None) -> list[str]:
     """What makes Hydra look for parts in the user's folder too."""
     if config_dir is None:
         return []
-    return [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"]
+    folder = str(Path(config_dir).resolve()).replace("'", "\\'")
+    return [f"hydra.searchpath=['file://{folder}']"]
 
 
 def first_comment(path: Path) -> str:

@@ -105,7 +105,8 @@ def test_values_are_those_that_the_other_arguments_choose(capsys):
 
 
 def test_a_users_part_is_shown_with_its_settings(capsys, tmp_path):
-    (tmp_path / "method").mkdir()
+    tmp_path = tmp_path / "it's [mine]"
+    (tmp_path / "method").mkdir(parents=True)
     (tmp_path / "method" / "half.yaml").write_text(
         "name: half\n_target_: gradalign_cli.methods.eps_soft_gem.eps_soft_gem\neps: 0.3 # [mine]\n"
     )
@@ -113,10 +114,14 @@ def test_a_users_part_is_shown_with_its_settings(capsys, tmp_path):
     text = words(page(capsys, "train", *arguments))
     assert f"half*; * in {tmp_path}" in text
     assert "method.eps=0.3 number [mine]" in text
+    yaml = "name: half\n_target_: no_module.of_ours\neps: 0.3 # [mine]\n"
+    (tmp_path / "method" / "half.yaml").write_text(yaml)
+    assert "method.eps=0.3 [mine]" in words(page(capsys, "train", *arguments))
 
 
 def test_a_part_that_there_is_not_is_refused(capsys):
     assert "gme" in refusal(capsys, "train", "method=gme", "--help")
+    assert "the override 'a=[' cannot be read" in refusal(capsys, "train", "a=[", "--help")
 
 
 def test_every_setting_of_every_part_has_a_comment():
