@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 
-from gradalign_cli.composition.targets import RESULT_OF_GROUP, target_function
+from gradalign_cli.composition.targets import NAMED_GROUPS, RESULT_OF_GROUP, target_function
 from gradalign_cli.errors import UserError, nearest, require, require_choice
 
 LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
@@ -25,7 +25,8 @@ def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> An
     entries = OmegaConf.to_container(config, resolve=True)
     assert isinstance(entries, dict)
     arguments = {str(name): value for name, value in entries.items()} | computed_arguments
-    for label in ("_target_", "name", "defaults"):  # the last is Hydra's, in a yaml read as it lies
+    labels = ["_target_", "defaults"]  # the latter is Hydra's, in a yaml read as it lies
+    for label in [*labels, "name"] if group in NAMED_GROUPS else labels:
         arguments.pop(label, None)
     declared = declared_types(function)
     for name in arguments.keys() - declared.keys():

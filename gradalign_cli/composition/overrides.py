@@ -7,7 +7,12 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP
+from gradalign_cli.composition.targets import (
+    NAMED_GROUPS,
+    OPTIONAL_GROUPS,
+    ROOM_OF_GROUP,
+    list_command,
+)
 from gradalign_cli.errors import UserError
 
 OVERRIDE = re.compile(r"(\+{0,2}|~)([^=~+]+)(=.*)?", re.DOTALL)
@@ -54,6 +59,8 @@ def hydra_override(override: str, groups: set[str]) -> str:
     if key == "objective" and "method" in groups:
         key = "method@objective"  # an objective is chosen among the methods
     group, _, package = key.partition("@")
+    if key in [f"{named}.name" for named in NAMED_GROUPS]:
+        raise UserError(f"`{key}` is what the yaml of a method calls it, and cannot be set")
     if sign == "~":
         check_removal(key, package or group)
         return f"~{key}{value or ''}"
@@ -94,13 +101,12 @@ def check_choice(group: str, choice: str) -> None:
 
     group: also `objective`.
     """
-    shown = "method" if group == "objective" else group
     if not re.fullmatch(r"[\w./,-]+", choice) or re.fullmatch(r"[\d.]+", choice):
         raise UserError(
-            f"`{group}` must be one option of `gradalign list {shown}`, found {choice!r}"
+            f"`{group}` must be one option of `{list_command(group)}`, found {choice!r}"
         )
     if choice == "null" and group not in OPTIONAL_GROUPS:
-        raise UserError(f"`{group}` must be chosen, as `gradalign list {shown}` shows, found null")
+        raise UserError(f"`{group}` must be chosen, as `{list_command(group)}` shows, found null")
     if "," in choice and "null" in choice.split(","):
         raise UserError(
             f"`{group}` must not be null in a sweep: run that without -m, found {choice}"

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.composition.construct import LARGEST_WHOLE_NUMBER, check_type
-from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP
+from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP, list_command
 from gradalign_cli.errors import UserError, nearest, require
 from gradalign_cli.results.metrics import Convention
 
@@ -99,11 +99,12 @@ def check_settings(config: Mapping[str, Any]) -> None:
             require(group in config, group, "chosen", None)
         entries = config.get(group)
         chosen = isinstance(entries, dict) or (entries is None and group in OPTIONAL_GROUPS)
-        require(chosen, group, f"one of `gradalign list {group}`", entries)
+        require(chosen, group, f"one of `{list_command(group)}`", entries)
         if entries and "_target_" not in entries:
             raise UserError(
-                f"`{group}` must be chosen before its settings can be given, as `gradalign list "
-                f"{group}` shows, found {', '.join(f'`{group}.{name}`' for name in entries)} alone"
+                f"`{group}` must be chosen before its settings can be given, as "
+                f"`{list_command(group)}` shows, found "
+                f"{', '.join(f'`{group}.{name}`' for name in entries)} alone"
             )
     for entry in FREE_ENTRIES:
         entries = config.get(entry)

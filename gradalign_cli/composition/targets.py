@@ -31,7 +31,13 @@ RESULT_OF_GROUP = {
     "schedule": "Schedule",
 }
 OPTIONAL_GROUPS = ("stream", "objective", "schedule")
+NAMED_GROUPS = ("method", "objective")  # whose configs say what the part is called
 PLUGINS: list[str] = []  # the modules that the user named on the command line
+
+
+def list_command(group: str) -> str:
+    """The command that lists the options of a group."""
+    return f"gradalign list {'method' if group == 'objective' else group}"
 
 
 def allow_plugins(names: object, folders: Sequence[Path]) -> None:

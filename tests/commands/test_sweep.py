@@ -39,8 +39,8 @@ def test_a_sweep_ends_with_a_row_for_each_job_and_code_1_where_one_failed(folder
     assert not list(folder.rglob("*.log"))
 
 
-def test_a_sweep_whose_jobs_all_fail_has_code_2_and_leaves_no_folder(folder):
-    assert main(["-m", "batch_size=0,-1", *SMALL]) == 2
+def test_a_sweep_whose_jobs_all_fail_leaves_no_folder(folder):
+    assert main(["-m", "batch_size=0,-1", *SMALL]) == 1
     assert not list(folder.iterdir())
 
 

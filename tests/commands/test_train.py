@@ -62,6 +62,7 @@ def test_train_writes_the_run_folder(tmp_path):
     [
         ("method=gme", "`method` has no option 'gme'; did you mean"),
         ("method.strength=1", "method.strength"),
+        ("+buffer.name=x", "`buffer.name` is not a setting of ring"),
         ("batch_size=0", "`batch_size` must be a whole number of at least 1, found 0"),
         (
             "buffer.capacity=1 buffer.capacity_per=total",

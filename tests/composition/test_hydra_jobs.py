@@ -74,6 +74,7 @@ def entry(tmp_path, monkeypatch):
         ("++metrics.foo=1", "`metrics.foo` is not a setting"),
         ("method=gme", "`method` has no option 'gme'; did you mean `"),
         ("stream.share=0.1", "`stream` must be chosen before its settings can be given"),
+        ("objective.strength=1", "as `gradalign list method` shows"),
         ("name=../../x", "`name` must be a folder's name"),
         ("name=${foo}", "Interpolation key 'foo' not found"),
         ("batch_size=${batch_size}", "`batch_size`: Recursive interpolation detected"),

@@ -41,6 +41,7 @@ def test_a_group_is_chosen_and_any_other_value_added_or_replaced(typed, changed)
         ),
         *("method=[gem]", "method={a: 1}", "method=5", "experiment=[a,b]", "model=null"),
         *("method@foo=gem", "~buffer", "~name", "~hydra", "hydra=null", "-m=\udcff"),
+        *("method.name=gem", "objective.name=der"),
     ],
 )
 def test_what_cannot_be_read_or_means_nothing_is_refused_in_a_short_sentence(typed):
