@@ -8,16 +8,16 @@ from gradalign_cli.errors import nearest
 @pytest.mark.parametrize(
     ("name", "sentence_end"),
     [
-        ("agme", " did you mean `agem`?"),
-        ("GEM", " did you mean `gem`?"),
-        ("ogd_pls", " did you mean `ogd_plus`?"),
+        ("agme", "; did you mean `agem`?"),
+        ("GEM", "; did you mean `gem` or `agem`?"),
+        ("ogd_pls", "; did you mean `ogd_plus` or `ogd`?"),
         ("nothing_like_it", ""),
         ("", ""),
     ],
 )
-def test_a_mistyped_name_is_answered_with_the_one_it_is_most_like(name, sentence_end):
+def test_a_mistyped_name_is_answered_with_those_it_is_most_like(name, sentence_end):
     assert nearest(name, ["agem", "gem", "ogd", "ogd_plus"]) == sentence_end
 
 
 def test_names_are_given_as_they_are_written():
-    assert nearest("p-mnist", ["P-MNIST", "R-MNIST"]) == " did you mean `P-MNIST`?"
+    assert nearest("p-mnist", ["P-MNIST", "CIFAR"]) == "; did you mean `P-MNIST`?"

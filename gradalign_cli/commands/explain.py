@@ -22,7 +22,6 @@ from gradalign_cli.composition.choices import (
     Choice,
     choices_of_group,
     first_comment,
-    search_path_overrides,
     setting_comments,
 )
 from gradalign_cli.composition.compose import compose_config
@@ -116,8 +115,8 @@ def load_method(
     names = [choice.name for choice in choices]
     domain = "a method that `gradalign list methods` names"
     require_name(method_name, names, "METHOD", domain)
-    chosen = [f"method={method_name}", *search_path_overrides(config_dir), *overrides]
-    config = DictConfig(compose_config(CONF, chosen)[0]["method"])
+    chosen = [f"method={method_name}", *overrides]
+    config = DictConfig(compose_config(CONF, chosen, config_dir)[0]["method"])
     return Explained(choices[names.index(method_name)], config, call_target("method", config))
 
 

@@ -14,7 +14,6 @@ from gradalign_cli.commands.page import Column, fitting_table
 from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows, typed
 from gradalign_cli.composition.choices import (
     choices_of_group,
-    search_path_overrides,
     setting_comments,
 )
 from gradalign_cli.composition.compose import compose_config
@@ -69,8 +68,9 @@ HOW = (
     ),
     ("--config-dir FOLDER", "parts of your own: FOLDER/method/half.yaml is method=half"),
     (
-        "_target_",
-        "in such a yaml names your function, module.function; Python must find the module",
+        "plugins=[half]",
+        "lets the `_target_` of such a yaml name a function of your half.py, which lies in FOLDER "
+        "or here: --config-dir FOLDER plugins=[half] method=half",
     ),
     (
         "metrics.*",
@@ -106,8 +106,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     """
     options = get_args_parser().parse_args(list(arguments))
     overrides = [text for text in options.overrides if not is_sweep(text)]
-    chosen = [*search_path_overrides(options.config_dir), *overrides]
-    config, groups = compose_config(CONF, chosen)
+    config, groups = compose_config(CONF, overrides, options.config_dir)
     console.print(Text(INTRODUCTION))
     print_heading("examples, of which the first eight need no download", console)
     for command, sentence in EXAMPLES:

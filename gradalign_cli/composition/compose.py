@@ -8,6 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
+from gradalign_cli.composition.choices import search_path_overrides
 from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
@@ -17,10 +18,14 @@ from gradalign_cli.composition.targets import allow_plugins
 
 
 def compose_config(
-    conf_folder: Path, overrides: Sequence[str]
+    conf_folder: Path, overrides: Sequence[str], config_dir: str | None = None
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The resolved config that `gradalign train` makes of these overrides, and what it chose of
-    each config group. Raises UserError where `gradalign train` does."""
+    each config group. Raises UserError where `gradalign train` does.
+
+    config_dir: a user's folder of configs, and of the code of plugins.
+    """
+    overrides = [*search_path_overrides(config_dir), *overrides]
     register_resolvers()
     bound_config_sources()
     try:
@@ -36,5 +41,6 @@ def compose_config(
     assert isinstance(composed, dict)
     config = {str(name): value for name, value in composed.items()}
     check_settings(config)
-    allow_plugins(config.get("plugins", []), [Path.cwd()])
+    plugin_folders = [Path.cwd(), *([Path(config_dir).resolve()] if config_dir else [])]
+    allow_plugins(config.get("plugins", []), plugin_folders)
     return config, {str(group): str(name) for group, name in chosen.items()}

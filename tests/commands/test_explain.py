@@ -1,4 +1,5 @@
 import math
+import sys
 from xml.etree import ElementTree
 
 import pytest
@@ -7,7 +8,7 @@ from gradalign_cli.cli import main
 from gradalign_cli.commands.explain import direction_at_angle
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
-from tests.commands.test_list import page, words
+from tests.commands.test_list import page, refusal, words
 from tests.methods.catalogue import METHODS, method
 
 
@@ -79,6 +80,24 @@ def test_a_users_method_is_explained(capsys, tmp_path):
     assert "180° 180° 0.40 0.40" in text
 
 
+def test_a_users_method_whose_code_is_a_plugin_is_explained(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.path", [*sys.path])
+    (tmp_path / "method").mkdir()
+    (tmp_path / "method" / "twice.yaml").write_text(
+        "name: twice\n_target_: explained_twice.twice\n"
+    )
+    (tmp_path / "explained_twice.py").write_text(
+        "from gradalign_cli.methods.method import Method\n\n\ndef twice():\n"
+        '    """Twice the reference."""\n'
+        "    return Method(lambda g, s: (2 * g.references[0], s), references='pooled')\n"
+    )
+    arguments = ["explain", "twice", "--config-dir", str(tmp_path)]
+    text = words(page(capsys, *arguments, "plugins=[explained_twice]"))
+    assert "Twice the reference." in text
+    assert "90° 90° 2.00 2.00" in text
+    assert "explained_twice" in refusal(capsys, *arguments)
+
+
 def test_the_buffer_that_a_methods_config_chooses_is_named(capsys):
     sentence = "buffer unless another is chosen: "
     assert f"{sentence}reservoir" in page(capsys, "explain", "der")
@@ -98,7 +117,7 @@ def test_the_picture_shows_gradient_reference_and_direction_at_seven_angles(tmp_
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["agme"], "found 'agme': did you mean `agem`?"),
+        (["agme"], "found 'agme'; did you mean `agem` or `agem_r`?"),
         (["gem", "method.margn=1"], "margn"),
         (["gem", "--config-dir", "no/where"], "`--config-dir` must be a folder"),
         (["er", "--picture", "x.svg"], "`--picture` needs a method with references, er has none"),

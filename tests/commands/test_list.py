@@ -116,7 +116,7 @@ def test_parts_of_the_users_folder_are_marked(mine, capsys):
     assert "`--config-dir` must be a folder" in refusal(capsys, "list", "--config-dir", "no/where")
 
 
-@pytest.mark.parametrize(("group", "end"), [("bufers", ": did you mean `buffers`?"), ("qqq", "'")])
+@pytest.mark.parametrize(("group", "end"), [("bufers", "; did you mean `buffers`?"), ("qqq", "'")])
 def test_a_group_that_there_is_not_is_answered_with_the_nearest(group, end, capsys):
     error = refusal(capsys, "list", group)
     assert "`GROUP` must be one of methods, buffers," in error
@@ -141,6 +141,6 @@ def test_data_status_shows_shapes_and_sentences_whole(width, capsys, tmp_path, m
 def test_unknown_datasets_are_refused_before_any_is_prepared(capsys, tmp_path):
     folder = ["data", "--data-dir", str(tmp_path), "prepare"]
     error = refusal(capsys, *folder, "digits", "mnits")
-    assert error.rstrip().endswith("found 'mnits': did you mean `mnist`?")
+    assert error.rstrip().endswith("found 'mnits'; did you mean `mnist` or `notmnist`?")
     assert list(tmp_path.iterdir()) == []
     assert page(capsys, *folder, "digits").strip() == str(tmp_path / "digits.npz")
