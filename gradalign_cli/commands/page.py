@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gradalign_cli.results.plain_characters import in_encoding
 from gradalign_cli.results.terminal import terminal_console
 
 UNLIMITED_WIDTH = 10_000  # in characters, where a program reads the output
@@ -38,7 +39,8 @@ def fitting_table(
 ) -> Table:
     """The rows as a table where it fits the console; otherwise each row's cells stacked beside its
     first one, with the names of their columns. No text is cut."""
-    rows = list(rows)
+    # a plain character may be wider than the one in whose place it stands
+    rows = [[in_encoding(cell, console.encoding) for cell in row] for row in rows]
     if least_width(columns, rows) > console.width:
         columns, rows = (columns[0], Column("", wraps=True)), stacked_rows(columns, rows)
     named = any(column.name for column in columns[1:])

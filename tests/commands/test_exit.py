@@ -10,7 +10,7 @@ import torch
 
 from gradalign_cli import __version__
 from gradalign_cli.cli import main
-from gradalign_cli.commands import data, list, train
+from gradalign_cli.commands import list, train
 from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.errors import Terminated, UserError
@@ -111,7 +111,7 @@ def test_options_are_not_abbreviated(tmp_path, capsys):
 def test_brackets_in_text_are_printed_as_they_are(tmp_path, capsys):
     folder = tmp_path / "out[/b]put[red]"
     folder.mkdir(parents=True)
-    data.print_status(os.fspath(folder))
+    assert main(["data", "--data-dir", os.fspath(folder), "status"]) == 0
     assert "out[/b]put[red]" in "".join(capsys.readouterr().out.split())
 
 

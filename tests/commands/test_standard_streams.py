@@ -56,10 +56,9 @@ def test_closed_and_full_streams_and_plain_encodings(tmp_path):
     sentence = "gradalign: cannot write standard output: No space left on device\n"
     assert process.stderr == sentence
     assert process.returncode == 0
-    assert any(line.startswith("+--") for line in explained)
-    (row,) = (line for line in explained if line.startswith("|  45 deg |"))
-    (head,) = (line for line in explained if "turned by" in line)
-    assert len(row) == len(head)
+    (row,) = (line for line in explained if line.startswith("45 deg "))
+    (head,) = (line for line in explained if line.startswith("angle  "))
+    assert row.index("22 deg") == head.index("turned by")  # columns are below each other
 
 
 def test_characters_that_an_encoding_lacks_become_plain():
