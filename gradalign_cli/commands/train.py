@@ -52,7 +52,7 @@ from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.rounds import rounds, train_in_rounds
-from gradalign_cli.training.runaway import Runaway, RunawayWatcher
+from gradalign_cli.training.runaway import Runaway, RunawayWarner
 
 TRY_IN_SMALL = "; `quick=true` tries it in small"
 
@@ -140,16 +140,16 @@ def train(
     todo = rounds(replicas, at_once)
     forecast = Forecast(work_of(parts, replicas[0], plan), len(replicas))
     display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
-    runaway_watcher = RunawayWatcher(
+    runaway_warner = RunawayWarner(
         parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
     )
     setup = time.perf_counter() - begin
     try:
         with display:
-            watchers = run_folder, display, runaway_watcher
+            watchers = run_folder, display, runaway_warner
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
     except UserError as error:
-        record |= {"failed": str(error), "runaways": runaway_watcher.record()}
+        record |= {"failed": str(error), "runaways": runaway_warner.record()}
         run_folder.write("record.json", json_text(record))
         run_folder.release()
         raise
@@ -158,7 +158,7 @@ def train(
     record |= (
         quick | machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     )
-    record["runaways"] = runaway_watcher.record()
+    record["runaways"] = runaway_warner.record()
     reported = parts.method.report(outcome.learners.method_state)
     record = {name: value.tolist() for name, value in reported.items()} | record
     run_folder.finish(outcome, results, record)

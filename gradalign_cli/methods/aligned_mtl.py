@@ -15,14 +15,17 @@ from gradalign_cli.numerics.spectral import eigh
 
 
 def alignment_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor | None = None,
+    dtype_eps: float = EPS,
 ) -> Tensor:
     """sqrt(least) K^(-1/2) u [n] for a Gram matrix K [n, n], with `least` its smallest positive
     eigenvalue, K^(-1/2) a pseudo-inverse and u the mean weights of the available objectives [n].
 
     As many eigenvalues count as positive as there are linearly independent gradients.
     """
-    norms, cosines = norms_and_cosines(K, available)
+    norms, cosines = norms_and_cosines(K, available_objectives)
     rank = independent_gradient_count(cosines, dtype_eps) - (norms == 0).sum()
     # with the shortest gradients first, LAPACK finds small eigenvalues to their own precision
     order = norms.argsort()
@@ -32,7 +35,9 @@ def alignment_weights(
     positive = torch.arange(len(K), device=K.device) >= len(K) - rank  # they ascend
     least = torch.where(positive, eigenvalues, torch.inf).min()
     scales = torch.where(positive, (least / torch.where(positive, eigenvalues, 1.0)).sqrt(), 0.0)
-    weights: Tensor = eigenvectors @ (scales * (eigenvectors.T @ mean_weights(available)))
+    weights: Tensor = eigenvectors @ (
+        scales * (eigenvectors.T @ mean_weights(available_objectives))
+    )
     return weights
 
 

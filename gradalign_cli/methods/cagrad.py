@@ -27,7 +27,7 @@ class CAGradState(NamedTuple):
     c: Tensor
 
 
-def worst_case_weights(K: Tensor, available: Tensor, c: Tensor) -> Tensor:
+def worst_case_weights(K: Tensor, available_objectives: Tensor, c: Tensor) -> Tensor:
     """Weights [n] of argmax_d min_i g_i'd with |d - g0| <= c |g0| and g0 the mean gradient, for
     the Gram matrix K [n, n] of the gradients.
 
@@ -38,8 +38,8 @@ def worst_case_weights(K: Tensor, available: Tensor, c: Tensor) -> Tensor:
     changes, are left out, and a single objective has no conflict to avoid: its gradient is followed
     as it is.
     """
-    norms, cosines = norms_and_cosines(K, available)
-    matrix, u, counted = with_ridge(cosines), mean_weights(available), norms > 0
+    norms, cosines = norms_and_cosines(K, available_objectives)
+    matrix, u, counted = with_ridge(cosines), mean_weights(available_objectives), norms > 0
     slopes = cosines @ (norms * u)  # of the unit gradients along g0
     radius = c * (counted.sum() > 1) * ((norms * u) @ slopes).clamp_min(0).sqrt()
     shortest = norms * min_norm_weights(K, counted)
@@ -75,8 +75,8 @@ def cagrad(c: float) -> Method:
         return CAGradState(setup.params.new_tensor(c))
 
     def align(gradients: Gradients, state: CAGradState) -> tuple[Tensor, CAGradState]:
-        J, K, available = jacobian_and_gram(gradients)
-        weights = worst_case_weights(K, available, state.c.double())
+        J, K, available_objectives = jacobian_and_gram(gradients)
+        weights = worst_case_weights(K, available_objectives, state.c.double())
         return (weights @ J).to(gradients.g.dtype), state
 
     return Method(align, references="per_task", init=init)

@@ -12,11 +12,12 @@ from gradalign_cli.methods.weighing import jacobian_and_gram, mean_weights
 
 
 class GradVacState(NamedTuple):
-    """beta: [] the rate of the targets' moving average;  target_cosines: [T, T] for each pair of
+    """beta: [] the rate of the targets' moving average;  pair_target_cosines: [T, T] for each pair
+    of
     tasks."""
 
     beta: Tensor
-    target_cosines: Tensor
+    pair_target_cosines: Tensor
 
 
 def random_orders(random_numbers: Tensor) -> Tensor:
@@ -25,7 +26,11 @@ def random_orders(random_numbers: Tensor) -> Tensor:
 
 
 def vaccine_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor, target_cosines: Tensor, beta: Tensor
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor,
+    pair_target_cosines: Tensor,
+    beta: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """The weights [n] of the mean of the changed gradients, and the moved targets [n, n], for a
     Gram matrix K [n, n] and target cosines [n, n] in (-1, 1).
@@ -47,14 +52,14 @@ def vaccine_weights(
         dot_product = torch.where(partner, C @ K, 0.0).sum(1)
         norm_product = norm * partner_norm
         c = (dot_product / torch.where(norm_product > 0, norm_product, 1.0)).clamp(-1, 1)
-        t = torch.where(partner, target_cosines, 0.0).sum(1)
-        is_pair = (norm_product > 0) & (orders[:, position] != indices) & available
+        t = torch.where(partner, pair_target_cosines, 0.0).sum(1)
+        is_pair = (norm_product > 0) & (orders[:, position] != indices) & available_objectives
         gap = t * (1 - c * c).sqrt() - c * (1 - t * t).sqrt()
         gain = norm * gap / (torch.where(is_pair, partner_norm, 1.0) * (1 - t * t).sqrt())
         C = C + torch.where(is_pair & (c < t), gain, 0.0)[:, None] * partner
-        moved_targets = target_cosines + beta * (c - t)[:, None] * partner
-        target_cosines = torch.where(is_pair[:, None], moved_targets, target_cosines)
-    return mean_weights(available) @ C, target_cosines
+        moved_targets = pair_target_cosines + beta * (c - t)[:, None] * partner
+        pair_target_cosines = torch.where(is_pair[:, None], moved_targets, pair_target_cosines)
+    return mean_weights(available_objectives) @ C, pair_target_cosines
 
 
 def gradvac(beta: float) -> Method:
@@ -71,13 +76,17 @@ def gradvac(beta: float) -> Method:
         return GradVacState(setup.params.new_tensor(beta).double(), zeros)
 
     def align(gradients: Gradients, state: GradVacState) -> tuple[Tensor, GradVacState]:
-        J, K, available = jacobian_and_gram(gradients)
-        n, targets = len(J), state.target_cosines
+        J, K, available_objectives = jacobian_and_gram(gradients)
+        n, targets = len(J), state.pair_target_cosines
         weights, block = vaccine_weights(
-            K, available, gradients.random_numbers.view(n, n), targets[:n, :n], state.beta
+            K,
+            available_objectives,
+            gradients.random_numbers.view(n, n),
+            targets[:n, :n],
+            state.beta,
         )
         first_rows = torch.cat([block, targets[:n, n:]], 1)
-        state = state._replace(target_cosines=torch.cat([first_rows, targets[n:]]))
+        state = state._replace(pair_target_cosines=torch.cat([first_rows, targets[n:]]))
         return (weights @ J).to(gradients.g.dtype), state
 
     return Method(align, references="per_task", init=init, needs_random_numbers=True)

@@ -15,7 +15,10 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def impartial_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor | None = None,
+    dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights w [n], 1 in total, with (Kw)_i / |g_i| the same for all i, for a Gram matrix
     K [n, n] (closed form of eq. 6).
@@ -23,7 +26,7 @@ def impartial_weights(
     w_i = v_i / |g_i| with C v = 1 for the cosines C, by the pseudo-inverse where gradients are
     dependent. Where the weights would sum to 0, they are those of the mean.
     """
-    norms, cosines = norms_and_cosines(K, available)
+    norms, cosines = norms_and_cosines(K, available_objectives)
     eigenvalues, eigenvectors = eigh(cosines)
     inverse = pseudo_inverse_eigenvalues(eigenvalues, len(K) * dtype_eps)
     v = eigenvectors @ (inverse * (eigenvectors.T @ (norms > 0).to(K.dtype)))
@@ -31,7 +34,7 @@ def impartial_weights(
     total = w.sum()
     sums_to_zero = total.abs() <= 1e-12 * w.abs().sum()
     scaled = w / torch.where(sums_to_zero, 1.0, total)
-    return torch.where(sums_to_zero, mean_weights(available), scaled)
+    return torch.where(sums_to_zero, mean_weights(available_objectives), scaled)
 
 
 def imtl_g() -> Method:

@@ -134,7 +134,7 @@ def gradient_at_params(
     return take_gradient(inputs), state
 
 
-def count_one_gradient(batch_size: int, memory_batch_size: int) -> int:
+def one_gradient_per_step(batch_size: int, memory_batch_size: int) -> int:
     """How many gradients `gradient_at_params` takes."""
     return 1
 
@@ -207,7 +207,7 @@ class Method(NamedTuple):
     find_gradient: Callable[[TakeGradient, LossInputs, Any], tuple[ObjectiveGradient, Any]] = (
         gradient_at_params
     )
-    gradient_count: Callable[[int, int], int] = count_one_gradient
+    gradient_count: Callable[[int, int], int] = one_gradient_per_step
     memory_batches: int = 0
     stores_logits: bool = False
     init: Callable[[MethodSetup], Any] = lambda setup: ()

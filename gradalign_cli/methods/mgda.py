@@ -15,7 +15,10 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def min_norm_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor | None = None,
+    dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights w [n] >= 0, 1 in total, that minimise w'Kw for a Gram matrix K [n, n].
 
@@ -23,8 +26,8 @@ def min_norm_weights(
     so w is v over its sum. It is found for gradients of length 1: y = |g_i| v_i minimises
     1/2 y'Cy - sum(y_i / |g_i|) with the cosines C. A gradient of length 0 takes all the weight.
     """
-    norms, cosines = norms_and_cosines(K, available)
-    is_zero = available & (norms == 0)
+    norms, cosines = norms_and_cosines(K, available_objectives)
+    is_zero = available_objectives & (norms == 0)
     inverse_norms = torch.where(norms > 0, 1 / torch.where(norms > 0, norms, 1.0), 0.0)
     inverse_norms = ratio_or_zero(inverse_norms, inverse_norms.max())  # the scale of y is free
     y = minimiser_above_bounds(with_ridge(cosines), -inverse_norms, torch.zeros_like(norms))

@@ -17,7 +17,10 @@ NEWTON_STEPS = 40
 
 
 def bargaining_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor | None = None,
+    dtype_eps: float = EPS,
 ) -> Tensor:
     """Weights [n], 1 in total, proportional to the a > 0 with K a = 1 / a (claim 3.1), for a Gram
     matrix K [n, n].
@@ -27,7 +30,7 @@ def bargaining_weights(
     from any start for such a function. Objectives whose gradient is 0 have the weight 0; where all
     gradients are 0, the weights are those of the mean.
     """
-    norms, cosines = norms_and_cosines(K, available)
+    norms, cosines = norms_and_cosines(K, available_objectives)
     matrix, a = with_ridge(cosines), torch.ones_like(norms)
     for _ in range(NEWTON_STEPS):
         gradient = matrix @ a - 1 / a
@@ -35,7 +38,7 @@ def bargaining_weights(
         a = a - step / (1 + (gradient @ step).clamp_min(0).sqrt())
     weights = ratio_or_zero(a, norms)
     return torch.where(
-        (norms > 0).any(), ratio_or_zero(weights, weights.sum()), mean_weights(available)
+        (norms > 0).any(), ratio_or_zero(weights, weights.sum()), mean_weights(available_objectives)
     )
 
 

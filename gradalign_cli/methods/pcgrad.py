@@ -9,7 +9,7 @@ from gradalign_cli.methods.weighing import EPS, weighted_sum_method
 
 
 def surgery_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor, dtype_eps: float = EPS
+    K: Tensor, available_objectives: Tensor, random_numbers: Tensor, dtype_eps: float = EPS
 ) -> Tensor:
     """The weights [n] of the mean of the projected gradients, for a Gram matrix K [n, n] and random
     numbers [n, n] that give the order of the projections.
@@ -18,7 +18,9 @@ def surgery_weights(
     at 0. The paper adds the projected gradients up instead of taking their mean, which is another
     step size.
     """
-    weights, _ = vaccine_weights(K, available, random_numbers, torch.zeros_like(K), K.new_zeros(()))
+    weights, _ = vaccine_weights(
+        K, available_objectives, random_numbers, torch.zeros_like(K), K.new_zeros(())
+    )
     return weights
 
 

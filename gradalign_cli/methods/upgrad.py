@@ -16,7 +16,10 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def dual_cone_weights(
-    K: Tensor, available: Tensor, random_numbers: Tensor | None = None, dtype_eps: float = EPS
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor | None = None,
+    dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights [n] of the mean of all gradients' projections onto the dual cone, for a Gram
     matrix K [n, n].
@@ -24,11 +27,11 @@ def dual_cone_weights(
     The projection of a gradient of length 1 has the weights argmin v'Cv for v >= e_i, with the
     cosines C, and that of a longer one is as many times longer.
     """
-    norms, cosines = norms_and_cosines(K, available)
+    norms, cosines = norms_and_cosines(K, available_objectives)
     lower = torch.eye(len(K), dtype=K.dtype, device=K.device)
     matrices = with_ridge(cosines).expand(len(K), -1, -1)
     projections = minimiser_above_bounds(matrices, torch.zeros_like(lower), lower)  # row i: of g_i
-    return ratio_or_zero((mean_weights(available) * norms) @ projections, norms)
+    return ratio_or_zero((mean_weights(available_objectives) * norms) @ projections, norms)
 
 
 def upgrad() -> Method:

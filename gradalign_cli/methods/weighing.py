@@ -29,34 +29,34 @@ def jacobian_and_gram(gradients: Gradients) -> tuple[Tensor, Tensor, Tensor]:
     singular, and that of short ones is 0.
     """
     J = torch.cat([gradients.references, gradients.g[None]]).double()
-    available = torch.cat([gradients.available, gradients.available.new_ones(1)])
-    return J, J @ J.T, available
+    available_objectives = torch.cat([gradients.available, gradients.available.new_ones(1)])
+    return J, J @ J.T, available_objectives
 
 
 def weighted_sum_method(find_weights: FindWeights, needs_random_numbers: bool = False) -> Method:
     """The method whose direction is the sum of the objectives' gradients, weighted by
-    `find_weights(K [n, n], available [n], random_numbers [n, n], dtype_eps) -> [n]`, where
-    `dtype_eps` is the relative rounding of the gradients' type."""
+    `find_weights(K [n, n], available_objectives [n], random_numbers [n, n], dtype_eps) -> [n]`,
+    where `dtype_eps` is the relative rounding of the gradients' type."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
-        J, K, available = jacobian_and_gram(gradients)
+        J, K, available_objectives = jacobian_and_gram(gradients)
         random_numbers, dtype = gradients.random_numbers.view(len(J), -1), gradients.g.dtype
-        weights = find_weights(K, available, random_numbers, torch.finfo(dtype).eps)
+        weights = find_weights(K, available_objectives, random_numbers, torch.finfo(dtype).eps)
         return (weights @ J).to(dtype), state
 
     return Method(align, references="per_task", needs_random_numbers=needs_random_numbers)
 
 
-def mean_weights(available: Tensor) -> Tensor:
+def mean_weights(available_objectives: Tensor) -> Tensor:
     """Equal weights [n] for the available objectives, 1 in total, in float64."""
-    return available.double() / available.sum()
+    return available_objectives.double() / available_objectives.sum()
 
 
-def norms_and_cosines(K: Tensor, available: Tensor) -> tuple[Tensor, Tensor]:
+def norms_and_cosines(K: Tensor, available_objectives: Tensor) -> tuple[Tensor, Tensor]:
     """The norms [n] of the gradients with the Gram matrix K [n, n], 0 for those that are not
     available, and the cosines [n, n] between them. A gradient of length 0, like one that is not
     available, has the row and the column of the identity."""
-    norms = torch.where(available, K.diagonal().clamp_min(0).sqrt(), 0.0)
+    norms = torch.where(available_objectives, K.diagonal().clamp_min(0).sqrt(), 0.0)
     divisors = torch.where(norms > 0, norms, 1.0)
     pairs = (norms > 0)[:, None] & (norms > 0)
     eye = torch.eye(len(K), dtype=K.dtype, device=K.device)

@@ -10,7 +10,7 @@ from gradalign_cli.buffers.measures import measure_cosines, measure_losses
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index
 from gradalign_cli.step.draws import Draw, all_valid
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.step.reading_sizes import measured_example_count, replay_slots
+from gradalign_cli.step.reading_sizes import measured_example_count, slots_of_any_task
 
 # of the updated learner, the batch, the draw and the view
 Measure = Callable[[Learner, Examples, Draw, TaskViews], Measurements | Absent]
@@ -20,7 +20,7 @@ def make_measurement(parts: Parts, past_tasks: int) -> Measure:
     """How the arrivals and a few random stored examples are measured, where the buffer asks."""
     buffer, slots, size = (
         parts.buffer,
-        replay_slots(parts, past_tasks),
+        slots_of_any_task(parts, past_tasks),
         measured_example_count(parts, past_tasks),
     )
     # tests drop no units and use running statistics, so that an example's answer is its own

@@ -44,7 +44,7 @@ def reference_slots(parts: Parts, past_tasks: int) -> Tensor:
     return slots if parts.method.references == "per_task" else slots.unique()[None]
 
 
-def replay_slots(parts: Parts, past_tasks: int) -> Tensor:
+def slots_of_any_task(parts: Parts, past_tasks: int) -> Tensor:
     """The slots [1, K] that may hold an example of any task while `past_tasks` tasks are over."""
     slots: Tensor = parts.buffer.task_slots[: tasks_in_memory(parts, past_tasks)].unique()
     return slots[None]

@@ -12,7 +12,7 @@ from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import (
     reference_and_replay_sizes,
     reference_slots,
-    replay_slots,
+    slots_of_any_task,
 )
 
 
@@ -20,7 +20,7 @@ def make_replay(
     parts: Parts, past_tasks: int
 ) -> Callable[[Memory, Draw, TaskViews], tuple[Examples, ...]]:
     """How a step reads the independent memory batches that its method asks for."""
-    slots = replay_slots(parts, past_tasks)
+    slots = slots_of_any_task(parts, past_tasks)
     reference_size, size = reference_and_replay_sizes(parts, past_tasks)
     read_before = reference_size * len(reference_slots(parts, past_tasks))  # keys of the references
 

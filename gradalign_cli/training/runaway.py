@@ -20,7 +20,7 @@ class Runaway(NamedTuple):
     loss: float
 
 
-class RunawayWatcher:
+class RunawayWarner:
     """A watcher that finds the replicas whose parameters run away.
 
     They do where the median loss of a chunk of steps is 100 times that of guessing among all

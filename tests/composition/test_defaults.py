@@ -4,7 +4,7 @@ import pytest
 
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.training.rounds import train_in_rounds
-from gradalign_cli.training.runaway import RunawayWatcher
+from gradalign_cli.training.runaway import RunawayWarner
 from tests.composition.test_configs import compose_config, prepared
 
 METHODS = ["ewc", "ewc_pp", "si", "mas", "rwalk", "lwf", "la_maml", "adam_nscl"]
@@ -18,7 +18,7 @@ def test_with_its_defaults_a_method_is_stable_and_learns_where_tasks_are_told(na
     config.replicas.seed = [0, 3, 5]
     parts, replicas, plan, engine = prepared(config)
     warned = []
-    watcher = RunawayWatcher(parts.benchmark.outputs, warned.append)
+    watcher = RunawayWarner(parts.benchmark.outputs, warned.append)
     outcome = train_in_rounds(parts, replicas, engine, plan, [watcher], [[0], [1], [2]])
     assert warned == []
     norms = outcome.learners.params.norm(dim=1)

@@ -17,14 +17,14 @@ def test_with_targets_that_stay_at_zero_it_is_pcgrad():
 @pytest.mark.parametrize("target", [-0.3, 0.0, 0.4, 0.8])
 def test_a_pair_below_its_target_cosine_is_brought_to_it(target):
     available = torch.tensor([True, True])
-    target_cosines = torch.full((2, 2), target).double()
+    pair_target_cosines = torch.full((2, 2), target).double()
     uniform = torch.rand(2, 2, generator=torch.Generator().manual_seed(0))
     beta = torch.zeros(()).double()
     for g, references in multitask_gradients():
         J = jacobian(g, references[:1])
         K = J @ J.T
         cosine = K[0, 1] / (K[0, 0] * K[1, 1]).sqrt()
-        weights, _ = vaccine_weights(K, available, uniform, target_cosines, beta)
+        weights, _ = vaccine_weights(K, available, uniform, pair_target_cosines, beta)
         if cosine >= target:
             torch.testing.assert_close(weights, torch.full((2,), 0.5).double())
             continue
@@ -43,7 +43,7 @@ def test_only_the_targets_of_available_pairs_move():
     _, state = method.align(gradients, method.init(make_setup(g, 5)))
     expected = torch.zeros(5, 5).double()
     expected[0, 2] = expected[2, 0] = 0.25 * 0.5**0.5
-    torch.testing.assert_close(state.target_cosines, expected)
+    torch.testing.assert_close(state.pair_target_cosines, expected)
 
 
 def test_a_beta_of_one_is_refused():

@@ -4,7 +4,7 @@ import torch
 
 from gradalign_cli.step.trace import LossTrace, stack_traces
 from gradalign_cli.training.rounds import train_in_rounds
-from gradalign_cli.training.runaway import Runaway, RunawayWatcher
+from gradalign_cli.training.runaway import Runaway, RunawayWarner
 from gradalign_cli.training.watcher import Moment
 from tests.methods.catalogue import method
 from tests.runs import eager, make_parts, make_replicas
@@ -17,7 +17,7 @@ def watched(*chunks, replicas=(0, 1)):
     """The watcher, and what it warned of, after the chunks of losses [S, R] of a task with four
     logits."""
     warned = []
-    watcher, step = RunawayWatcher(4, warned.append), 0
+    watcher, step = RunawayWarner(4, warned.append), 0
     watcher.begin_round(replicas)
     for chunk in chunks:
         loss = torch.tensor(chunk)
@@ -64,7 +64,7 @@ def test_a_penalty_that_is_too_strong_for_the_step_size_runs_away_and_a_weak_one
     parts = make_parts(tiny, methods[0], scenario="class", samples=20)
     replicas = make_replicas(parts, seeds=(0, 0), methods=methods)
     warned = []
-    watcher = RunawayWatcher(6, warned.append)
+    watcher = RunawayWarner(6, warned.append)
     outcome = train_in_rounds(parts, replicas, eager(), PLAN, [watcher], [[1], [0]])
     assert outcome.learners.params.isfinite().all()
     largest = outcome.learners.method_state.importance.amax(1)
