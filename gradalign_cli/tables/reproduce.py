@@ -126,8 +126,6 @@ def cell_keys(conf_folder: Path, cells: Sequence[Cell], request: Request) -> dic
 
 def requested_table(table: Table, request: Request) -> Table:
     """The table with the requested cells alone. Raises UserError where the request is not valid."""
-    for folder in request.run_folders:
-        require(folder.is_dir(), "--from", "folders of finished runs", str(folder))
     require(request.seed_count > 0, "--seeds", "positive", request.seed_count)
     require(request.parallel_runs > 0, "--at-once", "positive", request.parallel_runs)
     budget = request.budget_minutes

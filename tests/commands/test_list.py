@@ -107,7 +107,8 @@ def test_the_datasets_are_listed_as_data_status_shows_them(capsys, tmp_path, mon
     assert "cifar100" in output
 
 
-def test_parts_of_the_users_folder_are_marked(mine, capsys):
+def test_parts_of_the_users_folder_are_marked(mine, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no path is divided
     for group in ("methods", "method"):
         output = words(page(capsys, "list", group, "--config-dir", mine))
         assert f"half [in {mine}] Half [1/2] of half." in output

@@ -104,7 +104,8 @@ def test_values_are_those_that_the_other_arguments_choose(capsys):
     assert "method=agem" in swept  # the default, as a sweep chooses none
 
 
-def test_a_users_part_is_shown_with_its_settings(capsys, tmp_path):
+def test_a_users_part_is_shown_with_its_settings(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "400")  # so that no path is divided
     tmp_path = tmp_path / "it's [mine]"
     (tmp_path / "method").mkdir(parents=True)
     (tmp_path / "method" / "half.yaml").write_text(

@@ -16,7 +16,7 @@ def test_one_step_of_every_so_many_is_measured(every, tiny):
     parts = make_parts(tiny, agem(), samples=20)
     task_steps = prepare_task(parts, make_replicas(parts), eager(), Plan(1, 5, every, 0), 1)
     measured, *plain = task_steps.step_cycle
-    assert len(plain) == every - 1
+    assert len(plain) == min(every, task_steps.steps) - 1
     assert len(set(plain)) <= 1
     assert measured not in plain
 
