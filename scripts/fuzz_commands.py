@@ -43,18 +43,29 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-def part_settings() -> dict[str, list[str]]:
-    """By the chosen option of a group, such as `method=gem`, the settings that it has."""
-    settings_of: dict[str, list[str]] = {}
+def part_settings() -> dict[str, dict[str, str]]:
+    """By the chosen option of a group, such as `method=gem`, the settings that it has and their
+    defaults; those that are read elsewhere are 1."""
+    settings_of: dict[str, dict[str, str]] = {}
     for group in ROOM_OF_GROUP:
         folder = "method" if group == "objective" else group
         for option in options(folder):
             entries: Any = OmegaConf.to_container(
                 OmegaConf.load(CONF / folder / f"{option}.yaml"), resolve=False
             )
-            names = [name for name in entries if name not in ("defaults", "_target_", "name")]
-            settings_of[f"{group}={option}"] = [f"{group}.{name}" for name in names]
+            settings_of[f"{group}={option}"] = {
+                f"{group}.{name}": "1" if "${" in str(value) else override_value(value)
+                for name, value in entries.items()
+                if name not in ("defaults", "_target_", "name")
+            }
     return settings_of
+
+
+def override_value(value: Any) -> str:
+    """A value of a yaml as it is typed."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value).replace(" ", "")
 
 
 @st.composite
@@ -67,9 +78,12 @@ def misspelt(draw: st.DrawFn, names: list[str]) -> str:
 
 
 @st.composite
-def values(draw: st.DrawFn, name: str) -> str:
-    """A value for a setting: a small number, or what it cannot have."""
-    if draw(st.booleans()):
+def values(draw: st.DrawFn, name: str, defaults: dict[str, str]) -> str:
+    """A value for a setting: its default, a small number, or what it cannot have."""
+    kind = draw(st.integers(0, 3))
+    if kind < 2:
+        return defaults.get(name, "1")
+    if kind == 2:
         return draw(WRONG_VALUES)
     long = name.rpartition(".")[2] in LONG
     return draw(st.sampled_from(["1", "2"])) if long else draw(SMALL_NUMBERS)
@@ -88,12 +102,13 @@ def train_commands(draw: st.DrawFn) -> list[str]:
     top += [f"metrics.{name}" for name in get_type_hints(Metrics)]
     top += [f"alignment.{name}" for name in get_type_hints(Alignment)]
     top += ["replicas.seed", "replicas.lr", "replicas.strength", "replicas", "paper", "metrics"]
-    known = [*top, *(name for choice in chosen for name in of_parts.get(choice, []))]
+    defaults = {name: text for choice in chosen for name, text in of_parts.get(choice, {}).items()}
+    known = [*top, *defaults]
     overrides = []
     for _ in range(draw(st.integers(0, 3))):
-        name = draw(st.one_of(st.sampled_from(known), misspelt(known)))
+        name = draw(st.one_of(*[st.sampled_from(known)] * 4, misspelt(known)))
         sign = draw(st.sampled_from(["", "", "", "+", "++", "~"]))
-        overrides.append(f"{sign}{name}={draw(values(name))}")
+        overrides.append(f"{sign}{name}={draw(values(name, defaults))}")
     odd = ["+experiment=split_digits", "+experiment=nosuch", "-m", "--cfg=job", "--info", "foo"]
     odd += ["hydra.run.dir=out", "hydra.run.dir=/dev/null/x", "plugins=[nosuch]", "--nosuch"]
     odd += ["method._target_=os.system", "~method", "+hydra.callbacks.x._target_=os.getcwd"]
