@@ -7,7 +7,6 @@ import signal
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -29,7 +28,7 @@ class Ended(NamedTuple):
     """How a command ended.
 
     code: its exit code, negative for a signal;  stdout, stderr: what it printed;  folders: what it
-    left in the folder it was started in, relative paths;  seconds, memory: what it took, in bytes.
+    left in the folder it was started in, relative paths;  seconds: of computing;  memory: in bytes.
     """
 
     code: int
@@ -57,17 +56,18 @@ def run_forked(arguments: Sequence[str], prepare: Callable[[Path], None] | None 
         folder.mkdir()
         if prepare:
             prepare(folder)
-        before, begin = entries(folder), time.perf_counter()
+        before = entries(folder)
         child = os.fork()
         if child == 0:
             run_and_exit(arguments, folder, outputs)
         _, status, usage = os.wait4(child, 0)
-        seconds = time.perf_counter() - begin
         stdout, stderr = (path.read_text(errors="replace") for path in outputs)
         left = tuple(sorted(entries(folder) - before))
         shutil.rmtree(folder)
     code = os.waitstatus_to_exitcode(status)
-    return Ended(code, stdout, stderr, left, seconds, usage.ru_maxrss * 1024)
+    return Ended(
+        code, stdout, stderr, left, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+    )
 
 
 def run_and_exit(arguments: Sequence[str], folder: Path, outputs: Sequence[Path]) -> None:
@@ -99,7 +99,7 @@ def fault(ended: Ended) -> str | None:
     """What is wrong with how a command ended, None where it did what it should: it ran, or refused
     in one sentence and left nothing."""
     if ended.code in (-signal.SIGALRM, -signal.SIGXCPU, -signal.SIGKILL):
-        return f"it took more than {CPU_LIMIT} s of computing, or {WALL_LIMIT} s"
+        return f"it computed {ended.seconds:.0f} s, and had not ended after {WALL_LIMIT} s"
     if ended.code < 0:
         return f"it was ended by {signal.Signals(-ended.code).name}"
     if "Traceback" in ended.stderr or "Traceback" in ended.stdout:
