@@ -1,9 +1,14 @@
 """`gradalign completion SHELL`: completion of verbs, groups, settings and names in the shell."""
 
+import re
+from contextlib import redirect_stdout, suppress
+from importlib import import_module
+from io import StringIO
 from itertools import pairwise
 from pathlib import Path
 
 from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
@@ -12,6 +17,7 @@ from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.data.dataset import NAMES
+from gradalign_cli.errors import UserError
 from gradalign_cli.tables.table import table_names
 
 # each shell calls `gradalign completion words LINE` with the line up to the cursor
@@ -70,6 +76,8 @@ def completions(line: str) -> list[str]:
     if not before:
         return [verb for verb in VERBS if verb.startswith(word)]
     verb, *before = before
+    if word.startswith("-"):
+        return [option for option in options_of(verb) if option.startswith(word)]
     if verb in ("train", "tune"):
         return hydra_completions(before, word)
     return [name for name in sorted(names_for(verb, before)) if name.startswith(word)]
@@ -80,7 +88,8 @@ def names_for(verb: str, words: list[str]) -> list[str]:
     if verb == "explain":
         return [] if words else [path.stem for path in (CONF / "method").glob("*.yaml")]
     if verb == "list":
-        return [] if words else [f"{path.name}s" for path in CONF.iterdir() if path.is_dir()]
+        groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+        return [] if words else [f"{name}s" for name in (*groups, "dataset")]
     if verb == "reproduce":
         return [] if set(words) & set(table_names(CONF)) else table_names(CONF)
     if verb == "data":
@@ -102,7 +111,18 @@ def hydra_completions(words: list[str], word: str) -> list[str]:
         assert hydra is not None
         line = " ".join([*hydra_overrides(with_search_path(words), [CONF]), asked])
         texts = DefaultCompletionPlugin(hydra.config_loader)._query("config", line)
+    texts = [text for text in texts if not re.search(r"\.(_target_|name)=", text)]
     return [text.replace("method=", "objective=", 1) if is_objective else text for text in texts]
+
+
+def options_of(verb: str) -> list[str]:
+    """The options of a verb, by its help."""
+    if verb == "train":
+        actions = get_args_parser()._actions
+        return sorted({text for action in actions for text in action.option_strings})
+    with redirect_stdout(StringIO()) as page, suppress(SystemExit, UserError):
+        import_module(f"gradalign_cli.commands.{verb}").main(["--help"])
+    return sorted(set(re.findall(r"--[a-z][\w-]*", page.getvalue())))
 
 
 def with_search_path(words: list[str]) -> list[str]:

@@ -18,7 +18,8 @@ def main(arguments: list[str]) -> int:
     """Reproduce one table; returns the exit code: 1 where a run failed."""
     options = argument_parser().parse_intermixed_args(arguments)
     tables = [word for word in options.words if "=" not in word]
-    require(len(tables) == 1, "TABLE", "the name of one table", " ".join(tables))
+    domain = "the name of one table that `gradalign list tables` shows"
+    require(len(tables) == 1, "TABLE", domain, " ".join(tables))
     overrides = [word for word in options.words if "=" in word]
     request = Request(
         options.cells,

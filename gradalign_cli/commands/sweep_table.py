@@ -18,10 +18,7 @@ METRICS = ("ACC", "forgetting")
 def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
     """Of each job of a sweep, and of each setting of its replicas, the overrides, the main metrics
     with their 95% intervals over seeds, and the folder."""
-    table = Table(
-        title=f"{len(outcomes)} jobs in {outcomes[0].folder.parent}",
-        title_justify="left",
-    )
+    table = Table()
     table.add_column("job", overflow="fold")
     for name in METRICS:
         table.add_column(name, justify="right", no_wrap=True)

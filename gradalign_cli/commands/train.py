@@ -15,7 +15,6 @@ from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.commands.exit import report
-from gradalign_cli.commands.stop_notes import run_note, sweep_note
 from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.commands.train_help import asks_for_help, print_help
 from gradalign_cli.composition.datasets import config_without_missing_datasets
@@ -42,6 +41,7 @@ from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.stop_notes import run_note, sweep_note
 from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
@@ -66,7 +66,9 @@ def main(arguments: list[str]) -> int:
     outcomes = run_jobs(job, arguments)
     if outcomes is None:
         return 0
-    terminal_console().print(sweep_table(outcomes))
+    console = terminal_console()
+    console.print(f"{len(outcomes)} jobs in {outcomes[0].folder.parent}", soft_wrap=True)
+    console.print(sweep_table(outcomes))
     return int(any(map(is_failed, outcomes)))
 
 

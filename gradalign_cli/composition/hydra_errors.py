@@ -25,7 +25,10 @@ def sentence_of(error: Exception) -> str:
     if several := re.match(r"Ambiguous value for argument '\+*(.*)'$", first_line):
         return f"`{several[1]}` has several values: -m runs each, [...] is a list of them"
     if primary := re.match(r"Cannot find primary config '([^']*)'", text):
-        return f"`--config-name` must be a config of the folder of configs, found {primary[1]!r}"
+        return (
+            "`--config-name` must be a config in the folder of --config-path, which to repeat a "
+            f"run is the run's own folder, found {primary[1]!r}"
+        )
     if key := re.match(r"Could not override '([^']*)'", text):
         return f"`{key[1]}` is not a setting of Hydra"
     cause = error.__cause__
@@ -48,7 +51,7 @@ def option_sentence(group: str, option: str, options: list[str]) -> str:
         f"; `gradalign list {group}` shows all" if group in (*ROOM_OF_GROUP, "experiment") else ""
     )
     if not advice and options:
-        advice = f"; it has {', '.join(options)}"
+        advice = f"; it has {', '.join(options)}, and others where their plugin is installed"
     return f"`{group}` has no option {option!r}{nearest(option, options) or advice}"
 
 

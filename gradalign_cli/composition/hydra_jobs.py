@@ -32,6 +32,7 @@ from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
+from gradalign_cli.results.stop_notes import sweep_note
 
 Job = Callable[[DictConfig], float]
 register_resolvers()  # here, as a launcher's process imports this module and calls `job` alone
@@ -170,11 +171,18 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
         return None
     folder = chosen_folder(whole.hydra.sweep.dir, "hydra.sweep.dir")
     fixed = [override_key(text) for text in fixed_overrides(overrides)]
+    if len(fixed) == len(overrides):  # one job, which is called by all that was typed
+        fixed = list(HYDRA_SETTINGS)
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
     count_sweep_jobs(overrides, "hydra/sweeper" in keys)
-    with made_folder(folder):
-        returns = configured_hydra.multirun(config_name, job, overrides)
+    try:
+        with made_folder(folder):
+            returns = configured_hydra.multirun(config_name, job, overrides)
+    except KeyboardInterrupt as stop:
+        if not getattr(stop, "__notes__", []):  # it came between two jobs
+            stop.add_note(sweep_note(folder))
+        raise
     return job_outcomes(returns or [], set(fixed))
 
 

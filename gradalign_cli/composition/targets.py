@@ -1,8 +1,10 @@
 """The functions that a config may name by `_target_`: the package's own, and those of plugins."""
 
 import inspect
+import logging
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,17 @@ def allow_plugins(names: object, folders: Sequence[Path]) -> None:
             sys.path.append(folder)
 
 
+@contextmanager
+def hydra_silenced() -> Iterator[None]:
+    """Keep Hydra from writing of an error that we tell in a sentence."""
+    logger = logging.getLogger("hydra.utils")
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
 def is_inside(name: str, module: str) -> bool:
     """Whether a dotted name is a module or lies in it."""
     return name == module or name.startswith(module + ".")
@@ -77,10 +90,14 @@ def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]
             f"command line as in plugins=[{str(name).split('.')[0]}], found {name!r}"
         )
     try:
-        function = get_method(str(name))
+        with hydra_silenced():
+            function = get_method(str(name))
     except Exception as error:  # what the import of the user's own module raised
         reason = " ".join(str(error.__cause__ or error).split())
-        raise UserError(f"`{field}` cannot be imported: {reason}") from error
+        raise UserError(
+            f"`{field}` cannot be imported: {reason}; a module is looked for in what is installed, "
+            "the working folder and that of --config-dir"
+        ) from error
     # a module's attributes can be functions of other modules that it imported
     home = str(getattr(function, "__module__", ""))
     if not any(is_inside(home, module) for module in allowed):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from gradalign_cli.commands.standard_streams import lasting_stream
-from gradalign_cli.commands.stop_notes import run_note
 from gradalign_cli.results.plain_characters import in_encoding
+from gradalign_cli.results.stop_notes import run_note
 from gradalign_cli.results.terminal import TerminalConsole
 from tests.tables.test_reproduce import wait_for
 

@@ -86,7 +86,7 @@ def entry(tmp_path, monkeypatch):
         ("hydra.foo=1", "`hydra.foo` is not a setting of Hydra"),
         ("hydra.run.dir=", "`hydra.run.dir` must be the path of a folder, found ''"),
         ("hydra.searchpath=[pkg://antigravity]", "must name folders as file://FOLDER"),
-        ("--config-name nosuch", "`--config-name` must be a config of the folder"),
+        ("--config-name nosuch", "`--config-name` must be a config in the folder"),
         ("--config-dir nowhere", "nowhere must be a folder with configs, found none"),
         ("--nosuch", "unrecognized arguments: --nosuch"),
         ("--multirun --cfg job", "--multirun and --cfg cannot be combined"),
