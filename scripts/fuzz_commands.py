@@ -80,10 +80,10 @@ def misspelt(draw: st.DrawFn, names: list[str]) -> str:
 @st.composite
 def values(draw: st.DrawFn, name: str, defaults: dict[str, str]) -> str:
     """A value for a setting: its default, a small number, or what it cannot have."""
-    kind = draw(st.integers(0, 3))
-    if kind < 2:
+    kind = draw(st.integers(0, 5))
+    if kind < 4:
         return defaults.get(name, "1")
-    if kind == 2:
+    if kind == 4:
         return draw(WRONG_VALUES)
     long = name.rpartition(".")[2] in LONG
     return draw(st.sampled_from(["1", "2"])) if long else draw(SMALL_NUMBERS)
@@ -97,7 +97,9 @@ def train_commands(draw: st.DrawFn) -> list[str]:
     chosen = []
     for group in groups:
         folder = "method" if group == "objective" else group
-        chosen.append(f"{group}={draw(st.sampled_from([*options(folder), 'null']))}")
+        choices = ["split_digits"] if group == "benchmark" else options(folder)
+        wrong = [[*options(folder), "null"]] * draw(st.integers(0, 1))
+        chosen.append(f"{group}={draw(st.one_of(*map(st.sampled_from, [choices, *wrong])))}")
     top = [name for name in get_type_hints(Settings) if name not in ("metrics", "alignment")]
     top += [f"metrics.{name}" for name in get_type_hints(Metrics)]
     top += [f"alignment.{name}" for name in get_type_hints(Alignment)]
@@ -107,13 +109,13 @@ def train_commands(draw: st.DrawFn) -> list[str]:
     overrides = []
     for _ in range(draw(st.integers(0, 3))):
         name = draw(st.one_of(*[st.sampled_from(known)] * 4, misspelt(known)))
-        sign = draw(st.sampled_from(["", "", "", "+", "++", "~"]))
+        sign = draw(st.sampled_from([*[""] * 9, "+", "++", "~"]))
         overrides.append(f"{sign}{name}={draw(values(name, defaults))}")
     odd = ["+experiment=split_digits", "+experiment=nosuch", "-m", "--cfg=job", "--info", "foo"]
     odd += ["hydra.run.dir=out", "hydra.run.dir=/dev/null/x", "plugins=[nosuch]", "--nosuch"]
     odd += ["method._target_=os.system", "~method", "+hydra.callbacks.x._target_=os.getcwd"]
     odd += ["--config-dir=.", "--config-path=/nowhere", "--version", "quick=true", "--multirun"]
-    extra = draw(st.lists(st.sampled_from(odd), max_size=1))
+    extra = draw(st.lists(st.sampled_from(odd), max_size=1)) if draw(st.booleans()) else []
     given_names = {override.lstrip("+~").partition("=")[0] for override in overrides}
     small = [text for text in SMALL if text.partition("=")[0] not in given_names]
     if any(choice.startswith("benchmark=") for choice in chosen):
