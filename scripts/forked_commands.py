@@ -112,6 +112,6 @@ def fault(ended: Ended) -> str | None:
         sentences = [line for line in ended.stderr.splitlines() if line.startswith("gradalign: ")]
         if not sentences:
             return "it refused without a sentence"
-        if ended.left:
+        if ended.left and "is an unfinished run" not in sentences[-1]:
             return f"it refused and left {ended.left[0]}"
     return None

@@ -154,7 +154,7 @@ def train(
         record |= {"failed": str(error), "runaways": runaway_warner.record()}
         run_folder.write("record.json", json_text(record))
         run_folder.release()
-        raise
+        raise UserError(f"{error}; {folder} is an unfinished run") from error
     quick = {"quick": True} if is_quick(config) else {}
     results = quick | run_metrics(outcome, replica_settings, config.metrics.convention)
     record |= (

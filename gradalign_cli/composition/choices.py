@@ -7,7 +7,9 @@ from typing import NamedTuple
 import yaml
 
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.strange_yaml import LARGEST_FILE
 from gradalign_cli.errors import UserError
+from gradalign_cli.files.reading import read_bounded
 
 
 class Choice(NamedTuple):
@@ -49,7 +51,7 @@ def search_path_overrides(config_dir: str | None) -> list[str]:
 
 def first_comment(path: Path) -> str:
     """The sentence that a config file opens with, after a line `# @package`."""
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_bounded(path, LARGEST_FILE).decode(errors="replace")
     comments = [line for line in text.splitlines() if line.startswith("#")]
     sentences = [line for line in comments if not line.startswith("# @package")]
     return sentences[0].lstrip("# ") if sentences else ""
@@ -60,7 +62,7 @@ def setting_comments(path: Path) -> dict[str, str]:
 
     Raises UserError where the file is no yaml.
     """
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = read_bounded(path, LARGEST_FILE).decode(errors="replace")
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:

@@ -1,11 +1,11 @@
 """Hydra's entry: the config of each job is composed and checked, and Hydra launches the job."""
 
-import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -43,6 +44,7 @@ HYDRA_SETTINGS = {
     "hydra.sweep.subdir": "'${job_folder:${hydra.job.override_dirname}}'",
 }
 
+MOST_JOBS = 10_000
 SWEEP_JOBS = "GRADALIGN_SWEEP_JOBS"  # a variable of the environment, which launchers hand on
 
 
@@ -194,6 +196,8 @@ def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
     typed_keys = [override_key(text) for text in parsed.overrides]
     check_hydra_entry(entries["hydra"], typed_keys)
     check_interpolations(entries)
+    subdir = whole.hydra.output_subdir
+    require(subdir is None, "hydra.output_subdir", "null, as a run writes `.hydra` itself", subdir)
     HydraConfig.instance().set_config(whole)
     config = whole.copy()
     with open_dict(config):
@@ -234,10 +238,15 @@ def fixed_overrides(overrides: Sequence[str]) -> list[str]:
         if not override.is_sweep_override():
             fixed.append(text)
         elif override.is_discrete_sweep():
-            values = list(override.sweep_string_iterator())
+            values = swept_values(override)
             key = override_key(text).rpartition("@")[2]
             require(len(set(values)) == len(values), key, "swept without repetitions", values)
     return fixed
+
+
+def swept_values(override: Override) -> list[str]:
+    """The values of a sweep, at most one more than there may be jobs."""
+    return list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
 
 
 @contextmanager
@@ -283,10 +292,12 @@ def plugin_folders() -> list[Path]:
 
 def count_sweep_jobs(overrides: Sequence[str], searches: bool) -> None:
     """Tell this process and those that it starts how many jobs a sweep has, unless its sweeper
-    searches instead of trying every combination."""
-    parser = OverridesParser.create()
-    swept = [o for o in map(parser.parse_override, overrides) if o.is_discrete_sweep()]
-    count = math.prod(len(list(override.sweep_string_iterator())) for override in swept)
+    searches instead of trying every combination. Raises UserError where they are too many."""
+    parser, count = OverridesParser.create(), 1
+    for override in map(parser.parse_override, overrides):
+        if override.is_discrete_sweep():
+            count *= len(swept_values(override))
+            require(count <= MOST_JOBS, "-m", f"followed by at most {MOST_JOBS} jobs", "more")
     os.environ[SWEEP_JOBS] = "" if searches else str(count)
 
 

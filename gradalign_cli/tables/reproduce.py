@@ -31,6 +31,7 @@ from gradalign_cli.tables.table import Cell, Table, load_table
 from gradalign_cli.tables.verdict import paired_comparisons, table_rows
 from gradalign_cli.tables.writing import score_text, terminal_table, write_table
 
+MOST_SEEDS = 1000  # of a cell
 ALLOWED_OVERRIDES = (  # they change results by rounding at most; see run_key for `threads`
     "hydra/launcher=",
     "hydra.launcher.",
@@ -126,7 +127,8 @@ def cell_keys(conf_folder: Path, cells: Sequence[Cell], request: Request) -> dic
 
 def requested_table(table: Table, request: Request) -> Table:
     """The table with the requested cells alone. Raises UserError where the request is not valid."""
-    require(request.seed_count > 0, "--seeds", "positive", request.seed_count)
+    seeds_fit = 0 < request.seed_count <= MOST_SEEDS
+    require(seeds_fit, "--seeds", f"positive, at most {MOST_SEEDS}", request.seed_count)
     require(request.parallel_runs > 0, "--at-once", "positive", request.parallel_runs)
     budget = request.budget_minutes
     require(budget is None or budget >= 0, "--budget", "non-negative", budget)

@@ -1,5 +1,6 @@
 """`gradalign list` and `gradalign data` at several widths, and with a user's own parts."""
 
+import os
 import re
 from pathlib import Path
 
@@ -145,3 +146,10 @@ def test_unknown_datasets_are_refused_before_any_is_prepared(capsys, tmp_path):
     assert error.rstrip().endswith("found 'mnits'; did you mean `mnist` or `notmnist`?")
     assert list(tmp_path.iterdir()) == []
     assert page(capsys, *folder, "digits").strip() == str(tmp_path / "digits.npz")
+
+
+def test_a_pipe_in_the_users_folder_is_refused_at_once(tmp_path, capsys):
+    (tmp_path / "experiment").mkdir()
+    os.mkfifo(tmp_path / "experiment/waits.yaml")
+    error = refusal(capsys, "list", "experiments", "--config-dir", str(tmp_path))
+    assert "must be a regular file, found a named pipe" in error

@@ -173,3 +173,16 @@ def test_folders_of_configs_are_relative_to_the_working_folder(entry):
     refused = entry.refusal("--config-path", "run", "--config-name", "config", "method=er")
     assert "`method` cannot be chosen anew in a config without groups" in refused
     assert "with method=er" in refused
+
+
+def test_a_sweep_of_more_jobs_than_anyone_waits_for_is_refused_before_they_are_counted(entry):
+    assert "`-m` must be followed by at most 10000 jobs" in entry.refusal(
+        "-m", "replicas.seed=range(0,1000000000)"
+    )
+    assert "at most 10000 jobs" in entry.refusal(
+        "-m", "replicas.seed=range(0,200)", "batch_size=range(1,200)"
+    )
+
+
+def test_a_run_writes_the_files_of_hydra_itself_so_no_other_folder_takes_them(entry):
+    assert "`hydra.output_subdir` must be null" in entry.refusal("hydra.output_subdir=../other")
