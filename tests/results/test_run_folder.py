@@ -147,4 +147,6 @@ def test_a_run_that_fails_frees_its_folder_and_says_why_in_the_record(tmp_path):
     with pytest.raises(UserError, match="replica 0") as error:
         train_small(tmp_path, "replicas.lr=1e20", "model.init=torch")
     assert not (tmp_path / "run.lock").exists()
-    assert str(error.value) in (tmp_path / "record.json").read_text()
+    reason, _, left = str(error.value).rpartition("; ")
+    assert left == f"{tmp_path} is an unfinished run"
+    assert reason in (tmp_path / "record.json").read_text()
