@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+import warnings
 from importlib import import_module
 
 from gradalign_cli.commands.exit import report
@@ -55,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
     is_process = argv is None
     let_waiting_threads_sleep()
     if is_process:
+        warnings.formatwarning = warning_line
         exit_on_stop()
         prepare_standard_streams()
     try:
@@ -64,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
         return report(error)
+
+
+def warning_line(message: Warning | str, *_: object, **__: object) -> str:
+    """A warning as it is printed: its sentence, without the line of code that gave it."""
+    return f"warning: {message}\n"
 
 
 def run_verb(arguments: list[str], is_process: bool) -> int:

@@ -101,7 +101,8 @@ def check_choice(group: str, choice: str) -> None:
 
     group: also `objective`.
     """
-    if not re.fullmatch(r"[\w./,-]+", choice) or re.fullmatch(r"[\d.]+", choice):
+    is_name = re.fullmatch(r"[\w./,-]+", choice) and not re.fullmatch(r"[\d.]+", choice)
+    if not is_name or ".." in choice:
         raise UserError(
             f"`{group}` must be one option of `{list_command(group)}`, found {choice!r}"
         )

@@ -100,7 +100,7 @@ def test_parameters_that_run_away_are_warned_of_once_and_recorded(tmp_path):
         "hydra.run.dir=run", cwd=tmp_path,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    (warning,) = re.findall("UserWarning: (.*)", process.stderr)
+    (warning,) = re.findall("(?m)^warning: (.*)", process.stderr)
     (runaway,) = json.loads((tmp_path / "run/record.json").read_text())["runaways"]
     assert "method mas: replica 0 (seed 0, lr 0.1)" in warning
     assert f"in task {runaway['task']}, step {runaway['step']}" in warning
@@ -115,6 +115,6 @@ def test_replicas_whose_step_size_a_method_warns_of_are_named_once(tmp_path):
         ).stderr  # fmt: skip
 
     assert stderr("[0.05,0.1]") == ""
-    (warning,) = re.findall("UserWarning: (.*)", stderr("[0.2,0.1,0.3]"))
+    (warning,) = re.findall("(?m)^warning: (.*)", stderr("[0.2,0.1,0.3]"))
     assert "MER's gamma" in warning
     assert warning.endswith("(replica 0, 2)")
