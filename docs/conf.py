@@ -6,6 +6,7 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "gradalign"
 html_show_sphinx = False
+html_show_copyright = False
 exclude_patterns = ["results"]
 
 

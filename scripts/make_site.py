@@ -101,13 +101,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text as the cell of a Markdown table."""
-    return re.sub(r"([|*_<>])", r"\\\1", " ".join(text.split()))
-
-
-def code(text: str) -> str:
-    """A setting as code, which needs no escapes but that of a column's end."""
-    return f"`{text}`"
+    """A text as the cell of a Markdown table; what stands between backticks stays as it is."""
+    pieces = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(
+        piece if piece.startswith("`") else re.sub(r"([|*_<>])", r"\\\1", piece) for piece in pieces
+    )
 
 
 def settings_page() -> str:
