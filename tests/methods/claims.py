@@ -54,6 +54,7 @@ CLAIMS = {
     "er_ace": (keeps_gradient,),
     "ewc": (keeps_gradient,),
     "ewc_pp": (keeps_gradient,),
+    "fdr": (keeps_gradient,),
     "finetune": (keeps_gradient,),
     "fs_dgpm": (does_not_lengthen,),
     "gdumb": (does_not_lengthen,),
