@@ -60,6 +60,8 @@ CLAIMS = {
     "gdumb": (does_not_lengthen,),
     "gem": (hurts_no_reference,),
     "gpm": (does_not_lengthen, projects_orthogonally),
+    "hal": (keeps_gradient,),
+    "icarl": (keeps_gradient,),
     "independent": (keeps_gradient,),
     "joint": (keeps_gradient,),
     "logd": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
@@ -88,4 +90,14 @@ CLAIMS = {
 EXACT_SETTINGS = {"gem": {"eps": 1e-9}}
 
 # methods whose step differs from plain SGD's even while the memory is empty
-NOT_PLAIN_SGD = {"adam_nscl", "c_flat", "c_maml", "fs_dgpm", "gdumb", "la_maml", "mer", "vr_mcl"}
+NOT_PLAIN_SGD = {
+    "adam_nscl",
+    "c_flat",
+    "c_maml",
+    "fs_dgpm",
+    "gdumb",
+    "icarl",
+    "la_maml",
+    "mer",
+    "vr_mcl",
+}

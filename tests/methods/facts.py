@@ -28,7 +28,7 @@ def gradients_taken(method, batch_size, memory_batch_size):
         return inputs.params, (inputs.params[0], output)
 
     params = make_params()
-    layers = (Layer(len(params), 3, False),)
+    layers = (Layer(len(params), len(params) // 3, False),)  # three features
     memory_batches = (make_examples(memory_batch_size),) * method.memory_batches
     batch = make_examples(batch_size)
     inputs = LossInputs(network, params, params[:0], batch, memory_batches, layers)

@@ -21,6 +21,10 @@ def make_gradient_probe(gradients, task=0):
     return Probe(
         rows=rows,
         task=task,
+        network=None,
+        statistics=None,
+        examples=None,
+        memory_examples=None,
         sample_gradients=lambda function, rows: gradients[rows],
         mean_gradient=lambda function, rows: gradients[rows].mean(0),
         layer_inputs=None,
@@ -59,7 +63,7 @@ def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples_or_o
         x = (parts.benchmark.images[row] / 255).view(1, *parts.benchmark.image_shape)
         logits = parts.model.apply(params, params[:0], x, False).logits[:, :2]
         loss = cross_entropy(logits, parts.benchmark.labels[row].view(1))
-        probability = float(torch.exp(-loss)) if form == "probability" else 1.0
+        probability = torch.exp(-loss.detach()) if form == "probability" else 1.0
         squares.append(probability * torch.autograd.grad(loss, params)[0].square())
     state = tree_index(end_task(parts, [replica], tree_stack([learner]), 0), 0).method_state
     torch.testing.assert_close(state.importance, torch.stack(squares).mean(0))
