@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
+from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.methods.method import LossInputs, Method, MethodSetup, Probe, keep_gradient
@@ -30,6 +30,13 @@ class ICaRLState(NamedTuple):
     means_are_current: Tensor
 
 
+def class_indicators(target: Tensor, like: Tensor) -> Tensor:
+    """1 for the logit of each target [n], else 0, in the shape and type of `like` [n, outputs]."""
+    # one_hot has no rule for vmap, and reads the targets
+    numbers = torch.arange(like.shape[1], device=target.device)
+    return (target[:, None] == numbers).to(like.dtype)
+
+
 def logit_targets(
     target: Tensor, old_logits: Tensor, old_mask: Tensor, task_mask: Tensor
 ) -> Tensor:
@@ -38,7 +45,7 @@ def logit_targets(
 
     target: [n];  old_logits: [n, outputs];  the masks: [outputs].
     """
-    labels = one_hot(target, old_logits.shape[1]).to(old_logits.dtype)
+    labels = class_indicators(target, old_logits)
     return torch.where((old_mask > 0) & (task_mask == 0), torch.sigmoid(old_logits), labels)
 
 
@@ -49,7 +56,7 @@ def head_of_means(features: Tensor, target: Tensor, outputs: int, layer: Layer) 
     class; target: [k] the class of each. Between vectors of length 1 the nearest is that with the
     largest dot product. Where the layer has biases, a class without an example is never the answer.
     """
-    class_of_example = one_hot(target, outputs).to(features.dtype)
+    class_of_example = class_indicators(target, features.new_zeros(len(features), outputs))
     means = normalize(class_of_example.T @ normalize(features, dim=1), dim=1)
     if not layer.has_bias:
         return means.flatten()
