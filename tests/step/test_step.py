@@ -224,5 +224,5 @@ def test_where_no_buffer_asks_nothing_is_shown_and_nothing_more_is_drawn(tiny):
     learner_after(parts, make_replicas(parts)[0], 1)
     assert {arrivals.measurements for _, arrivals in offered} == {()}
     assert (draw_sizes(parts, 1).measure_uniform, draw_sizes(parts, 1).insert_uniform) == (0, 1)
-    asking = parts._replace(buffer=gss_greedy(18, "total", 3, 2, 4))
+    asking = parts._replace(buffer=gss_greedy(18, "total", 3, 2, 4, "example"))
     assert (draw_sizes(asking, 1).measure_uniform, draw_sizes(asking, 1).insert_uniform) == (18, 2)
