@@ -9,6 +9,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.anchors import fine_tuned, learned_anchors
+from gradalign_cli.methods.last_layer import feature_count, last_layer
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -118,8 +119,7 @@ def hal(
     require(tuning_batch_size > 0, "method.tuning_batch_size", "positive", tuning_batch_size)
 
     def init(setup: MethodSetup) -> HALState:
-        new, head = setup.params.new_zeros, setup.layers[-1]
-        features = head.size // head.matrix_rows - head.has_bias
+        new, features = setup.params.new_zeros, feature_count(last_layer(setup))
         masks = new(0, setup.outputs, dtype=torch.bool)
         number = setup.params.new_tensor
         numbers = number(strength), number(lr), number(decay)

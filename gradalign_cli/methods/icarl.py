@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from gradalign_cli.benchmarks.examples import concatenate_examples
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.methods.method import LossInputs, Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.models.losses import mean_over_valid
 from gradalign_cli.models.model import Layer, Output
@@ -97,7 +98,7 @@ def icarl() -> Method:
 
     def init(setup: MethodSetup) -> ICaRLState:
         zeros, zero = setup.params.new_zeros(setup.outputs), setup.params.new_zeros(())
-        head = setup.params.new_zeros(setup.layers[-1].size)
+        head = setup.params.new_zeros(last_layer(setup).size)
         ones = torch.ones_like(zeros)
         return ICaRLState(setup.params, zeros, ones, zero, head, zero.clone())
 

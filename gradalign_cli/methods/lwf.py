@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require, require_choice
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -81,6 +82,8 @@ def lwf(
     require(warm_up_batch_size > 0, "method.warm_up_batch_size", "positive", warm_up_batch_size)
 
     def init(setup: MethodSetup) -> LwFState:
+        if warm_up_passes:
+            last_layer(setup)  # the warm-up trains it
         number = setup.params.new_tensor
         masks = setup.params.new_zeros(setup.tasks, setup.outputs)
         return LwFState(number(strength), number(temperature), setup.params, masks)
