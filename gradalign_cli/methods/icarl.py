@@ -104,7 +104,8 @@ def icarl() -> Method:
 
     def begin_task(state: ICaRLState, params: Tensor, probe: Probe) -> tuple[ICaRLState, Tensor]:
         ratio = torch.full_like(
-            state.exemplars_per_example, len(probe.filled_slot_indices) / len(probe.rows)
+            state.exemplars_per_example,
+            len(probe.filled_slot_indices) / max(len(probe.rows), 1),
         )
         state = state._replace(task_logit_mask=probe.task_logit_mask, exemplars_per_example=ratio)
         return state, params
