@@ -6,6 +6,7 @@ VERBS = {
     "tune": "choose numbers on the first three tasks alone",
     "list": "what there is to choose from",
     "explain": "what a method does to a gradient",
+    "check": "try a method of your own on the contract that all methods keep",
     "data": "which datasets are on this machine; get those that are not",
     "info": "versions, device, threads and folders, for a bug report",
     "completion": 'completion in the shell, as in: eval "$(gradalign completion bash)"',
