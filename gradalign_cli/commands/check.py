@@ -12,15 +12,19 @@ from gradalign_cli.commands.page import Column, fitting_table, page_console
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
+from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import settings_that_may_vary
 from gradalign_cli.composition.targets import target_function
+from gradalign_cli.contract.benchmark_rules import benchmark_rules
+from gradalign_cli.contract.buffer_rules import buffer_rules
 from gradalign_cli.contract.findings import Finding, Rule, try_rules
 from gradalign_cli.contract.method_rules import MethodSource, method_rules
+from gradalign_cli.contract.model_rules import model_rules
+from gradalign_cli.contract.small_runs import SLOTS
 from gradalign_cli.errors import UserError
 
-GROUPS = ("method", "buffer", "model", "benchmark")
 FINDING_COLUMNS = Column("the part must", wraps=True), Column("finding")
 
 
@@ -38,10 +42,11 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--config-dir", metavar="FOLDER", help="look for the part in it too")
     options = parser.parse_intermixed_args(arguments)
-    groups = [key for key in map(override_key, options.overrides) if key in GROUPS]
+    groups = [key for key in map(override_key, options.overrides) if key in RULES_OF_GROUP]
     if not groups:
         raise UserError(
-            f"`gradalign check` must be told a part as in method=agem, one of {', '.join(GROUPS)}"
+            "`gradalign check` must be told a part as in method=agem, one of "
+            f"{', '.join(RULES_OF_GROUP)}, found none"
         )
     config, _ = compose_config(CONF, options.overrides, options.config_dir)
     whole = OmegaConf.create(config)
@@ -74,7 +79,40 @@ def rules_of_method(config: DictConfig) -> Sequence[Rule]:
     return method_rules(MethodSource(build, numbers))
 
 
-RULES_OF_GROUP: dict[str, Callable[[DictConfig], Sequence[Rule]]] = {"method": rules_of_method}
+def rules_of_buffer(config: DictConfig) -> Sequence[Rule]:
+    """The rules for the buffer that a config chooses, with few slots where it has a capacity."""
+    small = {"capacity": SLOTS, "capacity_per": "total"}
+    changed = {name: value for name, value in small.items() if name in config.buffer}
+    settings = OmegaConf.merge(config.buffer, changed)
+    assert isinstance(settings, DictConfig)
+
+    def build(tasks: int, classes_per_task: int) -> Any:
+        return call_target("buffer", settings, tasks=tasks, classes_per_task=classes_per_task)
+
+    return buffer_rules(build)
+
+
+def rules_of_model(config: DictConfig) -> Sequence[Rule]:
+    """The rules for the network that a config chooses."""
+
+    def build(shape: tuple[int, int, int], outputs: int) -> Any:
+        return call_target("model", config.model, shape=shape, outputs=outputs)
+
+    return model_rules(build)
+
+
+def rules_of_benchmark(config: DictConfig) -> Sequence[Rule]:
+    """The rules for the benchmark that a config chooses, on its own dataset."""
+    datasets = benchmark_datasets(config)
+    return benchmark_rules(lambda: call_target("benchmark", config.benchmark, **datasets))
+
+
+RULES_OF_GROUP: dict[str, Callable[[DictConfig], Sequence[Rule]]] = {
+    "method": rules_of_method,
+    "buffer": rules_of_buffer,
+    "model": rules_of_model,
+    "benchmark": rules_of_benchmark,
+}
 
 
 def print_findings(title: str, findings: Sequence[Finding], console: Console) -> None:

@@ -14,7 +14,7 @@ from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.schema import check_settings
-from gradalign_cli.composition.targets import allow_plugins
+from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 
 
 def compose_config(
@@ -41,6 +41,7 @@ def compose_config(
     assert isinstance(composed, dict)
     config = {str(name): value for name, value in composed.items()}
     check_settings(config)
+    check_plugins_typed(config.get("plugins", []), overrides)
     plugin_folders = [Path.cwd(), *([Path(config_dir).resolve()] if config_dir else [])]
     allow_plugins(config.get("plugins", []), plugin_folders)
     return config, {str(group): str(name) for group, name in chosen.items()}

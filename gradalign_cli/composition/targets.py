@@ -59,6 +59,16 @@ def allow_plugins(names: object, folders: Sequence[Path]) -> None:
             sys.path.append(folder)
 
 
+def check_plugins_typed(plugins: object, overrides: Sequence[str]) -> None:
+    """Raise UserError where a config names plugins that none of the user's overrides names."""
+    typed = any(text.lstrip("+").partition("=")[0] == "plugins" for text in overrides)
+    if plugins and not typed:
+        raise UserError(
+            "`plugins` must be given on the command line, as it says whose code may run, found "
+            f"{plugins} in a config"
+        )
+
+
 @contextmanager
 def hydra_silenced() -> Iterator[None]:
     """Keep Hydra from writing of an error that we tell in a sentence."""

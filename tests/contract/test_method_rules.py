@@ -1,6 +1,7 @@
 """`gradalign check` finds what is wrong with a method, and nothing where nothing is."""
 
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -73,8 +74,12 @@ def test_rules_that_need_a_broken_one_are_not_tried():
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_shipped_method_keeps_the_contract(name):
-    source = MethodSource(lambda **numbers: method(name, **numbers), {})
-    findings = try_rules(method_rules(source), HOME)
+    """The rules of the engines only for some methods here: tests/engines has them for all."""
+    source = MethodSource(partial(method, name), {})
+    rules = method_rules(source)
+    if name not in ("er", "gem", "gpm"):
+        rules = [rule for rule in rules if "(engine" not in rule.sentence]
+    findings = try_rules(rules, HOME)
     assert [f for f in findings if f.verdict not in ("holds", "not asked")] == []
 
 
