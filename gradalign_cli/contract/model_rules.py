@@ -50,13 +50,13 @@ def keys(model: Model) -> Tensor | tuple[()]:
 
 def apply(model: Model, params: Tensor, training: bool = True) -> Output:
     """The output for the three images."""
-    return network(model, training)(params)
+    return network(model, training)(params, model.initial_statistics)
 
 
-def network(model: Model, training: bool = True) -> Callable[[Tensor], Output]:
-    """The model as a function of its parameters alone, on the three images."""
+def network(model: Model, training: bool = True) -> Callable[[Tensor, Tensor], Output]:
+    """The model as a function of parameters and statistics, on the three images."""
     batch, noise_keys = images(), keys(model) if training else ()
-    return lambda params: model.apply(params, model.initial_statistics, batch, training, noise_keys)
+    return lambda params, statistics: model.apply(params, statistics, batch, training, noise_keys)
 
 
 def check_init(build: BuildModel) -> None:
@@ -144,7 +144,8 @@ def check_vmap(build: BuildModel) -> None:
     """Raise BrokenRuleError where two vectors of parameters at once are not one after the other."""
     model = build(SHAPE, OUTPUTS)
     params = torch.stack([model.init(generator(seed, "network")) for seed in (0, 1)])
-    batched = torch.func.vmap(network(model))(params).logits
+    statistics = model.initial_statistics.expand(2, -1)
+    batched = torch.func.vmap(network(model))(params, statistics).logits
     expected = torch.stack([apply(model, vector).logits for vector in params])
     change = difference(expected, batched, "logits", CLOSE)
     expect(not change, f"{change} between batched and single passes")
