@@ -42,7 +42,7 @@ compdef _gradalign gradalign""",
 end
 complete -c gradalign -f -a '(__gradalign)'""",
 }
-DATA_ACTIONS = ("status", "prepare")
+DATA_ACTIONS = ("status", "prepare", "import")
 SHELL_WORDS = "words"
 
 
