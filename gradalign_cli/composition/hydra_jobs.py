@@ -28,6 +28,7 @@ from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_e
 from gradalign_cli.composition.interpolations import check_interpolations
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
@@ -139,6 +140,8 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
     if parsed.user_folder:
         path, schema = f"file://{parsed.user_folder}", SearchPathQuery(provider="schema")
         search_path.prepend("command-line", path, schema)  # so our own parts come first
+    for folder in config_folders(typed_plugins(parsed.overrides)):
+        search_path.append("plugin", f"file://{folder}")
     try:
         yield Hydra.create_main_hydra2("train", search_path)
     finally:
