@@ -1,7 +1,7 @@
 """Rules for a method's functions alone: what `align` makes of gradients, and what it must leave."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -11,7 +11,8 @@ from gradalign_cli.contract.families import FAMILIES
 from gradalign_cli.contract.findings import BrokenRuleError, Rule, UnaskedRuleError, expect
 from gradalign_cli.contract.gradients import hard_gradients, make_gradients, random_gradients
 from gradalign_cli.contract.trees import difference, form_change, named_tensors
-from gradalign_cli.methods.method import Gradients, Method, MethodSetup
+from gradalign_cli.errors import nearest
+from gradalign_cli.methods.method import Claim, Gradients, Method, MethodSetup
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import tree_map
 
@@ -51,6 +52,7 @@ def alignment_rules(subject: Alignment) -> list[Rule]:
         Rule("the direction is finite, whatever the gradients", lambda: check_finite(subject)),
         Rule("`align` leaves the form of the state as it is", lambda: check_form(subject)),
         Rule("`align` changes nothing in place", lambda: check_inputs(subject)),
+        Rule("its claims are names of claims", lambda: check_claim_names(subject)),
         *claim_rules(subject),
     ]
 
@@ -143,6 +145,15 @@ def check_inputs(subject: Alignment) -> None:
             f"{change} by `align` itself ({case}): write x = x - y and not x -= y, x.sub_(y) or "
             "x[i] = y, as other code reads the same tensors",
         )
+
+
+def check_claim_names(subject: Alignment) -> None:
+    """Raise BrokenRuleError where a method claims what cannot be tried."""
+    claims, names = subject.method.claims, get_args(Claim)
+    expect(isinstance(claims, tuple), f"`claims` must be a tuple of names, found {claims!r}")
+    for claim in claims:
+        domain = f"`claims` must be names among {', '.join(names)}"
+        expect(claim in names, f"{domain}, found {claim!r}{nearest(str(claim), names)}")
 
 
 def claim_rules(subject: Alignment) -> list[Rule]:

@@ -135,3 +135,7 @@ def counts_a_reference_that_is_not_available() -> Method:
 
 def keeps_a_list_as_state() -> Method:
     return pooled(lambda gradients, state: (gradients.g, state), init=lambda setup: [])
+
+
+def claims_what_no_one_knows() -> Method:
+    return pooled(lambda gradients, state: (gradients.g, state), claims=("hurts_no_refrence",))

@@ -31,6 +31,7 @@ MISTAKES = {
     "makes_a_tensor_of_numbers": ("captured", "makes a tensor on the CPU"),
     "forgets_its_number_in_the_state": ("numbers may differ", "store share in the state"),
     "counts_a_reference_that_is_not_available": ("nothing is remembered", "must not count"),
+    "claims_what_no_one_knows": ("names of claims", "did you mean `hurts_no_reference`"),
     "keeps_a_list_as_state": ("the initial state", "found list"),
 }
 
