@@ -3,6 +3,8 @@ write instead."""
 
 import re
 
+from gradalign_cli.errors import UserError
+
 WITHOUT_LOOKING = (
     "the step looks at a tensor's numbers, by `if`, `while`, `max`, `.item()`, `float` or a mask "
     "as an index; choose by torch.where and keep numbers as tensors, because a step is batched, "
@@ -28,6 +30,8 @@ ADVICE = {
 def advice_for(error: Exception) -> str:
     """What the error means for the author of a part; its own words where we know nothing better."""
     text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
     for pattern, sentence in ADVICE.items():
         if isinstance(error, RuntimeError) and re.search(pattern, text):
             return sentence

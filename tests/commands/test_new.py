@@ -73,7 +73,6 @@ def test_a_part_that_breaks_a_rule_is_told_with_advice_and_exit_code_1(folder, c
     output = capsys.readouterr().out
     assert "it claims does_not_lengthen, which is not true of" in output
     assert "look at the sign" in output
-    assert main(["check", *choice, "method.share=0"]) == 0
 
 
 def test_new_replaces_nothing_and_takes_no_name_that_cannot_be_imported(folder, capsys):
