@@ -86,8 +86,8 @@ def test_no_file_is_lost():
         "benchmark": 8,
         "buffer": 10,
         "experiment": 18,
-        "method": 48,
-        "model": 5,
+        "method": 51,
+        "model": 6,
         "optimizer": 1,
         "schedule": 1,
         "stream": 2,
@@ -173,7 +173,7 @@ def test_an_objective_is_another_methods_loss_with_numbers_of_its_own():
     assert [float(state.alignment.margin) for state in states] == [0.5, 0.5]
 
 
-BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
+BROUGHT = {"fdr": "uniform", "gdumb": "balanced_reservoir", "icarl": "herding"} | dict.fromkeys(
     [
         "agem_r",
         "c_maml",
