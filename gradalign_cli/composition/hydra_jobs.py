@@ -141,7 +141,8 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
         path, schema = f"file://{parsed.user_folder}", SearchPathQuery(provider="schema")
         search_path.prepend("command-line", path, schema)  # so our own parts come first
     for folder in config_folders(typed_plugins(parsed.overrides)):
-        search_path.append("plugin", f"file://{folder}")
+        schema = SearchPathQuery(provider="schema")  # which Hydra wants to be last
+        search_path.prepend("plugin", f"file://{folder}", schema)
     try:
         yield Hydra.create_main_hydra2("train", search_path)
     finally:

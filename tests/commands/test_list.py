@@ -143,7 +143,7 @@ def test_data_status_shows_shapes_and_sentences_whole(width, capsys, tmp_path, m
 def test_unknown_datasets_are_refused_before_any_is_prepared(capsys, tmp_path):
     folder = ["data", "--data-dir", str(tmp_path), "prepare"]
     error = refusal(capsys, *folder, "digits", "mnits")
-    assert error.rstrip().endswith("found 'mnits'; did you mean `mnist` or `notmnist`?")
+    assert error.rstrip().endswith("found 'mnits'; did you mean `mnist`, `kmnist` or `emnist`?")
     assert list(tmp_path.iterdir()) == []
     assert page(capsys, *folder, "digits").strip() == str(tmp_path / "digits.npz")
 
