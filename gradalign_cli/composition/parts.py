@@ -3,6 +3,7 @@
 import torch
 from omegaconf import DictConfig
 
+from gradalign_cli.augmentations.augmentation import Augmentation
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.benchmarks.quick import quick_benchmark
@@ -57,6 +58,7 @@ def build_run(
     check_boundaries(config, benchmark, methods[0], buffer)
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
+    augmentation = build_augmentation(config, benchmark)
     benchmark = benchmark._replace(
         images=to_device(benchmark.images, device),
         labels=to_device(benchmark.labels, device),
@@ -64,7 +66,16 @@ def build_run(
         pixel_std=to_device(benchmark.pixel_std, device),
         task_mean_std=to_device(benchmark.task_mean_std, device),
     )
-    parts = Parts(benchmark, model, methods[0], buffer, optimizer, config.memory_batch, schedule)
+    parts = Parts(
+        benchmark,
+        model,
+        methods[0],
+        buffer,
+        optimizer,
+        config.memory_batch,
+        schedule,
+        augmentation,
+    )
     return parts, replicas, replica_settings
 
 
@@ -93,6 +104,15 @@ def build_benchmark(config: DictConfig) -> Benchmark:
     if config.get("stream") is not None:
         benchmark = call_target("stream", config.stream, benchmark=benchmark)
     return benchmark
+
+
+def build_augmentation(config: DictConfig, benchmark: Benchmark) -> Augmentation | None:
+    """How images are changed in training, or None where they are not."""
+    if config.get("augment") is None:
+        return None
+    shape = benchmark.image_shape
+    augmentation: Augmentation = call_target("augment", config.augment, shape=shape)
+    return augmentation
 
 
 def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> Schedule | None:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from gradalign_cli.augmentations.augmentation import Augmentation
 from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.buffers.buffer import Buffer, Memory
@@ -28,7 +29,8 @@ class Parts(NamedTuple):
     """What a run is made of.
 
     memory_batch_size: examples that a reference or a replayed batch reads from memory, all where
-    None;  schedule: None where all steps have one size and no pass is left out.
+    None;  schedule: None where all steps have one size and no pass is left out;  augmentation: of
+    the images that are trained on, None where they stay as they are.
     """
 
     benchmark: Benchmark
@@ -38,6 +40,7 @@ class Parts(NamedTuple):
     optimizer: Optimizer
     memory_batch_size: int | None
     schedule: Schedule | None = None
+    augmentation: Augmentation | None = None
 
 
 def make_network(model: Model, training: bool) -> Network:

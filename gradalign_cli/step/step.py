@@ -13,7 +13,7 @@ from gradalign_cli.methods.method import Gradients, LossInputs, ObjectiveGradien
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientFunction
-from gradalign_cli.step.draws import Draw, all_valid, noise_keys
+from gradalign_cli.step.draws import Draw, all_valid, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measurement
 from gradalign_cli.step.references import References, make_references
@@ -70,7 +70,8 @@ def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: TaskViews) -> 
     # an objective may concatenate them with a memory batch, whose examples may be invalid
     valid = all_valid(draw) if parts.method.memory_batches else ()
     keys = noise_keys(draw, parts.model, 0, len(draw.rows))
-    return load_examples(parts.benchmark, view, draw.rows, tasks, valid, keys)
+    augment = augmenter(draw, parts.augmentation, 0, len(draw.rows))
+    return load_examples(parts.benchmark, view, draw.rows, tasks, valid, keys, augment)
 
 
 def make_gradient(

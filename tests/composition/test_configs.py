@@ -28,6 +28,7 @@ from tests.methods.given import make_setup
 from tests.runs import Traces
 
 GROUPS = (
+    "augment",
     "benchmark",
     "buffer",
     "experiment",
@@ -84,6 +85,7 @@ def prepared(config):
 def test_no_file_is_lost():
     """A folder that is not found would make the next test pass on nothing."""
     least_counts = {
+        "augment": 6,
         "benchmark": 8,
         "buffer": 10,
         "experiment": 18,
@@ -148,7 +150,10 @@ def test_every_yaml_says_what_it_is():
 
 @pytest.mark.parametrize(
     ("group", "code"),
-    [(g, f"{g}s") for g in ("method", "buffer", "optimizer", "schedule", "stream")],
+    [
+        ("augment", "augmentations"),
+        *((g, f"{g}s") for g in ("method", "buffer", "optimizer", "schedule", "stream")),
+    ],
 )
 def test_a_config_its_code_and_its_test_share_a_name(group, code):
     for name in [n for g, n in FILES if g == group]:
