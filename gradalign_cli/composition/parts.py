@@ -8,6 +8,7 @@ from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.benchmarks.quick import quick_benchmark
 from gradalign_cli.buffers.buffer import Buffer, total_capacity
+from gradalign_cli.composition.alignment import aligned_vector
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.paper_settings import check_paper
@@ -56,6 +57,7 @@ def build_run(
             classes_per_task=benchmark.classes_per_task,
         )
     check_boundaries(config, benchmark, methods[0], buffer)
+    check_task_ends(benchmark, optimizer)
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     augmentation = build_augmentation(config, benchmark)
@@ -75,6 +77,7 @@ def build_run(
         config.memory_batch,
         schedule,
         augmentation,
+        aligned_vector(config, methods),
     )
     return parts, replicas, replica_settings
 
@@ -162,6 +165,13 @@ def check_tasks_have_examples(stream: Stream) -> None:
                     f"`benchmark` must have examples for every task, found none to {purpose} task "
                     f"{task + 1} on"
                 )
+
+
+def check_task_ends(benchmark: Benchmark, optimizer: Optimizer) -> None:
+    """Raise UserError where the optimizer waits for ends of tasks that the stream does not tell."""
+    told = benchmark.boundaries != "none" or optimizer.at_task_end == "keep"
+    domain = "keep where the `stream` does not tell where tasks end"
+    require(told, "optimizer.at_task_end", domain, optimizer.at_task_end)
 
 
 def check_boundaries(

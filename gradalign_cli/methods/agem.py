@@ -25,4 +25,4 @@ def agem() -> Method:
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         return project(gradients.g, gradients.references[0]), state
 
-    return Method(align, references="pooled")
+    return Method(align, references="pooled", aligns_updates=True)

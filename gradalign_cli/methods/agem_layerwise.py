@@ -26,4 +26,4 @@ def agem_layerwise() -> Method:
         layer_sizes = [layer.size for layer in gradients.layers]
         return project_layers(gradients.g, gradients.references[0], layer_sizes), state
 
-    return Method(align, references="pooled")
+    return Method(align, references="pooled", aligns_updates=True)

@@ -71,4 +71,8 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     def report(state: GEMState) -> dict[str, Tensor]:
         return {"unsolved": state.unsolved}
 
-    return Method(align, references="per_task", init=init, report=report)
+    # a margin is in units of gradients
+    aligns_updates = margin == 0
+    return Method(
+        align, references="per_task", init=init, aligns_updates=aligns_updates, report=report
+    )

@@ -91,7 +91,7 @@ def test_no_file_is_lost():
         "experiment": 18,
         "method": 48,
         "model": 5,
-        "optimizer": 1,
+        "optimizer": 3,
         "schedule": 1,
         "stream": 2,
     }
