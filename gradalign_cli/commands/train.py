@@ -43,6 +43,7 @@ from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finish
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import run_note, sweep_note
 from gradalign_cli.results.terminal import terminal_console
+from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.free_memory import free_bytes
@@ -174,7 +175,8 @@ def train(
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
     """What an engine is chosen for."""
     longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
-    together = 1 if parts.schedule else len(replicas)  # which ends tasks at times of their own
+    # tasks may end at times of their own
+    together = 1 if looks_at_losses(parts.schedule) else len(replicas)
     steps = planned_steps(replicas[0], plan)
     return Workload(parts, together, longest * plan.passes, steps, plan.batch_size)
 

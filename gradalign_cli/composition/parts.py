@@ -20,7 +20,7 @@ from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.optimizers.optimizer import Optimizer
-from gradalign_cli.schedules.schedule import Schedule
+from gradalign_cli.schedules.schedule import Schedule, looks_at_losses
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_needs import check_needs, needs_of_parts
@@ -119,10 +119,12 @@ def build_augmentation(config: DictConfig, benchmark: Benchmark) -> Augmentation
 
 
 def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> Schedule | None:
-    """The schedule, or None; UserError where tasks cannot be ended early."""
+    """The schedule, or None; UserError where it may end tasks and they cannot be ended early."""
     if config.get("schedule") is None:
         return None
     schedule: Schedule = call_target("schedule", config.schedule)
+    if not looks_at_losses(schedule):
+        return schedule
     every = config.metrics.continual_every
     require(every == 0, "metrics.continual_every", "0 where a schedule ends tasks", every)
     if method.mixes_tasks or benchmark.boundaries != "sharp":
@@ -143,7 +145,7 @@ def build_replicas(
     streams = {seed: benchmark.make_stream(seed) for seed in seeds}
     for stream in streams.values():
         check_tasks_have_examples(stream)
-    if schedule:
+    if schedule and looks_at_losses(schedule):
         share = schedule.held_out_share
         streams = {
             seed: with_held_out_rows(stream, share, seed) for seed, stream in streams.items()

@@ -92,7 +92,7 @@ def test_no_file_is_lost():
         "method": 48,
         "model": 5,
         "optimizer": 3,
-        "schedule": 1,
+        "schedule": 4,
         "stream": 2,
     }
     counts = {group: len([g for g, _ in FILES if g == group]) for group in GROUPS}
@@ -116,7 +116,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     elif large and group != "model":
         overrides += ["model=mlp", "model.init=xavier"]  # the networks have their own turn
     config = compose_config(*overrides)
-    config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
+    config.benchmark.samples_per_task = 4 + ("held_out_share" in config.get("schedule", {}))
     config.benchmark.first_tasks = 2
     config.batch_size, config.passes = 2, 1
     config.buffer.capacity, config.buffer.capacity_per = 40, "total"
