@@ -189,12 +189,11 @@ def planned_steps(replica: Replica, plan: Plan) -> int:
 def warn_of_broken_constraints(parts: Parts) -> None:
     """Warn where the optimizer does not follow the direction that the method gives."""
     if not parts.optimizer.is_plain_sgd and parts.aligned == "gradient":
+        can_align = parts.method.aligns_updates
         advice = "; alignment.of=update aligns what the optimizer makes of the gradient"
         warnings.warn(
             "momentum, weight decay and Adam act after the alignment and can break the constraint "
-            "it kept; record.json says how often (`broken_constraints`)"
-            + advice
-            * parts.method.aligns_updates,
+            f"it kept; record.json says how often (`broken_constraints`){advice * can_align}",
             stacklevel=1,
         )
 

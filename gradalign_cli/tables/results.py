@@ -25,6 +25,12 @@ SETTINGS_WITHOUT_EFFECT = (
     "overwrite",
     "paper",
 )
+# group, setting and value of what runs of earlier versions do without saying so
+EARLIER_VALUES = (
+    ("alignment", "of", "gradient"),
+    ("optimizer", "nesterov", False),
+    ("optimizer", "at_task_end", "keep"),
+)
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
 # BatchNorm and in gradients of kernels follows the number of threads; docs/design.md has figures
 SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.convnet.")
@@ -59,6 +65,10 @@ def run_key(config: dict[str, Any]) -> str:
     }
     if not config.get("quick", False):  # as in runs of versions without the setting
         relevant.pop("quick", None)
+    for group, setting, value in EARLIER_VALUES:
+        entries = relevant[group]
+        if entries.get(setting) == value:
+            relevant[group] = {name: entries[name] for name in entries if name != setting}
     if config["model"]["_target_"].startswith(SENSITIVE_NETWORKS):
         relevant["threads"] = config.get("threads")
     replicas, metrics = config["replicas"], config["metrics"]

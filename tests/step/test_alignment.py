@@ -12,7 +12,7 @@ from gradalign_cli.methods.subspace import map_layer_matrices
 from gradalign_cli.optimizers.adam import adam
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.training.replica import new_learner
-from tests.composition.test_configs import compose_config
+from tests.composition.test_configs import compose_config, prepared
 from tests.methods.catalogue import METHODS, method
 from tests.methods.test_contract import cast_floats, random_gradients
 from tests.runs import Traces, make_parts, make_replicas, same, train
@@ -136,3 +136,25 @@ def test_a_rule_that_is_not_defined_for_updates_is_refused(overrides):
         aligned_vector(config, chosen)
     assert aligned_vector(compose_config("method=agem", "alignment.of=update"), [method("agem")])
     assert aligned_vector(compose_config(*overrides), chosen) == "gradient"
+
+
+def test_a_config_of_an_earlier_version_aligns_gradients_and_keeps_momentum():
+    config = compose_config("method=agem", "optimizer.momentum=0.9")
+    for group, setting in (
+        ("alignment", "of"),
+        ("optimizer", "nesterov"),
+        ("optimizer", "at_task_end"),
+    ):
+        del config[group][setting]
+    parts, *_ = prepared(config)
+    assert (parts.aligned, parts.optimizer.at_task_end) == ("gradient", "keep")
+    assert parts.augmentation is None
+
+
+def test_ends_of_tasks_that_a_stream_does_not_tell_reset_nothing():
+    config = compose_config(
+        *("method=er", "stream=task_free", "benchmark.scenario=class"),
+        "optimizer.at_task_end=reset",
+    )
+    with pytest.raises(UserError, match=r"`optimizer.at_task_end` must be keep where the `stream`"):
+        prepared(config)
