@@ -215,6 +215,7 @@ def random_draws(work: Work, replicas: Sequence[Replica]) -> Draw:
         measure_uniform=torch.rand(*leading_shape, 0),
         insert_uniform=torch.rand(*rows.shape, 1),
         noise_keys=torch.zeros(*leading_shape, 0, dtype=torch.long),
+        augment_uniform=torch.rand(*leading_shape, 0, 0),
         lr=torch.full(leading_shape, LR),
     )
 

@@ -1,10 +1,14 @@
 """Loading: rows of a dataset become the images and targets that the network sees."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Benchmark, TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.numerics.trees import Absent, take_rows
+
+ImageChange = Callable[[Tensor], Tensor]  # of images [n, channels, height, width]
 
 
 def load_examples(
@@ -14,16 +18,22 @@ def load_examples(
     tasks: Tensor | int,
     valid: Tensor | Absent = (),
     noise_keys: Tensor | Absent = (),
+    augment: ImageChange | None = None,
 ) -> Examples:
     """The examples of rows [..., n] as tasks [..., n], or [..., 1] or a number for one task, see
     them.
 
     valid, noise_keys: [..., n] or absent, handed on as in `Examples`. Stored logits are none.
+    augment: changes the images of all rows, in [0, 1] and as their tasks see them, before they are
+    standardised.
     """
     images = take_rows(benchmark.images, rows) / 255
     if isinstance(view.pixel_source, Tensor):
         # after the division, as threads share a gather of floats better than one of bytes
         images = images.gather(-1, take_rows(view.pixel_source, tasks).expand(*rows.shape, -1))
+    if augment is not None:
+        shaped = images.view(-1, *benchmark.image_shape)
+        images = augment(shaped).reshape(*rows.shape, -1)
     if isinstance(benchmark.pixel_mean, Tensor):
         images = images - benchmark.pixel_mean
     if isinstance(benchmark.pixel_std, Tensor):

@@ -19,6 +19,7 @@ HOW_TO_CHOOSE = {
     "benchmarks": "gradalign train benchmark=NAME",
     "streams": "gradalign train stream=NAME",
     "models": "gradalign train model=NAME",
+    "augments": "gradalign train augment=NAME",
     "optimizers": "gradalign train optimizer=NAME",
     "schedules": "gradalign train schedule=NAME",
     "experiments": "gradalign train +experiment=NAME",

@@ -43,6 +43,7 @@ from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finish
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import run_note, sweep_note
 from gradalign_cli.results.terminal import terminal_console
+from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.free_memory import free_bytes
@@ -174,7 +175,8 @@ def train(
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
     """What an engine is chosen for."""
     longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
-    together = 1 if parts.schedule else len(replicas)  # which ends tasks at times of their own
+    # tasks may end at times of their own
+    together = 1 if looks_at_losses(parts.schedule) else len(replicas)
     steps = planned_steps(replicas[0], plan)
     return Workload(parts, together, longest * plan.passes, steps, plan.batch_size)
 
@@ -186,10 +188,12 @@ def planned_steps(replica: Replica, plan: Plan) -> int:
 
 def warn_of_broken_constraints(parts: Parts) -> None:
     """Warn where the optimizer does not follow the direction that the method gives."""
-    if not parts.optimizer.is_plain_sgd:
+    if not parts.optimizer.is_plain_sgd and parts.aligned == "gradient":
+        can_align = parts.method.aligns_updates
+        advice = "; alignment.of=update aligns what the optimizer makes of the gradient"
         warnings.warn(
-            "momentum and weight decay act after the alignment and can break the constraint it "
-            "kept; record.json says how often (`broken_constraints`)",
+            "momentum, weight decay and Adam act after the alignment and can break the constraint "
+            f"it kept; record.json says how often (`broken_constraints`){advice * can_align}",
             stacklevel=1,
         )
 

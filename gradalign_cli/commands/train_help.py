@@ -90,7 +90,17 @@ HOW = (
     ("GROUP=NAME --help", "this page with the settings of the parts that you choose"),
     ("--hydra-help", "Hydra's own help"),
 )
-GROUPS = ("method", "objective", "buffer", "benchmark", "stream", "model", "optimizer", "schedule")
+GROUPS = (
+    "method",
+    "objective",
+    "buffer",
+    "benchmark",
+    "stream",
+    "model",
+    "augment",
+    "optimizer",
+    "schedule",
+)
 NO_SETTINGS = ("defaults", "paper", "hydra")  # entries of config.yaml
 
 

@@ -3,10 +3,12 @@
 import torch
 from omegaconf import DictConfig
 
+from gradalign_cli.augmentations.augmentation import Augmentation
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
 from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.benchmarks.quick import quick_benchmark
 from gradalign_cli.buffers.buffer import Buffer, total_capacity
+from gradalign_cli.composition.alignment import aligned_vector
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
 from gradalign_cli.composition.paper_settings import check_paper
@@ -18,7 +20,7 @@ from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.optimizers.optimizer import Optimizer
-from gradalign_cli.schedules.schedule import Schedule
+from gradalign_cli.schedules.schedule import Schedule, looks_at_losses
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_needs import check_needs, needs_of_parts
@@ -55,8 +57,10 @@ def build_run(
             classes_per_task=benchmark.classes_per_task,
         )
     check_boundaries(config, benchmark, methods[0], buffer)
+    check_task_ends(benchmark, optimizer)
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
+    augmentation = build_augmentation(config, benchmark)
     benchmark = benchmark._replace(
         images=to_device(benchmark.images, device),
         labels=to_device(benchmark.labels, device),
@@ -64,7 +68,17 @@ def build_run(
         pixel_std=to_device(benchmark.pixel_std, device),
         task_mean_std=to_device(benchmark.task_mean_std, device),
     )
-    parts = Parts(benchmark, model, methods[0], buffer, optimizer, config.memory_batch, schedule)
+    parts = Parts(
+        benchmark,
+        model,
+        methods[0],
+        buffer,
+        optimizer,
+        config.memory_batch,
+        schedule,
+        augmentation,
+        aligned_vector(config, methods),
+    )
     return parts, replicas, replica_settings
 
 
@@ -95,11 +109,22 @@ def build_benchmark(config: DictConfig) -> Benchmark:
     return benchmark
 
 
+def build_augmentation(config: DictConfig, benchmark: Benchmark) -> Augmentation | None:
+    """How images are changed in training, or None where they are not."""
+    if config.get("augment") is None:
+        return None
+    shape = benchmark.image_shape
+    augmentation: Augmentation = call_target("augment", config.augment, shape=shape)
+    return augmentation
+
+
 def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> Schedule | None:
-    """The schedule, or None; UserError where tasks cannot be ended early."""
+    """The schedule, or None; UserError where it may end tasks and they cannot be ended early."""
     if config.get("schedule") is None:
         return None
     schedule: Schedule = call_target("schedule", config.schedule)
+    if not looks_at_losses(schedule):
+        return schedule
     every = config.metrics.continual_every
     require(every == 0, "metrics.continual_every", "0 where a schedule ends tasks", every)
     if method.mixes_tasks or benchmark.boundaries != "sharp":
@@ -120,7 +145,7 @@ def build_replicas(
     streams = {seed: benchmark.make_stream(seed) for seed in seeds}
     for stream in streams.values():
         check_tasks_have_examples(stream)
-    if schedule:
+    if schedule and looks_at_losses(schedule):
         share = schedule.held_out_share
         streams = {
             seed: with_held_out_rows(stream, share, seed) for seed, stream in streams.items()
@@ -142,6 +167,13 @@ def check_tasks_have_examples(stream: Stream) -> None:
                     f"`benchmark` must have examples for every task, found none to {purpose} task "
                     f"{task + 1} on"
                 )
+
+
+def check_task_ends(benchmark: Benchmark, optimizer: Optimizer) -> None:
+    """Raise UserError where the optimizer waits for ends of tasks that the stream does not tell."""
+    told = benchmark.boundaries != "none" or optimizer.at_task_end == "keep"
+    domain = "keep where the `stream` does not tell where tasks end"
+    require(told, "optimizer.at_task_end", domain, optimizer.at_task_end)
 
 
 def check_boundaries(

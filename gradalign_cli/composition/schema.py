@@ -14,6 +14,7 @@ from gradalign_cli.composition.construct import LARGEST_WHOLE_NUMBER, check_type
 from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP, list_command
 from gradalign_cli.errors import UserError, nearest, require
 from gradalign_cli.results.metrics import Convention
+from gradalign_cli.step.learner import AlignedVector
 
 MOST_THREADS = 1024  # the system ends a process that starts far more
 LONGEST_NAME = 100  # characters of a run's name, which is a folder
@@ -49,9 +50,10 @@ class Metrics(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """What is written of the angles between gradients."""
+    """What is aligned, and what is written of the angles."""
 
     every: Count
+    of: AlignedVector = "gradient"  # which configs of earlier versions do not say
 
 
 class Settings(NamedTuple):

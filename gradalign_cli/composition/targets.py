@@ -20,6 +20,7 @@ ROOM_OF_GROUP = {
     "objective": "methods",
     "method": "methods",
     "model": "models",
+    "augment": "augmentations",
     "optimizer": "optimizers",
     "schedule": "schedules",
 }
@@ -30,10 +31,11 @@ RESULT_OF_GROUP = {
     "objective": "Method",
     "method": "Method",
     "model": "Model",
+    "augment": "Augmentation",
     "optimizer": "Optimizer",
     "schedule": "Schedule",
 }
-OPTIONAL_GROUPS = ("stream", "objective", "schedule")
+OPTIONAL_GROUPS = ("stream", "objective", "augment", "schedule")
 NAMED_GROUPS = ("method", "objective")  # whose configs say what the part is called
 PLUGINS: list[str] = []  # the modules that the user named on the command line
 

@@ -20,20 +20,18 @@ from gradalign_cli.methods.subspace import (
     projected_layer_widths,
     representation_matrices,
 )
+from gradalign_cli.numerics.moments import Moments, adam_update, no_moments
 from gradalign_cli.numerics.trees import Absent
 
 BETAS, EPS = (0.9, 0.999), 1e-8
 
 
 class AdamNSCLState(NamedTuple):
-    """first_moment, second_moment: [P] of Adam;  steps: [] number of steps in the task;
-    covariances, projectors: [d, d] for each projected layer, the sum of x x' over the inputs x of
-    old tasks, and the projector on its approximate null space;  norm: of BatchNorm's parameters,
-    absent where there are none."""
+    """moments: of Adam, of the gradients of the task;  covariances, projectors: [d, d] for each
+    projected layer, the sum of x x' over the inputs x of old tasks, and the projector on its
+    approximate null space;  norm: of BatchNorm's parameters, absent where there are none."""
 
-    first_moment: Tensor
-    second_moment: Tensor
-    steps: Tensor
+    moments: Moments
     covariances: tuple[Tensor, ...]
     projectors: tuple[Tensor, ...]
     norm: BatchNormPenaltyState | Absent
@@ -54,14 +52,11 @@ def null_projector(covariance: Tensor, eigenvalue_factor: float) -> Tensor:
 
 def align_adam_step(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor, AdamNSCLState]:
     """The `align` of Adam-NSCL: Adam's step [P] (Kingma and Ba 2015), projected in each layer."""
-    g, (beta1, beta2), steps = add_penalty_gradient(gradients.g, state.norm), BETAS, state.steps + 1
-    first_moment = beta1 * state.first_moment + (1 - beta1) * g
-    second_moment = beta2 * state.second_moment + (1 - beta2) * g.square()
-    root = (second_moment / (1 - beta2**steps)).sqrt()
-    adam_step = first_moment / (1 - beta1**steps) / (root + EPS)
+    g = add_penalty_gradient(gradients.g, state.norm)
+    adam_step, moments = adam_update(g, state.moments, BETAS, EPS)
     projections = [lambda G, P=P: G @ P for P in state.projectors]
-    state = state._replace(first_moment=first_moment, second_moment=second_moment, steps=steps)
-    return map_layer_matrices(adam_step, gradients.layers, projections), state
+    projected = map_layer_matrices(adam_step, gradients.layers, projections)
+    return projected, state._replace(moments=moments)
 
 
 def store_batch_norm_params(
@@ -105,12 +100,9 @@ def adam_nscl(
     def init(setup: MethodSetup) -> AdamNSCLState:
         params = setup.params
         widths = projected_layer_widths(setup, project_head)
-        first_moment, second_moment = params.new_zeros(2, len(params))
         eye = partial(torch.eye, dtype=params.dtype, device=params.device)
         return AdamNSCLState(
-            first_moment,
-            second_moment,
-            params.new_zeros(()),
+            no_moments(params),
             tuple(params.new_zeros(d, d) for d in widths),
             tuple(map(eye, widths)),
             initial_batch_norm_state(setup, strength),
@@ -122,9 +114,7 @@ def adam_nscl(
         pairs = zip(state.covariances, representations, strict=False)  # the head may have none
         covariances = tuple(C + R @ R.T for C, R in pairs)
         return AdamNSCLState(
-            torch.zeros_like(state.first_moment),
-            torch.zeros_like(state.second_moment),
-            torch.zeros_like(state.steps),
+            no_moments(params),
             covariances,
             tuple(null_projector(C, eigenvalue_factor) for C in covariances),
             end_batch_norm_task(state.norm, probe, rows, importance_batch_size),

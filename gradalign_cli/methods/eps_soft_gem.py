@@ -44,4 +44,6 @@ def eps_soft_gem(eps: float) -> Method:
     def align(gradients: Gradients, state: EpsSoftGEMState) -> tuple[Tensor, EpsSoftGEMState]:
         return raise_dot_product(gradients.g, gradients.references[0], state.eps), state
 
-    return Method(align, references="pooled", init=init, claims=("hurts_no_reference",))
+    return Method(
+        align, references="pooled", init=init, claims=("hurts_no_reference",), aligns_updates=True
+    )

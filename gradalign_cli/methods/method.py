@@ -219,6 +219,9 @@ class Method(NamedTuple):
                           `task` is tested with.
     mixes_tasks:       whether the examples of all tasks are shuffled into one stream.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
+    aligns_updates:       whether `align` may also be given an optimizer's update in the place of g:
+                          its direction grows with g, and of the references only their directions
+                          matter, as an update is in other units than they are.
     step_size_warning:    (`replicas.lr`) -> a sentence on what is wrong with steps of this size;
                           empty where nothing is.
     report:               (state) -> entries of record.json, by name: tensors [R, ...], from the
@@ -250,6 +253,7 @@ class Method(NamedTuple):
     test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
     mixes_tasks: bool = False
     needs_random_numbers: bool = False
+    aligns_updates: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""
     report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
     claims: tuple[Claim, ...] = ()
@@ -279,3 +283,9 @@ def needed_task_ids(method: Method) -> str:
 def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
     """The `align` of a method that follows its gradient as it is."""
     return gradients.g, state
+
+
+def can_align_updates(method: Method) -> bool:
+    """Whether a method can be given updates to align: those that say so, and those whose direction
+    is the vector that they are given."""
+    return method.aligns_updates or method.align is keep_gradient

@@ -53,4 +53,5 @@ def ogd_plus(gradients_per_task: int) -> Method:
         init=init,
         end_task=end_task,
         claims=("does_not_lengthen", "projects_orthogonally"),
+        aligns_updates=True,
     )

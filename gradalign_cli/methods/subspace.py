@@ -282,4 +282,4 @@ def subspace_method(
         bases, importance = zip(*grown, strict=True)
         return SubspaceState(bases, importance, state.ended_tasks + 1)
 
-    return Method(align, init=init, end_task=end_task)
+    return Method(align, init=init, end_task=end_task, aligns_updates=True)

@@ -1,20 +1,26 @@
 """What an optimizer is: pure functions on flat vectors."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+AtTaskEnd = Literal["keep", "reset"]
+
 
 class Optimizer(NamedTuple):
-    """A rule that turns a direction into new parameters.
+    """A rule that turns a gradient into an update. A step changes the parameters by -lr times the
+    update.
 
     init:         (params [P]) -> state.
-    update:       (direction [P], state, params [P], lr []) -> (params [P], state).
-    is_plain_sgd: whether params change by -lr times the direction, so that a constraint on the
-                  direction also holds for the change of the parameters.
+    update:       (gradient [P], state, params [P]) -> (update [P], state).
+    is_plain_sgd: whether the update is the gradient, so that a constraint on the gradient also
+                  holds for the change of the parameters.
+    at_task_end:  whether the next task goes on with the state ("keep") or begins with that of
+                  `init` ("reset").
     """
 
     init: Callable[[Tensor], Any]
-    update: Callable[[Tensor, Any, Tensor, Tensor], tuple[Tensor, Any]]
+    update: Callable[[Tensor, Any, Tensor], tuple[Tensor, Any]]
     is_plain_sgd: bool
+    at_task_end: AtTaskEnd

@@ -1,8 +1,10 @@
-"""What a schedule is: after each pass over a task it is given the loss on held-out examples, and
-decides on the size of the next steps or ends the task."""
+"""What a schedule is: a rule for the size of steps, by their number, or by the loss on held-out
+examples, which may also end a task."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+Over = Literal["task", "run"]
 
 
 class Verdict(NamedTuple):
@@ -15,16 +17,42 @@ class Verdict(NamedTuple):
     state: Any
 
 
-class Schedule(NamedTuple):
-    """A rule that adapts the step size to the loss on held-out examples. The task ends with the
-    learner of its best pass.
+def as_at_first(step: int, steps: int) -> float:
+    """The factor of steps that all have one size."""
+    return 1.0
 
-    held_out_share: the share of each task's training examples that are not trained on.
+
+def begin_task(lr: float) -> Verdict:
+    """The verdict of a schedule that looks at no loss."""
+    return Verdict(lr, False, False, ())
+
+
+def go_on(verdict: Verdict, held_out_loss: float) -> Verdict:
+    """The same verdict after every pass."""
+    return verdict
+
+
+class Schedule(NamedTuple):
+    """A rule for the size of steps. Either `factor` gives it, or it follows the loss on held-out
+    examples; then the task ends with the learner of its best pass.
+
+    held_out_share: the share of each task's training examples that are not trained on; 0 where the
+                    schedule looks at no loss.
     begin:          (lr) -> the verdict before a task's first pass.
     judge:          (verdict, held_out_loss) -> the verdict after a pass, where held_out_loss is the
                     mean over the held-out examples.
+    factor:         (step, steps) -> what the step size is multiplied by in step number `step`, from
+                    0, of so many.
+    over:           whether these are the steps of a task, or of the whole run.
     """
 
-    held_out_share: float
-    begin: Callable[[float], Verdict]
-    judge: Callable[[Verdict, float], Verdict]
+    held_out_share: float = 0.0
+    begin: Callable[[float], Verdict] = begin_task
+    judge: Callable[[Verdict, float], Verdict] = go_on
+    factor: Callable[[int, int], float] = as_at_first
+    over: Over = "task"
+
+
+def looks_at_losses(schedule: Schedule | None) -> bool:
+    """Whether a schedule holds examples out, judges their loss, and may end tasks."""
+    return schedule is not None and schedule.held_out_share > 0

@@ -8,7 +8,8 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 
 class DrawSizes(NamedTuple):
     """How many uniform numbers each field of a `Draw` holds;  insert_uniform: for each arrival;
-    noise_keys: keys for the examples read from memory, None where the network has no noise."""
+    noise_keys: keys for the examples read from memory, None where the network has no noise;
+    augment_uniform: for each example that the network sees;  examples_read: from memory."""
 
     reference_uniform: int
     replay_uniform: tuple[int, int]
@@ -16,6 +17,8 @@ class DrawSizes(NamedTuple):
     measure_uniform: int = 0
     insert_uniform: int = 1
     noise_keys: int | None = None
+    augment_uniform: int = 0
+    examples_read: int = 0
 
 
 def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
@@ -32,4 +35,6 @@ def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
         measure_uniform=slots if parts.buffer.measured_examples else 0,
         insert_uniform=parts.buffer.uniforms_per_arrival,
         noise_keys=examples_read if parts.model.needs_noise else None,
+        augment_uniform=parts.augmentation.uniforms if parts.augmentation else 0,
+        examples_read=examples_read,
     )

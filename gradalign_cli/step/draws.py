@@ -8,7 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.augmentations.augmentation import Augmentation
 from gradalign_cli.benchmarks.benchmark import Stream, concatenated_parts, stream_part
+from gradalign_cli.benchmarks.loading import ImageChange
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import Absent
@@ -16,7 +18,7 @@ from gradalign_cli.step.draw_sizes import DrawSizes
 
 KEYS = 2**62  # keys of noise are whole numbers below it
 # each has a generator of its own; renaming one would change every run
-PURPOSES = ("reference", "replay", "align", "look", "insert", "noise")
+PURPOSES = ("reference", "replay", "align", "look", "insert", "noise", "augment")
 
 
 class Draw(NamedTuple):
@@ -28,6 +30,7 @@ class Draw(NamedTuple):
     measure_uniform [slots] chooses the stored examples that the buffer measures, insert_uniform
     [batch, U] is for the buffer's choice among the arrivals.
     noise_keys: [examples the network sees] keys of their dropout, or [0].
+    augment_uniform: [examples the network sees, U] uniform numbers for their images, or [0, 0].
     lr: [] the step size.
     """
 
@@ -39,6 +42,7 @@ class Draw(NamedTuple):
     measure_uniform: Tensor
     insert_uniform: Tensor
     noise_keys: Tensor
+    augment_uniform: Tensor
     lr: Tensor
 
 
@@ -53,6 +57,17 @@ def noise_keys(draw: Draw, model: Model, first_key: int, *shape: int) -> Tensor 
     if not model.needs_noise:
         return ()
     return draw.noise_keys[first_key : first_key + math.prod(shape)].view(shape)
+
+
+def augmenter(
+    draw: Draw, augmentation: Augmentation | None, first: int, count: int
+) -> ImageChange | None:
+    """What changes the images [count, ...] of a step's examples from number `first` on; None where
+    nothing is augmented."""
+    if augmentation is None:
+        return None
+    uniform = draw.augment_uniform[first : first + count]
+    return lambda images: augmentation.apply(images, uniform)
 
 
 def pass_orders(
@@ -138,19 +153,24 @@ def draw_random_numbers(
 ) -> list[Tensor]:
     """Uniform numbers and keys of noise [steps, replicas, ...], in the order of `PURPOSES`, for
     steps with batches of `batch_size` examples."""
+    seen = batch_size + sizes.examples_read if sizes.augment_uniform else 0
     shapes = [
         (sizes.reference_uniform,),
         sizes.replay_uniform,
         (sizes.align_uniform,),
         (sizes.measure_uniform,),
         (batch_size, sizes.insert_uniform),
+        (seen, sizes.augment_uniform),
     ]
-    uniform = [
+    noise = PURPOSES.index("noise")
+    *uniform, augment_uniform = [
         torch.stack(
             [torch.rand(steps, *shape, generator=purposes[k]) for purposes in generators], 1
         )
-        for k, shape in enumerate(shapes)
+        for k, shape in zip([*range(noise), noise + 1], shapes, strict=True)
     ]
     count = 0 if sizes.noise_keys is None else batch_size + sizes.noise_keys
-    keys = [torch.randint(KEYS, (steps, count), generator=purposes[-1]) for purposes in generators]
-    return [*uniform, torch.stack(keys, 1)]
+    keys = [
+        torch.randint(KEYS, (steps, count), generator=purposes[noise]) for purposes in generators
+    ]
+    return [*uniform, torch.stack(keys, 1), augment_uniform]

@@ -1,9 +1,10 @@
 """What a run is made of, and all that changes in it."""
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from gradalign_cli.augmentations.augmentation import Augmentation
 from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.buffers.buffer import Buffer, Memory
@@ -24,11 +25,16 @@ class Learner(NamedTuple):
     memory: Memory
 
 
+AlignedVector = Literal["gradient", "update"]  # what the optimizer gets, or what it gives
+
+
 class Parts(NamedTuple):
     """What a run is made of.
 
     memory_batch_size: examples that a reference or a replayed batch reads from memory, all where
-    None;  schedule: None where all steps have one size and no pass is left out.
+    None;  schedule: None where all steps have one size and no pass is left out;  augmentation: of
+    the images that are trained on, None where they stay as they are;  aligned: what the method
+    aligns.
     """
 
     benchmark: Benchmark
@@ -38,6 +44,8 @@ class Parts(NamedTuple):
     optimizer: Optimizer
     memory_batch_size: int | None
     schedule: Schedule | None = None
+    augmentation: Augmentation | None = None
+    aligned: AlignedVector = "gradient"
 
 
 def make_network(model: Model, training: bool) -> Network:

@@ -37,6 +37,9 @@ def make_measurement(parts: Parts, past_tasks: int) -> Measure:
         )
         stored = load_examples(parts.benchmark, view, sample.rows, sample.tasks, sample.valid)
         arrived = batch._replace(valid=all_valid(draw))
+        if parts.augmentation is not None:  # examples are compared as they are
+            plain = load_examples(parts.benchmark, view, draw.rows, draw.tasks)
+            arrived = arrived._replace(images=plain.images)
         examples = network, after.params, after.statistics, arrived, stored
         if buffer.measures == "losses":
             return Measurements(*measure_losses(*examples), sample.slots, sample.valid)

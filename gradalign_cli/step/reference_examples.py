@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples, ReferenceExamples
-from gradalign_cli.benchmarks.loading import load_examples
+from gradalign_cli.benchmarks.loading import ImageChange, load_examples
 from gradalign_cli.buffers.buffer import Memory, sample_allowed, sample_memory
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index, tree_map, tree_stack
 from gradalign_cli.step.learner import Learner, Parts
@@ -23,9 +23,9 @@ from gradalign_cli.step.reading_sizes import (
 
 LARGEST_CACHE = 2**28  # bytes of prepared images that a replica may keep
 AlignUniform = Tensor  # uniform numbers for the method, see `Draw`
-ReferenceReader = Callable[
-    [Memory, TaskViews, Tensor, AlignUniform, Tensor | Absent], ReferenceExamples
-]  # of memory, view, and a draw's reference_uniform, align_uniform and noise keys
+# of memory, view, a draw's reference_uniform and align_uniform, and, where they are not absent, its
+# noise keys and what changes the images
+ReferenceReader = Callable[..., ReferenceExamples]
 
 
 def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
@@ -58,13 +58,15 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
         view: TaskViews,
         reference_uniform: Tensor,
         align_uniform: Tensor,
-        keys: Tensor | Absent,
+        keys: Tensor | Absent = (),
+        augment: ImageChange | None = None,
     ) -> ReferenceExamples:
         if not view.reference_cache:
             readable = readable_slot_mask(memory, align_uniform)
             sample = sample_memory(memory, slots, readable, size, reference_uniform)
             tasks = viewing_tasks(parts, past_tasks, sample.tasks)
-            examples = load_examples(benchmark, view, sample.rows, tasks, sample.valid, keys)
+            rows, valid = sample.rows, sample.valid
+            examples = load_examples(benchmark, view, rows, tasks, valid, keys, augment)
             return examples, readable.any(1)
         examples, readable = view.reference_cache
         if one_task:
@@ -119,10 +121,12 @@ def viewing_tasks(parts: Parts, past_tasks: int, example_tasks: Tensor) -> Tenso
 
 def keeps_reference_cache(parts: Parts, past_tasks: int) -> bool:
     """Whether all images that references may read are prepared once for the whole task: where the
-    buffer leaves ended tasks as they are, and unless the images are too large."""
+    buffer leaves ended tasks as they are, unless the images are too large or augmented anew."""
     stays = parts.buffer.keeps_ended_tasks and parts.benchmark.boundaries == "sharp"
-    needed = reference_and_replay_sizes(parts, past_tasks)[0] > 0 and not parts.model.needs_noise
-    return stays and needed and reference_cache_bytes(parts, past_tasks) <= LARGEST_CACHE
+    needed = reference_and_replay_sizes(parts, past_tasks)[0] > 0
+    same_each_step = not parts.model.needs_noise and parts.augmentation is None
+    fits = reference_cache_bytes(parts, past_tasks) <= LARGEST_CACHE
+    return stays and needed and same_each_step and fits
 
 
 def with_reference_cache(

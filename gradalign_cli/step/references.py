@@ -11,7 +11,7 @@ from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.numerics.vectors import GradientFunction
-from gradalign_cli.step.draws import Draw, noise_keys
+from gradalign_cli.step.draws import Draw, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.reading_sizes import reference_and_replay_sizes, reference_slots
 from gradalign_cli.step.reference_examples import make_reference_reader
@@ -54,8 +54,9 @@ def make_references(
 
     def references(learner: Learner, draw: Draw, view: TaskViews) -> References:
         keys = noise_keys(draw, model, len(draw.rows), count, size)
+        augment = augmenter(draw, parts.augmentation, len(draw.rows), count * size)
         examples, available = read_examples(
-            learner.memory, view, draw.reference_uniform, draw.align_uniform, keys
+            learner.memory, view, draw.reference_uniform, draw.align_uniform, keys, augment
         )
         if not model.convolutional and count > 1:
             batched = torch.func.vmap(

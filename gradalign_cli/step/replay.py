@@ -7,7 +7,7 @@ from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Memory, sample_memory
 from gradalign_cli.numerics.trees import take_rows, tree_index
-from gradalign_cli.step.draws import Draw, noise_keys
+from gradalign_cli.step.draws import Draw, augmenter, noise_keys
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import (
     reference_and_replay_sizes,
@@ -22,17 +22,18 @@ def make_replay(
     """How a step reads the independent memory batches that its method asks for."""
     slots = slots_of_any_task(parts, past_tasks)
     reference_size, size = reference_and_replay_sizes(parts, past_tasks)
-    read_before = reference_size * len(reference_slots(parts, past_tasks))  # keys of the references
+    read_before = reference_size * len(reference_slots(parts, past_tasks))  # by the references
 
     def batch(memory: Memory, draw: Draw, view: TaskViews, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0
         sample = tree_index(
             sample_memory(memory, slots, filled, size, draw.replay_uniform[number]), 0
         )
-        first_key = len(draw.rows) + read_before + number * size
-        keys = noise_keys(draw, parts.model, first_key, size)
+        first = len(draw.rows) + read_before + number * size
+        keys = noise_keys(draw, parts.model, first, size)
+        augment = augmenter(draw, parts.augmentation, first, size)
         examples = load_examples(
-            parts.benchmark, view, sample.rows, sample.tasks, sample.valid, keys
+            parts.benchmark, view, sample.rows, sample.tasks, sample.valid, keys, augment
         )
         return examples._replace(stored_logits=take_rows(memory.stored_logits, sample.slots))
 

@@ -1,8 +1,9 @@
 """The step: references, gradient, alignment, update and insertion. A pure function."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import TaskViews
@@ -13,7 +14,7 @@ from gradalign_cli.methods.method import Gradients, LossInputs, ObjectiveGradien
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientFunction
-from gradalign_cli.step.draws import Draw, all_valid, noise_keys
+from gradalign_cli.step.draws import Draw, all_valid, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measurement
 from gradalign_cli.step.references import References, make_references
@@ -49,16 +50,16 @@ def make_step(
             network, before, references.statistics, batch, memory_batches, parts.model.layers
         )
         (g, (loss, output)), state = find_gradient(inputs, learner.method_state)
-        direction, state = aligned_direction(parts, references, g, loss, draw, state)
-        params, optimizer_state = parts.optimizer.update(
-            direction, learner.optimizer_state, before, draw.lr
-        )
+        move, state = aligned_move(parts, references, g, loss, draw, learner, state)
+        params = torch.addcmul(before, move.update, draw.lr, value=-1)
         state = parts.method.after_step(state, g, before, params)
-        updated = Learner(params, output.statistics, optimizer_state, state, learner.memory)
+        updated = Learner(params, output.statistics, move.optimizer_state, state, learner.memory)
         updated = insert_batch(parts, measure, updated, batch, output.logits, draw, view)
         if not measures_angles:
             return updated, LossTrace(loss)
-        return updated, measured_trace(loss, g, references, direction, params - before)
+        return updated, measured_trace(
+            loss, move.unaligned, references, move.direction, params - before
+        )
 
     return step
 
@@ -70,7 +71,8 @@ def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: TaskViews) -> 
     # an objective may concatenate them with a memory batch, whose examples may be invalid
     valid = all_valid(draw) if parts.method.memory_batches else ()
     keys = noise_keys(draw, parts.model, 0, len(draw.rows))
-    return load_examples(parts.benchmark, view, draw.rows, tasks, valid, keys)
+    augment = augmenter(draw, parts.augmentation, 0, len(draw.rows))
+    return load_examples(parts.benchmark, view, draw.rows, tasks, valid, keys, augment)
 
 
 def make_gradient(
@@ -94,11 +96,42 @@ def make_gradient(
     return find_gradient
 
 
+class Move(NamedTuple):
+    """unaligned, direction: [P] what the method aligns and what it makes of it;  update: [P] the
+    parameters change by -lr times it."""
+
+    unaligned: Tensor
+    direction: Tensor
+    update: Tensor
+    optimizer_state: Any
+
+
+def aligned_move(
+    parts: Parts,
+    references: References,
+    g: Tensor,
+    loss: Tensor,
+    draw: Draw,
+    learner: Learner,
+    state: Any,
+) -> tuple[Move, Any]:
+    """The way from the gradient g [P] to an update, and the method's state: the method aligns what
+    the optimizer gets, or, with `Parts.aligned` "update", what it gives."""
+    optimizer, optimizer_state = parts.optimizer, learner.optimizer_state
+    if parts.aligned == "update":
+        proposed, optimizer_state = optimizer.update(g, optimizer_state, learner.params)
+        direction, state = aligned_direction(parts, references, proposed, loss, draw, state)
+        return Move(proposed, direction, direction, optimizer_state), state
+    direction, state = aligned_direction(parts, references, g, loss, draw, state)
+    update, optimizer_state = optimizer.update(direction, optimizer_state, learner.params)
+    return Move(g, direction, update, optimizer_state), state
+
+
 def aligned_direction(
     parts: Parts, references: References, g: Tensor, loss: Tensor, draw: Draw, state: Any
 ) -> tuple[Tensor, Any]:
-    """The direction [P] that the method makes of the gradient g [P], and the method's state. While
-    there is no earlier task, a method with references is not asked."""
+    """The direction [P] that the method makes of g [P], a gradient or an update, and the method's
+    state. While there is no earlier task, a method with references is not asked."""
     gradients, losses, available, _ = references
     if not len(gradients) and parts.method.references != "nothing":
         return g, state

@@ -26,7 +26,16 @@ SETTINGS_WITHOUT_EFFECT = (
     "paper",
 )
 # settings that came later, and the value at which a run is as it was without them
-LATER_SETTINGS: dict[str, Any] = {"quick": False, "plugins": []}
+LATER_SETTINGS: dict[str, Any] = {
+    "alignment.of": "gradient",
+    "augment": None,
+    "buffer.admission": "example",
+    "buffer.shrinks": False,
+    "optimizer.at_task_end": "keep",
+    "optimizer.nesterov": False,
+    "plugins": [],
+    "quick": False,
+}
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
 # BatchNorm and in gradients of kernels follows the number of threads; docs/design.md has figures
 SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.convnet.")

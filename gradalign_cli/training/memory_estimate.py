@@ -10,6 +10,7 @@ from gradalign_cli.buffers.measures import GRADIENTS_AT_ONCE
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import MethodSetup
 from gradalign_cli.numerics.trees import tree_leaves
+from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import reference_cache_bytes
 from gradalign_cli.step.reference_examples import keeps_reference_cache
@@ -32,7 +33,7 @@ def replicas_at_once(
         "positive or null",
         memory_budget,
     )
-    if parts.schedule:
+    if looks_at_losses(parts.schedule):
         return 1
     free = memory_budget * 2**30 if memory_budget else SHARE * free_bytes(device)
     return max(1, math.floor(free / replica_bytes(parts, replica)))

@@ -98,6 +98,7 @@ def step_numbers(parts: Parts, batch: int) -> int:
     """How many random numbers a replica draws for a step on `batch` examples."""
     sizes = draw_sizes(parts, parts.benchmark.tasks - 1)
     keys = 0 if sizes.noise_keys is None else 2 * (sizes.noise_keys + batch)
+    augmented = sizes.augment_uniform * (sizes.examples_read + batch)
     return sum(
         (
             sizes.reference_uniform,
@@ -106,6 +107,7 @@ def step_numbers(parts: Parts, batch: int) -> int:
             sizes.measure_uniform,
             batch * sizes.insert_uniform,
             keys,
+            augmented,
         )
     )
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.numerics.trees import tree_map
-from gradalign_cli.schedules.schedule import Schedule
+from gradalign_cli.schedules.schedule import Schedule, looks_at_losses
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.replica import Replica
@@ -15,25 +15,43 @@ from gradalign_cli.training.watcher import Moment, StopsTask
 
 class Pace:
     """Watches one task. Without a schedule every step has its replica's size and no pass is left
-    out; with one (and a single replica) the schedule is told the held-out loss after every pass."""
+    out. One that looks at losses has a single replica and is told the held-out loss after every
+    pass.
+
+    task_steps: of each of the run's tasks;  task: the number of this one.
+    """
 
     def __init__(
-        self, schedule: Schedule | None, replicas: Sequence[Replica], learners: Learner
+        self,
+        schedule: Schedule | None,
+        replicas: Sequence[Replica],
+        learners: Learner,
+        task_steps: Sequence[int],
+        task: int,
     ) -> None:
-        self.schedule = schedule
-        if schedule:
+        self.schedule, self.task_steps, self.task = schedule, task_steps, task
+        self.judges = looks_at_losses(schedule)
+        if schedule and self.judges:
             self.verdict = schedule.begin(replicas[0].lr)
             self.best: Learner = tree_map(torch.clone, learners)
 
-    def with_step_size(self, draws: Draw) -> Draw:
-        """The draws with the present size of steps."""
+    def with_step_size(self, draws: Draw, first_step: int) -> Draw:
+        """The draws of the task's steps from number `first_step` on with their sizes."""
         if not self.schedule:
             return draws
-        return draws._replace(lr=torch.full_like(draws.lr, self.verdict.lr))
+        if self.judges:
+            return draws._replace(lr=torch.full_like(draws.lr, self.verdict.lr))
+        steps = self.task_steps[self.task]
+        if self.schedule.over == "run":
+            first_step += sum(self.task_steps[: self.task])
+            steps = sum(self.task_steps)
+        numbers = range(first_step, first_step + len(draws.lr))
+        factors = torch.tensor([self.schedule.factor(number, steps) for number in numbers])
+        return draws._replace(lr=draws.lr * factors[:, None])
 
     def after_steps(self, moment: Moment) -> StopsTask:
         """Ask the schedule where a pass has ended; True where the task is over."""
-        if not self.schedule or moment.step % moment.steps_in_pass:
+        if not self.schedule or not self.judges or moment.step % moment.steps_in_pass:
             return False
         loss = moment.evaluator.held_out_loss(moment.learners, moment.views, moment.task)
         self.verdict = self.schedule.judge(self.verdict, loss)
@@ -46,4 +64,4 @@ class Pace:
 
     def learners_at_end(self, learners: Learner) -> Learner:
         """The learners that the task ends with: those of its best pass where a schedule judges."""
-        return self.best if self.schedule else learners
+        return self.best if self.judges else learners

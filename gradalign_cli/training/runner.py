@@ -25,7 +25,7 @@ from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica, new_learner
 from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
-from gradalign_cli.training.task_steps import prepare_task
+from gradalign_cli.training.task_steps import prepare_task, steps_of_tasks
 from gradalign_cli.training.watcher import Moment, Watcher
 
 
@@ -56,7 +56,7 @@ def run(
     """Train all replicas on the tasks of their streams in sequence; test them on every task before
     the first task and after each.
 
-    All replicas have equally large tasks. Where there is a schedule there is one replica.
+    All replicas have equally large tasks. Where a schedule looks at losses there is one replica.
     """
     started, tasks = time.perf_counter(), range(parts.benchmark.tasks)
     views: TaskViews = to_device(
@@ -64,17 +64,19 @@ def run(
     )
     learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
     evaluator, steps, passes = Evaluator(parts, replicas, engine), 0, 0
+    task_steps = steps_of_tasks(parts, replicas[0], plan)
     rows = [evaluator.accuracy(learners, views, tasks)]
     report_test(watchers, 0, rows[0][0])
     for task in tasks:
         learners = begin_task(parts, replicas, learners, task)
         work, step = prepare_task(parts, replicas, engine, plan, task), 0
-        pace = Pace(parts.schedule, replicas, learners)
+        pace = Pace(parts.schedule, replicas, learners, task_steps, task)
         with default_device(engine.device):
             views = with_reference_cache(parts, work.past_tasks, learners, views)
         for draws in work.draw_chunks:
             cycle = rotated(work.step_cycle, step)
-            learners, trace = take_steps(engine, cycle, learners, pace.with_step_size(draws), views)
+            draws = pace.with_step_size(draws, step)
+            learners, trace = take_steps(engine, cycle, learners, draws, views)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
             step += len(trace.loss)

@@ -56,7 +56,10 @@ def end_task_of_replica(
     probe = make_probe(parts, as_tested._replace(memory=memory), view, rows, task)
     state = method.end_task(learner.method_state, learner.params, probe)
     next_params = method.next_task_params(state, learner.params)
-    return learner._replace(params=next_params, method_state=state, memory=memory)
+    optimizer_state = learner.optimizer_state
+    if parts.optimizer.at_task_end == "reset" and not parts.method.mixes_tasks:
+        optimizer_state = parts.optimizer.init(next_params)
+    return Learner(next_params, learner.statistics, optimizer_state, state, memory)
 
 
 def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, task: int) -> Probe:

@@ -51,3 +51,12 @@ def prepare_task(
     cycle_length = min(plan.alignment_every, sum(steps))
     step_cycle = [measured] + [plain] * (cycle_length - 1)
     return TaskSteps(past_tasks, step_cycle, chunks, steps[0], sum(steps))
+
+
+def steps_of_tasks(parts: Parts, replica: Replica, plan: Plan) -> list[int]:
+    """How many steps each task of a replica has, if no pass is left out."""
+    sizes, passes = [len(rows) for rows in replica.stream.train_rows], plan.passes
+    if parts.method.mixes_tasks:  # all passes are dealt out to the tasks, as one pass over each
+        (share, rest), passes = divmod(passes * sum(sizes), len(sizes)), 1
+        sizes = [share + (task < rest) for task in range(len(sizes))]
+    return [passes * -(-size // plan.batch_size) for size in sizes]

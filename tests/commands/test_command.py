@@ -48,7 +48,7 @@ def test_momentum_is_warned_about_and_the_constraints_it_breaks_are_counted(tmp_
         "train", "optimizer.momentum=0.9", "replicas.lr=0.02", "hydra.run.dir=run", cwd=tmp_path
     )
     assert process.returncode == 0
-    assert "momentum and weight decay act after the alignment" in process.stderr
+    assert "momentum, weight decay and Adam act after the alignment" in process.stderr
     record = json.loads((tmp_path / "run/record.json").read_text())
     assert 0 < record["broken_constraints"] <= record["measured_steps"]
     gradalign("train", "hydra.run.dir=plain", cwd=tmp_path)

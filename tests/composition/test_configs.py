@@ -27,6 +27,7 @@ from tests.methods.given import make_setup
 from tests.runs import Traces
 
 GROUPS = (
+    "augment",
     "benchmark",
     "buffer",
     "experiment",
@@ -83,13 +84,14 @@ def prepared(config):
 def test_no_file_is_lost():
     """A folder that is not found would make the next test pass on nothing."""
     least_counts = {
+        "augment": 6,
         "benchmark": 8,
         "buffer": 10,
         "experiment": 18,
         "method": 51,
         "model": 6,
-        "optimizer": 1,
-        "schedule": 1,
+        "optimizer": 3,
+        "schedule": 4,
         "stream": 2,
     }
     counts = {group: len([g for g, _ in FILES if g == group]) for group in GROUPS}
@@ -113,7 +115,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     elif large and group != "model":
         overrides += ["model=mlp", "model.init=xavier"]  # the networks have their own turn
     config = compose_config(*overrides)
-    config.benchmark.samples_per_task = 4 + ("schedule" in config)  # one is held out
+    config.benchmark.samples_per_task = 4 + ("held_out_share" in config.get("schedule", {}))
     config.benchmark.first_tasks = 2
     config.batch_size, config.passes = 2, 1
     config.buffer.capacity, config.buffer.capacity_per = 40, "total"
@@ -147,7 +149,10 @@ def test_every_yaml_says_what_it_is():
 
 @pytest.mark.parametrize(
     ("group", "code"),
-    [(g, f"{g}s") for g in ("method", "buffer", "optimizer", "schedule", "stream")],
+    [
+        ("augment", "augmentations"),
+        *((g, f"{g}s") for g in ("method", "buffer", "optimizer", "schedule", "stream")),
+    ],
 )
 def test_a_config_its_code_and_its_test_share_a_name(group, code):
     for name in [n for g, n in FILES if g == group]:

@@ -72,7 +72,8 @@ def test_an_unpacked_draw_is_the_draw_that_was_packed():
     source = torch.Generator().manual_seed(0)
     floats = [torch.rand(4, 1, *shape, generator=source) for shape in ((3,), (0, 5), (1,), (2,))]
     rows, keys = torch.arange(28).view(4, 1, 7), 2**62 - torch.arange(8).view(4, 1, 2)
-    draws = Draw(rows, rows + 1, *floats, torch.rand(4, 1, 7, 1), keys, torch.rand(1).expand(4, 1))
+    of_examples = torch.rand(4, 1, 7, 1), keys, torch.rand(4, 1, 7, 3)
+    draws = Draw(rows, rows + 1, *floats, *of_examples, torch.rand(1).expand(4, 1))
     packed_draws = pack_draws(draws)
     for step in range(4):
         compare(unpack_draw(packed_draws[step], draws), tree_index(draws, step), 0)

@@ -272,6 +272,17 @@ def test_a_quick_run_has_another_key_than_a_full_one_and_full_ones_that_of_earli
     assert run_key(small[0]) not in (run_key(quick), run_key(config))
 
 
+def test_a_setting_that_earlier_versions_lack_is_part_of_the_key_where_it_changes_the_run():
+    config = compose_config(CONF, ("optimizer.momentum=0.9",))[0]
+    changes = ("alignment.of=update", "optimizer.nesterov=true", "optimizer.at_task_end=reset")
+    changed = [compose_config(CONF, ("optimizer.momentum=0.9", c))[0] for c in changes]
+    assert len({run_key(config), *map(run_key, changed)}) == 4
+    key = run_key(config)
+    for group, setting in (tuple(c.partition("=")[0].split(".")) for c in changes):
+        del config[group][setting]
+    assert run_key(config) == key
+
+
 def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accuracies():
     def config_key(*overrides):
         return run_key(compose_config(CONF, overrides)[0])
