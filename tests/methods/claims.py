@@ -87,4 +87,14 @@ CLAIMS = {
 EXACT_SETTINGS = {"gem": {"eps": 1e-9}}
 
 # methods whose step differs from plain SGD's even while the memory is empty
-NOT_PLAIN_SGD = {"adam_nscl", "c_flat", "c_maml", "fs_dgpm", "gdumb", "la_maml", "mer", "vr_mcl"}
+NOT_PLAIN_SGD = {
+    "adam_nscl",
+    "c_flat",
+    "c_maml",
+    "fs_dgpm",
+    "gdumb",
+    "la_maml",
+    "mer",
+    "upgd",
+    "vr_mcl",
+}
