@@ -182,6 +182,7 @@ BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
     [
         "agem_r",
         "c_maml",
+        "cls_er",
         "der",
         "derpp",
         "er",

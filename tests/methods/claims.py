@@ -46,6 +46,7 @@ CLAIMS = {
     "agem_layerwise": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
     "c_flat": (keeps_gradient,),
     "c_maml": (keeps_gradient,),
+    "cls_er": (keeps_gradient,),
     "cuber": (does_not_lengthen, projects_orthogonally),
     "der": (keeps_gradient,),
     "derpp": (keeps_gradient,),
