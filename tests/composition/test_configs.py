@@ -191,6 +191,7 @@ BROUGHT = {"gdumb": "balanced_reservoir"} | dict.fromkeys(
         "la_maml",
         "mer",
         "mir",
+        "star",
         "vr_mcl",
     ],
     "reservoir",

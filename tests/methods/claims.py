@@ -79,6 +79,7 @@ CLAIMS = {
     "s_gem": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
     "sgp": (does_not_lengthen,),
     "si": (keeps_gradient,),
+    "star": (keeps_gradient,),
     "trgp": (does_not_lengthen, projects_orthogonally),
     "upgrad": (hurts_no_reference,),
     "vr_mcl": (keeps_gradient,),
