@@ -54,8 +54,8 @@ Claim = Literal[
 Objective = Callable[[LossInputs, Any], tuple[Tensor, Output]]
 # gradient [P] of an objective, and the (value [], output) that the objective returned with it
 ObjectiveGradient = tuple[Tensor, tuple[Tensor, Output]]
-# takes the gradient of the method's objective at inputs.params
-TakeGradient = Callable[[LossInputs], ObjectiveGradient]
+# (inputs, an `Objective`) -> its gradient at inputs.params; by default the method's objective
+TakeGradient = Callable[..., ObjectiveGradient]
 
 
 class Gradients(NamedTuple):
@@ -197,7 +197,8 @@ class Method(NamedTuple):
     find_gradient:        (take_gradient, inputs, state) -> ((g [P], (value [], output)), state):
                           how g is computed. `take_gradient(inputs)` is the gradient of the
                           objective at the parameters and examples of any `LossInputs`, so that a
-                          method may take several gradients in a step.
+                          method may take several gradients in a step; with a second argument that
+                          of another `Objective`.
     gradient_count:       (batch_size, memory_batch_size) -> how many gradients `find_gradient`
                           takes.
     memory_batches:       how many memory batches `LossInputs` holds.

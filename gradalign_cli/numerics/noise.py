@@ -1,9 +1,11 @@
-"""Random numbers as a function of keys, and dropout with them.
+"""Random numbers as a function of keys: dropout and normal noise.
 
 A step can draw many such numbers and remain a function of its inputs. The generator is SplitMix64
 (Steele, Lea & Flood 2014): output k is a hash of key + k * GAMMA. It is the same on every device,
 in any order, and where a step is batched, captured or recorded.
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -40,3 +42,13 @@ def drop_units(x: Tensor, share: float, integers: Tensor) -> Tensor:
     dropped_levels = min(round(share * LEVELS), LEVELS - 1)
     retained = (integers >= dropped_levels - LEVELS // 2).view(x.shape)
     return torch.where(retained, x * (LEVELS / (LEVELS - dropped_levels)), 0.0)
+
+
+def normal_numbers(key: Tensor, like: Tensor) -> Tensor:
+    """Numbers of the standard normal distribution, of the shape [n] and type of `like`, from a key
+    [] (Box & Muller 1958). As they come from integers of 16 bits, none is beyond 4.9."""
+    count = len(like)
+    integers = random_integers(key[None], 2 * count)[0].to(like.dtype)
+    uniform = (integers + (LEVELS + 1) / 2) / LEVELS  # in (0, 1)
+    radius = (-2 * uniform[:count].log()).sqrt()
+    return radius * (2 * math.pi * uniform[count:]).cos()

@@ -10,7 +10,7 @@ from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Arrivals
-from gradalign_cli.methods.method import Gradients, LossInputs, ObjectiveGradient
+from gradalign_cli.methods.method import Gradients, LossInputs, Objective, ObjectiveGradient
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientFunction
@@ -85,9 +85,11 @@ def make_gradient(
     method = parts.method
 
     def find_gradient(inputs: LossInputs, state: Any) -> tuple[ObjectiveGradient, Any]:
-        def take_gradient(inputs: LossInputs) -> ObjectiveGradient:
+        def take_gradient(
+            inputs: LossInputs, objective: Objective = method.objective
+        ) -> ObjectiveGradient:
             def loss(params: Tensor) -> tuple[Tensor, Output]:
-                return method.objective(inputs._replace(params=params), state)
+                return objective(inputs._replace(params=params), state)
 
             return differentiate(loss)(inputs.params)
 

@@ -23,7 +23,7 @@ def gradients_taken(method, batch_size, memory_batch_size):
     """How many gradients `find_gradient` takes, counted."""
     passes = []
 
-    def take_gradient(inputs):
+    def take_gradient(inputs, *_):
         output = Output(inputs.batch.stored_logits, inputs.batch.images, inputs.statistics)
         passes.append(inputs)
         return inputs.params, (inputs.params[0], output)

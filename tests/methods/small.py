@@ -40,16 +40,15 @@ def objective_value(method, batch, memory_batches, params, state):
     return value, int(output.statistics)
 
 
-def method_gradient(method, batch, memory_batches, params, state, objective=None):
+def method_gradient(method, batch, memory_batches, params, state, objective=None, layers=()):
     """The gradient [P] that a method finds, and its state afterwards; objective: one to take
     gradients of in place of the method's."""
-    objective = objective or method.objective
 
-    def take_gradient(inputs):
-        gradient = autograd_gradient(lambda p: objective(inputs._replace(params=p), state))
+    def take_gradient(inputs, chosen=objective or method.objective):
+        gradient = autograd_gradient(lambda p: chosen(inputs._replace(params=p), state))
         return gradient(inputs.params)
 
-    inputs = LossInputs(network, params, torch.zeros(1), batch, memory_batches)
+    inputs = LossInputs(network, params, torch.zeros(1), batch, memory_batches, layers)
     (g, _), state_after = method.find_gradient(take_gradient, inputs, state)
     return g, state_after
 
