@@ -88,7 +88,7 @@ def test_no_file_is_lost():
         "buffer": 10,
         "experiment": 18,
         "method": 48,
-        "model": 5,
+        "model": 6,
         "optimizer": 1,
         "schedule": 1,
         "stream": 2,
@@ -107,6 +107,9 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     overrides = [chosen, "metrics.lca_batches=0"]
     if group == "stream":
         overrides += ["benchmark.scenario=class", "buffer=reservoir"]
+    if name == "module":
+        overrides += ["model.module=torchvision.models.mobilenet_v3_small"]
+        overrides += ["model.arguments={num_classes:outputs}", "benchmark=split_cifar10"]
     if group == "model" and large:
         overrides += ["benchmark=split_cifar10"]
     if name == "agem_split_cifar":  # it has options that other networks lack
