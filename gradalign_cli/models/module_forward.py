@@ -42,7 +42,9 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
 
 def make_skeleton(module: nn.Module, training: bool, watched: Sequence[str]) -> Skeleton:
     """A skeleton that notes the inputs of the watched submodules."""
-    module = copy.deepcopy(module).train(training)
+    tensors = [*module.parameters(), *module.buffers()]
+    shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}  # they have no numbers
+    module = copy.deepcopy(module, shared).train(training)
     inputs: dict[str, list[Tensor]] = {}
 
     def note(name: str) -> Any:

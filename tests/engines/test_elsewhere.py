@@ -18,6 +18,7 @@ from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradien
 from gradalign_cli.training.plan import Plan
 from tests.elsewhere import SIMULATED, SimulatedTensor, cpu_values_of, simulated_device
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
+from tests.models.networks import everything
 from tests.runs import make_parts, make_replicas, noisy, same, train
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
@@ -102,8 +103,14 @@ def test_buffers(name, tiny):
 @pytest.mark.parametrize("engine", [GRAPH, VMAP], ids=["graph", "vmap"])
 @pytest.mark.parametrize(
     "options",
-    [{"kind": "permuted"}, {"scenario": "class"}, {"scenario": "domain"}, {"model": noisy}],
-    ids=["permuted", "class", "domain", "noisy"],
+    [
+        {"kind": "permuted"},
+        {"scenario": "class"},
+        {"scenario": "domain"},
+        {"model": noisy},
+        {"model": everything},
+    ],
+    ids=["permuted", "class", "domain", "noisy", "module"],
 )
 def test_benchmarks_tests_between_steps_and_noise(options, engine, tiny):
     assert_agreement(engine, tiny, method("derpp"), Plan(1, 5, 3, 1, 5, 6), samples=18, **options)
