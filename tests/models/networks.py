@@ -43,3 +43,16 @@ def linear_layers(*, outputs, inputs=16):
 def cifar_resnet18(outputs, width=64):
     """The ResNet18 of torchvision's layers with the stem of CIFAR: 3 x 3, stride 1, no pooling."""
     return ModuleResNet18(width, outputs)
+
+
+class LooksAtNumbers(nn.Module):
+    """A linear layer whose pass depends on a value, so that it can neither be batched nor recorded,
+    and holds a tensor that is no buffer."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.linear, self.scale = nn.Linear(16, outputs), torch.ones(1)
+
+    def forward(self, x):
+        x = x.flatten(1)
+        return self.linear(x * self.scale if x.mean() > 0 else x)

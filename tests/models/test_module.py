@@ -19,9 +19,16 @@ from gradalign_cli.models.module import module as module_model
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import autograd_gradient, split_vector
+from gradalign_cli.training.memory_needs import layer_outputs
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
-from tests.models.networks import Everything, cifar_resnet18, everything, linear_layers
+from tests.models.networks import (
+    Everything,
+    LooksAtNumbers,
+    cifar_resnet18,
+    everything,
+    linear_layers,
+)
 from tests.runs import make_parts, make_replicas, same, train
 
 SHAPE, SHORT = (1, 4, 4), Plan(1, 5, 1, 0)
@@ -392,3 +399,14 @@ def test_building_a_module_unpickles_no_code(tmp_path):
 
     with pytest.raises(UserError, match="must be what build can be called with"):
         build_module(build, "build", {"path": tmp_path / "code.pt"}, 0)
+
+
+def test_a_network_that_looks_at_numbers_trains_one_step_after_the_other(tiny):
+    def looking(shape, outputs):
+        return module_model("it", {"outputs": outputs}, None, shape, outputs, LooksAtNumbers)
+
+    parts = make_parts(tiny, method("er"), samples=15, model=looking)
+    assert parts.model.obstacle("batched").startswith("it cannot be batched: ")
+    assert parts.model.obstacle("recorded").startswith("it cannot be recorded: ")
+    assert sum(layer_outputs(parts)) > 0
+    train(parts, make_replicas(parts), plan=SHORT)
