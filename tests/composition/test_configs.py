@@ -109,7 +109,7 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
         overrides += ["benchmark.scenario=class", "buffer=reservoir"]
     if name == "module":
         overrides += ["model.module=torchvision.models.mobilenet_v3_small"]
-        overrides += ["model.arguments={num_classes:outputs}", "benchmark=split_cifar10"]
+        overrides += ["++model.arguments={num_classes:outputs}", "benchmark=split_cifar10"]
     if group == "model" and large:
         overrides += ["benchmark=split_cifar10"]
     if name == "agem_split_cifar":  # it has options that other networks lack

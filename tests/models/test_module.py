@@ -410,3 +410,11 @@ def test_a_network_that_looks_at_numbers_trains_one_step_after_the_other(tiny):
     assert parts.model.obstacle("recorded").startswith("it cannot be recorded: ")
     assert sum(layer_outputs(parts)) > 0
     train(parts, make_replicas(parts), plan=SHORT)
+
+
+def test_features_are_the_inputs_of_the_last_layer():
+    model = everything(SHAPE, 3)
+    output = model.apply(drawn(model), model.initial_statistics, images(), False)
+    head = named(model, drawn(model))
+    products = output.features @ head["head.weight"].T + head["head.bias"]
+    torch.testing.assert_close(products, output.logits)
