@@ -1,14 +1,19 @@
 """The networks that a config may name: of torchvision.models, and of plugins."""
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from omegaconf import DictConfig
 from torch.nn import Module
 
 from gradalign_cli.composition.targets import import_allowed, is_of_plugin
 from gradalign_cli.errors import UserError
+from gradalign_cli.training.free_memory import free_bytes
+from gradalign_cli.training.memory_estimate import COPIES
+from gradalign_cli.training.memory_needs import Need, check_needs
 
 # all that can be named of it builds a network from plain values: see `builds_networks`
 TRUSTED_PACKAGE = "torchvision.models"
@@ -34,7 +39,32 @@ def module_arguments(config: DictConfig) -> dict[str, Any]:
     can_be_called = inspect.isfunction(build) or inspect.isclass(build)
     if not can_be_called or not (is_of_plugin(str(name)) or builds_networks(build)):
         raise UserError(f"`{field}` must be a function that returns a torch.nn.Module")
-    return {"build": build}
+    return {"build": within_memory(build)}
+
+
+def within_memory(build: Callable[..., Module]) -> Callable[..., Module]:
+    """`build`, which at its first call is tried on PyTorch's meta device, where a network takes no
+    memory; UserError where it could not fit. What cannot be built there is built without."""
+    tried = False
+
+    def build_within_memory(**arguments: Any) -> Module:
+        nonlocal tried
+        if not tried:
+            tried = True
+            need = Need("the network", COPIES * bytes_on_meta(build, arguments), "model.arguments")
+            check_needs([need], free_bytes(torch.device("cpu")))
+        return build(**arguments)
+
+    return build_within_memory
+
+
+def bytes_on_meta(build: Callable[..., Module], arguments: dict[str, Any]) -> int:
+    """The bytes of a network's parameters; 0 where it cannot be built without numbers."""
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            return sum(4 * parameter.numel() for parameter in build(**arguments).parameters())
+    except Exception:  # what the user's own function raises; it is called again with numbers
+        return 0
 
 
 def builds_networks(build: Callable[..., Any]) -> bool:

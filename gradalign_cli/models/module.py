@@ -41,6 +41,8 @@ def build_module(
         with torch.random.fork_rng(devices=[]), without_pickles(), torch.device("cpu"):
             torch.manual_seed(seed)
             module = build(**arguments)
+    except UserError:
+        raise
     except Exception as error:  # what the user's own function raises
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise UserError(

@@ -26,7 +26,11 @@ def my_networks(tmp_path, monkeypatch):
 
 def named(name):
     """What a config's `model.module` is."""
-    return module_arguments(OmegaConf.create({"_target_": ADAPTER, "module": name}))["build"]
+    build = module_arguments(OmegaConf.create({"_target_": ADAPTER, "module": name}))["build"]
+    (named_function,) = [
+        cell.cell_contents for cell in build.__closure__ if callable(cell.cell_contents)
+    ]
+    return named_function
 
 
 def test_networks_of_torchvision_and_of_plugins_can_be_named():
@@ -70,3 +74,13 @@ def test_a_plugin_does_not_lend_its_trust_to_what_it_imports():
     allow_plugins(["my_networks"], [])
     with pytest.raises(UserError, match="found one of torch"):
         named("my_networks.torch.hub.load")
+
+
+def test_a_network_that_could_not_fit_is_refused_before_it_takes_memory():
+    config = OmegaConf.create({"_target_": ADAPTER, "module": "torchvision.models.resnet50"})
+    build = module_arguments(config)["build"]
+    with pytest.raises(
+        UserError, match=r"`model\.arguments` must be smaller: the run needs .* GiB"
+    ):
+        build(width_per_group=100_000)
+    assert module_arguments(config)["build"](num_classes=3).fc.out_features == 3
