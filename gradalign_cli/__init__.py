@@ -39,6 +39,7 @@ HOMES = {
     "generator": "gradalign_cli.numerics.generators",
     "keep_gradient": "gradalign_cli.methods.method",
     "keep_memory": "gradalign_cli.buffers.buffer",
+    "load": "gradalign_cli.composition.finished_run",
     "load_dataset": "gradalign_cli.data.sources",
     "make_gradients": "gradalign_cli.contract.gradients",
     "make_method": "gradalign_cli.library",

@@ -51,6 +51,9 @@ from gradalign_cli.buffers.buffer import (
 from gradalign_cli.buffers.buffer import (
     write_to_slots as write_to_slots,
 )
+from gradalign_cli.composition.finished_run import (
+    load as load,
+)
 from gradalign_cli.contract.gradients import (
     make_gradients as make_gradients,
 )

@@ -28,23 +28,36 @@ def load_examples(
     standardised.
     """
     images = take_rows(benchmark.images, rows) / 255
-    if isinstance(view.pixel_source, Tensor):
-        # after the division, as threads share a gather of floats better than one of bytes
-        images = images.gather(-1, take_rows(view.pixel_source, tasks).expand(*rows.shape, -1))
-    if augment is not None:
-        shaped = images.view(-1, *benchmark.image_shape)
-        images = augment(shaped).reshape(*rows.shape, -1)
-    if isinstance(benchmark.pixel_mean, Tensor):
-        images = images - benchmark.pixel_mean
-    if isinstance(benchmark.pixel_std, Tensor):
-        images = images / benchmark.pixel_std
-    images = images.view(*rows.shape, *benchmark.image_shape)
-    if isinstance(benchmark.task_mean_std, Tensor):
-        mean, std = take_rows(benchmark.task_mean_std, tasks)[..., None, None].unbind(-4)
-        images = (images - mean) / std
+    images = prepared_images(benchmark, view, images, tasks, augment)
     visible_logit_mask = view.visible_logit_mask
     if isinstance(visible_logit_mask, Tensor):
         visible_logit_mask = take_rows(visible_logit_mask, tasks).expand(*rows.shape, -1)
     target = take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
     no_logits = images.new_zeros(*rows.shape, 0)
     return Examples(images, target, visible_logit_mask, valid, no_logits, noise_keys)
+
+
+def prepared_images(
+    benchmark: Benchmark,
+    view: TaskViews,
+    images: Tensor,
+    tasks: Tensor | int,
+    augment: ImageChange | None = None,
+) -> Tensor:
+    """Images [..., n, pixels] with pixels in [0, 1] as the network sees them, [..., n, channels,
+    height, width]; tasks and `augment` as in `load_examples`."""
+    rows_shape = images.shape[:-1]
+    if isinstance(view.pixel_source, Tensor):
+        # after the division, as threads share a gather of floats better than one of bytes
+        images = images.gather(-1, take_rows(view.pixel_source, tasks).expand(*rows_shape, -1))
+    if augment is not None:
+        images = augment(images.view(-1, *benchmark.image_shape)).reshape(*rows_shape, -1)
+    if isinstance(benchmark.pixel_mean, Tensor):
+        images = images - benchmark.pixel_mean
+    if isinstance(benchmark.pixel_std, Tensor):
+        images = images / benchmark.pixel_std
+    images = images.view(*rows_shape, *benchmark.image_shape)
+    if isinstance(benchmark.task_mean_std, Tensor):
+        mean, std = take_rows(benchmark.task_mean_std, tasks)[..., None, None].unbind(-4)
+        images = (images - mean) / std
+    return images

@@ -39,6 +39,7 @@ from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
+from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import run_note, sweep_note
@@ -164,12 +165,21 @@ def train(
     record["runaways"] = runaway_warner.record()
     reported = parts.method.report(outcome.learners.method_state)
     record = {name: value.tolist() for name, value in reported.items()} | record
-    run_folder.finish(outcome, results, record)
+    run_folder.finish(outcome, results, record, saved_network(config, parts, replicas, outcome))
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
     for table in run_tables(results["settings"], outcome.accuracy[order], is_quick(config)):
         console.print(table)
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
+
+
+def saved_network(
+    config: DictConfig, parts: Parts, replicas: list[Replica], outcome: Outcome
+) -> bytes | None:
+    """The content of network.safetensors, None where the run keeps no networks."""
+    if config.get("save", "network") == "none":  # which earlier versions' configs do not say
+        return None
+    return network_file(parts, replicas, outcome.learners)
 
 
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:

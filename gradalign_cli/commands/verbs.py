@@ -4,6 +4,7 @@ VERBS = {
     "train": "train on tasks in sequence and write the results to a folder",
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
     "tune": "choose numbers on the first three tasks alone",
+    "evaluate": "test the networks of a finished run again",
     "list": "what there is to choose from",
     "explain": "what a method does to a gradient",
     "new": "write a method, buffer, benchmark or model of your own to start from",

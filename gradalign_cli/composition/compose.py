@@ -12,6 +12,7 @@ from gradalign_cli.composition.choices import search_path_overrides
 from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
+from gradalign_cli.composition.interpolations import check_interpolations
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings
@@ -34,6 +35,9 @@ def compose_config(
         with initialize_config_dir(str(conf_folder), version_base="1.3"):
             typed = hydra_overrides(overrides, [conf_folder])
             whole = compose("config", typed, return_hydra_config=True)
+        unresolved = OmegaConf.to_container(whole, resolve=False)
+        assert isinstance(unresolved, dict)
+        check_interpolations({str(name): entry for name, entry in unresolved.items()})
         HydraConfig.instance().set_config(whole)
         with open_dict(whole):
             chosen = whole.pop("hydra").runtime.choices

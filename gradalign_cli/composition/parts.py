@@ -11,6 +11,7 @@ from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.alignment import aligned_vector
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import benchmark_datasets
+from gradalign_cli.composition.named_modules import module_arguments
 from gradalign_cli.composition.paper_settings import check_paper
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.schema import plain_settings
@@ -45,9 +46,7 @@ def build_run(
     methods = [build_method(config, replica) for replica in replica_settings]
     optimizer: Optimizer = call_target("optimizer", config.optimizer)
     benchmark = build_benchmark(config)
-    model: Model = call_target(
-        "model", config.model, shape=benchmark.image_shape, outputs=benchmark.outputs
-    )
+    model = build_model(config, benchmark.image_shape, benchmark.outputs)
     check_parts_fit(config, benchmark, model, replica_settings, device)
     with default_device(device):
         buffer: Buffer = call_target(
@@ -80,6 +79,13 @@ def build_run(
         aligned_vector(config, methods),
     )
     return parts, replicas, replica_settings
+
+
+def build_model(config: DictConfig, shape: tuple[int, int, int], outputs: int) -> Model:
+    """The network for images of a shape (channels, height, width) and so many logits."""
+    arguments = module_arguments(config.model)
+    model: Model = call_target("model", config.model, shape=shape, outputs=outputs, **arguments)
+    return model
 
 
 def check_parts_fit(

@@ -73,6 +73,7 @@ class Settings(NamedTuple):
     # settings that configs of earlier versions do not have, and what they mean there
     plugins: list[str] = []  # noqa: RUF012
     overwrite: bool = False
+    save: Literal["network", "none"] = "network"
     quick: bool = False
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_method
+from hydra.utils import get_object
 
 from gradalign_cli.composition.plugins import plugin_module
 from gradalign_cli.errors import UserError, require
@@ -89,15 +89,33 @@ def is_inside(name: str, module: str) -> bool:
     return name == module or name.startswith(module + ".")
 
 
+def is_of_plugin(name: str) -> bool:
+    """Whether a dotted name lies in a module that the user named on the command line."""
+    return any(is_inside(name, plugin) for plugin in PLUGINS)
+
+
 def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]:
     """The function that a group's config names by `_target_`. It is looked for, and so imported,
     only in the package's folder for the group and in plugins.
 
     Raises UserError for any other.
     """
-    field, name = f"{group}._target_", config.get("_target_")
+    field, room = f"{group}._target_", f"gradalign_cli.{ROOM_OF_GROUP[group]}"
+    function = import_allowed(field, config.get("_target_"), [room])
+    result = getattr(getattr(function, "__annotations__", {}).get("return"), "__name__", None)
+    if not inspect.isfunction(function) or result not in (None, RESULT_OF_GROUP[group]):
+        raise UserError(f"`{field}` must be a function that returns a {RESULT_OF_GROUP[group]}")
+    return function
+
+
+def import_allowed(field: str, name: object, trusted: Sequence[str]) -> Any:
+    """What a dotted name names, where it lies in a trusted module or a plugin, and so was written
+    there. No other module is imported for it.
+
+    Raises UserError for any other name.
+    """
     require(isinstance(name, str), field, "the name of a function", name)
-    allowed = [f"gradalign_cli.{ROOM_OF_GROUP[group]}", *PLUGINS]
+    allowed = [*trusted, *PLUGINS]
     if not any(is_inside(str(name), module) for module in allowed):
         raise UserError(
             f"`{field}` must be a function of {allowed[0]}, or of a module that is named on the "
@@ -105,7 +123,7 @@ def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]
         )
     try:
         with hydra_silenced():
-            function = get_method(str(name))
+            named = get_object(str(name))
     except Exception as error:  # what the import of the user's own module raised
         reason = " ".join(str(error.__cause__ or error).split())
         raise UserError(
@@ -113,10 +131,7 @@ def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]
             "the working folder and that of --config-dir"
         ) from error
     # a module's attributes can be functions of other modules that it imported
-    home = str(getattr(function, "__module__", ""))
+    home = str(getattr(named, "__module__", ""))
     if not any(is_inside(home, module) for module in allowed):
         raise UserError(f"`{field}` must be a function of {allowed[0]}, found one of {home}")
-    result = getattr(getattr(function, "__annotations__", {}).get("return"), "__name__", None)
-    if not inspect.isfunction(function) or result not in (None, RESULT_OF_GROUP[group]):
-        raise UserError(f"`{field}` must be a function that returns a {RESULT_OF_GROUP[group]}")
-    return function
+    return named

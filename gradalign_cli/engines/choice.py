@@ -10,11 +10,18 @@ from gradalign_cli.engines.engine import Engine
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
-from gradalign_cli.errors import require
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.models.model import Ability, Model
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import examples_of_step
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
+ABILITIES: dict[str, tuple[Ability, ...]] = {  # that an engine needs of a network
+    "eager": (),
+    "graph": ("recorded",),
+    "vmap": ("batched", "recorded"),
+    "streams": ("recorded",),
+}
 FEW_EXAMPLES = 64  # in a step
 LONG_RUN = 5000  # steps of all replicas
 LONG_TASK = 2000  # steps
@@ -44,10 +51,21 @@ def choose_engine(name: str, workload: Workload, device: torch.device) -> tuple[
     names = ("auto", *ENGINES)
     require(name in names, "engine", f"one of {', '.join(names)}", name)
     if name != "auto":
+        obstacle = obstacle_of(name, workload.parts.model)
+        if obstacle:
+            raise UserError(f"`engine` must be eager or auto for this `model`, as {obstacle}")
         return ENGINES[name](device), "asked for"
     choose_faster = faster_gpu_engine if device.type == "cuda" else faster_cpu_engine
     engine_name, reason = choose_faster(workload)
+    obstacle = obstacle_of(engine_name, workload.parts.model)
+    if obstacle:
+        engine_name, reason = "eager", obstacle
     return ENGINES[engine_name](device), reason
+
+
+def obstacle_of(engine: str, model: Model) -> str:
+    """Why an engine cannot take this network through its steps; empty where it can."""
+    return next((text for ability in ABILITIES[engine] if (text := model.obstacle(ability))), "")
 
 
 def faster_gpu_engine(workload: Workload) -> tuple[str, str]:

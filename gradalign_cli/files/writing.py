@@ -39,10 +39,11 @@ def replacement(path: Path) -> Iterator[BinaryIO]:
             raise
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file, so that it is never half written; UserError where that is not possible."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write text or bytes, so that the file is never half written; UserError where that is not
+    possible."""
     with replacement(path) as file:
-        file.write(text.encode())
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def make_folder(folder: Path) -> list[Path]:

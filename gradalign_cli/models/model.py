@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
@@ -38,7 +38,13 @@ class Layer(NamedTuple):
     has_bias: bool
 
 
+Ability = Literal["batched", "recorded"]
 Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P], statistics [S], examples
+
+
+def no_obstacle(ability: Ability) -> str:
+    """That a network has every ability."""
+    return ""
 
 
 class Model(NamedTuple):
@@ -51,13 +57,16 @@ class Model(NamedTuple):
                         returns running statistics that include it. noise_keys: [n] the keys of the
                         random numbers that dropout uses on each example; absent: nothing is
                         dropped.
-    convolutional:      whether the network has convolutions. Batched over replicas they would
-                        become grouped convolutions, which are slow.
+    convolutional:      whether the network has convolutions, which batched over replicas would
+                        become grouped convolutions and slow, or buffers that every pass changes:
+                        then passes over memory go one after the other.
     layers:             the parts of the flat vector of parameters, in order.
     layer_inputs:       (params, statistics, images) -> for each layer with a matrix, the inputs
                         [rows, columns] that the matrix multiplies; None where the model does not
                         provide them.
     needs_noise:        whether training needs noise_keys.
+    obstacle:           (ability) -> why a step of the network cannot be batched over replicas, or
+                        recorded once and repeated; empty where it can.
     """
 
     init: Callable[[Generator], Tensor]
@@ -67,6 +76,7 @@ class Model(NamedTuple):
     layers: tuple[Layer, ...]
     layer_inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
     needs_noise: bool = False
+    obstacle: Callable[[Ability], str] = no_obstacle
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:

@@ -189,8 +189,8 @@ def forward(
         [convolution_input(tensor, precision, layout) for tensor in tensors[: len(kernel_shapes)]]
     )
     scales_and_shifts = tensors[len(kernel_shapes) : len(kernel_shapes) + len(norm_shapes)]
-    statistics = statistics.clone()  # BatchNorm updates the copy in place
-    running_statistics = split_vector(statistics, norm_shapes)
+    # BatchNorm updates copies in place; under vmap the update of a part of a vector would be lost
+    running_statistics = [part.clone() for part in split_vector(statistics, norm_shapes)]
     norm = BatchNorms(BATCH_NORMS[batch_norm_form], scales_and_shifts, running_statistics, training)
     images = convolution_input(images, precision, layout)
     h = relu(norm(convolve(images, next(kernels), 1, padding)))
@@ -201,6 +201,7 @@ def forward(
         h = relu(residual + h)
     features = avg_pool2d(h, 4).flatten(1).to(params.dtype)
     head = tensors[len(tensors) - len(head_shapes) :]
+    statistics = flatten_tensors(running_statistics) if training else statistics
     return Output(linear(features, *head), features, statistics)
 
 

@@ -17,6 +17,7 @@ from gradalign_cli.errors import UserError, os_errors_as_sentences
 from gradalign_cli.files.locking import FolderLock
 from gradalign_cli.files.writing import make_folder, remove_empty_folders, write_atomically
 from gradalign_cli.results.metrics import forgetting_matrix
+from gradalign_cli.results.network_file import NETWORK_FILE
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.watcher import Moment, StopsTask
 
@@ -29,6 +30,7 @@ RUN_FILES = (
     "config.yaml",
     "continual.csv",
     "forgetting.csv",
+    NETWORK_FILE,
     "record.json",
 )
 HYDRA_FOLDER = ".hydra"
@@ -148,7 +150,7 @@ class RunFolder:
         """Free the lock of the folder."""
         self.lock.release()
 
-    def write(self, name: str, text: str) -> None:
+    def write(self, name: str, text: str | bytes) -> None:
         """Write a file of the folder, or of the folder `.hydra` in it, whole or not at all."""
         path = self.folder / name
         if path.parent != self.folder:
@@ -235,11 +237,18 @@ class RunFolder:
         ]
         self.write("continual.csv", "\n".join(lines) + "\n")
 
-    def finish(self, outcome: Outcome, results: dict[str, Any], record: dict[str, Any]) -> None:
+    def finish(
+        self,
+        outcome: Outcome,
+        results: dict[str, Any],
+        record: dict[str, Any],
+        network: bytes | None = None,
+    ) -> None:
         """Write the results of a finished run. The file that marks it as finished, `accuracy.csv`,
         comes last.
 
-        results: the content of metrics.json;  record: that of record.json.
+        results: the content of metrics.json;  record: that of record.json;  network: that of
+        network.safetensors, None where the run keeps none.
         """
         accuracy, task_logits_accuracy = outcome.accuracy, outcome.task_logits_accuracy
         if outcome.continual_accuracy is not None:
@@ -250,6 +259,8 @@ class RunFolder:
         if task_logits_accuracy is not None:
             text = matrices_csv(task_logits_accuracy, replicas)
             self.write("accuracy_task.csv", text)
+        if network is not None:
+            self.write(NETWORK_FILE, network)
         self.write("record.json", json_text(record))
         self.write("metrics.json", json_text(results))
         self.write("accuracy.csv", matrices_csv(accuracy, replicas))

@@ -275,7 +275,14 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
     # a finished run may be there that lacks a metric, or is of a version with other numbers
-    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides, "overwrite=true"]
+    overrides = [
+        *run.cell.overrides,
+        *quick,
+        seeds,
+        *request.overrides,
+        "overwrite=true",
+        "save=none",
+    ]
     if any(override.startswith("hydra/launcher=") for override in request.overrides):
         folder = [f"hydra.sweep.dir={run.folder.parent}", f"hydra.sweep.subdir={run.folder.name}"]
         return ["-m", *overrides, *folder]

@@ -23,6 +23,7 @@ SETTINGS_WITHOUT_EFFECT = (
     "engine",
     "memory_budget",
     "overwrite",
+    "save",
     "paper",
 )
 # settings that came later, and the value at which a run is as it was without them
@@ -38,7 +39,11 @@ LATER_SETTINGS: dict[str, Any] = {
 }
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
 # BatchNorm and in gradients of kernels follows the number of threads; docs/design.md has figures
-SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.convnet.")
+SENSITIVE_NETWORKS = (
+    "gradalign_cli.models.resnet.",
+    "gradalign_cli.models.convnet.",
+    "gradalign_cli.models.module.",
+)
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
 LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it

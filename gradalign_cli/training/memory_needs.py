@@ -12,7 +12,6 @@ from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.engines.choice import DEFAULT_THREADS
 from gradalign_cli.errors import UserError
 from gradalign_cli.models.model import Model
-from gradalign_cli.numerics.trees import tree_leaves
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
@@ -135,21 +134,28 @@ class OutputBytes(TorchDispatchMode):
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = operation(*args, **(kwargs or {}))
-        fresh = not operation.is_view
-        leaves = (
-            [leaf for leaf in tree_leaves([result]) if isinstance(leaf, Tensor)] if fresh else []
-        )
-        self.bytes += [leaf.numel() * leaf.element_size() for leaf in leaves]
+        results = result if isinstance(result, tuple | list) else [result]
+        tensors = [each for each in results if isinstance(each, Tensor) and not operation.is_view]
+        self.bytes += [tensor.numel() * tensor.element_size() for tensor in tensors]
         return result
 
 
 def layer_outputs(parts: Parts) -> list[float]:
     """The bytes of an example in each tensor that the network makes on its way to the logits, by a
-    pass whose tensors have shapes and no memory."""
+    pass whose tensors have shapes and no memory; or real ones, where the user's own network looks
+    at numbers."""
+    try:
+        return outputs_on_device(parts, torch.device("meta"))
+    except RuntimeError:
+        return outputs_on_device(parts, torch.device("cpu"))
+
+
+def outputs_on_device(parts: Parts, device: torch.device) -> list[float]:
+    """`layer_outputs` by a pass of two examples on a device."""
     examples, sizes = 2, OutputBytes()
-    params = torch.empty(sum(layer.size for layer in parts.model.layers), device="meta")
-    statistics = torch.empty_like(parts.model.initial_statistics, device="meta")
-    images = torch.empty(examples, *parts.benchmark.image_shape, device="meta")
+    params = torch.zeros(sum(layer.size for layer in parts.model.layers), device=device)
+    statistics = torch.zeros_like(parts.model.initial_statistics, device=device)
+    images = torch.zeros(examples, *parts.benchmark.image_shape, device=device)
     with torch.no_grad(), sizes:
         parts.model.apply(params, statistics, images, False, ())
     return [size / examples for size in sizes.bytes]

@@ -12,13 +12,13 @@ from gradalign_cli.buffers.reservoir import reservoir
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.vmap import vmap
+from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
 from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.measurement import make_measurement
 from gradalign_cli.step.step import stream_batch
 from gradalign_cli.training.memory_needs import step_numbers
 from gradalign_cli.training.plan import Plan
-from tests.elsewhere import SIMULATED, cpu_values_of, simulated_device
 from tests.engines.test_elsewhere import GRAPH, VMAP
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train

@@ -89,7 +89,7 @@ def test_no_file_is_lost():
         "buffer": 10,
         "experiment": 18,
         "method": 54,
-        "model": 6,
+        "model": 7,
         "optimizer": 3,
         "schedule": 4,
         "stream": 2,
@@ -108,6 +108,9 @@ def test_every_yaml_makes_a_run_of_two_steps_a_task(group, name, any_dataset):
     overrides = [chosen, "metrics.lca_batches=0"]
     if group == "stream":
         overrides += ["benchmark.scenario=class", "buffer=reservoir"]
+    if name == "module":
+        overrides += ["model.module=torchvision.models.mobilenet_v3_small"]
+        overrides += ["++model.arguments={num_classes:outputs}", "benchmark=split_cifar10"]
     if group == "model" and large:
         overrides += ["benchmark=split_cifar10"]
     if name == "agem_split_cifar":  # it has options that other networks lack

@@ -15,6 +15,7 @@ from gradalign_cli.numerics.quadratic import solve_by_pivoting
 from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
+from tests.models.networks import everything
 from tests.runs import make_parts, make_replicas, noisy, same, train
 
 GRAPH, VMAP = simulated_graph(3), simulated_vmap(3)
@@ -71,8 +72,14 @@ def test_a_progressive_network(engine, tiny):
 @pytest.mark.parametrize("engine", [GRAPH, VMAP], ids=["graph", "vmap"])
 @pytest.mark.parametrize(
     "options",
-    [{"kind": "permuted"}, {"scenario": "class"}, {"scenario": "domain"}, {"model": noisy}],
-    ids=["permuted", "class", "domain", "noisy"],
+    [
+        {"kind": "permuted"},
+        {"scenario": "class"},
+        {"scenario": "domain"},
+        {"model": noisy},
+        {"model": everything},
+    ],
+    ids=["permuted", "class", "domain", "noisy", "module"],
 )
 def test_benchmarks_tests_between_steps_and_noise(options, engine, tiny):
     assert_agreement(engine, tiny, method("derpp"), Plan(1, 5, 3, 1, 5, 6), samples=18, **options)

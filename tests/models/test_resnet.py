@@ -152,8 +152,9 @@ def test_the_published_network_is_finite_before_it_is_trained():
         assert torch.equal(output.statistics, torch.zeros_like(output.statistics))
 
 
-def test_the_published_networks_replicas_by_vmap_are_those_of_a_loop():
-    model = resnet18(4, True, (3, 32, 32), 5, layout="channels_last", **PUBLISHED)
+@pytest.mark.parametrize("options", [{}, PUBLISHED])
+def test_replicas_by_vmap_are_those_of_a_loop_with_their_running_statistics(options):
+    model = resnet18(4, True, (3, 32, 32), 5, layout="channels_last", **options)
     params = torch.stack([model.init(torch.Generator().manual_seed(seed)) for seed in (0, 1)])
     statistics = torch.rand(2, len(model.initial_statistics))
     x = torch.rand(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(2))

@@ -9,12 +9,12 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.vmap import vmap
+from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from gradalign_cli.optimizers.adam import adam
 from gradalign_cli.optimizers.adamw import adamw
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.training.plan import Plan
-from tests.elsewhere import SIMULATED, cpu_values_of, simulated_device
 from tests.engines.test_elsewhere import GRAPH, VMAP
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train

@@ -27,7 +27,7 @@ def train_small(folder, *overrides):
 
 def contents(folder):
     """The text of every file of a folder, by name."""
-    return {path.name: path.read_text() for path in folder.iterdir() if path.is_file()}
+    return {p.name: p.read_text(errors="replace") for p in folder.iterdir() if p.is_file()}
 
 
 def test_a_finished_run_stays_as_it_is_unless_it_may_be_overwritten(tmp_path):

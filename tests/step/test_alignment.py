@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from omegaconf import open_dict
 
 from gradalign_cli.composition.alignment import aligned_vector
+from gradalign_cli.contract.gradients import random_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.adam_nscl import align_adam_step
 from gradalign_cli.methods.combine import combine
@@ -14,7 +16,7 @@ from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.training.replica import new_learner
 from tests.composition.test_configs import compose_config, prepared
 from tests.methods.catalogue import METHODS, method
-from tests.methods.test_contract import cast_floats, random_gradients
+from tests.methods.test_contract import cast_floats
 from tests.runs import Traces, make_parts, make_replicas, same, train
 from tests.step.test_step import learner_after
 
@@ -85,7 +87,7 @@ def test_of_references_only_the_directions_matter_to_a_method_that_aligns_update
     state = learner_after(parts, make_replicas(parts, lrs=(0.01,))[0], 2).method_state
     state = cast_floats(state, torch.float64)
     for seed in range(5):
-        gradients = random_gradients(parts, torch.float64, seed)
+        gradients = random_gradients(parts.method, parts.model.layers, torch.float64, seed)
         direction, _ = parts.method.align(gradients, state)
         lengths = torch.rand(len(gradients.references), 1).double() + 0.1
         other = gradients._replace(
@@ -145,7 +147,8 @@ def test_a_config_of_an_earlier_version_aligns_gradients_and_keeps_momentum():
         ("optimizer", "nesterov"),
         ("optimizer", "at_task_end"),
     ):
-        del config[group][setting]
+        with open_dict(config):
+            del config[group][setting]
     parts, *_ = prepared(config)
     assert (parts.aligned, parts.optimizer.at_task_end) == ("gradient", "keep")
     assert parts.augmentation is None

@@ -1,0 +1,183 @@
+"""What a torch.nn.Module does with images of a benchmark is found out by trying."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.models.model import Ability
+from gradalign_cli.models.module_forward import ModuleFunction, first_input
+from gradalign_cli.models.module_layout import is_plain_matrix
+from gradalign_cli.models.module_noise import KeyedDropout
+from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradient
+
+EXAMPLES = 8  # BatchNorm of fewer at the end of a network magnifies rounding
+TOLERANCE = 0.1  # of the length of a gradient, as a deep network magnifies rounding
+
+
+class Trial(NamedTuple):
+    """call_order: the names of the plain matrices as they are called;  draws: whether the module
+    has dropout;  changes_buffers: whether a pass in training changes a buffer."""
+
+    call_order: list[str]
+    draws: bool
+    changes_buffers: bool
+
+
+def trial_images(shape: tuple[int, int, int]) -> Tensor:
+    """Images [EXAMPLES, channels, height, width] of noise."""
+    return torch.rand(EXAMPLES, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def try_module(module: nn.Module, shape: tuple[int, int, int], outputs: int) -> Trial:
+    """Two passes of a module, one of them in training, on images of a shape (channels, height,
+    width).
+
+    Raises UserError, naming the layer, where it cannot take them, gives no logits [n, outputs],
+    changes the images or draws random numbers that are not those of dropout.
+    """
+    entered: list[tuple[str, nn.Module, Tensor]] = []
+    drawing: list[str] = []
+    before, images = torch.get_rng_state(), trial_images(shape)
+
+    def enter(name: str) -> Callable[..., None]:
+        def hook(submodule: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+            if args or kwargs:
+                entered.append((name, submodule, first_input(args, kwargs)))
+
+        return hook
+
+    def leave(name: str) -> Callable[..., None]:
+        def hook(*_: object) -> None:
+            if not drawing and not torch.equal(torch.get_rng_state(), before):
+                drawing.append(name)
+
+        return hook
+
+    hooks = []
+    for name, submodule in module.named_modules():
+        hooks.append(submodule.register_forward_pre_hook(enter(name), with_kwargs=True))
+        hooks.append(submodule.register_forward_hook(leave(name)))
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    noise = KeyedDropout(torch.arange(EXAMPLES))
+    try:
+        with torch.no_grad(), noise:
+            check_logits(module.train()(images), outputs, entered)
+        check_draws(drawing, images, shape)
+        call_order = [name for name, submodule, _ in entered if is_plain_matrix(submodule)]
+        changed = any(not torch.equal(buffers[n], b) for n, b in module.named_buffers())
+        with torch.no_grad():
+            check_logits(module.eval()(images), outputs, entered)
+    except UserError:
+        raise
+    except Exception as error:  # what the user's own module raises
+        raise UserError(refusal(error, entered, shape)) from error
+    finally:
+        torch.set_rng_state(before)
+        for hook in hooks:
+            hook.remove()
+    with torch.no_grad():
+        for name, buffer in module.named_buffers():
+            buffer.copy_(buffers[name])
+    return Trial(call_order, noise.used > 0, changed)
+
+
+def check_draws(drawing: list[str], images: Tensor, shape: tuple[int, int, int]) -> None:
+    """Raise UserError where a module drew random numbers or changed its images."""
+    if drawing:
+        raise UserError(
+            f"`model.module` must draw no random numbers but those of dropout, found that its layer"
+            f" `{drawing[0]}` does in training: an argument that turns this off may help"
+        )
+    require(
+        torch.equal(images, trial_images(shape)),
+        "model.module",
+        "what leaves its images as they are",
+        "one that changes them in place",
+    )
+
+
+def check_logits(
+    logits: object, outputs: int, entered: list[tuple[str, nn.Module, Tensor]]
+) -> None:
+    """Raise UserError unless a module gave logits [EXAMPLES, outputs]."""
+    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if found == (EXAMPLES, outputs):
+        return
+    last = next((name for name, layer, _ in reversed(entered) if is_plain_matrix(layer)), "")
+    raise UserError(
+        f"`model.module` must give {outputs} logits for each image, as `benchmark` has so many, "
+        f"found {found} for {EXAMPLES} images after its layer `{last}`: an argument such as "
+        "model.arguments={num_classes:outputs} sets their number"
+    )
+
+
+def refusal(
+    error: Exception, entered: list[tuple[str, nn.Module, Tensor]], shape: tuple[int, int, int]
+) -> str:
+    """Why a module cannot take the images, in a sentence that names the layer it came to."""
+    size = " x ".join(map(str, shape))
+    name, layer, x = entered[-1] if entered else ("", None, torch.empty(0))
+    wanted = getattr(layer, "in_channels", None)
+    if isinstance(layer, nn.Conv2d) and x.ndim == 4 and x.shape[1] != wanted:
+        reason = f"takes {wanted} channels and got {x.shape[1]}"
+    else:
+        reason = f"says: {' '.join(str(error).split())[:300]}"
+    return (
+        f"`model.module` must take the benchmark's images of {size} (channels x height x width), "
+        f"found that its layer `{name}` {reason}"
+    )
+
+
+def make_obstacle(
+    function: ModuleFunction, params: Tensor, statistics: Tensor, shape: tuple[int, int, int]
+) -> Callable[[Ability], str]:
+    """`Model.obstacle` of a module, which tries each ability once and compares the gradients.
+
+    params [P], statistics [S]: with which it is tried.
+    """
+    findings: dict[Ability, str] = {}
+
+    def gradient(
+        take: Callable[..., object],
+        params: Tensor,
+        statistics: Tensor,
+        images: Tensor,
+        keys: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        def loss(params: Tensor) -> tuple[Tensor, Tensor]:
+            output = function.apply(params, statistics, images, True, keys)
+            target = torch.zeros(len(images), dtype=torch.long, device=images.device)
+            return cross_entropy(output.logits, target), output.statistics
+
+        g, (_, statistics) = take(loss)(params)  # type: ignore[operator]
+        return g, statistics
+
+    def attempt(ability: Ability) -> str:
+        images, keys = trial_images(shape), torch.arange(EXAMPLES)
+        inputs = params, statistics, images, keys
+        wanted = gradient(autograd_gradient, *inputs)
+        try:
+            if ability == "batched":
+                batched = torch.func.vmap(lambda *each: gradient(functional_gradient, *each))
+                g, moved = (t[0] for t in batched(*(x.expand(2, *x.shape) for x in inputs)))
+            else:
+                from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
+
+                recorded = make_fx(lambda *each: gradient(autograd_gradient, *each))(*inputs)
+                g, moved = recorded(*inputs)
+        except Exception as error:  # what PyTorch or the user's own module raises
+            return f"it cannot be {ability}: {' '.join(str(error).split())[:300]}"
+        distance = float((g - wanted[0]).norm() / wanted[0].norm().clamp_min(1e-30))
+        same = distance < TOLERANCE and torch.allclose(moved, wanted[1], 1e-3, 1e-4)
+        return "" if same else f"its gradient is another when it is {ability}"
+
+    def obstacle(ability: Ability) -> str:
+        if ability not in findings:
+            findings[ability] = attempt(ability)
+        return findings[ability]
+
+    return obstacle
