@@ -4,6 +4,7 @@ VERBS = {
     "train": "train on tasks in sequence and write the results to a folder",
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
     "tune": "choose numbers on the first three tasks alone",
+    "status": "how far the jobs of a sweep have come",
     "list": "what there is to choose from",
     "explain": "what a method does to a gradient",
     "data": "which datasets are on this machine; get those that are not",

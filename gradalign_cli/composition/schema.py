@@ -36,6 +36,9 @@ class FolderName(NamedTuple):
     """The domain of a text that names a folder."""
 
 
+ObjectiveMetric = Literal[
+    "ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "min_ACC", "WC_ACC", "stability_gap"
+]
 Count = Annotated[int, AtLeast(1)]
 
 
@@ -72,6 +75,8 @@ class Settings(NamedTuple):
     plugins: list[str] = []  # noqa: RUF012
     overwrite: bool = False
     quick: bool = False
+    skip_finished: bool = True
+    objective_metric: ObjectiveMetric = "ACC"
 
 
 FREE_ENTRIES = ("replicas", "paper")  # their names are those of methods' settings

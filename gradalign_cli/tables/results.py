@@ -23,6 +23,8 @@ SETTINGS_WITHOUT_EFFECT = (
     "engine",
     "memory_budget",
     "overwrite",
+    "skip_finished",
+    "objective_metric",
     "paper",
 )
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
