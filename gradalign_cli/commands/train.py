@@ -40,7 +40,7 @@ from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.forecast import Forecast, work_of
-from gradalign_cli.results.machine import machine_record
+from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import run_note, sweep_note
@@ -131,6 +131,7 @@ def train(
     refuse_finished_run(folder, config.get("overwrite", False))
     config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
+    reset_peak_memory(device)
     parts, replicas, replica_settings = build_run(config, device)
     work = describe_workload(parts, replicas, plan)
     torch.set_num_threads(choose_threads(config.threads, work))

@@ -158,13 +158,6 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
     check_extras(overrides)
     keys = {override_key(text) for text in overrides}
-    if (
-        "hydra/sweeper" in keys and "hydra.sweep.subdir" not in keys
-    ):  # one that searches can try the same values again
-        keys.add("hydra.sweep.subdir")
-        overrides.append(
-            "hydra.sweep.subdir='${hydra.job.num}_${job_folder:${hydra.job.override_dirname}}'"
-        )
     overrides += [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in keys]
     mode = RunMode.MULTIRUN if parsed.options.multirun else RunMode.RUN
 
@@ -194,8 +187,11 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     try:
         with made_folder(folder):
             if trials is not None:
-                note_jobs(folder, [], trials)
+                note_jobs(folder, [], whole.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
+    except ValueError as error:  # what Optuna raises where every trial failed
+        if trials is None or "No trials are completed" not in str(error):
+            raise
     except KeyboardInterrupt as stop:
         if not getattr(stop, "__notes__", []):  # it came between two jobs
             stop.add_note(sweep_note(folder))
@@ -204,8 +200,8 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
 
 
 def search_trials(whole: DictConfig, folder: Path, overrides: list[str]) -> int | None:
-    """Add what Optuna's sweeper needs to the overrides; returns how many trials there will be in
-    all, None where another sweeper is chosen.
+    """Add what Optuna's sweeper needs to the overrides; returns how many trials are left to do,
+    None where another sweeper is chosen.
 
     whole: the config with Hydra's entry;  folder: of the sweep.
     """
@@ -214,10 +210,11 @@ def search_trials(whole: DictConfig, folder: Path, overrides: list[str]) -> int 
         return None
     keys = [override_key(text) for text in overrides]
     metric = whole.get("objective_metric", "ACC")
-    for name, value in search_settings(sweeper, folder, metric, keys).items():
+    settings = search_settings(sweeper, folder, metric, keys)
+    for name, value in settings.items():
         text = quoted(value) if isinstance(value, str) else value
         overrides.append(f"hydra.sweeper.{name}={text}")
-    return int(sweeper.n_trials)
+    return int(settings["n_trials"])
 
 
 def check_config(whole: DictConfig, parsed: TrainArguments) -> None:

@@ -1,5 +1,6 @@
 """`hydra/sweeper=optuna`: a search whose study is in the sweep's folder, so that it can go on."""
 
+import warnings
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,6 +12,7 @@ from gradalign_cli.errors import UserError
 
 OPTUNA_SWEEPER = "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper"
 STUDY_FILE, STUDY_NAME = "study.db", "gradalign"
+STOPPED_TRIALS = "stopped_trials"  # an entry of the study: their numbers
 SMALLER_IS_BETTER = ("forgetting", "stability_gap")
 
 
@@ -21,8 +23,10 @@ def search_settings(
     that are left to do.
 
     sweeper: `hydra.sweeper`;  folder: of the sweep;  metric: what the jobs return. Trials that
-    failed count as done; those that were on when the search was killed do not. Raises UserError
-    where the installed packages cannot keep a study.
+    failed count as done; those that were on when the search was killed do not, and come first. The
+    folder of a job is called by its values, so what it had finished is not run again.
+
+    Raises UserError where the installed packages cannot keep a study.
     """
     direction = "minimize" if metric in SMALLER_IS_BETTER else "maximize"
     settings: dict[str, Any] = {}
@@ -42,7 +46,8 @@ def search_settings(
 
 
 def trials_done(storage: str, study_name: str) -> int:
-    """How many trials of a study have ended; 0 where there is no such study."""
+    """How many trials of a study have ended; 0 where there is no such study. Those that were on
+    when the search was killed are asked for again first."""
     path = storage.removeprefix("sqlite:///")
     if path != storage and not Path(path).exists():
         return 0  # to look would make the file
@@ -55,7 +60,16 @@ def trials_done(storage: str, study_name: str) -> int:
     except Exception as error:  # whatever the database says of a file that is none of its own
         text = " ".join(str(error).split())[:200]
         raise UserError(f"the study in {storage} cannot be read ({text})") from error
-    return sum(trial.state.is_finished() for trial in study.trials)
+    stopped = list(study.user_attrs.get(STOPPED_TRIALS, []))
+    for trial in study.trials:
+        if trial.state == optuna.trial.TrialState.RUNNING:
+            study.set_user_attr(STOPPED_TRIALS, stopped := [*stopped, trial.number])
+            study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            if trial.params:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # that this is experimental, in Optuna 2
+                    study.enqueue_trial(trial.params)
+    return sum(bool(trial.state.is_finished()) for trial in study.trials) - len(stopped)
 
 
 def check_versions() -> None:

@@ -17,7 +17,7 @@ from gradalign_cli.composition.launchers.sweep_job import (
     worker_state,
 )
 from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher
-from gradalign_cli.errors import Terminated
+from gradalign_cli.errors import Terminated, UserError
 from gradalign_cli.results.sweep_folder import MOST_JOBS
 from gradalign_cli.results.terminal import terminal_console
 
@@ -94,7 +94,10 @@ class SubmititLauncher(SweepLauncher):
         folder = options.pop("submitit_folder")
         timeouts = options.pop("max_num_timeout", None)
         first = {} if timeouts is None else {f"{self.queue}_max_num_timeout": timeouts}
-        executor = submitit.AutoExecutor(cluster=self.queue, folder=folder, **first)
+        try:
+            executor = submitit.AutoExecutor(cluster=self.queue, folder=folder, **first)
+        except RuntimeError as error:  # this machine is none of Slurm's
+            raise UserError(f"`hydra/launcher` cannot submit jobs: {error}") from error
         executor.update_parameters(
             **{
                 name if name in SHARED_OPTIONS else f"{self.queue}_{name}": value

@@ -20,7 +20,7 @@ from gradalign_cli.composition.launchers.sweep_job import (
 )
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.writing import make_folder
-from gradalign_cli.results.sweep_folder import note_jobs, noted_jobs, write_failure
+from gradalign_cli.results.sweep_folder import note_jobs, write_failure
 
 FRUITLESS_ROUNDS = 3  # in which every worker was killed, until the jobs that are left have failed
 KILLED_TOO_OFTEN = (
@@ -47,9 +47,7 @@ class SweepLauncher(Launcher):
         """Take what all jobs share from Hydra."""
         self.context = SweepContext(hydra_context, task_function, config)
         self.folder = Path(str(config.hydra.sweep.dir))
-        # a search that goes on counts further, as its jobs are called by their numbers
         self.searches = config.hydra.sweeper._target_ != BASIC_SWEEPER
-        self.jobs_before = len(noted_jobs(self.folder)) if self.searches else 0
 
     @abstractmethod
     def run(self, jobs: Sequence[SweepJob]) -> Iterator[tuple[SweepJob, JobReturn]]:
@@ -66,8 +64,9 @@ class SweepLauncher(Launcher):
         setup_globals()
         hydra_entry = self.context.config.hydra
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
-        first = initial_job_idx + self.jobs_before
-        jobs = [SweepJob(first + i, tuple(texts)) for i, texts in enumerate(job_overrides)]
+        jobs = [
+            SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
+        ]
         make_folder(self.folder)
         note_jobs(self.folder, [" ".join(filter_overrides(job.overrides)) for job in jobs])
         returns = self.run_all(jobs)
