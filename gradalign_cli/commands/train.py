@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def job(config: DictConfig) -> float:
             settings = plain_settings(config)
         allow_plugins(settings.get("plugins", []), plugin_folders())
         results = earlier_results(config, folder, console) if number else None
+        was_finished = results is not None
         if results is None:
             results = train(config, folder, console, hydra_files(config))
         value = mean_metric(results, config.get("objective_metric", "ACC"))
@@ -102,9 +104,10 @@ def job(config: DictConfig) -> float:
         if number is None:
             sys.exit(exit_code)  # Hydra would print a line of its own before the error
         console.print(f"{number}: failed")
-        write_failure(folder, failure_text(error, folder))
+        with suppress(UserError):  # where nothing can be written, the line on stderr must do
+            write_failure(folder, failure_text(error, folder))
         return math.nan
-    if number:
+    if number and not was_finished:
         console.print(f"{number}: finished in {duration_text(time.perf_counter() - begin)}")
     return value
 
