@@ -3,11 +3,15 @@
 from types import SimpleNamespace
 
 import pytest
+from hydra import compose, initialize_config_dir
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import OmegaConf
 
+from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.launchers import registry, sweep_launcher
 from gradalign_cli.composition.launchers.sweep_job import SweepJob
 from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher, failed_if_nan
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError
 
@@ -95,6 +99,36 @@ def test_optunas_samplers_are_trusted_and_no_other_function_of_optuna():
     check_hydra_entry({"sweeper": {"sampler": {"_target_": "optuna.samplers.TPESampler"}}}, [])
     with pytest.raises(UserError, match="must be one of Hydra's own"):
         check_hydra_entry({"sweeper": {"sampler": {"_target_": "optuna.load_study"}}}, [])
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """The launcher that `hydra/launcher=slurm` describes, on a machine that looks like Slurm's."""
+    pytest.importorskip("submitit", reason="needs the extra `submitit`")
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs its extra")
+    from gradalign_cli.composition.launchers.submitit_launcher import SlurmLauncher
+
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        whole = compose("config", ["hydra/launcher=slurm"], return_hydra_config=True)
+    options = OmegaConf.to_container(whole.hydra.launcher, resolve=False)
+    assert options.pop("_target_").endswith("SlurmLauncher")
+    return SlurmLauncher(**options | {"submitit_folder": str(tmp_path), "name": "train"})
+
+
+def test_slurm_is_asked_to_signal_before_the_end_so_that_a_job_can_come_back(slurm, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda command: f"/bin/{command}")
+    executor = slurm.executor()._executor
+    script = executor._make_submission_file_text("command", "uid")
+    assert "#SBATCH --signal=USR2@180" in script
+    assert "#SBATCH --time=240" in script
+    assert executor.max_num_timeout == 20
+
+
+def test_on_a_machine_without_slurm_a_sentence_says_so(slurm, monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda command: None)
+    with pytest.raises(UserError, match=r"`hydra/launcher` cannot submit jobs: .*srun"):
+        slurm.executor()
 
 
 def test_a_preempted_job_is_called_again_with_the_same_job():
