@@ -20,7 +20,7 @@ VERSIONS = ("hydra-core>=1.3,<1.4", "hydra-core>=1.4.0rc3,<1.5")
 def passes(version: str, paths: list[str]) -> bool:
     """Whether the tests pass under a version of Hydra."""
     with tempfile.TemporaryDirectory() as folder:
-        install = [sys.executable, "-m", "pip", "install", "-q", "--pre", "--no-deps"]
+        install = [sys.executable, "-m", "pip", "install", "-q", "--pre"]
         subprocess.run([*install, "--target", folder, version], check=True)
         search = os.pathsep.join([folder, str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
         tests = subprocess.run(
