@@ -1,4 +1,4 @@
-"""Write docs/reproduction.md from the results in docs/results, one json file for each table.
+"""Write docs/reproduction.md and a page for each table in docs/reproduction from docs/results.
 
 gradalign reproduce TABLE
 cp outputs/tables/TABLE/table.json docs/results/TABLE.json
@@ -22,15 +22,21 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 HEAD = """# Reproduction
 
 What the papers printed beside what gradalign gives, for every table that `gradalign reproduce`
-knows. Written by `scripts/make_reproduction.py` from docs/results; a cell says "not run" where
-nothing is kept. A verdict compares our mean with the print by the tolerance that the table's file
-in conf/table states, with its reason. Beyond the tolerance a number is above or below, or "too few
-seeds" where chance alone could make the difference: where it lies within its 95 % interval by
-Welch's test, from the spread of our seeds and, where the paper tells it, that of its runs (a single
-seed of ours counts as one more run of the paper). More seeds may bring such a number within or not;
-it counts as judged and not as within. Where ours is off and we know why, that stands beside the
-verdict and changes nothing of it. Numbers known from memory alone are shown and not judged, nor are
-metrics that the paper does not print.
+knows. The pages are written by `scripts/make_reproduction.py` from docs/results.
+
+What a verdict means:
+
+- **within**: our mean differs from the print by no more than the tolerance. Each table states its
+  tolerances at its head, with their reasons.
+- **above**, **below**: it differs by more.
+- **too few seeds**: it differs by more, but chance alone could make such a difference. It lies
+  within its 95 % interval by Welch's test, from the spread of our seeds and, where the paper tells
+  it, that of its runs. A single seed of ours counts as one more run of the paper. More seeds may
+  bring such a number within or not. It counts as judged and not as within.
+- **not judged**: the print is known from memory alone, the paper does not print this metric, or no
+  run is kept.
+
+Where ours is off and we know why, the reason stands beside the verdict and changes nothing of it.
 """
 
 
@@ -71,22 +77,25 @@ def all_rows(table: Table, results: dict[str, Result]) -> list[TableRow]:
     ]
 
 
-def reproduction_page(folder: Path) -> str:
-    """The text of docs/reproduction.md, from the results in a folder."""
-    parts, overview = [], ["| table | standing |", "|---|---|"]
+def reproduction_pages(folder: Path) -> dict[str, str]:
+    """The text of docs/reproduction.md and of the page of each table, by their paths in docs, from
+    the results in a folder."""
+    pages, overview = {}, ["| table | standing |", "|---|---|"]
     for name in table_names(CONF):
         table = load_table(CONF, name)
         results = stored_results(folder, table)
         rows = all_rows(table, results)
         standing = score_text(rows) if results else "not run"
-        overview.append(f"| {table.title} | {standing} |")
+        overview.append(f"| [{table.title}](reproduction/{name}.md) | {standing} |")
         comparisons = paired_comparisons(results, "ACC")
-        ranks = method_ranks(table, results, "ACC")
-        parts.append(markdown(table, rows, comparisons, ranks, level=2))
+        text = markdown(table, rows, comparisons, method_ranks(table, results, "ACC"))
         if results:
-            parts.append("Of: " + "; ".join(machine_texts(results)) + ".\n")
-    return "\n".join([HEAD, *overview, "", *parts])
+            text += "\nOf: " + "; ".join(machine_texts(results)) + ".\n"
+        pages[f"reproduction/{name}.md"] = text
+    return {"reproduction.md": "\n".join([HEAD, *overview, ""]), **pages}
 
 
 if __name__ == "__main__":
-    (DOCS / "reproduction.md").write_text(reproduction_page(DOCS / "results"))
+    (DOCS / "reproduction").mkdir(exist_ok=True)
+    for path, text in reproduction_pages(DOCS / "results").items():
+        (DOCS / path).write_text(text)

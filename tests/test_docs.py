@@ -86,7 +86,7 @@ def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():
 
 def test_every_link_inside_the_project_leads_somewhere():
     root, broken, count = DOCS.parent, [], 0
-    for page in [root / "README.md", *DOCS.glob("*.md")]:
+    for page in [root / "README.md", *DOCS.rglob("*.md")]:
         for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
             if target.startswith(("https://", "http://")):
                 continue

@@ -40,12 +40,15 @@ class Measurements(NamedTuple):
     of_stored:   the losses [n] of the stored examples, absent with cosines.
     slots:       [n] where the stored examples are.
     valid:       [n] 1, or 0 for padding.
+    of_batch:    the cosines [n] between the arrivals' mean gradient and those of the stored
+                 examples, absent with losses.
     """
 
     of_arrivals: Tensor
     of_stored: Tensor | Absent
     slots: Tensor
     valid: Tensor
+    of_batch: Tensor | Absent = ()
 
 
 class Arrivals(NamedTuple):

@@ -1,6 +1,8 @@
 """GSS-Greedy: examples whose gradients point apart (Aljundi et al. 2019, arXiv 1903.08671,
 alg. 2)."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -16,15 +18,29 @@ from gradalign_cli.buffers.buffer import (
     total_capacity,
     write_chosen_arrivals,
 )
-from gradalign_cli.errors import require
+from gradalign_cli.errors import require, require_choice
+
+Admission = Literal["example", "batch"]
 
 
-def similarity_scores(measurements: Measurements) -> Tensor:
-    """The score [batch] of each arrival: 1 + the largest cosine between its gradient and that of a
-    stored example, at least 0; 1 where no example is stored."""
-    valid = measurements.valid > 0
-    largest = torch.where(valid, measurements.of_arrivals, -torch.inf).amax(1)
-    return torch.where(valid.any(), 1 + largest, 1.0).clamp_min(0)
+def similarity_scores(cosines: Tensor, valid: Tensor, score_alone: float) -> Tensor:
+    """The score [...] of gradients: 1 + the largest of their cosines [..., n] with those of stored
+    examples, at least 0; `score_alone` where no example is stored.  valid: [n] 0 for padding."""
+    largest = torch.where(valid > 0, cosines, -torch.inf).amax(-1)
+    return torch.where((valid > 0).any(), 1 + largest, score_alone).clamp_min(0)
+
+
+def admission_scores(
+    measurements: Measurements, new_scores: Tensor, admission: Admission
+) -> Tensor:
+    """The score [batch] that says whether an arrival may compete, and that it has while slots are
+    empty; new_scores: [batch] of the arrivals;  admission: see `gss_greedy`."""
+    if admission == "example":
+        return new_scores
+    assert isinstance(measurements.of_batch, Tensor)
+    # 0.1 is what the published code gives the first batch
+    score = similarity_scores(measurements.of_batch, measurements.valid, 0.1)
+    return score.expand_as(new_scores)
 
 
 def gss_greedy(
@@ -33,6 +49,7 @@ def gss_greedy(
     tasks: int,
     classes_per_task: int,
     compared_examples: int,
+    admission: Admission,
 ) -> Buffer:
     """While slots are empty, every example is stored with its score. After that an example with
     negative cosines only, which has a score c < 1, competes with a stored example that is drawn in
@@ -41,26 +58,33 @@ def gss_greedy(
     compared_examples: how many stored examples are drawn in each step to compare its arrivals with;
     the paper draws them anew for each arrival. A step takes the gradients of all arrivals and of
     these examples, one by one.
+    admission: `example` is that. With `batch`, the score of the arrivals' mean gradient is that of
+    each of them while slots are empty, and all of them compete, each with its own score, where it
+    is below 1: so does DER's published code.
     """
+    require_choice(Admission, "buffer.admission", admission)
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     require(compared_examples > 0, "buffer.compared_examples", "positive", compared_examples)
     slots = torch.arange(total)
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         assert isinstance(arrivals.measurements, Measurements)
-        new_scores = similarity_scores(arrivals.measurements)
+        measured = arrivals.measurements
+        new_scores = similarity_scores(measured.of_arrivals, measured.valid, 1.0)
+        first_scores = admission_scores(measured, new_scores, admission)
         filled = (memory.rows >= 0).sum()
         scores, arrival_of_slot = memory.scores, torch.full_like(memory.rows, -1)
         device_slots = slots.to(scores.device)
         for number, (slot_draw, win_draw) in enumerate(arrivals.random_numbers.double().unbind()):
             rival = device_slots == draw_slot(scores, slot_draw)
             rival_score = (scores * rival).sum()
-            wins = (new_scores[number] < 1) & (
+            wins = (first_scores[number] < 1) & (
                 win_draw * (rival_score + new_scores[number]) < rival_score
             )
             has_room = filled + number < total
             replaced = torch.where(has_room, device_slots == filled + number, rival & wins)
-            scores = torch.where(replaced, new_scores[number], scores)
+            score = torch.where(has_room, first_scores[number], new_scores[number])
+            scores = torch.where(replaced, score, scores)
             arrival_of_slot = torch.where(replaced, number, arrival_of_slot)
         return write_chosen_arrivals(memory, arrival_of_slot, arrivals)._replace(scores=scores)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.models.losses import cross_entropies
 from gradalign_cli.models.model import Network
-from gradalign_cli.numerics.trees import Absent, tree_map
+from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 # gradients of arrivals taken at a time: more take memory for no gain, and with fewer the stored
@@ -26,9 +26,9 @@ def measure_losses(
 
 def measure_cosines(
     network: Network, params: Tensor, statistics: Tensor, arrivals: Examples, stored: Examples
-) -> tuple[Tensor, Absent]:
-    """The cosine [batch, n] between the cross-entropy gradients of each arrival and each stored
-    example, and nothing of the stored examples alone. 0 where a gradient is 0, as for padding."""
+) -> tuple[Tensor, Tensor]:
+    """The cosines between the cross-entropy gradient of each stored example and those of each
+    arrival [batch, n] and of all arrivals together [n]. 0 where a gradient is 0, as for padding."""
 
     def loss(params: Tensor, example: Examples) -> Tensor:
         return cross_entropies(network(params, statistics, example).logits, example)[0]
@@ -41,9 +41,12 @@ def measure_cosines(
         return gradients
 
     stored_gradients, cosines = sample_gradients(stored), []
+    batch_gradient = torch.zeros_like(params)
     for first in range(0, len(arrivals.target), GRADIENTS_AT_ONCE):
         piece = slice(first, first + GRADIENTS_AT_ONCE)
         gradients = sample_gradients(tree_map(lambda field, piece=piece: field[piece], arrivals))
         lengths = gradients.norm(dim=1)[:, None] * stored_gradients.norm(dim=1)
         cosines.append(ratio_or_zero(gradients @ stored_gradients.T, lengths))
-    return torch.cat(cosines), ()
+        batch_gradient = batch_gradient + gradients.sum(0)
+    lengths = batch_gradient.norm() * stored_gradients.norm(dim=1)
+    return torch.cat(cosines), ratio_or_zero(stored_gradients @ batch_gradient, lengths)

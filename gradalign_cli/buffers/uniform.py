@@ -1,6 +1,7 @@
 """Uniform: a random sample of each task, taken when the task has ended."""
 
 import torch
+from torch import Tensor
 
 from gradalign_cli.buffers.buffer import (
     Buffer,
@@ -13,11 +14,25 @@ from gradalign_cli.buffers.buffer import (
     total_capacity,
 )
 from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, task_slot_table
+from gradalign_cli.buffers.shrinking import shrinking_buffer
 
 
-def uniform(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int) -> Buffer:
-    """Every task has its own slots, and each of its examples has the same chance to be stored."""
+def first_examples(ended_task: EndedTask, group: int, count: int) -> Tensor:
+    """The indices [at most count] of the first examples of a task."""
+    return torch.arange(min(count, len(ended_task.rows)), device=ended_task.rows.device)
+
+
+def uniform(
+    capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task: int, shrinks: bool
+) -> Buffer:
+    """Every task has an equal share, and each of its examples has the same chance to be stored.
+
+    shrinks: the tasks that have ended share the whole memory; otherwise each has its slots from the
+    beginning.
+    """
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
+    if shrinks:
+        return shrinking_buffer(first_examples, total, tasks, 1, False)
     sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
 
     def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:

@@ -20,6 +20,7 @@ from gradalign_cli.methods.method import (
     keep_gradient,
     keep_params,
     keep_state,
+    keep_state_and_params,
 )
 from gradalign_cli.models.model import Output
 
@@ -109,6 +110,13 @@ def combine(alignment: Method, objective: Method) -> Method:
             objective.after_step(state.objective, g, params_before, params_after),
         )
 
+    def begin_task(
+        state: CombinedState, params: Tensor, probe: Probe
+    ) -> tuple[CombinedState, Tensor]:
+        alignment_state, params = alignment.begin_task(state.alignment, params, probe)
+        objective_state, params = objective.begin_task(state.objective, params, probe)
+        return CombinedState(alignment_state, objective_state), params
+
     def end_task(state: CombinedState, params: Tensor, probe: Probe) -> CombinedState:
         return CombinedState(
             alignment.end_task(state.alignment, params, probe),
@@ -135,7 +143,9 @@ def combine(alignment: Method, objective: Method) -> Method:
         step_size_warning=partial(warn_of_either, alignment, objective),
         report=partial(report_both, alignment, objective),
     )
-    # `needed_task_ids` reads off these two whether the method must be told where tasks end
+    # `needed_task_ids` reads off these whether the method must be told where tasks end
+    if any(part.begin_task is not keep_state_and_params for part in (alignment, objective)):
+        combined = combined._replace(begin_task=begin_task)
     if alignment.end_task is not keep_state or objective.end_task is not keep_state:
         combined = combined._replace(end_task=end_task)
     if alignment.next_task_params is not keep_params:

@@ -8,13 +8,14 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.errors import require, require_choice
 from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradient
 from gradalign_cli.methods.penalty import cross_entropy_with_quadratic_penalty
-from gradalign_cli.models.losses import cross_entropy
+from gradalign_cli.models.losses import cross_entropies, cross_entropy
 from gradalign_cli.numerics.vectors import mean_over_rows, ratio_or_zero
 
-FisherForm = Literal["sample", "batch"]
+FisherForm = Literal["sample", "batch", "probability"]
 
 
 class EWCState(NamedTuple):
@@ -27,13 +28,20 @@ class EWCState(NamedTuple):
     penalty_centre: Tensor
 
 
+def negative_root_of_probability(logits: Tensor, examples: Examples) -> Tensor:
+    """-2 times the mean square root [] of the probability p of the target. For one example its
+    gradient is sqrt(p) times that of the cross-entropy."""
+    return -2 * (cross_entropies(logits, examples) / -2).exp().mean()
+
+
 def squared_gradients(probe: Probe, fisher_form: FisherForm, samples: int | None) -> Tensor:
     """The diagonal Fisher information [P] of the ended task, from its first `samples` examples, all
     when None; fisher_form: see `ewc`."""
     rows = probe.rows[:samples]
     if fisher_form == "batch":
         return probe.mean_gradient(cross_entropy, rows).square()
-    return mean_over_rows(rows, lambda part: probe.sample_gradients(cross_entropy, part).square())
+    function = negative_root_of_probability if fisher_form == "probability" else cross_entropy
+    return mean_over_rows(rows, lambda part: probe.sample_gradients(function, part).square())
 
 
 def ewc(
@@ -52,7 +60,9 @@ def ewc(
     F of an ended task is added. With `decay` null the weight is the mean of the F_t, as in the code
     published with HAT (Serra et al. 2018).
     fisher: `sample` is the mean of the squared gradients of single examples; `batch` is the squared
-    gradient of the mean loss, as in GEM's published code.
+    gradient of the mean loss, as in GEM's published code; `probability` weights the square of each
+    example by the probability of its class, as in DER's published code, whose e_lambda is half of
+    `strength`.
     fisher_samples: how many examples of the task it is computed from; null for all.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)

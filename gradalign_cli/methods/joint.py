@@ -7,6 +7,7 @@ def joint() -> Method:
     """Fine-tuning on the examples of all tasks, shuffled together.
 
     The shuffled stream is cut into as many parts as there are tasks, so the network takes as many
-    steps and is tested as often as with any other method.
+    steps and is tested as often as with any other method. A pass is over all examples together,
+    shuffled anew, so n passes are joint training for n epochs.
     """
     return Method(keep_gradient, mixes_tasks=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import require, require_choice
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -13,7 +14,9 @@ from gradalign_cli.methods.method import (
     Probe,
     batch_cross_entropy,
     keep_gradient,
+    keep_state_and_params,
 )
+from gradalign_cli.methods.warm_up import warmed_up
 from gradalign_cli.models.model import Output
 
 Softmax = Literal["per_task", "joint"]
@@ -50,7 +53,14 @@ def distillation_loss(
     return torch.where(ended, losses, 0.0).sum()
 
 
-def lwf(strength: float, temperature: float, softmax: Softmax) -> Method:
+def lwf(
+    strength: float,
+    temperature: float,
+    softmax: Softmax,
+    warm_up_passes: int,
+    warm_up_lr: float,
+    warm_up_batch_size: int,
+) -> Method:
     """The cross-entropy of the batch + strength * the cross-entropy between the old network's and
     the current network's softmax at a temperature, on the batch.
 
@@ -60,12 +70,20 @@ def lwf(strength: float, temperature: float, softmax: Softmax) -> Method:
     incremental ones, where all tasks have the same logits, `per_task` counts them once a task.
     The old network is the one at the end of the last task. Both networks use the batch's statistics
     in BatchNorm.
+    warm_up_passes: passes over a task, before its first step, that train the last layer's weights
+    of its new logits alone, as in DER's published code; warm_up_lr, warm_up_batch_size: the step
+    size and the batch size of these.
     """
     require(strength >= 0, "method.strength", "non-negative", strength)
     require(temperature > 0, "method.temperature", "positive", temperature)
     require_choice(Softmax, "method.softmax", softmax)
+    require(warm_up_passes >= 0, "method.warm_up_passes", "non-negative", warm_up_passes)
+    require(warm_up_lr >= 0, "method.warm_up_lr", "non-negative", warm_up_lr)
+    require(warm_up_batch_size > 0, "method.warm_up_batch_size", "positive", warm_up_batch_size)
 
     def init(setup: MethodSetup) -> LwFState:
+        if warm_up_passes:
+            last_layer(setup)  # the warm-up trains it
         number = setup.params.new_tensor
         masks = setup.params.new_zeros(setup.tasks, setup.outputs)
         return LwFState(number(strength), number(temperature), setup.params, masks)
@@ -81,9 +99,22 @@ def lwf(strength: float, temperature: float, softmax: Softmax) -> Method:
         distilled = distillation_loss(*logits, masks, state.temperature)
         return value + state.strength * distilled, output
 
+    def begin_task(state: LwFState, params: Tensor, probe: Probe) -> tuple[LwFState, Tensor]:
+        new_logit_mask = probe.task_logit_mask * (state.old_logit_masks.sum(0) == 0)
+        if probe.task == 0:
+            return state, params
+        settings = warm_up_lr, warm_up_passes, warm_up_batch_size
+        return state, warmed_up(params, new_logit_mask, probe, *settings)
+
     def end_task(state: LwFState, params: Tensor, probe: Probe) -> LwFState:
         masks = state.old_logit_masks.clone()
         masks[probe.task] = probe.task_logit_mask
         return state._replace(old_params=params, old_logit_masks=masks)
 
-    return Method(keep_gradient, objective=objective, init=init, end_task=end_task)
+    return Method(
+        keep_gradient,
+        objective=objective,
+        init=init,
+        begin_task=begin_task if warm_up_passes else keep_state_and_params,
+        end_task=end_task,
+    )

@@ -86,17 +86,21 @@ class MethodSetup(NamedTuple):
 
 
 class Probe(NamedTuple):
-    """What a method may compute with the network and the memory when a task has ended.
+    """What a method may compute with the network and the memory when a task has ended, or begins.
 
-    The network is in evaluation mode and has the parameters that the task is tested with. No
-    function changes the statistics of BatchNorm. The memory is the one that the buffer leaves at
-    the end of the task.
+    The network is in evaluation mode. At the end of a task it has the parameters that the task is
+    tested with, and the memory is the one that the buffer leaves then. No function changes the
+    statistics of BatchNorm.
 
-    rows:                [n] the examples of the ended task, in a random order.
-    task:                the number of the ended task.
+    rows:                [n] the examples of the task, in a random order.
+    task:                the number of the task.
+    network:             (params [P], statistics [S], examples) -> Output.
+    statistics:          [S] the running statistics of BatchNorm.
+    examples:            (rows [n]) -> the examples as the task sees them.
+    memory_examples:     (slots [k]) -> the examples in these slots, as their tasks see them.
     sample_gradients:    (function, rows [n]) -> [n, P] the gradient of an `ExampleFunction` on each
                          example alone. A third argument tasks [n] shows each example as that task
-                         sees it; by default the ended task.
+                         sees it; by default the probe's task.
     mean_gradient:       (function, rows [n]) -> [P] the gradient of an `ExampleFunction` on all
                          examples together.
     layer_inputs:        (rows [n]) -> for each layer with a matrix, the inputs [n, columns] that
@@ -111,6 +115,10 @@ class Probe(NamedTuple):
 
     rows: Tensor
     task: int
+    network: Network
+    statistics: Tensor
+    examples: Callable[[Tensor], Examples]
+    memory_examples: Callable[[Tensor], Examples]
     sample_gradients: Callable[..., Tensor]
     mean_gradient: Callable[[ExampleFunction, Tensor], Tensor]
     layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
@@ -149,16 +157,21 @@ def keep_state(state: Any, *_: Any) -> Any:
     return state
 
 
+def keep_state_and_params(state: Any, params: Tensor, probe: Probe) -> tuple[Any, Tensor]:
+    """The state and the parameters, unchanged."""
+    return state, params
+
+
 class Method(NamedTuple):
     """An answer to "the new gradient hurts the old tasks": pure functions and what they need.
 
-    The functions are called in this order: `init` once; in every step `find_gradient` (which calls
-    `objective`), `align`, then `after_step`; at the end of a task `end_task`, then
-    `next_task_params`; `test_params` before every test. The functions of a step run under vmap and
-    are captured as a graph: no Python branch may depend on a tensor's values, and every tensor
-    keeps its shape.
+    The functions are called in this order: `init` once; `begin_task` before a task; in every step
+    `find_gradient` (which calls `objective`), `align`, then `after_step`; at the end of a task
+    `end_task`, then `next_task_params`; `test_params` before every test. The functions of a step
+    run under vmap and are captured as a graph: no Python branch may depend on a tensor's values,
+    and every tensor keeps its shape.
 
-    Replicas that train together share all functions but `init`, `end_task` and `next_task_params`;
+    Replicas that train together share all functions but `init` and those that begin and end a task;
     they differ in the state. A hyper-parameter that is a float may differ between replicas, so the
     shared functions must read it from the state.
 
@@ -182,11 +195,14 @@ class Method(NamedTuple):
     stores_logits:        whether the memory stores, with an example, the logits that it had in the
                           step in which it arrived.
     init:                 (setup) -> state: a tensor, or a tuple of states such as a NamedTuple.
-                          Only `end_task` may change the shape of a tensor in it. Where the shapes
-                          of replicas then differ, the smaller tensors are padded with zeros at
-                          their ends, so such zeros must not change what the method does.
+                          Only `begin_task` and `end_task` may change the shape of a tensor in it.
+                          Where the shapes of replicas then differ, the smaller tensors are padded
+                          with zeros at their ends, so such zeros must not change what the method
+                          does.
     after_step:           (state, g [P], params_before [P], params_after [P]) -> state, after the
                           optimizer's update. g is what `find_gradient` returned, before `align`.
+    begin_task:           (state, params [P], probe) -> (state, params [P] that the first step of
+                          the task starts from). The same holds for it as for `end_task`.
     end_task:             (state, params [P], probe) -> state. A method that has this function needs
                           a stream that tells where tasks end, see `needed_task_ids`.
     next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
@@ -212,6 +228,7 @@ class Method(NamedTuple):
     stores_logits: bool = False
     init: Callable[[MethodSetup], Any] = lambda setup: ()
     after_step: Callable[[Any, Tensor, Tensor, Tensor], Any] = keep_state
+    begin_task: Callable[[Any, Tensor, Probe], tuple[Any, Tensor]] = keep_state_and_params
     end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
     next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
     test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
@@ -238,7 +255,8 @@ def needed_task_ids(method: Method) -> str:
     if method.references in ("one_task", "per_task"):
         return "of each"
     acts_at_ends = method.end_task is not keep_state or method.next_task_params is not keep_params
-    return "at ends" if acts_at_ends else "no"
+    acts_at_beginnings = method.begin_task is not keep_state_and_params
+    return "at ends" if acts_at_ends or acts_at_beginnings else "no"
 
 
 def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:

@@ -40,6 +40,7 @@ def make_measurement(parts: Parts, past_tasks: int) -> Measure:
         examples = network, after.params, after.statistics, arrived, stored
         if buffer.measures == "losses":
             return Measurements(*measure_losses(*examples), sample.slots, sample.valid)
-        return Measurements(*measure_cosines(*examples), sample.slots, sample.valid)
+        of_arrivals, of_batch = measure_cosines(*examples)
+        return Measurements(of_arrivals, (), sample.slots, sample.valid, of_batch)
 
     return measure

@@ -9,6 +9,7 @@ import os
 import subprocess
 import threading
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
@@ -97,6 +98,7 @@ def reproduce(
     keys = cell_keys(conf_folder, runnable, request)
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)
+    warn_of_empty_folders(request.run_folders)
     runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)
     announce(requested, runs, len(runnable), request, console)
     try:
@@ -140,6 +142,13 @@ def requested_table(table: Table, request: Request) -> Table:
         known = nearest(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
         raise UserError(f"`--cells` {request.cell_pattern!r} is the name of no cell{known}")
     return table._replace(cells=cells)
+
+
+def warn_of_empty_folders(run_folders: Sequence[Path]) -> None:
+    """Warn of each folder that is to bring finished runs and has none."""
+    for folder in run_folders:
+        if not any((path / "accuracy.csv").is_file() for path in (folder, *folder.glob("*"))):
+            warnings.warn(f"--from {folder} holds no finished run", stacklevel=1)
 
 
 def missing_runs(

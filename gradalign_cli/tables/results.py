@@ -27,6 +27,8 @@ SETTINGS_WITHOUT_EFFECT = (
     "objective_metric",
     "paper",
 )
+# settings that came later, and the value at which a run is as it was without them
+LATER_SETTINGS: dict[str, Any] = {"quick": False, "plugins": []}
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
 # BatchNorm and in gradients of kernels follows the number of threads; docs/design.md has figures
 SENSITIVE_NETWORKS = ("gradalign_cli.models.resnet.", "gradalign_cli.models.convnet.")
@@ -59,8 +61,7 @@ def run_key(config: dict[str, Any]) -> str:
     relevant = {
         name: value for name, value in config.items() if name not in SETTINGS_WITHOUT_EFFECT
     }
-    if not config.get("quick", False):  # as in runs of versions without the setting
-        relevant.pop("quick", None)
+    relevant = without_later_settings(relevant)
     if config["model"]["_target_"].startswith(SENSITIVE_NETWORKS):
         relevant["threads"] = config.get("threads")
     replicas, metrics = config["replicas"], config["metrics"]
@@ -71,6 +72,20 @@ def run_key(config: dict[str, Any]) -> str:
     }
     text = json.dumps([NUMERICS, relevant], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
+
+
+def without_later_settings(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The config without the settings that a run of an earlier version does not have, where they
+    change nothing;  prefix: the dotted name of the config and a dot."""
+    earlier: dict[str, Any] = {}
+    for name, value in config.items():
+        field = f"{prefix}{name}"
+        if field in LATER_SETTINGS and value == LATER_SETTINGS[field]:
+            continue
+        earlier[name] = (
+            without_later_settings(value, f"{field}.") if isinstance(value, dict) else value
+        )
+    return earlier
 
 
 def cell_key(conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str] = ()) -> str:

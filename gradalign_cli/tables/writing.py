@@ -11,7 +11,7 @@ from rich.table import Table as TerminalTable
 
 from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
-from gradalign_cli.tables.table import Table
+from gradalign_cli.tables.table import JUDGED_STATUSES, Table
 from gradalign_cli.tables.verdict import Comparison, TableRow
 
 COLUMNS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
@@ -79,20 +79,18 @@ def markdown(
     rows: Sequence[TableRow],
     comparisons: Sequence[Comparison],
     ranks: Ranks | None,
-    level: int = 1,
 ) -> str:
-    """The table as Markdown, with its source, the known differences, the paired comparisons and the
-    average ranks.
-
-    level: of the heading.
-    """
-    lines = [f"{'#' * level} {table.title}", "", f"Published: {table.source}."]
+    """The table as Markdown, with its source, its tolerances, the known differences, the paired
+    comparisons and the average ranks. Numbers that were not run are behind a fold."""
+    lines = [f"# {table.title}", "", f"Published: {table.source}."]
     lines[-1] += " In percent, with 95% t-intervals over the paper's runs and our seeds."
-    lines += ["", f"{score_text(rows)}.", "", "| " + " | ".join(COLUMNS) + " |"]
-    lines += ["|---" * len(COLUMNS) + "|"]
-    for row in rows:
-        texts = [text.replace("|", r"\|") for text in row_texts(row)]
-        lines.append("| " + " | ".join(texts) + " |")
+    lines += ["", f"{score_text(rows)}.", "", *tolerance_lines(table)]
+    run_rows, missing_rows = [row for row in rows if row.n], [row for row in rows if not row.n]
+    if run_rows:
+        lines += ["", *markdown_rows(run_rows)]
+    if missing_rows:
+        summary = f"<summary>numbers that were not run: {len(missing_rows)}</summary>"
+        lines += ["", "<details>", summary, "", *markdown_rows(missing_rows), "", "</details>"]
     if table.differences:
         lines += ["", "Known differences:", "", *(f"- {text}" for text in table.differences)]
     if comparisons:
@@ -107,6 +105,34 @@ def markdown(
     if ranks:
         lines += ["", ranks_sentence(ranks)]
     return "\n".join(lines) + "\n"
+
+
+def markdown_rows(rows: Sequence[TableRow]) -> list[str]:
+    """The lines of a Markdown table of these rows."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
+    for row in rows:
+        texts = [text.replace("|", r"\|") for text in row_texts(row)]
+        lines.append("| " + " | ".join(texts) + " |")
+    return lines
+
+
+def tolerance_lines(table: Table) -> list[str]:
+    """What "within" means for the judged cells: a line for each tolerance, with its reason and,
+    where there are several, the cells that have it."""
+    cells_of: dict[str, list[str]] = {}
+    for cell in table.cells:
+        metrics = [metric for metric in cell.published if metric in cell.tolerance]
+        if cell.missing_requirement or cell.published_status not in JUDGED_STATUSES or not metrics:
+            continue
+        limits = ", ".join(f"{metric} {percent(cell.tolerance[metric])}" for metric in metrics)
+        cells_of.setdefault(f"{limits} ({cell.tolerance_reason})", []).append(cell.name)
+    if not cells_of:
+        return ["No cell is judged."]
+    heading = "Within means that the means differ by at most so many points:"
+    if len(cells_of) == 1:
+        return [f"{heading} {next(iter(cells_of))}."]
+    lines = [f"- {limits}: {'; '.join(cells)}." for limits, cells in cells_of.items()]
+    return [heading, "", *lines]
 
 
 def comma_separated(rows: Sequence[TableRow]) -> str:

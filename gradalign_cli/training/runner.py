@@ -23,6 +23,7 @@ from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.pace import Pace
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica, new_learner
+from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
 from gradalign_cli.training.task_steps import prepare_task
 from gradalign_cli.training.watcher import Moment, Watcher
@@ -66,6 +67,7 @@ def run(
     rows = [evaluator.accuracy(learners, views, tasks)]
     report_test(watchers, 0, rows[0][0])
     for task in tasks:
+        learners = begin_task(parts, replicas, learners, task)
         work, step = prepare_task(parts, replicas, engine, plan, task), 0
         pace = Pace(parts.schedule, replicas, learners)
         with default_device(engine.device):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import TaskViews, stream_part
+from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import EndedTask
 from gradalign_cli.errors import UserError
@@ -35,7 +36,7 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
 
 
 def task_rows(replica: Replica, task: int) -> Tensor:
-    """The rows [n] of the task in the part of the stream that has ended, in a random order."""
+    """The rows [n] of the task in its part of the stream, in a random order."""
     rows, tasks = stream_part(replica.stream, task)
     rows = rows[tasks == task]  # a blurry part holds examples of other tasks too
     return rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
@@ -59,8 +60,17 @@ def end_task_of_replica(
 
 
 def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, task: int) -> Probe:
-    """What the replica's method may ask of its network about the ended task."""
+    """What the replica's method may ask of its network about a task that has ended, or begins."""
     network, this_task = make_network(parts.model, training=False), torch.tensor([task])
+
+    def examples_of_task(rows: Tensor) -> Examples:
+        return load_examples(parts.benchmark, view, rows, this_task)
+
+    def in_memory(slots: Tensor) -> tuple[Tensor, Tensor]:
+        return learner.memory.rows[slots], learner.memory.tasks[slots]
+
+    def memory_examples(slots: Tensor) -> Examples:
+        return load_examples(parts.benchmark, view, *in_memory(slots))
 
     def function_value(
         params: Tensor, function: ExampleFunction, rows: Tensor, tasks: Tensor
@@ -86,19 +96,22 @@ def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, ta
         return parts.model.layer_inputs(learner.params, learner.statistics, images)
 
     def memory_layer_inputs(slots: Tensor) -> tuple[Tensor, ...]:
-        return layer_inputs(learner.memory.rows[slots], learner.memory.tasks[slots])
+        return layer_inputs(*in_memory(slots))
 
     def memory_gradient(params: Tensor, slots: Tensor) -> Tensor:
-        memory_rows, tasks = learner.memory.rows[slots], learner.memory.tasks[slots]
-        arguments = params, cross_entropy, memory_rows, tasks
+        arguments = params, cross_entropy, *in_memory(slots)
         gradient: Tensor = torch.func.grad(function_value)(*arguments)
         return gradient
 
     task_logit_mask = learner.params.new_zeros(parts.benchmark.outputs)
-    task_logit_mask[load_examples(parts.benchmark, view, rows, this_task).target] = 1
+    task_logit_mask[examples_of_task(rows).target] = 1
     return Probe(
         rows=rows,
         task=task,
+        network=network,
+        statistics=learner.statistics,
+        examples=examples_of_task,
+        memory_examples=memory_examples,
         sample_gradients=sample_gradients,
         mean_gradient=mean_gradient,
         layer_inputs=layer_inputs,

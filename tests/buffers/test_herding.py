@@ -28,7 +28,7 @@ def test_all_examples_are_chosen_where_they_are_few_and_the_scale_of_a_feature_d
 
 
 def test_every_class_of_a_task_fills_its_own_slots():
-    buffer = herding(7, "total", tasks=1, classes_per_task=3)
+    buffer = herding(7, "total", tasks=1, classes_per_task=3, shrinks=False)
     class_in_task = torch.arange(30) % 3
     features = torch.randn(30, 4, generator=torch.Generator().manual_seed(2))
     ended_task = make_ended_task(torch.arange(100, 130), class_in_task, features)

@@ -2,6 +2,8 @@
 between devices. Both are tested on a simulated device (tests/elsewhere.py), where results must be
 the CPU's."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from gradalign_cli.engines.carry import step_by_vmap, step_in_loop
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.vmap import map_by_vmap, vmap
+from gradalign_cli.models.progressive import progressive
 from gradalign_cli.numerics.quadratic import solve_by_pivoting
 from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradient
 from gradalign_cli.training.plan import Plan
@@ -97,6 +100,30 @@ def test_methods(name, engine, tiny):
 @pytest.mark.parametrize("name", BUFFERS)
 def test_buffers(name, tiny):
     assert_agreement(GRAPH, tiny, method("er"), samples=18, buffer=buffer_factory(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "setting"),
+    [
+        ("uniform", {"shrinks": True}),
+        ("herding", {"shrinks": True}),
+        ("gss_greedy", {"admission": "batch"}),
+    ],
+)
+def test_buffers_with_settings_that_choose_other_operations(name, setting, tiny):
+    buffer = partial(buffer_factory(name), **setting)
+    assert_agreement(GRAPH, tiny, method("er"), samples=18, buffer=buffer)
+
+
+def test_a_warm_up_before_a_task(tiny):
+    warming = method("lwf", softmax="joint", warm_up_passes=1)
+    assert_agreement(GRAPH, tiny, warming, samples=18, scenario="class")
+
+
+@pytest.mark.parametrize("engine", [GRAPH, VMAP], ids=["graph", "vmap"])
+def test_a_progressive_network(engine, tiny):
+    model = partial(progressive, [8], "torch", 3)
+    assert_agreement(engine, tiny, method("er"), samples=18, model=model)
 
 
 @pytest.mark.parametrize("engine", [GRAPH, VMAP], ids=["graph", "vmap"])

@@ -23,6 +23,7 @@ NEEDS = {
     ("fs_dgpm", "increase"): {"thresholds": [0.2]},
     ("gdumb", "least_lr"): {"lr": 1.0},
     ("gem", "eps"): {"margin": 0.0},
+    ("lwf", "warm_up_lr"): {"warm_up_passes": 1},
     ("mir", "lookahead_lr"): {"replayed_examples": 2},
     ("gpm", "increase"): {"thresholds": [0.2]},
     ("rwalk", "damping"): {"interval": 1},

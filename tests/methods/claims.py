@@ -54,11 +54,14 @@ CLAIMS = {
     "er_ace": (keeps_gradient,),
     "ewc": (keeps_gradient,),
     "ewc_pp": (keeps_gradient,),
+    "fdr": (keeps_gradient,),
     "finetune": (keeps_gradient,),
     "fs_dgpm": (does_not_lengthen,),
     "gdumb": (does_not_lengthen,),
     "gem": (hurts_no_reference,),
     "gpm": (does_not_lengthen, projects_orthogonally),
+    "hal": (keeps_gradient,),
+    "icarl": (keeps_gradient,),
     "independent": (keeps_gradient,),
     "joint": (keeps_gradient,),
     "logd": (hurts_no_reference, does_not_lengthen, projects_orthogonally),
@@ -87,4 +90,14 @@ CLAIMS = {
 EXACT_SETTINGS = {"gem": {"eps": 1e-9}}
 
 # methods whose step differs from plain SGD's even while the memory is empty
-NOT_PLAIN_SGD = {"adam_nscl", "c_flat", "c_maml", "fs_dgpm", "gdumb", "la_maml", "mer", "vr_mcl"}
+NOT_PLAIN_SGD = {
+    "adam_nscl",
+    "c_flat",
+    "c_maml",
+    "fs_dgpm",
+    "gdumb",
+    "icarl",
+    "la_maml",
+    "mer",
+    "vr_mcl",
+}

@@ -6,6 +6,7 @@ from gradalign_cli.methods.method import LossInputs, MethodSetup
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.model import Layer, Output
 from gradalign_cli.numerics.trees import tree_leaves
+from tests.methods import small
 from tests.methods.small import make_examples, make_params, network
 
 TASKS, OUTPUTS, MEMORY_EXAMPLES = 10, 10, 1000
@@ -28,11 +29,11 @@ def gradients_taken(method, batch_size, memory_batch_size):
         return inputs.params, (inputs.params[0], output)
 
     params = make_params()
-    layers = (Layer(len(params), 3, False),)
+    layers = (Layer(len(params), small.OUTPUTS, False),)
     memory_batches = (make_examples(memory_batch_size),) * method.memory_batches
     batch = make_examples(batch_size)
     inputs = LossInputs(network, params, params[:0], batch, memory_batches, layers)
-    state = method.init(MethodSetup(params, TASKS, OUTPUTS, layers))
+    state = method.init(MethodSetup(params, TASKS, small.OUTPUTS, layers))
     method.find_gradient(take_gradient, inputs, state)
     return len(passes)
 

@@ -8,6 +8,7 @@ from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.combine import CombinedState, check_combination, combine
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
+from gradalign_cli.methods.method import needed_task_ids
 from gradalign_cli.step.step import make_step
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
@@ -110,3 +111,15 @@ def test_a_combination_reports_what_both_report_of_their_own_state():
     )
     report = combine(alignment, objective).report(CombinedState(torch.tensor(3), torch.tensor(0.5)))
     assert report == {"unsolved": 3, "ratio": 0.5}
+
+
+def test_a_combination_begins_a_task_with_what_both_make_of_state_and_parameters():
+    alignment, objective = (
+        agem()._replace(begin_task=lambda state, params, probe: (1, params + 1)),
+        er()._replace(begin_task=lambda state, params, probe: (2, params * 3)),
+    )
+    combined = combine(alignment, objective)
+    state, params = combined.begin_task(CombinedState(0, 0), torch.tensor(1.0), None)
+    assert (state, float(params)) == (CombinedState(1, 2), 6.0)
+    assert needed_task_ids(combined) == needed_task_ids(objective) == "at ends"
+    assert needed_task_ids(combine(agem(), er())) == "no"

@@ -21,6 +21,10 @@ def make_gradient_probe(gradients, task=0):
     return Probe(
         rows=rows,
         task=task,
+        network=None,
+        statistics=None,
+        examples=None,
+        memory_examples=None,
         sample_gradients=lambda function, rows: gradients[rows],
         mean_gradient=lambda function, rows: gradients[rows].mean(0),
         layer_inputs=None,
@@ -44,8 +48,11 @@ def penalty_gradient(method, state, params):
     return torch.autograd.grad(value, params)[0]
 
 
-def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples(tiny):
-    parts = make_parts(tiny, ewc(1.0, False, 1.0, "sample", None))
+@pytest.mark.parametrize("form", ["sample", "probability"])
+def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples_or_of_p_times_them(
+    form, tiny
+):
+    parts = make_parts(tiny, ewc(1.0, False, 1.0, form, None))
     replica = make_replicas(parts)[0]
     untrained = new_learner(parts, replica)
     *_, (_, _, _, learner, _) = steps_of_task(parts, replica, untrained, 0)
@@ -56,7 +63,8 @@ def test_the_fisher_is_the_mean_of_the_squared_gradients_of_single_examples(tiny
         x = (parts.benchmark.images[row] / 255).view(1, *parts.benchmark.image_shape)
         logits = parts.model.apply(params, params[:0], x, False).logits[:, :2]
         loss = cross_entropy(logits, parts.benchmark.labels[row].view(1))
-        squares.append(torch.autograd.grad(loss, params)[0].square())
+        probability = torch.exp(-loss.detach()) if form == "probability" else 1.0
+        squares.append(probability * torch.autograd.grad(loss, params)[0].square())
     state = tree_index(end_task(parts, [replica], tree_stack([learner]), 0), 0).method_state
     torch.testing.assert_close(state.importance, torch.stack(squares).mean(0))
     penalised = state.importance > 0

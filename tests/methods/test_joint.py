@@ -17,6 +17,15 @@ def test_every_example_of_every_task_comes_once_a_pass_with_its_task(tiny):
     assert len(parts[0][1].unique()) == 3
 
 
+def test_each_pass_is_an_epoch_over_all_tasks_in_an_order_of_its_own(tiny):
+    stream = make_replicas(make_parts(tiny, joint()))[0].stream
+    parts = [part for task in range(3) for part in pass_orders(stream, 0, task, 2, True)]
+    epochs = torch.cat([rows for rows, _ in parts]).view(2, -1)
+    for epoch in epochs:
+        assert torch.equal(epoch.sort().values, torch.cat(stream.train_rows).sort().values)
+    assert not torch.equal(*epochs)
+
+
 def test_joint_training_forgets_less_than_fine_tuning(tiny):
     final_accuracy = {}
     for name, method in (("joint", joint()), ("finetune", finetune())):

@@ -360,3 +360,10 @@ def test_options_and_overrides_of_reproduce_stand_in_any_order(monkeypatch):
 def test_reproduce_refuses_arguments_without_one_table_and_abbreviated_options(arguments, capsys):
     assert main(["reproduce", *arguments]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_folder_without_finished_runs_is_named_in_a_warning(conf, tmp_path):
+    (tmp_path / "empty").mkdir()
+    request = ALL_CELLS._replace(budget_minutes=0, run_folders=(tmp_path / "empty",))
+    with pytest.warns(UserWarning, match=r"--from .*empty holds no finished run"):
+        reproduce_tiny(conf, request, tmp_path / "out")

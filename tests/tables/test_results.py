@@ -115,3 +115,10 @@ def test_folders_to_take_runs_from_must_be_there(tmp_path):
         with pytest.raises(UserError, match="`--from` must be folders of finished runs, found"):
             reproduce(CONF, "gem-2017-figure1", request, tmp_path / "out", Console(quiet=True))
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_run_of_a_version_without_a_setting_counts_as_one_with_its_value_of_then():
+    earlier = {name: value for name, value in CONFIG.items() if name not in ("plugins", "quick")}
+    assert run_key(earlier) == run_key(CONFIG)
+    assert run_key({**CONFIG, "quick": True}) != run_key(CONFIG)
+    assert run_key({**CONFIG, "plugins": ["half"]}) != run_key(CONFIG)

@@ -163,6 +163,21 @@ def test_a_metric_that_the_paper_does_not_print_is_shown_and_neither_judged_nor_
     assert (aaa_row.mean, aaa_row.verdict) == (None, "not judged: not run")
 
 
+def test_markdown_states_each_tolerance_and_folds_what_was_not_run():
+    other = CELL._replace(name="A-GEM", tolerance={"ACC": 0.05}, tolerance_reason="noise")
+    table = Table("t", "T", "nobody", (), False, (CELL, other))
+    rows = [*table_rows(CELL, result(0.8), quick=False), *table_rows(other, None, quick=False)]
+    shown, folded = markdown(table, rows, [], None).split("<details>")
+    limit = f"ACC {100 * CELL.tolerance['ACC']:.2f} ({CELL.tolerance_reason})"
+    assert f"\n- {limit}: GEM.\n- ACC 5.00 (noise): A-GEM.\n" in shown
+    assert "\n| GEM | ACC |" in shown
+    assert "\n| A-GEM |" not in shown
+    assert "<summary>numbers that were not run: 1</summary>" in folded
+    assert "\n| A-GEM | ACC |" in folded
+    assert "\n| GEM |" not in folded
+    assert "No cell is judged." in markdown(table._replace(cells=()), rows, [], None)
+
+
 def test_holms_correction_by_hand():
     # sorted 0.01, 0.03, 0.04: times 3, 2, 1, and never falling
     assert holm_corrected([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])

@@ -98,7 +98,7 @@ def test_every_gradient_that_a_method_or_a_buffer_takes_is_a_backward_pass(tiny)
     parts = make_parts(tiny, method("mer", batches=2), samples=20, buffer=reservoir)
     outcome = train(parts, make_replicas(parts))  # 4 batches of 5 examples in each of 3 tasks
     assert outcome.backward_passes == 3 * 4 * 2 * (5 + 6)  # one for each example of both batches
-    buffer = partial(gss_greedy, compared_examples=4)
+    buffer = partial(gss_greedy, compared_examples=4, admission="example")
     parts = make_parts(tiny, method("finetune"), samples=20, buffer=buffer)
     outcome = train(parts, make_replicas(parts))
     assert outcome.backward_passes == 3 * 4 * (1 + 5 + 4)

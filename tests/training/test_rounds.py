@@ -104,7 +104,7 @@ def test_a_budget_holds_replicas_in_proportion_and_at_least_one(tiny):
 def test_gradients_that_a_buffer_asks_for_take_room(tiny):
     found = []
     for compared in (1, 64):
-        buffer = partial(gss_greedy, compared_examples=compared)
+        buffer = partial(gss_greedy, compared_examples=compared, admission="example")
         parts = make_parts(tiny, method("finetune"), buffer=buffer)
         found.append(replicas_at_once(parts, make_replicas(parts)[0], 1e-2, CPU))
     assert found[0] > 1.5 * found[1]
