@@ -11,6 +11,7 @@ import pytest
 
 from gradalign_cli.commands.train import main, mean_metric
 from gradalign_cli.composition import targets
+from gradalign_cli.composition.launchers.basic import BasicLauncher
 from gradalign_cli.composition.optuna_study import check_versions
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import FolderLock
@@ -128,6 +129,23 @@ def test_the_failure_of_a_job_goes_from_its_folder_when_it_runs(folder):
     assert (folder / "sweep/job/failure.txt").exists()
     assert main([*sweep, "batch_size=5"]) == 0
     assert not (folder / "sweep/job/failure.txt").exists()
+
+
+@pytest.mark.filterwarnings("ignore:a worker was killed", "ignore:job 2. failed")
+def test_a_job_whose_worker_is_always_killed_has_failed_and_its_folder_says_why(
+    folder, capsys, monkeypatch
+):
+    run = BasicLauncher.run
+    monkeypatch.setattr(
+        BasicLauncher,
+        "run",
+        lambda self, jobs: run(self, jobs[:1]) if jobs[0].number == 0 else iter(()),
+    )
+    assert main(["-m", *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep"]) == 1
+    rows = [re.split(r" *[│┃] *", line)[1:-1] for line in capsys.readouterr().out.splitlines()]
+    assert ["batch_size=5", "failed", "", ""] in rows
+    reason = (folder / "sweep/batch_size=5/failure.txt").read_text()
+    assert reason.startswith("its worker was killed 3 times")
 
 
 def test_a_search_is_told_the_mean_of_the_metric_it_asks_for():

@@ -117,7 +117,7 @@ class SubmititLauncher(SweepLauncher):
             except submitit.core.utils.FailedJobError as error:  # as after too many timeouts
                 yield job, self.lost_job(job, reason_of(str(error)))
             except submitit.core.utils.UncompletedJobError:
-                continue  # its process was killed
+                self.tell_killed(job)
 
     def most_at_once(self) -> int:
         """How many jobs may be in the queue."""

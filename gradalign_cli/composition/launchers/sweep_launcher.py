@@ -4,6 +4,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from gradalign_cli.composition.launchers.sweep_job import (
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.writing import make_folder
 from gradalign_cli.results.sweep_folder import note_jobs, write_failure
+from gradalign_cli.results.terminal import terminal_console
 
 FRUITLESS_ROUNDS = 3  # in which every worker was killed, until the jobs that are left have failed
 KILLED_TOO_OFTEN = (
@@ -84,17 +86,22 @@ class SweepLauncher(Launcher):
             for job, job_return in self.run(left):
                 returns[job.number] = job_return
             left = [job for job in left if job.number not in returns]
-            if left:
-                fruitless = 0 if len(returns) > number_before else fruitless + 1
+            fruitless = 0 if len(returns) > number_before else fruitless + 1
+            if left and fruitless < FRUITLESS_ROUNDS:
                 warnings.warn(
                     f"a worker was killed: what has not ended starts again, {jobs_text(left)}",
                     stacklevel=1,
                 )
                 # one that lets its worker be killed must not keep the others from their turn
-                left.sort(key=lambda job: self.has_begun(job))
+                begun = list(takewhile(self.has_begun, left))
+                left = left[len(begun) :] + begun
         for job in left:
             returns[job.number] = self.lost_job(job)
         return returns
+
+    def tell_killed(self, job: SweepJob) -> None:
+        """Say that the worker of a job was killed, when that happens."""
+        terminal_console().print(f"job {job.number + 1}: its worker was killed")
 
     def has_begun(self, job: SweepJob) -> bool:
         """Whether a job's folder is there."""
