@@ -57,4 +57,5 @@ def print_status(console: Console, folder: Path, statuses: Sequence[JobStatus], 
     if seconds is not None:
         console.print(f"about {duration_text(seconds)} left")
     elif left and not running:
-        console.print(f"nothing runs; the sweep's command with hydra.sweep.dir={folder} goes on")
+        advice = f"nothing runs; the sweep's command with hydra.sweep.dir={folder} goes on"
+        console.print(advice, soft_wrap=True)
