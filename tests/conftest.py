@@ -2,10 +2,10 @@
 
 import os
 
-import numpy as np
 import pytest
 import torch
 
+from gradalign_cli.contract.small_runs import small_dataset
 from gradalign_cli.data import Dataset
 
 torch.set_num_threads(1)  # steps this small only wait for a second thread
@@ -14,11 +14,7 @@ torch.set_num_threads(1)  # steps this small only wait for a second thread
 @pytest.fixture(scope="session")
 def tiny() -> Dataset:
     """Six classes of 4 x 4 images that a linear map can tell apart, 20 + 5 of each."""
-    source = np.random.default_rng(0)
-    centre = source.uniform(40, 215, (6, 1, 4, 4))
-    y = np.arange(150) % 6
-    x = np.clip(centre[y] + source.normal(0, 25, (150, 1, 4, 4)), 0, 255).astype(np.uint8)
-    return Dataset("tiny", x, y.astype(np.int64), 120, 6, None)
+    return small_dataset()
 
 
 @pytest.fixture(autouse=True)

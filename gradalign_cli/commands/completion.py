@@ -5,17 +5,19 @@ from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
 from itertools import pairwise
-from pathlib import Path
 
 from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.plugins.completion_plugin import DefaultCompletionPlugin
 
+from gradalign_cli.commands.new import KINDS
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.commands.verbs import VERBS
+from gradalign_cli.composition.choices import choices_of_group, search_path_overrides
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.data.dataset import NAMES
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.table import table_names
@@ -42,7 +44,7 @@ compdef _gradalign gradalign""",
 end
 complete -c gradalign -f -a '(__gradalign)'""",
 }
-DATA_ACTIONS = ("status", "prepare")
+DATA_ACTIONS = ("status", "prepare", "import")
 SHELL_WORDS = "words"
 
 
@@ -78,7 +80,7 @@ def completions(line: str) -> list[str]:
     verb, *before = before
     if word.startswith("-"):
         return [option for option in options_of(verb) if option.startswith(word)]
-    if verb in ("train", "tune"):
+    if verb in ("train", "tune", "check"):
         return hydra_completions(before, word)
     return [name for name in sorted(names_for(verb, before)) if name.startswith(word)]
 
@@ -86,7 +88,11 @@ def completions(line: str) -> list[str]:
 def names_for(verb: str, words: list[str]) -> list[str]:
     """The names that can follow a verb and the words behind it."""
     if verb == "explain":
-        return [] if words else [path.stem for path in (CONF / "method").glob("*.yaml")]
+        folder = config_folder_of(words)
+        options = [word for word in words if word not in ("--config-dir", folder)]
+        return [] if options else [choice.name for choice in choices_of_group("method", folder)]
+    if verb == "new":
+        return [] if words else list(KINDS)
     if verb == "list":
         groups = [path.name for path in CONF.iterdir() if path.is_dir()]
         return [] if words else [f"{name}s" for name in (*groups, "dataset")]
@@ -126,10 +132,19 @@ def options_of(verb: str) -> list[str]:
 
 
 def with_search_path(words: list[str]) -> list[str]:
-    """The words with the folder behind `--config-dir` as an override, which Hydra's completion
-    follows, and without other options."""
+    """The words with the folders behind `--config-dir` and of plugins as an override, which Hydra's
+    completion follows, and without other options."""
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
-    for option, folder in pairwise([*words, ""]):
-        if option in ("--config-dir", "-cd") and folder:
-            overrides.append(f"hydra.searchpath=[file://{Path(folder).resolve()}]")
-    return overrides
+    folder = config_folder_of(words)
+    installed = config_folders(typed_plugins(overrides))
+    return [*overrides, *search_path_overrides(folder, installed)]
+
+
+def config_folder_of(words: list[str]) -> str | None:
+    """The folder behind `--config-dir`, None where there is none."""
+    folders = [
+        folder
+        for option, folder in pairwise([*words, ""])
+        if option in ("--config-dir", "-cd") and folder
+    ]
+    return folders[-1] if folders else None

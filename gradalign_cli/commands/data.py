@@ -1,12 +1,19 @@
 """`gradalign data`: which datasets are on this machine, and how to get the others."""
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.text import Text
 
 from gradalign_cli.commands.page import Column, fitting_table, page_console
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.data.dataset import NAMES
-from gradalign_cli.data.sources import data_folder, dataset_statuses, prepare_dataset
+from gradalign_cli.data.sources import (
+    data_folder,
+    dataset_statuses,
+    import_image_folder,
+    prepare_dataset,
+)
 from gradalign_cli.errors import require_name
 
 STATUS_COLUMNS = (
@@ -27,8 +34,19 @@ def main(arguments: list[str]) -> int:
     actions.add_parser("status", help="which datasets are on this machine, and where")
     prepare = actions.add_parser("prepare", help="find, check and store datasets as NAME.npz")
     prepare.add_argument("names", nargs="+", metavar="NAME", help=", ".join(NAMES))
+    imported = actions.add_parser(
+        "import", help="store a folder of images as NAME.npz: train/CLASS/*, test/CLASS/*"
+    )
+    imported.add_argument("names", nargs=1, metavar="NAME", help="that benchmark.dataset= takes")
+    imported.add_argument(
+        "folder", metavar="FOLDER", help="with train and test (or val), or CLASS/*"
+    )
+    imported.add_argument("--size", type=int, default=64, help="in pixels (default: 64)")
     options = parser.parse_args(arguments)
-    if options.action == "prepare":
+    if options.action == "import":
+        folder = Path(options.folder)
+        print(import_image_folder(options.names[0], folder, options.size, options.data_dir))
+    elif options.action == "prepare":
         prepare_datasets(options.names, options.data_dir)
     else:
         print_status(options.data_dir, page_console())

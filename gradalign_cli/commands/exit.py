@@ -1,7 +1,7 @@
 """How a command ends: the one place where errors become sentences and exit codes.
 
-0: all is done;  1: some cells or jobs failed, or there is a bug in gradalign;  2: the input was at
-fault, or the machine has too little of something;  130: Ctrl-C;  143: SIGTERM.
+0: all is done;  1: some cells or jobs failed, a part broke a rule, or there is a bug in gradalign;
+2: the input was at fault, or the machine has too little of something;  130: Ctrl-C;  143: SIGTERM.
 """
 
 import errno

@@ -27,6 +27,7 @@ from gradalign_cli.composition.choices import (
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.methods.method import (
     Gradients,
@@ -112,6 +113,8 @@ def load_method(
     config_dir: the user's folder of configs. Raises UserError where the method is unknown.
     """
     choices = choices_of_group("method", config_dir)
+    for folder in config_folders(typed_plugins(overrides)):
+        choices += [c for c in choices_of_group("method", str(folder)) if c.origin]
     names = [choice.name for choice in choices]
     domain = "a method that `gradalign list methods` names"
     require_name(method_name, names, "METHOD", domain)

@@ -12,6 +12,7 @@ from rich.table import Table
 from gradalign_cli import __version__
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.plugins import installed_plugins
 from gradalign_cli.data.dataset import NAMES
 from gradalign_cli.data.sources import available_datasets, data_folder
 from gradalign_cli.results.machine import git_commit
@@ -56,6 +57,7 @@ def info_rows() -> dict[str, str]:
         "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
         "packages": ", ".join(f"{name} {package_version(name)}" for name in PACKAGES),
         "hydra plugins": ", ".join(hydra_plugins()) or "none",
+        "plugins": ", ".join(installed_plugins()) or "none installed",
         "device": device_text(),
         "CPU": f"{usable_cores()} of {os.cpu_count()} cores, {torch.get_num_threads()} threads",
         "memory": f"{gibibytes('SC_AVPHYS_PAGES')} of {gibibytes('SC_PHYS_PAGES')} GiB are free",

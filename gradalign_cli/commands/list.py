@@ -10,6 +10,7 @@ from gradalign_cli.commands.page import Column, fitting_table, page_console
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.choices import Choice, choices_of_group, first_comment
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.plugins import installed_plugins
 from gradalign_cli.errors import require_name
 
 HOW_TO_CHOOSE = {
@@ -71,6 +72,8 @@ def print_all_choices(config_dir: str | None, console: Console) -> None:
     for group in GROUPS:
         print_choices(group, config_dir, console)
         console.print()
+    for name, module in installed_plugins().items():
+        console.print(Text(f"installed plugin {name}, of {module}: plugins=[{name}] uses it"))
     console.print(
         "`gradalign list methods`: what each method does, keeps and needs; `gradalign list "
         "datasets`: which are on this machine"

@@ -7,6 +7,8 @@ VERBS = {
     "status": "how far the jobs of a sweep have come",
     "list": "what there is to choose from",
     "explain": "what a method does to a gradient",
+    "new": "write a method, buffer, benchmark or model of your own to start from",
+    "check": "try a part of your own on the contract that all parts of its kind keep",
     "data": "which datasets are on this machine; get those that are not",
     "info": "versions, device, threads and folders, for a bug report",
     "completion": 'completion in the shell, as in: eval "$(gradalign completion bash)"',

@@ -1,6 +1,7 @@
 """What a user can choose from: the yaml files of a config group, ours and those of a user's folder,
 and what these files say of themselves."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,12 +42,11 @@ def choices_of_group(group: str, config_dir: str | None, conf_folder: Path = CON
     return choices + [Choice(p.stem, p, config_dir, p.stem in names) for p in files]
 
 
-def search_path_overrides(config_dir: str | None) -> list[str]:
-    """What makes Hydra look for parts in the user's folder too."""
-    if config_dir is None:
-        return []
-    folder = str(Path(config_dir).resolve()).replace("'", "\\'")
-    return [f"hydra.searchpath=['file://{folder}']"]
+def search_path_overrides(config_dir: str | None, plugin_folders: Sequence[Path] = ()) -> list[str]:
+    """What makes Hydra look for parts in the user's folder and in those of plugins too."""
+    folders = [*([Path(config_dir).resolve()] if config_dir is not None else []), *plugin_folders]
+    texts = ["'file://" + str(folder).replace("'", "\\'") + "'" for folder in folders]
+    return [f"hydra.searchpath=[{','.join(texts)}]"] if texts else []
 
 
 def first_comment(path: Path) -> str:

@@ -13,8 +13,9 @@ from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
 from gradalign_cli.composition.overrides import hydra_overrides
+from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings
-from gradalign_cli.composition.targets import allow_plugins
+from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 
 
 def compose_config(
@@ -25,7 +26,8 @@ def compose_config(
 
     config_dir: a user's folder of configs, and of the code of plugins.
     """
-    overrides = [*search_path_overrides(config_dir), *overrides]
+    installed = config_folders(typed_plugins(overrides))
+    overrides = [*search_path_overrides(config_dir, installed), *overrides]
     register_resolvers()
     bound_config_sources()
     try:
@@ -41,6 +43,7 @@ def compose_config(
     assert isinstance(composed, dict)
     config = {str(name): value for name, value in composed.items()}
     check_settings(config)
+    check_plugins_typed(config.get("plugins", []), overrides)
     plugin_folders = [Path.cwd(), *([Path(config_dir).resolve()] if config_dir else [])]
     allow_plugins(config.get("plugins", []), plugin_folders)
     return config, {str(group): str(name) for group, name in chosen.items()}

@@ -35,8 +35,9 @@ from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
 from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, search_settings
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings, plain_settings
-from gradalign_cli.composition.targets import allow_plugins
+from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
@@ -147,6 +148,8 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
     if parsed.user_folder:
         path, schema = f"file://{parsed.user_folder}", SearchPathQuery(provider="schema")
         search_path.prepend("command-line", path, schema)  # so our own parts come first
+    for folder in config_folders(typed_plugins(parsed.overrides)):
+        search_path.append("plugin", f"file://{folder}")
     try:
         yield Hydra.create_main_hydra2("train", search_path)
     finally:
@@ -234,11 +237,7 @@ def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
     settings = plain_settings(config)
     check_settings(settings)
     plugins = settings.get("plugins", [])
-    if plugins and "plugins" not in typed_keys:
-        raise UserError(
-            "`plugins` must be given on the command line, as it says whose code may run, found "
-            f"{plugins} in a config"
-        )
+    check_plugins_typed(plugins, parsed.overrides)
     folders = [Path.cwd(), *([parsed.user_folder] if parsed.user_folder else [])]
     allow_plugins(plugins, folders)
 

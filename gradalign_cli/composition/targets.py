@@ -10,6 +10,7 @@ from typing import Any
 
 from hydra.utils import get_method
 
+from gradalign_cli.composition.plugins import plugin_module
 from gradalign_cli.errors import UserError, require
 
 ROOM_OF_GROUP = {
@@ -43,8 +44,9 @@ def list_command(group: str) -> str:
 
 
 def allow_plugins(names: object, folders: Sequence[Path]) -> None:
-    """Let configs name functions of these modules and of modules inside them. They are imported
-    from what is installed, or else from one of the folders.
+    """Let configs name functions of these modules, or of the modules of installed plugins of these
+    names, and of modules inside them. They are imported from what is installed, or else from one of
+    the folders.
 
     Raises UserError where `names` is no list of names of modules.
     """
@@ -53,10 +55,20 @@ def allow_plugins(names: object, folders: Sequence[Path]) -> None:
         for name in names
     )
     require(are_names, "plugins", "a list of names of modules", names)
-    PLUGINS[:] = names  # type: ignore[call-overload]
+    PLUGINS[:] = map(plugin_module, names)  # type: ignore[call-overload]
     for folder in map(str, folders):
         if PLUGINS and folder not in sys.path:
             sys.path.append(folder)
+
+
+def check_plugins_typed(plugins: object, overrides: Sequence[str]) -> None:
+    """Raise UserError where a config names plugins that none of the user's overrides names."""
+    typed = any(text.lstrip("+").partition("=")[0] == "plugins" for text in overrides)
+    if plugins and not typed:
+        raise UserError(
+            "`plugins` must be given on the command line, as it says whose code may run, found "
+            f"{plugins} in a config"
+        )
 
 
 @contextmanager

@@ -43,6 +43,10 @@ PUBLISHED_SIZES = {
     "cifar10": PublishedSize((32, 32, 3), 50000, 10000, 10),
     "cifar100": PublishedSize((32, 32, 3), 50000, 10000, 100),
     "svhn": PublishedSize((32, 32, 3), 73257, 26032, 10),
+    "kmnist": PublishedSize((28, 28), 60000, 10000, 10),
+    "emnist": PublishedSize((28, 28), 112800, 18800, 47),  # its split "balanced"
+    "tiny_imagenet": PublishedSize((64, 64, 3), 100000, 10000, 200),
+    "cub200": PublishedSize((64, 64, 3), 5994, 5794, 200),
 }
 NAMES = (*PUBLISHED_SIZES, "notmnist")  # notMNIST has no size, as several splits of it are in use
 

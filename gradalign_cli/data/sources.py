@@ -1,6 +1,7 @@
 """Where datasets are looked for: the package, the data folder, Debian's packages, a download."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,8 +21,14 @@ from gradalign_cli.data.dataset import (
     validated_dataset,
 )
 from gradalign_cli.data.idx import read_idx_folder
+from gradalign_cli.data.image_folders import (
+    class_folder_files,
+    cub_files,
+    read_images,
+    tiny_imagenet_files,
+)
 from gradalign_cli.data.npz import read_npz
-from gradalign_cli.errors import DataError, UserError, nearest
+from gradalign_cli.errors import DataError, UserError, nearest, require
 from gradalign_cli.files.locking import LOCK_NAME, FolderLock
 from gradalign_cli.files.reading import check_regular
 from gradalign_cli.files.writing import make_folder, replacement
@@ -35,19 +42,36 @@ TORCHVISION = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
     "cifar100": ("CIFAR100", "cifar-100-python"),
     "svhn": ("SVHN", "train_32x32.mat"),
+    "kmnist": ("KMNIST", "KMNIST/raw"),
+    "emnist": ("EMNIST", "EMNIST/raw"),
 }
+# the folder of a dataset of image files, as it is unpacked, and what lists its files
+IMAGE_FOLDERS = {
+    "tiny_imagenet": ("tiny-imagenet-200", tiny_imagenet_files),
+    "cub200": ("CUB_200_2011", cub_files),
+}
+LARGEST_SIZE = 1024  # pixels of height and width
+IMAGE_SIZE = 64  # height and width to which these are resized
 
 
 DOWNLOAD = "download-"  # begins the name of a folder for one download
-IDX_DATASETS = ("mnist", "fashion_mnist")  # torchvision keeps the published files of these
+# torchvision keeps the published files of these; what the names of the parts begin with
+IDX_DATASETS = {
+    "mnist": ("train", "t10k"),
+    "fashion_mnist": ("train", "t10k"),
+    "kmnist": ("train", "t10k"),
+    "emnist": ("emnist-balanced-train", "emnist-balanced-test"),
+}
 MOST_FILES, LARGEST_FILE = 100, 2**28  # of a dataset in torchvision's layout; SVHN's have 182 MB
 
 
 class LocalSource(NamedTuple):
-    """path: the file or folder of a dataset on this machine;  read: reads its arrays."""
+    """path: the file or folder of a dataset on this machine;  read: reads its arrays;  is_slow:
+    whether that takes so long that they are then stored as an .npz file."""
 
     path: Path
     read: Callable[[], Arrays]
+    is_slow: bool = False
 
 
 class DatasetStatus(NamedTuple):
@@ -92,12 +116,13 @@ def read_with_torchvision(name: str, root: Path, download: bool) -> Arrays:
 
     reader = getattr(torchvision.datasets, TORCHVISION[name][0])
     arrays: Arrays = {}
+    options = {"split": "balanced"} if name == "emnist" else {}
     for part in ("train", "test"):
         if name == "svhn":  # torchvision names its options and arrays differently
             dataset: Any = reader(str(root), split=part, download=download)
             images, labels = dataset.data.transpose(0, 2, 3, 1), dataset.labels
         else:
-            dataset = reader(str(root), train=part == "train", download=download)
+            dataset = reader(str(root), train=part == "train", download=download, **options)
             images, labels = dataset.data, dataset.targets
         arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(images), np.asarray(labels)
     return arrays
@@ -108,7 +133,7 @@ def read_torchvision_layout(name: str, root: Path, path: Path) -> Arrays:
     naming the path, where files are missing or damaged."""
     try:
         if name in IDX_DATASETS:
-            return read_idx_folder(path)
+            return read_idx_folder(path, *IDX_DATASETS[name])
         check_layout(path)
         return read_with_torchvision(name, root, download=False)
     except (UserError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
@@ -136,6 +161,13 @@ def local_source(name: str, root: Path) -> LocalSource | None:
         layout = root / TORCHVISION[name][1]
         if os.path.exists(layout):
             return LocalSource(layout, lambda: read_torchvision_layout(name, root, layout))
+    if name in IMAGE_FOLDERS:
+        folder_name, list_files = IMAGE_FOLDERS[name]
+        folder = root / folder_name
+        if os.path.exists(folder):
+            return LocalSource(
+                folder, lambda: read_images(list_files(folder), IMAGE_SIZE, folder), is_slow=True
+            )
     if name == "fashion_mnist" and DEBIAN_FASHION_MNIST.is_dir():
         return LocalSource(DEBIAN_FASHION_MNIST, lambda: read_idx_folder(DEBIAN_FASHION_MNIST))
     return None
@@ -183,7 +215,11 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     root = data_folder(data_dir)
     source = local_source(name, root)
     if source is not None:
-        return validated_dataset(name, source.read(), str(source.path))
+        arrays = source.read()
+        dataset = validated_dataset(name, arrays, str(source.path))
+        if source.is_slow:
+            write_npz(root / f"{name}.npz", arrays)
+        return dataset
     if name not in TORCHVISION:
         if name in NAMES:
             raise DataError(f"{name} was not found in {root}; {missing_dataset_advice(name)}")
@@ -227,10 +263,33 @@ def prepare_dataset(name: str, data_dir: str | None = None) -> Path:
     return path
 
 
+def import_image_folder(name: str, folder: Path, size: int, data_dir: str | None = None) -> Path:
+    """Read a folder of image files, see `class_folder_files`, and store it as NAME.npz in the data
+    folder; returns the path.
+
+    Raises UserError where the name cannot be used, the file exists, or the folder is not right.
+    """
+    usable = re.fullmatch(r"[A-Za-z0-9][\w-]{0,99}", name) is not None and name not in NAMES
+    domain = "letters, digits, _ and -, and no name of a published dataset"
+    require(usable, "NAME", domain, name)
+    require(1 <= size <= LARGEST_SIZE, "--size", f"1 to {LARGEST_SIZE} pixels", size)
+    path = data_folder(data_dir) / f"{name}.npz"
+    if os.path.lexists(path):
+        raise DataError(f"{path} exists, and is not replaced: choose another NAME")
+    if not folder.is_dir():
+        raise DataError(f"{folder} must be a folder of images, found none")
+    arrays = read_images(class_folder_files(folder), size, folder)
+    validated_dataset(name, arrays, str(folder))
+    write_npz(path, arrays)
+    return path
+
+
 def missing_dataset_advice(name: str) -> str:
     """What the user can do to get a dataset that was not found."""
     if name in TORCHVISION:
         return f"`gradalign data prepare {name}` downloads it"
+    if name in IMAGE_FOLDERS:
+        return f"unpack it in the data folder, as {IMAGE_FOLDERS[name][0]}"
     return f"put {name}.npz with {', '.join(KEYS)} into the data folder"
 
 
@@ -249,6 +308,9 @@ def dataset_status(name: str, root: Path) -> DatasetStatus:
     if source is None:
         problem = f"not found; {missing_dataset_advice(name)}"
         return DatasetStatus(name, False, problem, 0, 0, 0)
+    if source.is_slow:
+        advice = f"{source.path}; `gradalign data prepare {name}` reads it once"
+        return DatasetStatus(name, False, advice, 0, 0, 0)
     try:
         dataset = validated_dataset(name, source.read(), str(source.path))
     except UserError as error:

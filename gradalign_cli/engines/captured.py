@@ -137,9 +137,12 @@ def capture_steps(
 
 
 def make_captured_run(
-    step_replicas: StepReplicas, capture: Capture = capture_cuda_graph
+    step_replicas: StepReplicas,
+    capture: Capture = capture_cuda_graph,
+    min_steps: int | None = None,
 ) -> RunSteps:
-    """`Engine.run_steps` by replaying captured steps; chunks of few steps run without a capture."""
+    """`Engine.run_steps` by replaying captured steps; chunks of fewer than `min_steps` steps, by
+    default MIN_STEPS_TO_CAPTURE, run without a capture."""
     captures: dict[Any, CapturedSteps] = {}  # by the shapes of a draw
     captured_functions: set[Step] = set()
 
@@ -154,7 +157,7 @@ def make_captured_run(
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
         if shapes not in captures or len(captures[shapes].packed_draws) < steps:
-            if steps < MIN_STEPS_TO_CAPTURE:
+            if steps < (min_steps or MIN_STEPS_TO_CAPTURE):
                 return make_plain_run(step_replicas)(step_cycle, learners, draws, views)
             captures[shapes] = capture_steps(
                 step_replicas, capture, step_cycle, learners, draws, views

@@ -75,9 +75,9 @@ def simplify(operations: GraphModule) -> GraphModule:
     return operations
 
 
-def with_recorded_operations(step: Step) -> Step:
-    """The step, which records itself at step number `MIN_STEPS_TO_RECORD` with one batch size and
-    repeats the recording from then on."""
+def with_recorded_operations(step: Step, min_steps: int | None = None) -> Step:
+    """The step, which records itself at step number `min_steps` with one batch size, by default
+    MIN_STEPS_TO_RECORD, and repeats the recording from then on."""
     steps_taken: dict[torch.Size, int] = {}  # by the shape of Draw.rows, as are the recordings
     recordings: dict[torch.Size, Step] = {}
 
@@ -87,7 +87,7 @@ def with_recorded_operations(step: Step) -> Step:
         shape = draw.rows.shape
         if shape not in recordings:
             steps_taken[shape] = steps_taken.get(shape, 0) + 1
-            if steps_taken[shape] < MIN_STEPS_TO_RECORD:
+            if steps_taken[shape] < (min_steps or MIN_STEPS_TO_RECORD):
                 return step(learner, draw, view)
             with RECORDING_LOCK:
                 if shape not in recordings:  # another thread may have recorded it meanwhile
@@ -98,11 +98,14 @@ def with_recorded_operations(step: Step) -> Step:
 
 
 def make_recorded_run(
-    run_steps: RunSteps, transform_step: Callable[[Step], Step] = lambda step: step
+    run_steps: RunSteps,
+    transform_step: Callable[[Step], Step] = lambda step: step,
+    min_steps: int | None = None,
 ) -> RunSteps:
     """`run_steps` with recorded step functions.
 
     transform_step: applied to every step function before it is recorded, such as torch.func.vmap.
+    min_steps: of one batch size, after which a step is recorded; None: MIN_STEPS_TO_RECORD.
     """
     recorded_steps: dict[Step, Step] = {}
 
@@ -112,7 +115,7 @@ def make_recorded_run(
         if recorded_steps.keys() != set(step_cycle):  # a new task
             recorded_steps.clear()
             recorded_steps.update(
-                {s: with_recorded_operations(transform_step(s)) for s in step_cycle}
+                {s: with_recorded_operations(transform_step(s), min_steps) for s in step_cycle}
             )
         return run_steps([recorded_steps[step] for step in step_cycle], learners, draws, views)
 

@@ -130,4 +130,10 @@ def adam_nscl(
             end_batch_norm_task(state.norm, probe, rows, importance_batch_size),
         )
 
-    return Method(align_adam_step, init=init, after_step=store_batch_norm_params, end_task=end_task)
+    return Method(
+        align_adam_step,
+        init=init,
+        after_step=store_batch_norm_params,
+        end_task=end_task,
+        claims=("acts_without_memory",),
+    )

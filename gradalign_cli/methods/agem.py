@@ -25,4 +25,8 @@ def agem() -> Method:
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         return project(gradients.g, gradients.references[0]), state
 
-    return Method(align, references="pooled")
+    return Method(
+        align,
+        references="pooled",
+        claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
+    )

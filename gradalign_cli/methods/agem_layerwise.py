@@ -26,4 +26,8 @@ def agem_layerwise() -> Method:
         layer_sizes = [layer.size for layer in gradients.layers]
         return project_layers(gradients.g, gradients.references[0], layer_sizes), state
 
-    return Method(align, references="pooled")
+    return Method(
+        align,
+        references="pooled",
+        claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
+    )

@@ -61,5 +61,9 @@ def c_flat(radius: float, strength: float) -> Method:
         return (sharp_gradient + state.strength * norm_gradient, value_and_output), state
 
     return Method(
-        keep_gradient, find_gradient=find_gradient, gradient_count=lambda b, m: 4, init=init
+        keep_gradient,
+        find_gradient=find_gradient,
+        gradient_count=lambda b, m: 4,
+        init=init,
+        claims=("acts_without_memory",),
     )

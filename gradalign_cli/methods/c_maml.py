@@ -45,4 +45,5 @@ def c_maml(lookahead_lr: float) -> Method:
         gradient_count=lambda b, m: b + 1,
         memory_batches=1,
         init=init,
+        claims=("acts_without_memory",),
     )

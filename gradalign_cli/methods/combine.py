@@ -142,6 +142,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         test_params=test_params,
         step_size_warning=partial(warn_of_either, alignment, objective),
         report=partial(report_both, alignment, objective),
+        claims=(*alignment.claims, *(c for c in objective.claims if c == "acts_without_memory")),
     )
     # `needed_task_ids` reads off these whether the method must be told where tasks end
     if any(part.begin_task is not keep_state_and_params for part in (alignment, objective)):

@@ -237,4 +237,5 @@ def cuber(
         init=init,
         end_task=end_task,
         test_params=cuber_test_params,
+        claims=("does_not_lengthen", "projects_orthogonally"),
     )

@@ -44,4 +44,4 @@ def eps_soft_gem(eps: float) -> Method:
     def align(gradients: Gradients, state: EpsSoftGEMState) -> tuple[Tensor, EpsSoftGEMState]:
         return raise_dot_product(gradients.g, gradients.references[0], state.eps), state
 
-    return Method(align, references="pooled", init=init)
+    return Method(align, references="pooled", init=init, claims=("hurts_no_reference",))

@@ -213,4 +213,5 @@ def fs_dgpm(
         memory_batches=1,
         init=init,
         end_task=partial(end_fs_dgpm_task, growth_rule, samples),
+        claims=("does_not_lengthen", "acts_without_memory"),
     )

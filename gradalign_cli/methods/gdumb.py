@@ -58,4 +58,10 @@ def gdumb(passes: int, batch_size: int, lr: float, least_lr: float) -> Method:
     def test_params(state: GDumbState, params: Tensor, task: int, layers: Any) -> Tensor:
         return state.memory_params
 
-    return Method(align, init=init, end_task=end_task, test_params=test_params)
+    return Method(
+        align,
+        init=init,
+        end_task=end_task,
+        test_params=test_params,
+        claims=("does_not_lengthen", "acts_without_memory"),
+    )

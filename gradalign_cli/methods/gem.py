@@ -11,6 +11,7 @@ from gradalign_cli.numerics.quadratic import lower_bounded_qp
 
 MAX_PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
 LARGEST_RIDGE = 1e12  # on a diagonal of 1, where a constant eps meets a tiny gradient
+EXACT_EPS = 1e-8  # the ridge up to which no reference is hurt, but for rounding
 TOLERANCE = 1e-6  # largest KKT residual of a problem that counts as solved
 
 
@@ -71,4 +72,10 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
     def report(state: GEMState) -> dict[str, Tensor]:
         return {"unsolved": state.unsolved}
 
-    return Method(align, references="per_task", init=init, report=report)
+    return Method(
+        align,
+        references="per_task",
+        init=init,
+        report=report,
+        claims=("hurts_no_reference",) if scaled and eps <= EXACT_EPS else (),
+    )

@@ -31,4 +31,5 @@ def gpm(
         return append_columns(M, importance, columns, torch.ones_like(columns[0]))
 
     growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    return subspace_method(growth_rule, samples, project_head, grow_basis)
+    method = subspace_method(growth_rule, samples, project_head, grow_basis)
+    return method._replace(claims=("does_not_lengthen", "projects_orthogonally"))

@@ -139,4 +139,5 @@ def icarl() -> Method:
         after_step=after_step,
         end_task=end_task,
         test_params=test_params,
+        claims=("acts_without_memory",),
     )

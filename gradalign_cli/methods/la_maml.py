@@ -59,4 +59,5 @@ def la_maml(initial_lr: float, lr_of_lrs: float) -> Method:
         gradient_count=lambda b, m: b + 1,
         memory_batches=1,
         init=init,
+        claims=("acts_without_memory",),
     )

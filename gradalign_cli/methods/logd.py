@@ -60,4 +60,8 @@ def logd() -> Method:
         ]
         return torch.cat(directions), state
 
-    return Method(align, references="per_task")
+    return Method(
+        align,
+        references="per_task",
+        claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
+    )

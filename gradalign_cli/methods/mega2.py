@@ -48,4 +48,4 @@ def mega2() -> Method:
         rotated = rotate_towards(gradients.g, r, gradients.loss, reference_loss)
         return torch.where(gradients.available[0], rotated, gradients.g), state
 
-    return Method(align, references="pooled")
+    return Method(align, references="pooled", claims=("keeps_length",))

@@ -93,4 +93,5 @@ def mer(batches: int, inner_lr: float, within: float, current_factor: float) -> 
         memory_batches=batches,
         init=init,
         step_size_warning=step_size_warning,
+        claims=("acts_without_memory",),
     )

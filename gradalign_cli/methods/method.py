@@ -41,6 +41,15 @@ class LossInputs(NamedTuple):
     layers: tuple[Layer, ...] = ()
 
 
+# what a method says of its directions, see `Method.claims`
+Claim = Literal[
+    "follows_gradient",
+    "hurts_no_reference",
+    "keeps_length",
+    "does_not_lengthen",
+    "projects_orthogonally",
+    "acts_without_memory",
+]
 # (inputs, method state) -> (value [], output of the network on the batch)
 Objective = Callable[[LossInputs, Any], tuple[Tensor, Output]]
 # gradient [P] of an objective, and the (value [], output) that the objective returned with it
@@ -215,6 +224,13 @@ class Method(NamedTuple):
     report:               (state) -> entries of record.json, by name: tensors [R, ...], from the
                           state of all R replicas at the end. The run's own entries come first where
                           a name is taken.
+    claims:               what `gradalign check` shall try on the directions of `align`: that they
+                          are the gradient ("follows_gradient"), raise no reference loss to first
+                          order ("hurts_no_reference"), are as long as the gradient
+                          ("keeps_length") or no longer ("does_not_lengthen"), or are what an
+                          orthogonal projection leaves ("projects_orthogonally"). A method that
+                          differs from plain SGD even while the memory is empty says so
+                          ("acts_without_memory").
     """
 
     align: Callable[[Gradients, Any], tuple[Tensor, Any]]
@@ -236,6 +252,7 @@ class Method(NamedTuple):
     needs_random_numbers: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""
     report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
+    claims: tuple[Claim, ...] = ()
 
     def reference_count(self, past_tasks: int) -> int:
         """M, the number of references while `past_tasks` tasks are over. Each of them costs one

@@ -40,4 +40,4 @@ def mgda() -> Method:
 
     It hurts no objective, and is 0 where none can gain without a loss for another.
     """
-    return weighted_sum_method(min_norm_weights)
+    return weighted_sum_method(min_norm_weights)._replace(claims=("hurts_no_reference",))

@@ -108,4 +108,9 @@ def stored_span_method(gradients_per_task: int, task_vectors: Callable[[Probe], 
         basis[start : start + len(additions)] = additions
         return OGDState(basis, state.ended_tasks + 1)
 
-    return Method(align_off_basis, init=init, end_task=end_task)
+    return Method(
+        align_off_basis,
+        init=init,
+        end_task=end_task,
+        claims=("does_not_lengthen", "projects_orthogonally"),
+    )

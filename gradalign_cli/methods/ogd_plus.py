@@ -48,4 +48,9 @@ def ogd_plus(gradients_per_task: int) -> Method:
         basis[: len(orthonormal_rows)] = orthonormal_rows
         return OGDPlusState(basis, rows, tasks)
 
-    return Method(align_off_basis, init=init, end_task=end_task)
+    return Method(
+        align_off_basis,
+        init=init,
+        end_task=end_task,
+        claims=("does_not_lengthen", "projects_orthogonally"),
+    )

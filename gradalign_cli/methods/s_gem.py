@@ -16,4 +16,8 @@ def s_gem() -> Method:
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         return project(gradients.g, gradients.references[0]), state
 
-    return Method(align, references="one_task")
+    return Method(
+        align,
+        references="one_task",
+        claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
+    )

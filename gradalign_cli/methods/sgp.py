@@ -56,4 +56,5 @@ def sgp(
         return append_columns(M, old_importance, columns, task_importance[rank:])
 
     growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    return subspace_method(growth_rule, samples, project_head, grow_basis)
+    method = subspace_method(growth_rule, samples, project_head, grow_basis)
+    return method._replace(claims=("does_not_lengthen",))

@@ -277,4 +277,5 @@ def trgp(
         init=init,
         end_task=end_task,
         test_params=trgp_test_params,
+        claims=("does_not_lengthen", "projects_orthogonally"),
     )

@@ -37,4 +37,4 @@ def dual_cone_weights(
 def upgrad() -> Method:
     """The mean of the gradients of the current and all earlier tasks, each projected onto the
     directions that hurt no objective."""
-    return weighted_sum_method(dual_cone_weights)
+    return weighted_sum_method(dual_cone_weights)._replace(claims=("hurts_no_reference",))

@@ -62,4 +62,5 @@ def vr_mcl(lookahead_lr: float, momentum: float) -> Method:
         gradient_count=lambda b, m: 2 * (b + 1),
         memory_batches=1,
         init=init,
+        claims=("acts_without_memory",),
     )

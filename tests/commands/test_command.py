@@ -56,7 +56,7 @@ def test_momentum_is_warned_about_and_the_constraints_it_breaks_are_counted(tmp_
     assert plain["broken_constraints"] == 0
 
 
-def test_the_wheel_carries_its_configs_and_runs_from_any_folder(tmp_path):
+def test_the_wheel_carries_its_files_and_runs_a_new_part_of_the_user_from_any_folder(tmp_path):
     built = subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", tmp_path, ROOT],
         capture_output=True, text=True, check=False,
@@ -80,11 +80,13 @@ def test_the_wheel_carries_its_configs_and_runs_from_any_folder(tmp_path):
         cwd=tmp_path, capture_output=True, text=True, check=True, env=environment,
     )  # fmt: skip
     assert str(site) in location.stdout
-    process = subprocess.run(
-        [tmp_path / "venv/bin/gradalign", "train", "method=gem", "hydra.run.dir=run"],
-        cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
+    mine = ("--config-dir", "mine", "plugins=[thirds]", "method=thirds", "hydra.run.dir=run")
+    for arguments in (("new", "method", "thirds"), ("train", *mine)):
+        process = subprocess.run(
+            [tmp_path / "venv/bin/gradalign", *arguments],
+            cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
     assert (tmp_path / "run/metrics.json").exists()
     listed = subprocess.run(
         [tmp_path / "venv/bin/gradalign", "list", "methods"],

@@ -18,7 +18,8 @@ from gradalign_cli.commands.completion import SCRIPTS, completions
         ("gradalign list st", ["streams"]),
         ("gradalign reproduce gem-2017-t", ["gem-2017-table2", "gem-2017-table3"]),
         ("gradalign reproduce --quick gem-2017-f", ["gem-2017-figure1"]),
-        ("gradalign data ", ["prepare", "status"]),
+        ("gradalign data ", ["import", "prepare", "status"]),
+        ("gradalign new m", ["method", "model"]),
         ("gradalign data prepare ci", ["cifar10", "cifar100"]),
         ("gradalign completion ", ["bash", "fish", "zsh"]),
         ("gradalign train method=gp", ["method=gpm"]),
@@ -37,6 +38,9 @@ def test_methods_in_a_folder_of_the_users_are_completed(tmp_path):
     (tmp_path / "method").mkdir()
     (tmp_path / "method" / "half.yaml").write_text("name: half\n")
     assert completions(f"gradalign train --config-dir {tmp_path} method=ha") == ["method=half"]
+    assert completions(f"gradalign check --config-dir {tmp_path} method=ha") == ["method=half"]
+    assert completions(f"gradalign explain --config-dir {tmp_path} ha") == ["half"]
+    assert completions(f"gradalign explain half --config-dir {tmp_path} ") == []
 
 
 def test_the_script_for_bash_offers_what_stands_behind_the_equals_sign():

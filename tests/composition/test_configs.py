@@ -23,7 +23,6 @@ from gradalign_cli.engines.choice import choose_engine, choose_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.training.runner import run
 from tests.methods.catalogue import METHODS
-from tests.methods.claims import CLAIMS
 from tests.methods.given import make_setup
 from tests.runs import Traces
 
@@ -157,10 +156,6 @@ def test_a_config_its_code_and_its_test_share_a_name(group, code):
         chosen = OmegaConf.load(CONF / group / f"{name}.yaml")
         assert chosen["_target_"] == f"gradalign_cli.{code}.{name}.{name}"
         assert (HERE / "tests" / code / f"test_{name}.py").exists()
-
-
-def test_claims_are_made_of_methods_that_exist():
-    assert CLAIMS.keys() <= {name for group, name in FILES if group == "method"}
 
 
 def test_an_experiment_carries_the_papers_values_for_each_method_and_an_override_wins():

@@ -8,9 +8,9 @@ import pytest
 
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.eager import eager
+from gradalign_cli.engines.simulated import simulated_graph
+from gradalign_cli.numerics.simulated_device import SIMULATED, simulated_device
 from gradalign_cli.tables.table import load_table
-from tests.elsewhere import SIMULATED, simulated_device
-from tests.engines.test_elsewhere import GRAPH
 from tests.script_modules import load_script
 
 
@@ -20,10 +20,9 @@ def gpu_day():
     return load_script("gpu_day")
 
 
-def test_captured_steps_on_the_simulated_device_are_the_cpus(gpu_day, capsys, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 3)
+def test_captured_steps_on_the_simulated_device_are_the_cpus(gpu_day, capsys):
     with simulated_device():
-        assert gpu_day.check_steps(SIMULATED, GRAPH, small=True)
+        assert gpu_day.check_steps(SIMULATED, simulated_graph(3), small=True)
     assert "gem_mlp: parameters differ by" in capsys.readouterr().out
 
 

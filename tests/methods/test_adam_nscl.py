@@ -1,12 +1,13 @@
 import pytest
 import torch
 
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.adam_nscl import adam_nscl, null_projector
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_end import make_probe
-from tests.methods.given import make_gradients, make_setup
+from tests.methods.given import make_setup
 from tests.runs import make_parts, make_replicas
 
 

@@ -7,10 +7,11 @@ import quadprog
 import torch
 from scipy.optimize import minimize
 
+from gradalign_cli.contract.families import DEGENERATE, FAMILIES, WELL_POSED
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.methods.nash_mtl import bargaining_weights
 from tests.methods.catalogue import method
-from tests.methods.families import DEGENERATE, FAMILIES, WELL_POSED
-from tests.methods.given import align, make_gradients, make_setup
+from tests.methods.given import align, make_setup
 
 EXACT_GEM = {"eps": 1e-12, "margin": 0.0}
 WEIGHTED = ("mgda", "upgrad", "cagrad", "imtl_g", "aligned_mtl", "nash_mtl")

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from gradalign_cli.benchmarks.examples import concatenate_examples
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.er import er
@@ -13,7 +14,7 @@ from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.numerics.vectors import autograd_gradient
 from gradalign_cli.training.task_end import make_probe
 from tests.methods.catalogue import method
-from tests.methods.given import make_gradients, make_setup
+from tests.methods.given import make_setup
 from tests.methods.small import OUTPUTS, cross_entropy_gradient, make_examples, make_params, network
 from tests.runs import make_parts, make_replicas, steps_of_task
 from tests.step.test_step import learner_after

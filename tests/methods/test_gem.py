@@ -2,11 +2,12 @@ import pytest
 import quadprog
 import torch
 
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import MAX_PIVOTS, gem
 from gradalign_cli.numerics.quadratic import lower_bounded_qp
-from tests.methods.given import make_gradients, make_setup
+from tests.methods.given import make_setup
 
 
 def gem_align(g, references, margin=0.0, eps=1e-12, scaled=True, available=None):

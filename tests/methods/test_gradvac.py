@@ -1,10 +1,11 @@
 import pytest
 import torch
 
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.gradvac import gradvac, vaccine_weights
 from gradalign_cli.methods.pcgrad import pcgrad
-from tests.methods.given import align, make_gradients, make_setup
+from tests.methods.given import align, make_setup
 from tests.methods.problems import jacobian, multitask_gradients
 
 

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.ogd import ogd, orthonormal_additions
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_end import make_probe
-from tests.methods.given import make_gradients
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 
 

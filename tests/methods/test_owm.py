@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch.nn.functional import conv2d, local_response_norm, max_pool2d, pad, relu
 
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.owm import BLOCK, OWMState, owm, shrink_projector
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_end import make_probe
-from tests.methods.given import make_gradients
 from tests.runs import make_parts, make_replicas
 from tests.step.test_step import learner_after
 

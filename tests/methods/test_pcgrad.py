@@ -1,9 +1,10 @@
 import torch
 from torchjd.aggregation import PCGrad
 
+from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.methods.gradvac import random_orders
 from gradalign_cli.methods.pcgrad import pcgrad
-from tests.methods.given import align, make_gradients
+from tests.methods.given import align
 from tests.methods.problems import jacobian, multitask_gradients
 
 

@@ -6,9 +6,10 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
+from gradalign_cli.contract.gradients import make_gradients
 from tests.methods.catalogue import METHODS, method
-from tests.methods.claims import CLAIMS, EXACT_SETTINGS
-from tests.methods.given import make_gradients, make_setup
+from tests.methods.claims import EXACT_SETTINGS, assert_claims
+from tests.methods.given import make_setup
 
 METHODS_WITH_REFERENCES = [name for name in METHODS if method(name).references != "nothing"]
 
@@ -53,7 +54,6 @@ def test_directions_of_arbitrary_gradients_satisfy_the_claims_of_the_method(name
         if not gradients.available.any():
             torch.testing.assert_close(direction, gradients.g)
         if direction.dtype == torch.float64:
-            for claim in CLAIMS.get(name, ()):
-                claim(claiming, gradients, state, direction)
+            assert_claims(claiming, gradients, state, direction)
 
     satisfies_claims()

@@ -1,4 +1,4 @@
-"""A simulated device, to test without a GPU what a GPU would refuse.
+"""A simulated device, to find out without a GPU what a GPU would refuse.
 
 Its tensors hold their values on the CPU, but an operation fails where it mixes them with tensors of
 the CPU, or draws them from a generator of the CPU.
@@ -42,7 +42,7 @@ class SimulatedTensor(Tensor):
         return self.cpu_values.untyped_storage()
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         return operate(function, args, kwargs or {})

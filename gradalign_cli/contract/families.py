@@ -3,36 +3,39 @@
 A family is J [n, P] in float64, the references in their order and then g.
 """
 
+import math
+
 import torch
+from torch import Tensor
 
 
-def draw(rows, size=12, seed=0):
+def draw(rows: int, size: int = 12, seed: int = 0) -> Tensor:
     """A random Jacobian [rows, size]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, size, generator=generator, dtype=torch.float64)
 
 
-def with_norms(J, spread):
+def with_norms(J: Tensor, spread: float) -> Tensor:
     """The rows with lengths from 1 down to 1 / spread."""
-    lengths = torch.logspace(0, -torch.log10(torch.tensor(spread)).item(), len(J))
+    lengths = torch.logspace(0, -math.log10(spread), len(J))
     return torch.nn.functional.normalize(J, dim=1) * lengths.double()[:, None]
 
 
-def opposed(J, angle):
+def opposed(J: Tensor, angle: float) -> Tensor:
     """The last gradient turned to the opposite of the first, but for an angle in radians."""
     J = J.clone()
     J[-1] = -J[0] + angle * J[0].norm() * torch.nn.functional.normalize(J[-1], dim=0)
     return J
 
 
-def with_last(J, *weights):
+def with_last(J: Tensor, *weights: float) -> Tensor:
     """The last gradient replaced by a combination of the others."""
     J = J.clone()
     J[-1] = torch.tensor(weights, dtype=torch.float64) @ J[: len(weights)]
     return J
 
 
-def correlated(rows, common):
+def correlated(rows: int, common: float) -> Tensor:
     """Gradients that share a direction of a given length."""
     return draw(rows) + common * draw(1, seed=9)
 

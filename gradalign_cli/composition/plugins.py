@@ -1,0 +1,54 @@
+"""Plugins: modules that the user names on the command line, among them those of installed packages.
+
+A package brings parts by an entry point of the group `gradalign.plugins`, `NAME = "module"`, and
+a folder `conf` in that module with their yaml files. Being installed changes nothing: only a
+plugin that is named as in plugins=[NAME] is imported, or its configs read.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+GROUP = "gradalign.plugins"
+
+
+def installed_plugins() -> dict[str, str]:
+    """The modules of the plugins that are installed as packages, by the plugins' names. Nothing is
+    imported."""
+    return {entry.name: entry.value for entry in sorted(entry_points(group=GROUP))}
+
+
+def plugin_module(name: str) -> str:
+    """The module of a plugin: that of an installed one of this name, else the name itself."""
+    return installed_plugins().get(name, name)
+
+
+def typed_plugins(overrides: Sequence[str]) -> list[str]:
+    """The plugins that overrides name, empty where the value cannot be read or is no list of
+    names."""
+    values = [text for text in overrides if text.lstrip("+").startswith("plugins=")]
+    if not values:
+        return []
+    try:
+        names = OverridesParser.create().parse_override(values[-1]).value()
+    except (HydraException, ValueError, RecursionError):
+        return []  # told where the config is composed
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
+def config_folders(plugins: Sequence[str]) -> list[Path]:
+    """The folders of configs that installed plugins of these names bring. Their modules are found
+    and not imported."""
+    modules, folders = installed_plugins(), []
+    for name in plugins:
+        package, *inner = modules.get(name, "").split(".")
+        spec = importlib.util.find_spec(package) if package else None
+        for location in (spec and spec.submodule_search_locations) or ():
+            folder = Path(location, *inner, "conf")
+            if folder.is_dir():
+                folders.append(folder.resolve())
+    return folders
