@@ -91,6 +91,16 @@ def report(error: BaseException, folder: str | os.PathLike[str] = "") -> int:
     return code
 
 
+def failure_text(error: Exception, folder: str | os.PathLike[str]) -> str:
+    """Why a job failed, for a file: one sentence, after the traceback where it is a bug of ours.
+
+    folder: where it writes.
+    """
+    sentence = error_sentence(error, folder)
+    trace = "".join(traceback.format_exception(error)) if sentence is None else ""
+    return trace + " ".join((sentence or BUG_SENTENCE).split())
+
+
 def print_traceback(error: BaseException) -> None:
     """Print the traceback of an error on stderr."""
     print("".join(traceback.format_exception(error)), end="", file=sys.stderr)

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
-from gradalign_cli.commands.exit import report
+from gradalign_cli.commands.exit import failure_text, report
+from gradalign_cli.commands.finished_job import earlier_results
 from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.commands.train_help import asks_for_help, print_help
 from gradalign_cli.composition.datasets import config_without_missing_datasets
@@ -34,15 +36,17 @@ from gradalign_cli.composition.settings import choose_device, is_quick, read_pla
 from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
-from gradalign_cli.errors import UserError
+from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.display import Display, run_tables
-from gradalign_cli.results.forecast import Forecast, duration_text, work_of
-from gradalign_cli.results.machine import machine_record
+from gradalign_cli.results.durations import duration_text
+from gradalign_cli.results.forecast import Forecast, work_of
+from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import run_note, sweep_note
+from gradalign_cli.results.sweep_folder import write_failure
 from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import fingerprint
@@ -66,7 +70,7 @@ def main(arguments: list[str]) -> int:
         print_help(arguments, terminal_console(highlight=False))
         return 0
     outcomes = run_jobs(job, arguments)
-    if outcomes is None:
+    if not outcomes:
         return 0
     console = terminal_console()
     console.print(f"{len(outcomes)} jobs in {outcomes[0].folder.parent}", soft_wrap=True)
@@ -75,8 +79,11 @@ def main(arguments: list[str]) -> int:
 
 
 def job(config: DictConfig) -> float:
-    """One run in the folder that Hydra made for it; returns its mean ACC. A failed job of a sweep
-    says why and returns NaN, and the others go on."""
+    """One run in the folder that Hydra made for it; returns the mean of its `objective_metric`.
+
+    A job of a sweep whose run is there already takes its results, if they may be taken. A failed
+    job says why, here and in its folder, and returns NaN, and the others go on.
+    """
     keep_freed_memory()
     folder, console = job_folder(), terminal_console()
     number, begin = sweep_job_text(), time.perf_counter()
@@ -86,7 +93,11 @@ def job(config: DictConfig) -> float:
         with hydra_errors_as_sentences():
             settings = plain_settings(config)
         allow_plugins(settings.get("plugins", []), plugin_folders())
-        results = train(config, folder, console, hydra_files(config))
+        results = earlier_results(config, folder, console) if number else None
+        was_finished = results is not None
+        if results is None:
+            results = train(config, folder, console, hydra_files(config))
+        value = mean_metric(results, config.get("objective_metric", "ACC"))
     except KeyboardInterrupt as stop:
         stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
         raise
@@ -95,15 +106,22 @@ def job(config: DictConfig) -> float:
         if number is None:
             sys.exit(exit_code)  # Hydra would print a line of its own before the error
         console.print(f"{number}: failed")
+        with suppress(UserError):  # where nothing can be written, the line on stderr must do
+            write_failure(folder, failure_text(error, folder))
         return math.nan
-    if number:
+    if number and not was_finished:
         console.print(f"{number}: finished in {duration_text(time.perf_counter() - begin)}")
-    return mean_accuracy(results)
+    return value
 
 
-def mean_accuracy(results: dict[str, Any]) -> float:
-    """The mean ACC over all replicas;  results: the content of metrics.json."""
-    return float(np.mean([replica["ACC"] for replica in results["replicas"]]))
+def mean_metric(results: dict[str, Any], name: str) -> float:
+    """The mean of a metric over all replicas;  results: the content of metrics.json.
+
+    Raises UserError where the run has no such metric.
+    """
+    replicas = results["replicas"]
+    require_name(name, replicas[0], "objective_metric", f"one of {', '.join(replicas[0])}")
+    return float(np.mean([replica[name] for replica in replicas]))
 
 
 def train(
@@ -118,6 +136,7 @@ def train(
     refuse_finished_run(folder, config.get("overwrite", False))
     config = config_without_missing_datasets(config)
     device, plan = choose_device(config), read_plan(config)
+    reset_peak_memory(device)
     parts, replicas, replica_settings = build_run(config, device)
     work = describe_workload(parts, replicas, plan)
     torch.set_num_threads(choose_threads(config.threads, work))

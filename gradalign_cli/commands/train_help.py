@@ -63,8 +63,8 @@ HOW = (
     ),
     (
         "hydra/launcher=NAME",
-        "where the runs of -m go: basic (one after the other), or joblib, submitit_slurm, ... "
-        "where Hydra's plugin of this name is installed",
+        "where the runs of -m go: basic (one after the other), joblib, submitit_local, slurm or "
+        "ray; docs/sweeps.md tells what each needs",
     ),
     ("--config-dir FOLDER", "parts of your own: FOLDER/method/half.yaml is method=half"),
     (

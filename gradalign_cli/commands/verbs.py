@@ -5,6 +5,7 @@ VERBS = {
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
     "tune": "choose numbers on the first three tasks alone",
     "evaluate": "test the networks of a finished run again",
+    "status": "how far the jobs of a sweep have come",
     "list": "what there is to choose from",
     "explain": "what a method does to a gradient",
     "new": "write a method, buffer, benchmark or model of your own to start from",

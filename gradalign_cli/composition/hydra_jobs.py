@@ -26,6 +26,13 @@ from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
 from gradalign_cli.composition.interpolations import check_interpolations
+from gradalign_cli.composition.launchers.registry import (
+    check_extras,
+    our_launcher,
+    register_launchers,
+)
+from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
+from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, search_settings
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.plugins import config_folders, typed_plugins
@@ -35,6 +42,7 @@ from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
 from gradalign_cli.results.stop_notes import sweep_note
+from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, note_jobs
 
 Job = Callable[[DictConfig], float]
 register_resolvers()  # here, as a launcher's process imports this module and calls `job` alone
@@ -45,7 +53,6 @@ HYDRA_SETTINGS = {
     "hydra.sweep.subdir": "'${job_folder:${hydra.job.override_dirname}}'",
 }
 
-MOST_JOBS = 10_000
 SWEEP_JOBS = "GRADALIGN_SWEEP_JOBS"  # a variable of the environment, which launchers hand on
 
 
@@ -66,6 +73,7 @@ def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
     Raises UserError, before there is a folder, where the arguments or the config are at fault.
     """
     bound_config_sources()
+    register_launchers()
     if "-sc" in arguments or "--shell-completion" in arguments:
         complete_for_shell(job, arguments)
         return None
@@ -152,14 +160,8 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
 def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[JobOutcome] | None:
     """Check the config, then run the job or the jobs of a sweep."""
     config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
+    check_extras(overrides)
     keys = {override_key(text) for text in overrides}
-    if (
-        "hydra/sweeper" in keys and "hydra.sweep.subdir" not in keys
-    ):  # one that searches can try the same values again
-        keys.add("hydra.sweep.subdir")
-        overrides.append(
-            "hydra.sweep.subdir='${hydra.job.num}_${job_folder:${hydra.job.override_dirname}}'"
-        )
     overrides += [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in keys]
     mode = RunMode.MULTIRUN if parsed.options.multirun else RunMode.RUN
 
@@ -181,15 +183,42 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
         fixed = list(HYDRA_SETTINGS)
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
-    count_sweep_jobs(overrides, "hydra/sweeper" in keys)
+    if launcher := our_launcher(whole.hydra.launcher._target_):
+        overrides.append(f"hydra.launcher._target_={launcher}")
+    trials = search_trials(whole, folder, overrides)
+    count_sweep_jobs(overrides, "hydra/sweeper" in keys, trials)
+    RETURNS.clear()
     try:
         with made_folder(folder):
-            returns = configured_hydra.multirun(config_name, job, overrides)
+            if trials is not None:
+                note_jobs(folder, [], whole.hydra.sweeper.n_trials)
+            configured_hydra.multirun(config_name, job, overrides)
+    except ValueError as error:  # what Optuna raises where every trial failed
+        if trials is None or "No trials are completed" not in str(error):
+            raise
     except KeyboardInterrupt as stop:
         if not getattr(stop, "__notes__", []):  # it came between two jobs
             stop.add_note(sweep_note(folder))
         raise
-    return job_outcomes(returns or [], set(fixed))
+    return job_outcomes(RETURNS, set(fixed))
+
+
+def search_trials(whole: DictConfig, folder: Path, overrides: list[str]) -> int | None:
+    """Add what Optuna's sweeper needs to the overrides; returns how many trials are left to do,
+    None where another sweeper is chosen.
+
+    whole: the config with Hydra's entry;  folder: of the sweep.
+    """
+    sweeper = whole.hydra.sweeper
+    if sweeper._target_ != OPTUNA_SWEEPER:
+        return None
+    keys = [override_key(text) for text in overrides]
+    metric = whole.get("objective_metric", "ACC")
+    settings = search_settings(sweeper, folder, metric, keys)
+    for name, value in settings.items():
+        text = quoted(value) if isinstance(value, str) else value
+        overrides.append(f"hydra.sweeper.{name}={text}")
+    return int(settings["n_trials"])
 
 
 def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
@@ -252,19 +281,21 @@ def swept_values(override: Override) -> list[str]:
 @contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
     """Make a folder. At the end it is removed again, with those above it that were missing, where
-    nothing came into them but empty folders of jobs and the file that Hydra begins a sweep with."""
+    nothing came into them but empty folders of jobs and the files that a sweep begins with."""
     missing = make_folder(folder)
     try:
         yield
     finally:
         if missing:
             remove_empty_folders([path for path in folder.iterdir() if path.is_dir()])
-            if [path.name for path in folder.iterdir()] == ["multirun.yaml"]:
-                (folder / "multirun.yaml").unlink()
+            files = list(folder.iterdir())
+            if {path.name for path in files} <= {"multirun.yaml", SWEEP_FILE}:
+                for path in files:
+                    path.unlink()
             remove_empty_folders(missing)
 
 
-def job_outcomes(returns: Sequence[Sequence[JobReturn]], fixed: set[str]) -> list[JobOutcome]:
+def job_outcomes(returns: Sequence[JobReturn], fixed: set[str]) -> list[JobOutcome]:
     """What the jobs of a sweep gave, in order;  fixed: the keys that all of them share."""
     return [
         JobOutcome(
@@ -276,8 +307,7 @@ def job_outcomes(returns: Sequence[Sequence[JobReturn]], fixed: set[str]) -> lis
             Path(result.hydra_cfg.hydra.runtime.output_dir),
             float(result.return_value),
         )
-        for batch in returns
-        for result in batch
+        for result in returns
         if result.hydra_cfg is not None
     ]
 
@@ -290,15 +320,21 @@ def plugin_folders() -> list[Path]:
     return [Path(runtime.cwd), *(folder for folder in files if folder != CONF)]
 
 
-def count_sweep_jobs(overrides: Sequence[str], searches: bool) -> None:
-    """Tell this process and those that it starts how many jobs a sweep has, unless its sweeper
-    searches instead of trying every combination. Raises UserError where they are too many."""
+def count_sweep_jobs(overrides: Sequence[str], searches: bool, trials: int | None) -> None:
+    """Tell this process and those that it starts how many jobs a sweep has. Raises UserError where
+    they are too many.
+
+    searches: whether the sweeper does not try every combination;  trials: how many it does try,
+    None where that is not known.
+    """
     parser, count = OverridesParser.create(), 1
     for override in map(parser.parse_override, overrides):
         if override.is_discrete_sweep():
             count *= len(swept_values(override))
             require(count <= MOST_JOBS, "-m", f"followed by at most {MOST_JOBS} jobs", "more")
-    os.environ[SWEEP_JOBS] = "" if searches else str(count)
+    domain = f"at most {MOST_JOBS}"
+    require(trials is None or trials <= MOST_JOBS, "hydra.sweeper.n_trials", domain, trials)
+    os.environ[SWEEP_JOBS] = str(trials or "") if searches else str(count)
 
 
 def sweep_job_text() -> str | None:

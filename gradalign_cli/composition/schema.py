@@ -37,6 +37,9 @@ class FolderName(NamedTuple):
     """The domain of a text that names a folder."""
 
 
+ObjectiveMetric = Literal[
+    "ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "min_ACC", "WC_ACC", "stability_gap"
+]
 Count = Annotated[int, AtLeast(1)]
 
 
@@ -75,6 +78,8 @@ class Settings(NamedTuple):
     overwrite: bool = False
     save: Literal["network", "none"] = "network"
     quick: bool = False
+    skip_finished: bool = True
+    objective_metric: ObjectiveMetric = "ACC"
 
 
 FREE_ENTRIES = ("replicas", "paper")  # their names are those of methods' settings

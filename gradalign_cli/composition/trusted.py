@@ -10,11 +10,18 @@ TRUSTED_TARGETS = (
     "hydra._internal.core_plugins.",
     "hydra_plugins.",
     "hydra.experimental.callbacks.LogJobReturnCallback",
+    "optuna.samplers.",
     "gradalign_cli.",
 )
 TRUSTED_HANDLERS = ("logging.StreamHandler", "logging.NullHandler")
 TRUSTED_STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+# of a launcher and a sweeper: commands of the shell, options of sbatch, a cluster whose answers are
+# unpickled, a function, a database
+TYPED_ENTRIES = {
+    "launcher": ("setup", "additional_parameters", "address"),
+    "sweeper": ("custom_search_space", "storage"),
+}
 TRUSTED_FORMATTERS = ("colorlog.ColoredFormatter",)
 
 
@@ -58,6 +65,12 @@ def check_hydra_entry(hydra_entry: Mapping[str, Any], typed_keys: Collection[str
     for path, name, _ in entries_of(entry_of(hydra_entry, "sweeper"), "hydra.sweeper"):
         if re.match(r"[+~]*plugins\b", name):
             raise UserError(f"`{path}` must be given on the command line, not in a config")
+    for part, names in TYPED_ENTRIES.items():
+        for name in names:
+            path = f"hydra.{part}.{name}"
+            is_typed = any(typed == path or typed.startswith(f"{path}.") for typed in typed_keys)
+            if entry_of(hydra_entry, part).get(name) and not is_typed:
+                raise UserError(f"`{path}` must be given on the command line, not in a config")
     launcher = entry_of(hydra_entry, "launcher").get("_target_")
     for key, is_default in (
         ("hydra/launcher", launcher in (None, BASIC_LAUNCHER)),

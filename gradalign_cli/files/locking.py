@@ -14,6 +14,7 @@ from pathlib import Path
 from gradalign_cli.errors import UserError, os_errors_as_sentences
 
 LOCK_NAME = "run.lock"
+SECONDS_OF_A_LOOK = 0.02  # far more than `lock_owner` has a lock
 OWNER_BYTES = 300  # more than a process id, a host's name and a date need
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
 
@@ -69,11 +70,13 @@ def lock_file(path: Path) -> int:
 def take_lock(descriptor: int, path: Path) -> None:
     """Lock an open file; UserError where another has the lock, a warning where there are none."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # one who only looks, as `lock_owner`, has it for an instant
+            time.sleep(SECONDS_OF_A_LOOK)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.pread(descriptor, OWNER_BYTES, 0).decode(errors="replace").strip()
-        owner = "".join(letter for letter in text if letter.isprintable()) or "another process"
-        raise UserError(f"{path.parent} is in use by {owner}") from None
+        raise UserError(f"{path.parent} is in use by {owner_text(descriptor)}") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
@@ -82,6 +85,34 @@ def take_lock(descriptor: int, path: Path) -> None:
             "other run writes there",
             stacklevel=1,
         )
+
+
+def owner_text(descriptor: int) -> str:
+    """Whose an open lock file is, as it says itself."""
+    text = os.pread(descriptor, OWNER_BYTES, 0).decode(errors="replace").strip()
+    return "".join(letter for letter in text if letter.isprintable()) or "another process"
+
+
+def lock_owner(folder: Path) -> str | None:
+    """Who has the lock of a folder, None where nobody has it or the file system has no locks.
+
+    To look takes the lock for an instant, if nobody has it.
+    """
+    try:
+        descriptor = os.open(
+            folder / LOCK_NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return owner_text(descriptor)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return None
 
 
 def unlock(descriptor: int, path: Path, process: int) -> None:

@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from torch import Tensor
 
-from gradalign_cli.results.forecast import Forecast, duration_text
+from gradalign_cli.results.durations import duration_text
+from gradalign_cli.results.forecast import Forecast
 from gradalign_cli.training.watcher import Moment, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings

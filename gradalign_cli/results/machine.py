@@ -4,6 +4,7 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ def git_commit() -> str | None:
         check=False,
     )
     return git.stdout.strip() or None
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let this process's peaks of memory count from now on, where the system can do that, so that
+    a job of a sweep is not told that of an earlier one."""
+    with suppress(OSError):  # Linux alone has it
+        Path("/proc/self/clear_refs").write_text("5")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def machine_record(device: torch.device) -> dict[str, Any]:

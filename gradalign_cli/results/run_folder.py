@@ -16,12 +16,12 @@ from torch import Tensor
 from gradalign_cli.errors import UserError, os_errors_as_sentences
 from gradalign_cli.files.locking import FolderLock
 from gradalign_cli.files.writing import make_folder, remove_empty_folders, write_atomically
+from gradalign_cli.results.final_files import FAILURE_FILE, FINAL_FILES
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.results.network_file import NETWORK_FILE
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.watcher import Moment, StopsTask
 
-FINAL_FILES = ("accuracy.csv", "metrics.json")  # a finished run has them
 RUN_FILES = (
     *FINAL_FILES,
     "accuracy_task.csv",
@@ -29,6 +29,7 @@ RUN_FILES = (
     "alignment.csv",
     "config.yaml",
     "continual.csv",
+    FAILURE_FILE,
     "forgetting.csv",
     NETWORK_FILE,
     "record.json",

@@ -20,4 +20,7 @@ def sweep_note(folder: Path) -> str:
     """Of a sweep whose jobs have their folders in the folder."""
     finished = len(list(folder.glob("**/accuracy.csv")))
     jobs = "1 job is" if finished == 1 else f"{finished} jobs are"
-    return f"{jobs} finished, in {folder}; the same command starts all jobs again"
+    return (
+        f"{jobs} finished, in {folder}; the same command with hydra.sweep.dir={folder} goes on "
+        "with the others"
+    )

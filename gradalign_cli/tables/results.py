@@ -24,6 +24,8 @@ SETTINGS_WITHOUT_EFFECT = (
     "memory_budget",
     "overwrite",
     "save",
+    "skip_finished",
+    "objective_metric",
     "paper",
 )
 # settings that came later, and the value at which a run is as it was without them

@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from gradalign_cli.results.forecast import duration_text
+from gradalign_cli.results.durations import duration_text
 
 
 class RunLines:

@@ -1,5 +1,6 @@
 """One process at a time has a folder, and a killed one has it no longer."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from gradalign_cli.errors import UserError
-from gradalign_cli.files.locking import LOCK_NAME, FolderLock
+from gradalign_cli.files.locking import LOCK_NAME, FolderLock, lock_owner
 
 HOLD = (
     "import sys, time; from pathlib import Path\n"
@@ -90,3 +91,21 @@ def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
     monkeypatch.setattr("fcntl.flock", no_locks)
     with pytest.warns(UserWarning, match="has no locks"):
         FolderLock(tmp_path).release()
+
+
+def test_one_who_looks_is_told_the_owner_and_takes_nothing(tmp_path):
+    assert lock_owner(tmp_path) is None
+    lock = FolderLock(tmp_path)
+    assert f"process {os.getpid()} on" in lock_owner(tmp_path)
+    lock.release()
+    (tmp_path / LOCK_NAME).write_text("process 1, which was killed")
+    assert lock_owner(tmp_path) is None
+    FolderLock(tmp_path).release()
+
+
+def test_one_who_looks_at_the_moment_keeps_nobody_from_the_lock(tmp_path, monkeypatch):
+    (tmp_path / LOCK_NAME).touch()
+    look = os.open(tmp_path / LOCK_NAME, os.O_RDONLY)
+    fcntl.flock(look, fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda seconds: os.close(look))
+    FolderLock(tmp_path).release()

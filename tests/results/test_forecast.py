@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gradalign_cli.results.forecast import STEP_SECONDS, Forecast, Work, duration_text, work_of
+from gradalign_cli.results.durations import duration_text
+from gradalign_cli.results.forecast import STEP_SECONDS, Forecast, Work, work_of
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, train

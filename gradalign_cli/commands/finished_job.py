@@ -1,0 +1,71 @@
+"""A job of a sweep whose run is there already: its results are taken, and it is not run again."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.console import Console
+
+from gradalign_cli.composition.datasets import config_without_missing_datasets
+from gradalign_cli.composition.schema import plain_settings
+from gradalign_cli.errors import UserError
+from gradalign_cli.files.locking import lock_owner
+from gradalign_cli.files.reading import read_json
+from gradalign_cli.results.sweep_folder import LARGEST_RECORD, is_finished
+from gradalign_cli.tables.results import SETTINGS_WITHOUT_EFFECT
+
+LARGEST_METRICS = 2**26  # bytes of a metrics.json
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[str, Any] | None:
+    """The content of metrics.json of the finished run in a job's folder, None where there is none
+    or it is not to be taken. A process that has the folder now is waited for.
+
+    Raises UserError where the run is one of other settings.
+    """
+    if not config.get("skip_finished", True) or config.get("overwrite", False):
+        return None
+    wait_for_folder(folder, console)
+    if not is_finished(folder):
+        return None
+    record = read_json(folder / "record.json", LARGEST_RECORD)
+    settings = plain_settings(config_without_missing_datasets(config))
+    other = different_settings(record.get("config"), settings)
+    if other:
+        names = ", ".join(f"`{name}`" for name in other)
+        raise UserError(
+            f"{folder} holds a finished run of other settings ({names}); `overwrite=true` replaces "
+            "it, and another `hydra.sweep.dir` leaves it"
+        )
+    results: dict[str, Any] = read_json(folder / "metrics.json", LARGEST_METRICS)
+    console.print(f"{folder.name}: was finished before")
+    return results
+
+
+def different_settings(earlier: Any, settings: dict[str, Any]) -> list[str]:
+    """The names of the settings of a run, of those that have an effect on its results, that differ
+    from an earlier one's.
+
+    earlier: the config in a record.json, which others may have written.
+    """
+    earlier = earlier if isinstance(earlier, dict) else {}
+    names = sorted({*earlier, *settings} - {*SETTINGS_WITHOUT_EFFECT, "plugins"})
+    return [name for name in names if as_saved(earlier.get(name)) != as_saved(settings.get(name))]
+
+
+def as_saved(value: Any) -> Any:
+    """A setting as it is after it was written to a file: null, false and absent are one."""
+    return value or None
+
+
+def wait_for_folder(folder: Path, console: Console) -> None:
+    """Wait until no other process has a folder, as when a sweep is started again while a job of the
+    earlier one goes on."""
+    said = ""
+    while owner := lock_owner(folder):
+        if owner != said:
+            console.print(f"{folder.name}: waits for {owner}, which has its folder")
+            said = owner
+        time.sleep(SECONDS_BETWEEN_LOOKS)

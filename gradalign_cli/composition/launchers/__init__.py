@@ -1,0 +1,1 @@
+"""Launchers: what runs the jobs of a sweep, in this process, on cores, on Slurm or on Ray."""

@@ -1,0 +1,44 @@
+"""`hydra/launcher=joblib`: jobs in processes of this machine."""
+
+from collections.abc import Iterator, Sequence
+
+from hydra.core.utils import JobReturn
+
+from gradalign_cli.composition.launchers.sweep_job import (
+    SweepContext,
+    SweepJob,
+    WorkerState,
+    run_in_worker,
+    worker_state,
+)
+from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher
+
+WHOLE_NUMBERS = ("pre_dispatch", "max_nbytes")  # that may also be expressions
+
+
+class JoblibLauncher(SweepLauncher):
+    """The options of hydra-joblib-launcher, which are those of joblib.Parallel. Every job is a
+    batch of its own, so that a killed worker takes no results with it."""
+
+    def run(self, jobs: Sequence[SweepJob]) -> Iterator[tuple[SweepJob, JobReturn]]:
+        """Run jobs beside each other. When a worker is killed, joblib ends all workers."""
+        from joblib import Parallel, delayed
+        from joblib.externals.loky.process_executor import BrokenProcessPool
+
+        options = dict(self.options) | {"backend": "loky", "batch_size": 1}
+        for name in WHOLE_NUMBERS:
+            if str(options.get(name)).isdigit():
+                options[name] = int(options[name])
+        parallel = Parallel(**options, return_as="generator_unordered")
+        state = worker_state()
+        try:
+            yield from parallel(delayed(job_and_return)(self.context, state, job) for job in jobs)
+        except BrokenProcessPool:
+            return
+
+
+def job_and_return(
+    context: SweepContext, state: WorkerState, job: SweepJob
+) -> tuple[SweepJob, JobReturn]:
+    """Run a job in a worker; returns it with what it gave, as jobs do not end in order."""
+    return job, run_in_worker(context, state, job)

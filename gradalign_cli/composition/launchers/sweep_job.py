@@ -1,0 +1,99 @@
+"""One job of a sweep, run in this process or in that of a launcher's worker."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobRuntime, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from gradalign_cli.composition.config_sources import bound_config_sources
+from gradalign_cli.composition.launchers.ray_config import offer_ray
+
+
+class SweepJob(NamedTuple):
+    """number: from 0, in the order of the sweep;  overrides: those of this job, as Hydra wants
+    them."""
+
+    number: int
+    overrides: tuple[str, ...]
+
+
+class SweepContext(NamedTuple):
+    """What all jobs of a sweep share. It can be pickled.
+
+    config: the sweep's, before the overrides of a job;  task_function: called with a job's config.
+    """
+
+    hydra_context: HydraContext
+    task_function: TaskFunction
+    config: DictConfig
+
+
+class WorkerState(NamedTuple):
+    """What a worker needs to know of the process that launches.
+
+    folder: the working folder;  environment: variables of the environment.
+    """
+
+    folder: Path
+    environment: Mapping[str, str]
+
+
+def worker_state() -> WorkerState:
+    """The state of this process, for its workers."""
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name.startswith(("GRADALIGN_", "HYDRA_"))
+    }
+    return WorkerState(Path.cwd(), environment)
+
+
+def job_config(context: SweepContext, job: SweepJob, job_id: str | None = None) -> DictConfig:
+    """The config of a job, with Hydra's entry;  job_id: of a queue."""
+    loader = context.hydra_context.config_loader
+    config = loader.load_sweep_config(context.config, list(job.overrides))
+    with open_dict(config):
+        config.hydra.job.id = job_id or str(job.number)
+        config.hydra.job.num = job.number
+    return config
+
+
+def job_folder_of(config: DictConfig) -> Path:
+    """The folder of the job that a config, with Hydra's entry, describes."""
+    HydraConfig.instance().set_config(config)
+    folder, name = (OmegaConf.select(config, f"hydra.sweep.{key}") for key in ("dir", "subdir"))
+    return Path(str(folder)) / str(name)
+
+
+def run_sweep_job(context: SweepContext, job: SweepJob, job_id: str | None = None) -> JobReturn:
+    """Run a job in this process. What the task function raises is in what it returns."""
+    config = job_config(context, job, job_id)
+    HydraConfig.instance().set_config(config)
+    return run_job(
+        hydra_context=context.hydra_context,
+        task_function=context.task_function,
+        config=config,
+        job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )
+
+
+def run_in_worker(
+    context: SweepContext, state: WorkerState, job: SweepJob, job_id: str | None = None
+) -> JobReturn:
+    """Run a job in a worker's process, made like the one that launched it."""
+    os.environ.update(state.environment)
+    if state.folder.is_dir():
+        os.chdir(state.folder)
+    hydra.version.setbase("1.3")
+    JobRuntime.instance().set("name", "train")
+    setup_globals()
+    bound_config_sources()
+    offer_ray()
+    return run_sweep_job(context, job, job_id)
