@@ -36,6 +36,7 @@ from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engin
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.allocator import keep_freed_memory
+from gradalign_cli.reports import run_page
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
@@ -167,8 +168,18 @@ def train(
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
     for table in run_tables(results["settings"], outcome.accuracy[order], is_quick(config)):
         console.print(table)
+    if config.get("report", True):
+        write_page(folder, run_title(config))
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
+
+
+def write_page(folder: Path, title: str) -> None:
+    """Write `report.html`; a run without it is finished all the same."""
+    try:
+        run_page.write_run_page(folder, title)
+    except UserError as error:
+        warnings.warn(f"report.html is not written: {error}", stacklevel=1)
 
 
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:

@@ -3,6 +3,7 @@
 VERBS = {
     "train": "train on tasks in sequence and write the results to a folder",
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
+    "compare": "train several methods on the same seeds, then report on them",
     "report": "one table, figures and a page over the folders of runs",
     "tune": "choose numbers on the first three tasks alone",
     "list": "what there is to choose from",

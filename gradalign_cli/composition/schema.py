@@ -71,6 +71,7 @@ class Settings(NamedTuple):
     # settings that configs of earlier versions do not have, and what they mean there
     plugins: list[str] = []  # noqa: RUF012
     overwrite: bool = False
+    report: bool = True
     quick: bool = False
 
 

@@ -63,6 +63,15 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
+def run_plots(rows: Sequence[Row]) -> list[Plot]:
+    """The figures of a run's own page: few, as every run draws them at its end."""
+    groups = {short_label(row.group.label, n): row.group for n, row in enumerate(rows)}
+    seeds = {label: alignment_of(group) for label, group in first(groups, MOST_LINES).items()}
+    cosine, *_ = angle_plots(groups, seeds)
+    plots = [accuracy_plot(groups), so_far_plot(groups), continual_plot(groups), cosine]
+    return [plot for plot in plots if plot is not None]
+
+
 def short_label(label: str, number: int) -> str:
     """A label that fits a figure; what is cut is told apart by the number of the row."""
     return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 6]}... {number + 1}"

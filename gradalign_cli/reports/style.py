@@ -1,5 +1,6 @@
 """How figures look: column width, colours that colour-blind readers tell apart, text as text."""
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -57,5 +58,9 @@ def figure_style(width: float = PAGE_WIDTH, salt: str = "gradalign") -> Iterator
         "legend.fontsize": 6,
     }
     narrow |= {"lines.linewidth": 1.0, "lines.markersize": 3}
-    with mpl.rc_context(STYLE | {"svg.hashsalt": salt} | (narrow if width < PAGE_WIDTH else {})):
+    with (
+        warnings.catch_warnings(),
+        mpl.rc_context(STYLE | {"svg.hashsalt": salt} | (narrow if width < PAGE_WIDTH else {})),
+    ):
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a browser has more fonts
         yield

@@ -16,6 +16,7 @@ SETTINGS_WITHOUT_EFFECT = (
     "engine",
     "memory_budget",
     "overwrite",
+    "report",
     "paper",
 )
 FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so

@@ -30,6 +30,7 @@ RUN_FILES = (
     "continual.csv",
     "forgetting.csv",
     "record.json",
+    "report.html",
 )
 HYDRA_FOLDER = ".hydra"
 ALIGNMENT_COLUMNS = (
