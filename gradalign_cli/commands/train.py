@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError
+from gradalign_cli.loggers.choice import CSV, logger_names, make_loggers
+from gradalign_cli.loggers.watcher import LoggingWatcher
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.reports import run_page
+from gradalign_cli.reports.settings import flat_settings
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.forecast import Forecast, duration_text, work_of
 from gradalign_cli.results.machine import machine_record
@@ -146,18 +150,21 @@ def train(
     runaway_warner = RunawayWarner(
         parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
     )
+    logging = logging_watcher(config, folder, replica_settings)
     setup = time.perf_counter() - begin
     try:
-        with display:
-            watchers = run_folder, display, runaway_warner
+        with display, closing(logging):
+            watchers = run_folder, display, runaway_warner, logging
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
+            metrics = run_metrics(outcome, replica_settings, config.metrics.convention)
+            logging.finish(metrics["replicas"], outcome.accuracy)
     except UserError as error:
         record |= {"failed": str(error), "runaways": runaway_warner.record()}
         run_folder.write("record.json", json_text(record))
         run_folder.release()
         raise UserError(f"{error}; {folder} is an unfinished run") from error
     quick = {"quick": True} if is_quick(config) else {}
-    results = quick | run_metrics(outcome, replica_settings, config.metrics.convention)
+    results = quick | metrics
     record |= (
         quick | machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     )
@@ -172,6 +179,16 @@ def train(
         write_page(folder, run_title(config))
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
+
+
+def logging_watcher(
+    config: DictConfig, folder: Path, replica_settings: list[dict[str, float]]
+) -> LoggingWatcher:
+    """What tells the loggers that a config asks for."""
+    names = logger_names(config.get("logger", CSV))
+    settings = flat_settings(plain_settings(config))
+    parameters = [settings | numbers for numbers in replica_settings]
+    return LoggingWatcher(make_loggers(names, folder, config.name), parameters)
 
 
 def write_page(folder: Path, title: str) -> None:

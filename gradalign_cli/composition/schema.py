@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from gradalign_cli.composition.construct import LARGEST_WHOLE_NUMBER, check_type
 from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP, list_command
 from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.loggers.choice import logger_names
 from gradalign_cli.results.metrics import Convention
 
 MOST_THREADS = 1024  # the system ends a process that starts far more
@@ -72,6 +73,7 @@ class Settings(NamedTuple):
     plugins: list[str] = []  # noqa: RUF012
     overwrite: bool = False
     report: bool = True
+    logger: str | list[str] = "csv"
     quick: bool = False
 
 
@@ -111,6 +113,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
         entries = config.get(entry)
         require(isinstance(entries, dict), entry, "settings with values", entries)
     check_values("", config, Settings)
+    logger_names(config.get("logger", "csv"))
 
 
 def check_names(prefix: str, entries: Mapping[str, Any], known: list[str]) -> None:

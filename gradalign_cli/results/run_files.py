@@ -17,6 +17,7 @@ SETTINGS_WITHOUT_EFFECT = (
     "memory_budget",
     "overwrite",
     "report",
+    "logger",
     "paper",
 )
 FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
