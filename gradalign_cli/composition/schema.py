@@ -73,7 +73,7 @@ class Settings(NamedTuple):
     plugins: list[str] = []  # noqa: RUF012
     overwrite: bool = False
     report: bool = True
-    logger: str | list[str] = "csv"
+    logger: Any = "csv"  # a text or a list of texts, which `logger_names` checks
     quick: bool = False
 
 

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+from omegaconf import ListConfig
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.loggers.logger import Logger
@@ -12,10 +15,12 @@ CSV = "csv"  # the run's own files, which are always written
 CLASSES = {"tensorboard": "TensorBoardLogger", "mlflow": "MlflowLogger", "wandb": "WandbLogger"}
 
 
-def logger_names(setting: str | Sequence[str]) -> list[str]:
+def logger_names(setting: Any) -> list[str]:
     """The loggers that the setting `logger` asks for, each once, without csv. Raises UserError
-    where one is unknown or its package is not installed."""
-    names = [setting] if isinstance(setting, str) else list(setting)
+    where one is unknown or its package is not installed.
+
+    setting: a text or a list of texts."""
+    names = setting if isinstance(setting, list | ListConfig) else [setting]
     for name in names:
         if name not in (CSV, *CLASSES):
             choices = ", ".join((CSV, *CLASSES))
