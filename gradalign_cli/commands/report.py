@@ -1,6 +1,6 @@
 """`gradalign report DIR...`: one table over run folders, in every form."""
 
-import warnings
+import sys
 from pathlib import Path
 
 from gradalign_cli.commands.page import page_console
@@ -42,7 +42,7 @@ def show_and_write(
     title: of the page;  figures_folder: where figures for a paper are written, None: nowhere.
     """
     for sentence in report.warnings:
-        warnings.warn(sentence, stacklevel=1)
+        print(f"warning: {sentence}", file=sys.stderr)
     console = page_console()
     console.print(terminal_table(report.rows, report.by))
     for note in notes(report.rows, report.by):

@@ -31,8 +31,6 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
         sentences.append(f"rows have other numbers of seeds: {listed(map(str, counts))}")
     elif len({tuple(sorted(group.replicas)) for group in groups}) > 1:
         sentences.append("rows have other seeds")
-    if counts and counts[0] == 1:
-        sentences.append("a row of one seed has no interval")
     quick = [run for run in runs if run.config.get("quick")]
     if quick:
         sentences.append(f"{len(quick)} of {len(runs)} run(s) are quick ones, in small")

@@ -55,6 +55,8 @@ def notes(rows: Sequence[Row], by: str) -> list[str]:
     """Sentences below the table: how to read it."""
     order = "lowest" if by.startswith(LOWER_IS_BETTER) else "highest"
     sentences = [f"sorted by {by}, the {order} first; n is the number of seeds"]
+    if any(len(row.group.replicas) == 1 for row in rows):
+        sentences.append("a row of one seed has no interval")
     differences = [row.difference for row in rows if row.difference is not None]
     tested = [d for d in differences if d.p_value is not None]
     if differences:

@@ -93,6 +93,15 @@ def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
     assert "over 5 seeds and 1 row(s) p cannot fall below 0.062" in printed
 
 
+def test_warnings_go_to_stderr_and_one_seed_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs/a", "agem", (0.5,), quick=True)
+    assert main(["runs"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "warning: 1 of 1 run(s) are quick ones, in small\n"
+    assert "a row of one seed has no interval" in printed.out
+
+
 def test_only_common_seeds_are_compared(tmp_path):
     write_run(tmp_path / "a", "agem", (0.1, 0.2, 0.3), seeds=(0, 1, 2))
     write_run(tmp_path / "b", "er", (0.9, 0.4, 0.5), seeds=(7, 1, 2))
@@ -141,7 +150,6 @@ def test_what_makes_rows_incomparable_is_said(tmp_path):
         "rows have other numbers of seeds: 1, 2", "1 of 4 run(s) are quick ones",
         "met other streams", "versions whose numbers differ by more than rounding",
         "1 unfinished run(s) are left out: unfinished", "ran away in 1 run(s): d",
-        "a row of one seed has no interval",
     ):  # fmt: skip
         assert sentence in text
 
