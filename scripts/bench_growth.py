@@ -2,7 +2,7 @@
 
     python scripts/bench_growth.py FOLDER [--device DEVICE] [--rounds N]
 
-writes growth.json and growth.svg to the folder. Needs the extra `bench`, for matplotlib.
+writes growth.json and growth.svg to the folder. Needs the extra `bench`.
 One quantity grows at a time; the others are as in bench_step.py. A point is the median of its
 rounds, its bar reaches from the fastest to the slowest.
 """
@@ -108,6 +108,7 @@ def draw_plots(panels: dict[str, Points], path: Path) -> None:
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "growth"
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     figure, axes = pyplot.subplots(2, 3, figsize=(14, 8), layout="constrained")
     for axis, (title, points) in zip(axes.flat, panels.items(), strict=True):
@@ -118,8 +119,13 @@ def draw_plots(panels: dict[str, Points], path: Path) -> None:
             above = [max(times) - m for m, (_, times) in zip(medians, series, strict=True)]
             axis.errorbar(sizes, medians, (below, above), label=name, marker="o", capsize=3)
         axis.set(title=title, xscale="log", yscale="log", ylabel="ms a step of one replica")
+        axis.set_xlabel(title.partition(": ")[2])
         axis.set_xticks(sizes, [str(size) for size in sizes])
-        axis.minorticks_off()
+        axis.xaxis.minorticks_off()
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.minorticks_off()
+        axis.grid(alpha=0.3)
         axis.legend()
     figure.savefig(path, metadata={"Date": None})
 

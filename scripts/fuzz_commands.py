@@ -135,6 +135,8 @@ def other_commands(draw: st.DrawFn) -> list[str]:
     arguments = draw(st.lists(st.sampled_from(words), max_size=3))
     if verb == "reproduce":
         arguments.append("--budget=0")
+    if verb == "compare":
+        arguments = ["--seeds=1", *arguments, *SMALL]
     return [verb, *arguments]
 
 

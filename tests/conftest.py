@@ -7,6 +7,7 @@ import torch
 
 from gradalign_cli.contract.small_runs import small_dataset
 from gradalign_cli.data import Dataset
+from gradalign_cli.reports import run_page
 
 torch.set_num_threads(1)  # steps this small only wait for a second thread
 
@@ -22,6 +23,19 @@ def float64_is_asked_for():
     """No test may change the default type for the next one."""
     yield
     assert torch.get_default_dtype() == torch.float32
+
+
+@pytest.fixture(autouse=True)
+def no_page(request, monkeypatch):
+    """Runs of tests draw no page, which takes longer than they do, unless `draws_pages` is asked
+    for."""
+    if "draws_pages" not in request.fixturenames:
+        monkeypatch.setattr(run_page, "write_run_page", lambda folder, title: None)
+
+
+@pytest.fixture
+def draws_pages():
+    """Asked for by tests whose runs draw their page."""
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -14,7 +14,12 @@ from gradalign_cli.data import dataset
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = ["quick=true", "benchmark.samples_per_task=20"]
-SHORTER = {"train": SMALL, "tune": SMALL, "reproduce": ["--budget", "0"]}  # by verb
+SHORTER = {
+    "train": SMALL,
+    "compare": [*SMALL, "--seeds", "1"],
+    "tune": SMALL,
+    "reproduce": ["--budget", "0"],
+}  # by verb
 IMAGES = {"mnist": (10, (28, 28)), "fashion_mnist": (10, (28, 28)), "cifar100": (100, (32, 32, 3))}
 RUN_FOLDER = "outputs/documented_run"  # takes the place of RUN_DIR
 

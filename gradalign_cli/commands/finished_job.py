@@ -12,8 +12,8 @@ from gradalign_cli.composition.schema import plain_settings
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import lock_owner
 from gradalign_cli.files.reading import read_json
+from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
 from gradalign_cli.results.sweep_folder import LARGEST_RECORD, is_finished
-from gradalign_cli.tables.results import SETTINGS_WITHOUT_EFFECT
 
 LARGEST_METRICS = 2**26  # bytes of a metrics.json
 SECONDS_BETWEEN_LOOKS = 1.0

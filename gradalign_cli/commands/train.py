@@ -5,7 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,11 @@ from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import with_test_threads
 from gradalign_cli.errors import UserError, require_name
+from gradalign_cli.loggers.choice import CSV, logger_names, make_loggers
+from gradalign_cli.loggers.watcher import LoggingWatcher
 from gradalign_cli.numerics.allocator import keep_freed_memory
+from gradalign_cli.reports import run_page
+from gradalign_cli.reports.settings import flat_settings
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.forecast import Forecast, work_of
@@ -166,18 +170,21 @@ def train(
     runaway_warner = RunawayWarner(
         parts.benchmark.outputs, lambda runaway: warn_of_runaway(runaway, config, replica_settings)
     )
+    logging = logging_watcher(config, folder, replica_settings)
     setup = time.perf_counter() - begin
     try:
-        with display:
-            watchers = run_folder, display, runaway_warner
+        with display, closing(logging):
+            watchers = run_folder, display, runaway_warner, logging
             outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
+            metrics = run_metrics(outcome, replica_settings, config.metrics.convention)
+            logging.finish(metrics["replicas"], outcome.accuracy)
     except UserError as error:
         record |= {"failed": str(error), "runaways": runaway_warner.record()}
         run_folder.write("record.json", json_text(record))
         run_folder.release()
         raise UserError(f"{error}; {folder} is an unfinished run") from error
     quick = {"quick": True} if is_quick(config) else {}
-    results = quick | run_metrics(outcome, replica_settings, config.metrics.convention)
+    results = quick | metrics
     record |= (
         quick | machine_record(device) | run_costs(outcome, setup) | run_folder.constraint_counts()
     )
@@ -188,6 +195,8 @@ def train(
     order = [r for _, members in replicas_by_setting(replica_settings) for r in members]
     for table in run_tables(results["settings"], outcome.accuracy[order], is_quick(config)):
         console.print(table)
+    if config.get("report", True):
+        write_page(folder, run_title(config))
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
 
@@ -199,6 +208,24 @@ def saved_network(
     if config.get("save", "network") == "none":  # which earlier versions' configs do not say
         return None
     return network_file(parts, replicas, outcome.learners)
+
+
+def logging_watcher(
+    config: DictConfig, folder: Path, replica_settings: list[dict[str, float]]
+) -> LoggingWatcher:
+    """What tells the loggers that a config asks for."""
+    names = logger_names(config.get("logger", CSV))
+    settings = flat_settings(plain_settings(config))
+    parameters = [settings | numbers for numbers in replica_settings]
+    return LoggingWatcher(make_loggers(names, folder, config.name), parameters)
+
+
+def write_page(folder: Path, title: str) -> None:
+    """Write `report.html`; a run without it is finished all the same."""
+    try:
+        run_page.write_run_page(folder, title)
+    except UserError as error:
+        warnings.warn(f"report.html is not written: {error}", stacklevel=1)
 
 
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:

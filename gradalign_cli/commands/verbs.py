@@ -3,6 +3,8 @@
 VERBS = {
     "train": "train on tasks in sequence and write the results to a folder",
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
+    "compare": "train several methods on the same seeds, then report on them",
+    "report": "one table, figures and a page over the folders of runs",
     "tune": "choose numbers on the first three tasks alone",
     "evaluate": "test the networks of a finished run again",
     "status": "how far the jobs of a sweep have come",

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from gradalign_cli.composition.construct import LARGEST_WHOLE_NUMBER, check_type
 from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP, list_command
 from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.loggers.choice import logger_names
 from gradalign_cli.results.metrics import Convention
 from gradalign_cli.step.learner import AlignedVector
 
@@ -77,6 +78,8 @@ class Settings(NamedTuple):
     plugins: list[str] = []  # noqa: RUF012
     overwrite: bool = False
     save: Literal["network", "none"] = "network"
+    report: bool = True
+    logger: Any = "csv"  # a text or a list of texts, which `logger_names` checks
     quick: bool = False
     skip_finished: bool = True
     objective_metric: ObjectiveMetric = "ACC"
@@ -118,6 +121,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
         entries = config.get(entry)
         require(isinstance(entries, dict), entry, "settings with values", entries)
     check_values("", config, Settings)
+    logger_names(config.get("logger", "csv"))
 
 
 def check_names(prefix: str, entries: Mapping[str, Any], known: list[str]) -> None:

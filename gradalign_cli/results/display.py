@@ -10,10 +10,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.forecast import Forecast
+from gradalign_cli.results.heat import heat_style
 from gradalign_cli.training.watcher import Moment, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
@@ -149,6 +151,11 @@ def mean_percent(accuracy: np.ndarray) -> str:
     return f"{100 * accuracy.mean():.1f}"
 
 
+def heat_cell(accuracy: np.ndarray) -> Text:
+    """The mean of accuracies in percent, on its colour."""
+    return Text(mean_percent(accuracy), heat_style(float(accuracy.mean())))
+
+
 def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     """The accuracy matrix [R, T + 1, T] in percent, averaged over replicas. With more than 12 tasks
     it shows the first and the last five alone."""
@@ -163,7 +170,7 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     for task in shown_tasks:
         table.add_column(str(task + 1), justify="right")
     for row in [0, *(task + 1 for task in shown_tasks)]:
-        percents = [mean_percent(accuracy[:, row, task]) for task in shown_tasks]
+        percents = [heat_cell(accuracy[:, row, task]) for task in shown_tasks]
         table.add_row(str(row) if row else "none", *percents)
     if len(shown_tasks) < tasks:
         table.caption = f"tasks {END_COLUMNS + 1} to {tasks - END_COLUMNS} are in accuracy.csv"

@@ -33,6 +33,7 @@ RUN_FILES = (
     "forgetting.csv",
     NETWORK_FILE,
     "record.json",
+    "report.html",
 )
 HYDRA_FOLDER = ".hydra"
 ALIGNMENT_COLUMNS = (

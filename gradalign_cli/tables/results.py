@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,24 +9,15 @@ from typing import Any, NamedTuple
 
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.files.reading import read_json
 from gradalign_cli.results.machine import NUMERICS
+from gradalign_cli.results.run_files import (
+    SETTINGS_WITHOUT_EFFECT,
+    is_number,
+    read_mapping,
+    read_replicas,
+)
 from gradalign_cli.tables.table import Cell
 
-# settings of where and how a run is computed; they change its numbers by rounding
-SETTINGS_WITHOUT_EFFECT = (
-    "name",
-    "data_dir",
-    "device",
-    "threads",
-    "engine",
-    "memory_budget",
-    "overwrite",
-    "save",
-    "skip_finished",
-    "objective_metric",
-    "paper",
-)
 # settings that came later, and the value at which a run is as it was without them
 LATER_SETTINGS: dict[str, Any] = {
     "alignment.of": "gradient",
@@ -47,8 +37,6 @@ SENSITIVE_NETWORKS = (
     "gradalign_cli.models.module.",
 )
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
-FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
-LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
 QUICK_OVERRIDES = ("quick=true",)
 
 
@@ -122,7 +110,8 @@ def read_run(folder: Path) -> tuple[str, Result] | None:
     record = read_mapping(folder / "record.json")
     if record.get("numerics", 1) != NUMERICS:
         return None
-    seeds = read_seeds(folder / "metrics.json")
+    replicas = read_replicas(folder / "metrics.json")
+    seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):
         value: Any = record.get(name)
@@ -138,39 +127,6 @@ def read_run(folder: Path) -> tuple[str, Result] | None:
             f"`config` of record.json must be the config of a run ({error!r})"
         ) from error
     return key, Result(seeds, seconds, machine)
-
-
-def read_mapping(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file of a run; UserError where there is none."""
-    content = read_json(path, LARGEST_FILE)
-    if not isinstance(content, dict):
-        raise UserError(f"{path.name} must be a mapping, found {type(content).__name__}")
-    return content
-
-
-def read_seeds(path: Path) -> dict[int, dict[str, float]]:
-    """The numbers of each seed in metrics.json, without those that are not finite; UserError where
-    they are not what a run writes."""
-    replicas = read_mapping(path).get("replicas")
-    if not isinstance(replicas, list) or not replicas:
-        raise UserError("`replicas` of metrics.json must be a list of replicas")
-    seeds = {}
-    for replica in replicas:
-        if not isinstance(replica, dict):
-            raise UserError("`replicas` of metrics.json must be a list of mappings")
-        for name, value in replica.items():
-            require(value is None or is_number(value), name, "a number", value)
-            is_fraction = value is None or not name.startswith(FRACTIONS) or abs(value) <= 1
-            require(is_fraction, name, "a fraction", value)
-        seed: Any = replica.get("seed")
-        require(isinstance(seed, int) and seed >= 0, "seed", "a whole number", seed)
-        seeds[seed] = {name: value for name, value in replica.items() if value is not None}
-    return seeds
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value of a JSON file is a number that a float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:

@@ -1,13 +1,13 @@
 """Published numbers beside ours: differences, verdicts, and paired comparisons of methods."""
 
 import math
-from collections.abc import Sequence
 from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
 
 from gradalign_cli.results.metrics import summary
+from gradalign_cli.results.significance import holm_corrected
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import JUDGED_STATUSES, Cell, setting_and_method
 
@@ -145,16 +145,6 @@ def verdict(
     if noise is not None and abs(difference) <= noise:
         return "too few seeds"
     return "above" if difference > 0 else "below"
-
-
-def holm_corrected(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, corrected for their number by Holm (1979), in the same
-    order."""
-    corrected, largest = np.empty(len(p_values)), 0.0
-    for rank, index in enumerate(np.argsort(p_values)):
-        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        corrected[index] = largest
-    return [float(p) for p in corrected]
 
 
 class Comparison(NamedTuple):

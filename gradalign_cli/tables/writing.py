@@ -10,16 +10,13 @@ from typing import Any
 from rich.table import Table as TerminalTable
 
 from gradalign_cli.files.writing import make_folder, write_atomically
+from gradalign_cli.results.latex import LATEX_ESCAPES
 from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
 from gradalign_cli.tables.table import JUDGED_STATUSES, Table
 from gradalign_cli.tables.verdict import Comparison, TableRow
 
 COLUMNS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
 WITH_INTERVAL = ("published", "ours")  # these have a plus-minus sign in them
-LATEX_ESCAPES = str.maketrans(
-    {sign: "\\" + sign for sign in "&%_#${}"}
-    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-)
 
 
 def percent(fraction: float | None, with_sign: bool = False) -> str:

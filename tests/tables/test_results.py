@@ -10,7 +10,8 @@ from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.machine import NUMERICS
-from gradalign_cli.tables.results import LARGEST_FILE, results_by_key, run_key
+from gradalign_cli.results.run_files import LARGEST_FILE
+from gradalign_cli.tables.results import results_by_key, run_key
 
 CONFIG = compose_config(CONF, ())[0]
 RECORD = {

@@ -1,0 +1,145 @@
+"""`gradalign compare METHOD...`: train what is missing of several methods, then report on them."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gradalign_cli.commands.report import show_and_write
+from gradalign_cli.commands.sweep_table import is_failed
+from gradalign_cli.commands.train import job
+from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.composition.choices import choices_of_group
+from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.hydra_jobs import run_jobs
+from gradalign_cli.composition.paths import CONF
+from gradalign_cli.errors import UserError, require, require_name
+from gradalign_cli.reports.report import make_report
+from gradalign_cli.tables.results import read_run, run_key
+
+COMPARISONS = Path("outputs/compare")
+MOST_SEEDS = 1000
+
+
+class Comparison(NamedTuple):
+    """Methods to be compared over so many seeds, with overrides that all of them share."""
+
+    methods: list[str]
+    overrides: list[str]
+    seeds: int
+    config_dir: str | None
+
+
+def main(arguments: list[str]) -> int:
+    """Compare methods; returns the exit code: 1 where a run failed."""
+    options = argument_parser().parse_intermixed_args(arguments)
+    methods = list(dict.fromkeys(word for word in options.words if "=" not in word))
+    overrides = [word for word in options.words if "=" in word]
+    comparison = Comparison(methods, overrides, options.seeds, options.config_dir)
+    check_comparison(comparison)
+    if options.baseline is not None:
+        require_name(options.baseline, methods, "--baseline", "one of the methods")
+    folder = COMPARISONS / comparison_name(comparison)
+    keys = {method: method_key(comparison, method) for method in methods}
+    try:
+        any_failed = train_missing(comparison, keys, folder)
+    except KeyboardInterrupt as stop:
+        stop.add_note("the same command goes on with what is missing")
+        raise
+    finished = finished_seeds(folder, set(keys.values()))
+    runs = [path for by_folder in finished.values() for path in by_folder]
+    if not runs:
+        return 1
+    report = make_report(runs, options.by, options.baseline and f"method={options.baseline}")
+    show_and_write(report, folder, " against ".join(methods))
+    return int(any_failed)
+
+
+def argument_parser() -> VerbParser:
+    """The parser of the command's arguments."""
+    parser = VerbParser(
+        prog="gradalign compare",
+        description="Train methods on the same seeds, then report on them. Finished runs stay.",
+    )
+    parser.add_argument(
+        "words", nargs="+", metavar="METHOD OVERRIDE", help="as `agem er benchmark.scenario=class`"
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="0 to N - 1")
+    parser.add_argument("--by", default="ACC", metavar="METRIC", help="sort and compare by it")
+    parser.add_argument("--baseline", metavar="METHOD", help="compare the others with it")
+    parser.add_argument("--config-dir", metavar="DIR", help="a folder with parts of yours")
+    return parser
+
+
+def check_comparison(comparison: Comparison) -> None:
+    """Raise UserError unless all methods are there and the overrides leave methods and seeds
+    alone."""
+    require(len(comparison.methods) > 0, "METHOD", "given", "")
+    names = [choice.name for choice in choices_of_group("method", comparison.config_dir)]
+    for method in comparison.methods:
+        require_name(method, names, "METHOD", "a method that `gradalign list methods` names")
+    seeds = comparison.seeds
+    require(1 <= seeds <= MOST_SEEDS, "--seeds", f"at least 1 and at most {MOST_SEEDS}", seeds)
+    for override in comparison.overrides:
+        name = override.lstrip("+~").partition("=")[0]
+        if name in ("method", "replicas.seed", "replicas") or name.startswith("hydra."):
+            raise UserError(f"`{name}` is set by compare itself: METHOD and --seeds choose")
+
+
+def comparison_name(comparison: Comparison) -> str:
+    """The name of the folder of all comparisons with the same overrides."""
+    text = "\n".join(sorted(comparison.overrides))
+    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest() if text else "defaults"
+
+
+def method_key(comparison: Comparison, method: str) -> str:
+    """The key of the runs of a method, see `run_key`."""
+    overrides = [text for text in comparison.overrides if not text.startswith("hydra/")]
+    config, _ = compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir)
+    return run_key(config)
+
+
+def finished_seeds(folder: Path, keys: set[str]) -> dict[str, dict[Path, list[int]]]:
+    """For each of the keys the folders of its finished runs below a folder, and their seeds."""
+    finished: dict[str, dict[Path, list[int]]] = {}
+    for path in sorted(folder.glob("*/*/accuracy.csv")):
+        run = read_run(path.parent)
+        if run is not None and run[0] in keys:
+            finished.setdefault(run[0], {})[path.parent] = sorted(run[1].seeds)
+    return finished
+
+
+def train_missing(comparison: Comparison, keys: dict[str, str], folder: Path) -> bool:
+    """Train the methods on the seeds that no finished run of them has; methods that lack the same
+    seeds are jobs of one sweep. Returns whether one failed.
+
+    keys: of each method, see `method_key`.
+    """
+    finished = finished_seeds(folder, set(keys.values()))
+    sweeps: dict[tuple[int, ...], list[str]] = {}
+    for method, key in keys.items():
+        there = {seed for seeds in finished.get(key, {}).values() for seed in seeds}
+        missing = tuple(seed for seed in range(comparison.seeds) if seed not in there)
+        if missing:
+            sweeps.setdefault(missing, []).append(method)
+    any_failed = False
+    for seeds, methods in sweeps.items():
+        outcomes = run_jobs(job, sweep_arguments(comparison, methods, seeds, folder)) or []
+        any_failed |= any(map(is_failed, outcomes))
+    return any_failed
+
+
+def sweep_arguments(
+    comparison: Comparison, methods: Sequence[str], seeds: Sequence[int], folder: Path
+) -> list[str]:
+    """The arguments of `gradalign train` for a sweep over methods. A finished run of its folder is
+    one of other settings or of another version, and is replaced."""
+    names = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}_to_{seeds[-1]}"
+    options = ["--config-dir", comparison.config_dir] if comparison.config_dir else []
+    return [
+        *("-m", *options, *comparison.overrides, f"method={','.join(methods)}"),
+        f"replicas.seed=[{','.join(map(str, seeds))}]",
+        f"hydra.sweep.dir={folder}/seeds_{names}",
+        "hydra.sweep.subdir=${method.name}",
+        "overwrite=true",
+    ]

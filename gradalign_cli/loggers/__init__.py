@@ -1,0 +1,1 @@
+"""Other programs that show a run while it trains: thin adapters, imported when asked for."""

@@ -1,0 +1,95 @@
+"""What loggers are told of a run: the scalars of alignment.csv, the accuracies after each task, and
+at the end the metrics and the accuracy matrix as a picture."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from gradalign_cli.loggers.logger import Logger
+from gradalign_cli.training.watcher import Moment, StopsTask
+
+SCALARS = ("loss", "ref_loss", "cosine", "violated", "norm_ratio")  # as in alignment.csv
+CELL = 16  # pixels of a cell of the matrix
+
+
+class LoggingWatcher:
+    """A watcher that hands the numbers of every replica to loggers.
+
+    replicas: the numbers of those that train;  step, task_begin: steps of all tasks that are done,
+    now and when the present task began.
+    """
+
+    def __init__(self, loggers: Sequence[Logger], parameters: Sequence[Mapping[str, Any]]) -> None:
+        """parameters: of each replica, by name."""
+        self.loggers, self.parameters = loggers, parameters
+        self.replicas: Sequence[int] = ()
+        self.begun: set[int] = set()
+        self.step, self.task_begin = 0, 0
+
+    def begin_round(self, replicas: Sequence[int]) -> None:
+        """Begin the runs of these replicas. A replica whose round is repeated keeps its run, in
+        which its first numbers then stand twice."""
+        self.replicas, self.step, self.task_begin = replicas, 0, 0
+        for replica in replicas:
+            if replica not in self.begun:
+                self.begun.add(replica)
+                for logger in self.loggers:
+                    logger.begin(replica, self.parameters[replica])
+
+    def end_round(self, problem: str | None) -> None:
+        """Nothing is to be done."""
+
+    def after_steps(self, moment: Moment) -> StopsTask:
+        """Log the measured steps of a chunk."""
+        fields = [field.tolist() for field in moment.trace[: len(SCALARS)]]
+        first = self.task_begin + moment.step - len(moment.measured) + 1
+        for s in moment.measured.nonzero().flatten().tolist():
+            for r, replica in enumerate(self.replicas):
+                values = [field[s][r] for field in fields]
+                self.log(replica, first + s, dict(zip(SCALARS, values, strict=True)))
+        self.step = self.task_begin + moment.step
+        return False
+
+    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
+        """Log a row of the accuracy matrix, and its mean over the tasks so far."""
+        self.task_begin = self.step
+        for replica, row in zip(self.replicas, accuracy.tolist(), strict=True):
+            values = {f"accuracy/task_{task + 1}": value for task, value in enumerate(row)}
+            if ended_tasks:
+                values["accuracy/so_far"] = sum(row[:ended_tasks]) / ended_tasks
+            self.log(replica, self.step, values)
+
+    def log(self, replica: int, step: int, values: Mapping[str, float]) -> None:
+        """Log those of the numbers that are not NaN."""
+        present = {name: value for name, value in values.items() if not math.isnan(value)}
+        for logger in self.loggers:
+            logger.scalars(replica, step, present)
+
+    def finish(self, metrics: Sequence[Mapping[str, float]], accuracy: np.ndarray) -> None:
+        """Log the metrics of each replica and the accuracies [R, T + 1, T] as pictures."""
+        for replica, matrix in enumerate(accuracy):
+            final = {
+                f"metrics/{name}": value
+                for name, value in metrics[replica].items()
+                if name not in self.parameters[replica]
+            }
+            self.log(replica, self.step, final)
+            for logger in self.loggers:
+                logger.image(replica, "accuracy_matrix", matrix_pixels(matrix))
+
+    def close(self) -> None:
+        """End the runs."""
+        for logger in self.loggers:
+            logger.close()
+
+
+def matrix_pixels(matrix: np.ndarray) -> np.ndarray:
+    """A matrix of fractions as bytes [height, width, 3], from dark for 0 to yellow for 1."""
+    import matplotlib as mpl
+
+    colours = mpl.colormaps["cividis"](np.clip(matrix, 0, 1))[..., :3]
+    pixels: np.ndarray = (255 * colours).astype(np.uint8).repeat(CELL, 0).repeat(CELL, 1)
+    return pixels

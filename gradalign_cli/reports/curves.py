@@ -1,0 +1,133 @@
+"""What files of a run say about training, as curves over the seeds of a group.
+
+Time is counted in tasks: 1.5 is the middle of the second task.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.reports.group import Group
+from gradalign_cli.reports.run import Run, read_columns
+
+LARGEST_CURVES = 2**26  # bytes of alignment.csv and of continual.csv
+BINS_A_TASK, MOST_BINS = 12, 120
+ALIGNMENT_COLUMNS = ("replica", "task", "step", "cosine", "violated", "norm_ratio")
+Columns = dict[str, np.ndarray]
+
+
+def curve_columns(run: Run, file_name: str, needed: Sequence[str]) -> Columns:
+    """The columns of a file of the run, empty where it has no such file or the file is not that of
+    a run."""
+    if not (run.folder / file_name).is_file():
+        return {}
+    try:
+        columns = read_columns(run.folder / file_name, LARGEST_CURVES)
+    except UserError:
+        return {}
+    tasks = run.accuracy.shape[2]
+    if not all(name in columns for name in needed) or not len(columns["task"]):
+        return {}
+    fits = (columns["task"] >= 1) & (columns["task"] <= tasks) & (columns["step"] >= 0)
+    return columns if fits.all() else {}
+
+
+def seed_columns(group: Group, file_name: str, needed: Sequence[str]) -> list[Columns]:
+    """Of each seed of the group the rows of a file; seeds without such rows are left out."""
+    files = {run.folder: curve_columns(run, file_name, needed) for run in group.runs()}
+    seeds = []
+    for run, number in group.replicas.values():
+        columns = files[run.folder]
+        rows = columns["replica"] == number if columns else np.zeros(0, dtype=bool)
+        if rows.any():
+            seeds.append({name: column[rows] for name, column in columns.items()})
+    return seeds
+
+
+def alignment_of(group: Group) -> list[Columns]:
+    """Of each seed of the group its rows of alignment.csv."""
+    return seed_columns(group, "alignment.csv", ALIGNMENT_COLUMNS)
+
+
+def task_time(columns: Columns) -> np.ndarray:
+    """The time of each row, in tasks."""
+    task, step = columns["task"], columns["step"]
+    longest = {number: max(1.0, step[task == number].max()) for number in np.unique(task)}
+    time: np.ndarray = task - 1 + step / np.array([longest[number] for number in task])
+    return time
+
+
+def binned_mean(seeds: Sequence[Columns], name: str, tasks: int) -> tuple[np.ndarray, np.ndarray]:
+    """A column over time, as a mean over the rows and seeds in each of equally long parts of it:
+    the middles of the parts in tasks, and the means. Parts without numbers are left out."""
+    bins = min(BINS_A_TASK * tasks, MOST_BINS)
+    sums, counts = np.zeros(bins), np.zeros(bins)
+    for columns in seeds:
+        values, time = columns[name], task_time(columns)
+        valid = np.isfinite(values)
+        place = np.minimum((time[valid] / tasks * bins - 1e-9).astype(int), bins - 1)
+        np.add.at(sums, place, values[valid])
+        np.add.at(counts, place, 1)
+    filled = counts > 0
+    middles = (np.arange(bins) + 0.5) * tasks / bins
+    return middles[filled], sums[filled] / counts[filled]
+
+
+def task_means(seeds: Sequence[Columns], name: str, tasks: int) -> np.ndarray:
+    """The mean [T] of a column over the rows of each task that have a memory to be compared with;
+    NaN where there are none."""
+    means = np.full(tasks, np.nan)
+    for task in range(tasks):
+        values = [
+            c[name][(c["task"] == task + 1) & np.isfinite(c["cosine"]) & np.isfinite(c[name])]
+            for c in seeds
+        ]
+        joined = np.concatenate(values) if values else np.zeros(0)
+        if len(joined):
+            means[task] = joined.mean()
+    return means
+
+
+def hurt_share(group: Group) -> float:
+    """Of the measured steps the share whose applied update raised the loss on memory to first
+    order; NaN where none was measured."""
+    counts = [
+        (run.record.get("broken_constraints"), run.record.get("measured_steps"))
+        for run in group.runs()
+    ]
+    numbers = [(b, m) for b, m in counts if isinstance(b, int | float) and isinstance(m, int)]
+    measured = sum(m for _, m in numbers)
+    return sum(b for b, _ in numbers) / measured if measured > 0 else float("nan")
+
+
+def accuracy_so_far(group: Group) -> np.ndarray:
+    """The mean accuracy [n, T] of each seed on the tasks learned so far, after each task."""
+    accuracy = group.accuracy()
+    tasks = accuracy.shape[2]
+    return np.stack([accuracy[:, t, :t].mean(1) for t in range(1, tasks + 1)], 1)
+
+
+def continual_accuracy(group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """The mean accuracy on the tasks so far in tests between the steps, over time; empty where
+    there were none."""
+    tasks = group.accuracy().shape[2]
+    names = [f"task_{t + 1}" for t in range(tasks)]
+    seeds = seed_columns(group, "continual.csv", ("replica", "task", "step", *names))
+    for columns in seeds:
+        matrix = np.stack([columns[name] for name in names], 1)
+        so_far = np.arange(tasks) < columns["task"][:, None]
+        columns["accuracy"] = np.where(so_far, np.nan_to_num(matrix), 0).sum(1) / columns["task"]
+    return binned_mean(seeds, "accuracy", tasks)
+
+
+def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+    """The places of those that no other beats: none is as cheap and better, none cheaper and as
+    good. The cheapest comes first."""
+    order = sorted(range(len(costs)), key=lambda place: (costs[place], -values[place]))
+    best, places = -np.inf, []
+    for place in order:
+        if values[place] > best:
+            best = values[place]
+            places.append(place)
+    return places

@@ -1,0 +1,30 @@
+"""A figure as an SVG that stands in a page: in the page's colours, with names of its own."""
+
+import io
+import re
+from html import escape
+
+from gradalign_cli.reports.plots import Plot
+from gradalign_cli.reports.style import FOREGROUND, GRID, PAGE_WIDTH, figure_style
+
+NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+NAMES = re.compile(r'(\bid="|url\(#|href="#)')
+
+
+def inline_svg(plot: Plot) -> str:
+    """The SVG element of a figure, named by its title and described by its sentence."""
+    text = io.StringIO()
+    with figure_style(salt=plot.name):
+        plot.draw(PAGE_WIDTH).savefig(text, format="svg", metadata={"Date": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"\n\s*", "\n", svg)
+    svg = NAMES.sub(rf"\g<1>{plot.name}-", svg)
+    svg = svg.replace(FOREGROUND, "currentColor").replace(GRID, "var(--line)")
+    box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
+    assert box is not None
+    label = escape(f"{plot.title}. {plot.sentence}")
+    start = f'<svg role="img" aria-label="{label}" {box[0]} {NAMESPACES}>'
+    return start + svg[svg.index(">") + 1 :]

@@ -1,0 +1,60 @@
+"""A report over run folders, from reading to rows."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.reports.comparability import comparability_warnings
+from gradalign_cli.reports.group import Group, baseline_group, grouped, selected
+from gradalign_cli.reports.rows import Row, report_rows
+from gradalign_cli.reports.run import Reading, read_runs
+
+
+class Report(NamedTuple):
+    """Rows, the metric that they are sorted by, the label of the baseline, and warnings."""
+
+    rows: list[Row]
+    by: str
+    baseline: str | None
+    warnings: list[str]
+
+
+def make_report(
+    folders: Iterable[Path],
+    by: str = "ACC",
+    baseline: str | None = None,
+    where: Sequence[str] = (),
+) -> Report:
+    """The report over the runs in these folders and below them.
+
+    by: the metric to sort by and to compare;  baseline: a row's label or `NAME=VALUE`;  where:
+    conditions `NAME=VALUE`. Raises UserError where they do not fit the runs.
+    """
+    reading = read_runs(folders)
+    if not reading.runs:
+        raise UserError(no_run_sentence(reading))
+    groups = grouped(reading.runs)
+    if where:
+        runs = {r.folder: r for g in selected(groups, where, "--where") for r in g.runs()}
+        groups = selected(grouped(runs.values()), where, "--where")
+    base = None if baseline is None else baseline_group(groups, baseline)
+    return report_of_groups(groups, by, base, reading)
+
+
+def report_of_groups(
+    groups: Sequence[Group], by: str, baseline: Group | None, reading: Reading
+) -> Report:
+    """The report over these groups."""
+    rows = report_rows(groups, by, baseline)
+    warnings = comparability_warnings(groups, reading)
+    return Report(rows, by, baseline and baseline.label, warnings)
+
+
+def no_run_sentence(reading: Reading) -> str:
+    """Why there is nothing to report."""
+    sentence = "`DIR` must hold a finished run, found none"
+    if reading.refused:
+        return f"{sentence}: {reading.refused[0]}"
+    count = len(reading.unfinished)
+    return sentence + (f", and {count} unfinished run(s)" if count else "")

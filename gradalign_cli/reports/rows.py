@@ -1,0 +1,95 @@
+"""The rows of a report: mean and interval of each metric, and the difference to a baseline."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from gradalign_cli.errors import require_name
+from gradalign_cli.reports.group import Group
+from gradalign_cli.results.metrics import summary
+from gradalign_cli.results.significance import (
+    PairedDifference,
+    holm_corrected,
+    least_p_value,
+    paired_difference,
+)
+
+SIGNIFICANT = 0.05
+LOWER_IS_BETTER = ("forgetting", "stability_gap")  # names of metrics begin so
+MAIN_METRICS = ("ACC", "forgetting")
+
+
+class Row(NamedTuple):
+    """A group in the report.
+
+    summaries:  of each metric mean, std, ci95_low, ci95_high and n, see `summary`.
+    difference: of the metric that rows are sorted by, to the baseline on common seeds; None for the
+                baseline itself, without one, and without common seeds.
+    p_value:    of the sign-permutation test, corrected by Holm over the rows.
+    verdict:    see `verdict`; empty where there is no difference.
+    """
+
+    group: Group
+    summaries: dict[str, dict[str, Any]]
+    difference: PairedDifference | None
+    p_value: float | None
+    verdict: str
+
+
+def report_rows(groups: Sequence[Group], by: str, baseline: Group | None) -> list[Row]:
+    """The rows, the best by the metric `by` first; those without it come last. Raises UserError
+    where no run has the metric."""
+    names = list(dict.fromkeys(name for group in groups for name in group.metrics()))
+    require_name(by, names, "--by", "a metric of the runs")
+    differences = [difference_to(group, baseline, by) for group in groups]
+    p_values = [d.p_value for d in differences if d is not None and d.p_value is not None]
+    corrected = iter(holm_corrected(p_values))
+    rows = []
+    for group, difference in zip(groups, differences, strict=True):
+        has_test = difference is not None and difference.p_value is not None
+        p_value = next(corrected) if has_test else None
+        sentence = "" if difference is None else verdict(difference, p_value, len(p_values))
+        rows.append(Row(group, group_summaries(group, names), difference, p_value, sentence))
+    sign = 1 if by.startswith(LOWER_IS_BETTER) else -1
+    return sorted(
+        rows, key=lambda row: sign * row.summaries[by]["mean"] if by in row.summaries else 2.0
+    )
+
+
+def group_summaries(group: Group, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The summary over seeds of each metric that the group has."""
+    values = {name: list(group.values(name).values()) for name in names}
+    return {
+        name: summary([{name: value} for value in values[name]])[name]
+        for name in names
+        if values[name]
+    }
+
+
+def difference_to(group: Group, baseline: Group | None, metric: str) -> PairedDifference | None:
+    """The group minus the baseline on the seeds that both have; None where there are none."""
+    if baseline is None or group is baseline:
+        return None
+    values, baseline_values = group.values(metric), baseline.values(metric)
+    shared = [seed for seed in values if seed in baseline_values]
+    if not shared:
+        return None
+    return paired_difference([values[seed] - baseline_values[seed] for seed in shared])
+
+
+def can_test(n: int, rows: int) -> bool:
+    """Whether the sign-permutation test over n seeds can become significant in so many rows."""
+    return least_p_value(n) * rows <= SIGNIFICANT
+
+
+def verdict(difference: PairedDifference, p_value: float | None, rows: int) -> str:
+    """`above` or `below` the baseline, `not distinguishable` or `too few seeds`.
+
+    Above and below ask that the 95% interval leaves out 0, and that the corrected p-value is at
+    most 0.05, where the seeds are enough for the test to come so low.
+    """
+    if difference.low is None or difference.high is None or p_value is None:
+        return "too few seeds"
+    covers_zero = difference.low <= 0 <= difference.high
+    if covers_zero or (can_test(difference.n, rows) and p_value > SIGNIFICANT):
+        return "not distinguishable"
+    return "above" if difference.mean > 0 else "below"

@@ -1,0 +1,145 @@
+"""The run folders of a report: looked for, read with bounds, and checked, as they may come from
+others. Nothing of them is executed."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradalign_cli.errors import UserError, os_errors_as_sentences, require
+from gradalign_cli.files.reading import read_bounded
+from gradalign_cli.results.run_files import LARGEST_FILE, is_number, read_mapping, read_replicas
+
+DEEPEST_FOLDER, MOST_FOLDERS = 5, 50_000  # below a folder that was named
+MOST_TASKS = 1000
+FINAL_FILES = ("accuracy.csv", "metrics.json")  # a finished run has them
+FILES_OF_A_RUN = (*FINAL_FILES, "record.json", "alignment.csv")
+COSTS = ("training_seconds", "backward_passes", "peak_memory_bytes")
+LONGEST_REASON = 300  # letters
+
+
+class Run(NamedTuple):
+    """A finished run.
+
+    config: as composed;  replicas: of each its numbers (seed, lr, ...) and its metrics;
+    setting_names: which of them are numbers that were set;  accuracy: [R, T + 1, T];  record: the
+    content of record.json.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    replicas: list[dict[str, float]]
+    setting_names: tuple[str, ...]
+    accuracy: np.ndarray
+    record: dict[str, Any]
+
+    def cost(self, name: str) -> float:
+        """A cost of record.json, for one replica where it is counted over all; NaN where it is
+        missing."""
+        value: Any = self.record.get(name)
+        if not is_number(value):
+            return math.nan
+        return float(value) / (1 if name == "peak_memory_bytes" else len(self.replicas))
+
+
+class Reading(NamedTuple):
+    """What folders hold.
+
+    runs: the finished runs;  unfinished: the folders of others;  refused: a sentence for each
+    folder whose files are not those of a run.
+    """
+
+    runs: list[Run]
+    unfinished: list[Path]
+    refused: list[str]
+
+
+def read_runs(folders: Iterable[Path]) -> Reading:
+    """The runs in these folders, or in folders below them. Raises UserError where one is no folder
+    or there is no run at all."""
+    runs, unfinished, refused = [], [], []
+    for folder in dict.fromkeys(run for top in folders for run in run_folders(top)):
+        if not all((folder / name).is_file() for name in FINAL_FILES):
+            unfinished.append(folder)
+            continue
+        try:
+            runs.append(read_run(folder))
+        except UserError as error:
+            refused.append(f"{folder} is left out: {one_line(str(error), LONGEST_REASON)}")
+    return Reading(runs, unfinished, refused)
+
+
+def one_line(text: str, limit: int) -> str:
+    """Text from a stranger as one line of letters that a terminal shows, at most `limit`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+
+
+def run_folders(top: Path) -> list[Path]:
+    """The folders of runs in a folder and below it, sorted. Links below it are not followed."""
+    require(top.is_dir(), "DIR", "a folder of runs", str(top))
+    folders = []
+    for number, (folder, names) in enumerate(walk(top.resolve(), DEEPEST_FOLDER)):
+        require(number < MOST_FOLDERS, "DIR", f"of at most {MOST_FOLDERS} folders", str(top))
+        if any(name in names for name in FILES_OF_A_RUN):
+            folders.append(folder)
+    return sorted(folders)
+
+
+def walk(folder: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
+    """A folder and those below it down to a depth, each with the names in it; hidden folders and
+    links are left out."""
+    with os_errors_as_sentences("read", folder), os.scandir(folder) as entries:
+        content = list(entries)
+    yield folder, {entry.name for entry in content}
+    for entry in content:
+        if depth and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            yield from walk(folder / entry.name, depth - 1)
+
+
+def read_run(folder: Path) -> Run:
+    """The finished run in a folder; UserError where its files are not those of a run."""
+    record = read_mapping(folder / "record.json")
+    config = record.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
+        raise UserError("`config` of record.json must be the config of a run")
+    replicas = read_replicas(folder / "metrics.json")
+    settings = record.get("replicas")
+    if not isinstance(settings, list) or len(settings) != len(replicas):
+        raise UserError("`replicas` of record.json and of metrics.json must be equally many")
+    names = tuple(settings[0]) if isinstance(settings[0], dict) else ()
+    if not all(name in replica for name in ("seed", *names) for replica in replicas):
+        raise UserError("`replicas` of metrics.json must have the numbers of record.json")
+    for name in COSTS:
+        value: Any = record.get(name, 0)
+        require(is_number(value) and value >= 0, name, "non-negative", value)
+    accuracy = read_accuracy(folder / "accuracy.csv", len(replicas))
+    return Run(folder, config, replicas, names, accuracy, record)
+
+
+def read_accuracy(path: Path, replicas: int) -> np.ndarray:
+    """The accuracies [R, T + 1, T] of accuracy.csv; UserError where it is not what a run writes."""
+    columns = read_columns(path, LARGEST_FILE)
+    tasks = len(columns) - 2
+    rows = len(columns.get("replica", ()))
+    if not 1 <= tasks <= MOST_TASKS or rows != replicas * (tasks + 1):
+        raise UserError(f"{path.name} must have T + 1 rows and T tasks of {replicas} replica(s)")
+    matrix = np.stack([column for name, column in columns.items() if name.startswith("task_")], 1)
+    if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():
+        raise UserError(f"{path.name} must hold fractions of `task_1` to `task_{tasks}`")
+    return matrix.reshape(replicas, tasks + 1, tasks)
+
+
+def read_columns(path: Path, limit: int) -> dict[str, np.ndarray]:
+    """The columns of numbers of a csv file of at most `limit` bytes, by name; NaN where a cell is
+    empty. UserError where it holds anything else."""
+    try:
+        header, *lines = read_bounded(path, limit).decode().splitlines()
+        names = header.split(",")
+        cells = [float(cell) if cell else math.nan for line in lines for cell in line.split(",")]
+        table = np.array(cells).reshape(len(lines), len(names))
+    except ValueError as error:  # of letters, numbers and rows
+        raise UserError(f"{path.name} must be a table of numbers ({error})") from error
+    return {name: table[:, number] for number, name in enumerate(names)}

@@ -1,0 +1,85 @@
+"""What a run was set to, as flat names and texts; and which of these tell runs apart."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gradalign_cli.reports.run import one_line
+from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
+
+# settings that leave the numbers of a run as they are, or are shown in another place
+LEFT_OUT = (
+    *SETTINGS_WITHOUT_EFFECT,
+    "replicas",
+    "plugins",
+    "alignment.every",
+    "metrics.continual_every",
+    "metrics.continual_samples",
+)
+PARTS = (
+    "method",
+    "objective",
+    "benchmark",
+    "stream",
+    "buffer",
+    "model",
+    "optimizer",
+    "schedule",
+)
+ABSENT = "-"
+LONGEST_TEXT, DEEPEST_SETTING, MOST_SETTINGS = 80, 6, 2000
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a config by their dotted names, the parts first. A part, such as `method`, is
+    called by its name, or else by that of its function."""
+    flat: dict[str, str] = {}
+    ordered = {name: config[name] for name in (*PARTS, *config) if name in config}
+    add_settings("", ordered, flat, DEEPEST_SETTING)
+    return {name: flat[name] for name in sorted(flat, key=lambda name: name not in PARTS)}
+
+
+def add_settings(prefix: str, entries: Mapping[str, Any], flat: dict[str, str], depth: int) -> None:
+    """Add the entries, and those in them, to the flat settings."""
+    for key, value in entries.items():
+        name = f"{prefix}{one_line(str(key), LONGEST_TEXT)}"
+        if name in LEFT_OUT or len(flat) >= MOST_SETTINGS:
+            continue
+        if isinstance(value, dict) and depth:
+            inner = value
+            if "_target_" in value:
+                flat[name] = part_name(value)
+                inner = {key: v for key, v in value.items() if key not in ("name", "_target_")}
+            add_settings(f"{name}.", inner, flat, depth - 1)
+        else:
+            flat[name] = value_text(value)
+
+
+def part_name(part: Mapping[str, Any]) -> str:
+    """What a part is called."""
+    name = part.get("name") or str(part["_target_"]).rpartition(".")[2]
+    return one_line(str(name), LONGEST_TEXT)
+
+
+def value_text(value: Any) -> str:
+    """A value as it stands on the command line."""
+    if isinstance(value, str):
+        return one_line(value, LONGEST_TEXT)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return one_line(json.dumps(value, default=str), LONGEST_TEXT)
+
+
+def telling_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
+    """The fewest names, in their order, whose values tell apart all settings that differ: a name is
+    taken if it tells more apart than those before it."""
+    names = list(dict.fromkeys(name for entry in settings for name in entry))
+    telling: list[str] = []
+    labels: list[tuple[str, ...]] = [() for _ in settings]
+    for name in names:
+        finer = [
+            (*label, entry.get(name, ABSENT)) for label, entry in zip(labels, settings, strict=True)
+        ]
+        if len(set(finer)) > len(set(labels)):
+            labels, telling = finer, [*telling, name]
+    return telling

@@ -1,0 +1,74 @@
+"""The texts of a report's table, the same in every form."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from gradalign_cli.reports.rows import LOWER_IS_BETTER, MAIN_METRICS, Row, can_test
+
+TITLE = "mean ± half a 95% t-interval over seeds, in percent"
+
+
+def percent(fraction: float, sign: str = "") -> str:
+    """A fraction in percent."""
+    return f"{100 * fraction:{sign}.2f}"
+
+
+def mean_text(summary: dict[str, Any] | None, plus_minus: str = "±") -> str:
+    """The mean in percent and half the width of its interval, a dash where there is none."""
+    if summary is None:
+        return "-"
+    mean, high = summary["mean"], summary["ci95_high"]
+    return percent(mean) + ("" if high is None else f" {plus_minus} {percent(high - mean)}")
+
+
+def difference_text(row: Row, plus_minus: str = "±") -> str:
+    """The difference in points and half the width of its interval, a dash where there is none."""
+    if row.difference is None:
+        return "-"
+    mean, high = row.difference.mean, row.difference.high
+    return percent(mean, "+") + ("" if high is None else f" {plus_minus} {percent(high - mean)}")
+
+
+def shown_metrics(rows: Sequence[Row], by: str) -> list[str]:
+    """The metrics of the table: the one that rows are sorted by, and the main ones."""
+    names = dict.fromkeys((by, *MAIN_METRICS))
+    return [name for name in names if any(name in row.summaries for row in rows)]
+
+
+def columns(rows: Sequence[Row], by: str) -> list[str]:
+    """The names of the columns."""
+    compared = [f"{by} - baseline", "p", "verdict"] * any(row.difference for row in rows)
+    return ["setting", "n", *shown_metrics(rows, by), *compared]
+
+
+def cells(row: Row, rows: Sequence[Row], by: str, plus_minus: str = "±") -> list[str]:
+    """A row as texts, in the order of the columns."""
+    metrics = [mean_text(row.summaries.get(name), plus_minus) for name in shown_metrics(rows, by)]
+    texts = [row.group.label, str(len(row.group.replicas)), *metrics]
+    if any(other.difference for other in rows):
+        p_value = "-" if row.p_value is None else f"{row.p_value:.2g}"
+        texts += [difference_text(row, plus_minus), p_value, row.verdict or "baseline"]
+    return texts
+
+
+def notes(rows: Sequence[Row], by: str) -> list[str]:
+    """Sentences below the table: how to read it."""
+    order = "lowest" if by.startswith(LOWER_IS_BETTER) else "highest"
+    sentences = [f"sorted by {by}, the {order} first; n is the number of seeds"]
+    if any(len(row.group.replicas) == 1 for row in rows):
+        sentences.append("a row of one seed has no interval")
+    differences = [row.difference for row in rows if row.difference is not None]
+    tested = [d for d in differences if d.p_value is not None]
+    if differences:
+        sentences.append(
+            "differences are paired by seed; p is of a sign-permutation test, corrected by Holm "
+            "over the rows"
+        )
+    if any(not can_test(d.n, len(tested)) for d in tested):
+        n = min(d.n for d in tested)
+        least = min(1.0, len(tested) * 2.0 ** (1 - n))
+        sentences.append(
+            f"over {n} seeds and {len(tested)} row(s) p cannot fall below {least:.2g}: above and "
+            "below rest on the interval alone"
+        )
+    return sentences

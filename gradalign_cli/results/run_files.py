@@ -1,0 +1,60 @@
+"""The JSON files of a run, read with bounds and checked, as the folder may come from others."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from gradalign_cli.errors import UserError, require
+from gradalign_cli.files.reading import read_json
+
+# settings of where and how a run is computed; they change its numbers by rounding
+SETTINGS_WITHOUT_EFFECT = (
+    "name",
+    "data_dir",
+    "device",
+    "threads",
+    "engine",
+    "memory_budget",
+    "overwrite",
+    "save",
+    "skip_finished",
+    "objective_metric",
+    "report",
+    "logger",
+    "paper",
+)
+FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
+LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file of a run; UserError where there is none."""
+    content = read_json(path, LARGEST_FILE)
+    if not isinstance(content, dict):
+        raise UserError(f"{path.name} must be a mapping, found {type(content).__name__}")
+    return content
+
+
+def read_replicas(path: Path) -> list[dict[str, float]]:
+    """The numbers of each replica in metrics.json, its seed among them, without those that are not
+    finite; UserError where they are not what a run writes."""
+    replicas = read_mapping(path).get("replicas")
+    if not isinstance(replicas, list) or not replicas:
+        raise UserError("`replicas` of metrics.json must be a list of replicas")
+    finite_numbers = []
+    for replica in replicas:
+        if not isinstance(replica, dict):
+            raise UserError("`replicas` of metrics.json must be a list of mappings")
+        for name, value in replica.items():
+            require(value is None or is_number(value), name, "a number", value)
+            is_fraction = value is None or not name.startswith(FRACTIONS) or abs(value) <= 1
+            require(is_fraction, name, "a fraction", value)
+        seed: Any = replica.get("seed")
+        require(isinstance(seed, int) and seed >= 0, "seed", "a whole number", seed)
+        finite_numbers.append({name: value for name, value in replica.items() if value is not None})
+    return finite_numbers
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max

@@ -1,0 +1,129 @@
+"""Figures hold the numbers of the runs, have titles and axes with units, and the same colours."""
+
+import numpy as np
+import pytest
+
+from gradalign_cli.reports import curves, figures
+from gradalign_cli.reports.files import write_figures
+from gradalign_cli.reports.plots import report_plots
+from gradalign_cli.reports.report import make_report
+from gradalign_cli.reports.style import COLOURS, PAGE_WIDTH, figure_style
+from tests.reports.folders import write_run
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Rows of two methods, of which `er` has no memory gradient and tests between the steps."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "a", "agem", (0.5, 0.6))
+    run = write_run(folder / "b", "er", (0.8, 0.9), record={"measured_steps": 0})
+    header, *lines = (run / "alignment.csv").read_text().splitlines()
+    empty = [",".join([*line.split(",")[:4], "", "", "", "1"]) for line in lines]
+    (run / "alignment.csv").write_text("\n".join([header, *empty]) + "\n")
+    (run / "continual.csv").write_text(
+        "replica,task,step,task_1,task_2\n0,1,10,0.9,\n0,2,5,0.2,0.4\n0,2,10,0.8,0.8\n"
+    )
+    return make_report([folder]).rows
+
+
+@pytest.fixture(scope="module")
+def plots(rows):
+    return {plot.name: plot for plot in report_plots(rows)}
+
+
+def drawn(plot):
+    with figure_style():
+        return plot.draw(PAGE_WIDTH)
+
+
+def lines_of(figure):
+    """The x and y of each labelled line of the first axes."""
+    return {
+        line.get_label(): (list(line.get_xdata()), list(line.get_ydata()))
+        for line in figure.axes[0].lines
+        if not line.get_label().startswith("_")
+    }
+
+
+def test_a_report_has_the_figures_that_its_runs_can_fill(plots):
+    assert list(plots) == [
+        "seeds", "accuracy", "forgetting", "tasks", "so_far", "stability_gap", "cosine",
+        "violations", "kept", "hurt", "cost",
+    ]  # fmt: skip
+
+
+def test_every_figure_has_a_title_a_sentence_numbers_and_named_axes(plots):
+    for plot in plots.values():
+        assert plot.title
+        assert plot.sentence.endswith((".", ". "))
+        assert plot.numbers
+        assert all(len(row) == len(plot.columns) for row in plot.numbers)
+        named = [axes for axes in drawn(plot).axes if axes.axison]
+        assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
+
+
+def test_every_seed_is_a_dot(plots):
+    dots = [line for line in drawn(plots["seeds"]).axes[0].lines if line.get_marker() == "o"]
+    assert [sorted(line.get_xdata()) for line in dots] == [
+        pytest.approx([80, 90]), pytest.approx([50, 60]),
+    ]  # fmt: skip
+    assert ["agem", "ACC", "1", "60.00"] in plots["seeds"].numbers
+
+
+def test_heat_maps_show_the_mean_over_seeds_in_percent(plots):
+    images = [axes.images[0] for axes in drawn(plots["accuracy"]).axes if axes.images]
+    expected = np.array([[10, 10], [90, 10], [55, 55]])
+    np.testing.assert_allclose(images[1].get_array(), expected)
+    forgotten = drawn(plots["forgetting"]).axes[1].images[0].get_array()
+    assert forgotten.filled(np.nan)[1, 0] == pytest.approx(35)
+    assert np.isnan(forgotten.filled(np.nan)[0]).all()
+
+
+def test_curves_over_tasks_hold_the_means_over_seeds(plots):
+    assert lines_of(drawn(plots["so_far"]))["agem"] == ([1, 2], pytest.approx([90, 55]))
+
+
+def test_angles_are_those_of_alignment_csv(plots):
+    cosine = lines_of(drawn(plots["cosine"]))
+    assert list(cosine) == ["agem"]
+    assert cosine["agem"][1] == pytest.approx([-0.5, 0.25])
+    assert 1 < cosine["agem"][0][0] < cosine["agem"][0][1] < 2
+    assert lines_of(drawn(plots["violations"]))["agem"] == ([2], pytest.approx([50]))
+    assert lines_of(drawn(plots["kept"]))["agem"] == ([2], pytest.approx([0.9]))
+
+
+def test_a_share_that_was_not_measured_is_not_shown_as_none(plots):
+    axes = drawn(plots["hurt"]).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0, 25])
+    assert [text.get_text().strip() for text in axes.texts] == ["not measured"]
+
+
+def test_a_row_has_one_colour_in_all_figures(plots):
+    for name in ("so_far", "cosine", "kept"):
+        (line,) = [x for x in drawn(plots[name]).axes[0].lines if x.get_label() == "agem"]
+        assert line.get_color() == COLOURS[1]
+
+
+def test_tests_between_steps_show_the_tasks_so_far(plots):
+    x, y = lines_of(drawn(plots["stability_gap"]))["er"]
+    assert y == pytest.approx([90, 30, 80])
+    assert x == sorted(x)
+
+
+def test_costs_are_those_of_one_seed(plots):
+    assert plots["cost"].numbers[1] == ["agem", "55.00", "100", "2", "512"]
+
+
+def test_the_front_joins_what_no_other_beats():
+    assert curves.front([3, 1, 2, 1], [9, 5, 4, 2]) == [1, 0]
+    figure = figures.cost_against_accuracy({"s": {"a": 1, "b": 2}}, {"a": 0.5, "b": 0.4})
+    assert list(figure.axes[0].lines[-1].get_xdata()) == [1]
+
+
+def test_figures_for_a_paper_are_files_of_three_forms_and_the_same_bytes_again(plots, tmp_path):
+    for folder in ("a", "b"):
+        write_figures([plots["so_far"]], tmp_path / folder)
+    for form, start in (("pdf", b"%PDF"), ("svg", b"<?xml"), ("png", b"\x89PNG")):
+        content = (tmp_path / "a" / f"so_far.{form}").read_bytes()
+        assert content.startswith(start)
+        assert content == (tmp_path / "b" / f"so_far.{form}").read_bytes()

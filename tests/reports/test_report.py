@@ -1,0 +1,252 @@
+"""A report groups by what differs, compares on common seeds, and says what is not comparable."""
+
+import csv
+import io
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from gradalign_cli.commands.report import main
+from gradalign_cli.errors import UserError
+from gradalign_cli.reports.report import make_report
+from gradalign_cli.reports.writing import comma_separated, latex, markdown
+from tests.reports.folders import noisy, write_run
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def three_methods(tmp_path):
+    """Runs of three methods over six seeds, in the folder of a sweep."""
+    for number, (method, mean) in enumerate({"finetune": 0.3, "agem": 0.302, "er": 0.8}.items()):
+        write_run(tmp_path / "sweep" / f"method={method}", method, noisy(mean, seed=number))
+    return tmp_path / "sweep"
+
+
+def labels(report):
+    return [row.group.label for row in report.rows]
+
+
+def test_rows_are_called_by_the_fewest_settings_that_differ(tmp_path):
+    write_run(tmp_path / "a", "agem", buffer__capacity=20)
+    write_run(tmp_path / "b", "agem", buffer__capacity=50, device="cpu", data_dir="/x")
+    write_run(tmp_path / "c", "er", (0.9, 0.9), buffer__capacity=50, memory_batch=3)
+    report = make_report([tmp_path])
+    assert sorted(labels(report)) == [
+        "agem, buffer.capacity=20", "agem, buffer.capacity=50", "er, buffer.capacity=50",
+    ]  # fmt: skip
+    assert labels(report)[0] == "er, buffer.capacity=50"
+
+
+def test_seeds_of_several_runs_of_one_setting_make_one_row(tmp_path):
+    write_run(tmp_path / "a", "agem", (0.5, 0.6), seeds=(0, 1))
+    write_run(tmp_path / "b", "agem", (0.7, 0.9), seeds=(2, 1))
+    report = make_report([tmp_path / "b", tmp_path / "a", tmp_path])
+    (row,) = report.rows
+    assert row.summaries["ACC"]["n"] == 3
+    assert sorted(row.group.values("ACC").items()) == [(0, 0.5), (1, 0.9), (2, 0.7)]
+    assert "1 replica(s) repeat a seed of their row and are left out" in report.warnings
+
+
+def test_numbers_of_replicas_make_rows_and_intervals_are_over_their_seeds_alone(tmp_path):
+    write_run(tmp_path / "a", "er", (0.5, 0.6, 0.7))
+    write_run(tmp_path / "b", "er", (0.1, 0.2, 0.3), lr=0.03)
+    rows = make_report([tmp_path]).rows
+    assert [row.group.label for row in rows] == ["lr=0.1", "lr=0.03"]
+    low, high = stats.t.interval(0.95, 2, 0.6, 0.1 / np.sqrt(3))
+    assert rows[0].summaries["ACC"]["ci95_low"] == pytest.approx(low)
+    assert rows[0].summaries["ACC"]["ci95_high"] == pytest.approx(high)
+
+
+def test_differences_are_paired_by_seed_and_verdicts_follow_interval_and_test(three_methods):
+    report = make_report([three_methods], baseline="finetune")
+    rows = {row.group.label: row for row in report.rows}
+    assert rows["finetune"].difference is None
+    assert rows["er"].verdict == "above"
+    assert rows["agem"].verdict == "not distinguishable"
+    seeds = [rows[name].group.values("ACC") for name in ("er", "finetune")]
+    differences = [seeds[0][seed] - seeds[1][seed] for seed in range(6)]
+    test = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=np.inf
+    )
+    assert rows["er"].difference.p_value == pytest.approx(test.pvalue)
+    assert rows["er"].p_value == pytest.approx(2 * test.pvalue)  # Holm, two rows
+    low, high = stats.ttest_1samp(differences, 0).confidence_interval()
+    assert (rows["er"].difference.low, rows["er"].difference.high) == pytest.approx((low, high))
+
+
+def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
+    tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs/a", "agem", noisy(0.3, 5))
+    write_run(tmp_path / "runs/b", "er", noisy(0.8, 5, 1))
+    assert main(["runs", "--baseline", "method=agem"]) == 0
+    printed = capsys.readouterr().out
+    assert "above" in printed
+    assert "over 5 seeds and 1 row(s) p cannot fall below 0.062" in printed
+
+
+def test_warnings_go_to_stderr_and_one_seed_is_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "runs/a", "agem", (0.5,), quick=True)
+    assert main(["runs"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == "warning: 1 of 1 run(s) are quick ones, in small\n"
+    assert "a row of one seed has no interval" in printed.out
+
+
+def test_only_common_seeds_are_compared(tmp_path):
+    write_run(tmp_path / "a", "agem", (0.1, 0.2, 0.3), seeds=(0, 1, 2))
+    write_run(tmp_path / "b", "er", (0.9, 0.4, 0.5), seeds=(7, 1, 2))
+    report = make_report([tmp_path], baseline="agem")
+    assert report.rows[0].difference.n == 2
+    assert report.rows[0].difference.mean == pytest.approx(0.2)
+    assert "rows have other seeds" in report.warnings
+
+
+def test_conditions_choose_rows_by_any_setting(three_methods):
+    assert labels(make_report([three_methods], where=["method=agem,er"])) == ["er", "agem"]
+    assert labels(make_report([three_methods], where=["buffer=ring", "method=er"])) == ["er"]
+    with pytest.raises(UserError, match=r"`--where` must name a setting .*did you mean `method`"):
+        make_report([three_methods], where=["methid=agem"])
+    with pytest.raises(
+        UserError, match=r"must leave a run, found 'method=gem'; method is agem, er"
+    ):
+        make_report([three_methods], where=["method=gem"])
+    with pytest.raises(UserError, match="must be NAME=VALUE, found 'agem'"):
+        make_report([three_methods], where=["agem"])
+
+
+def test_a_lower_forgetting_is_better(three_methods):
+    assert labels(make_report([three_methods], by="forgetting"))[0] == "er"
+    with pytest.raises(UserError, match=r"`--by` must be a metric of the runs, found 'AC'"):
+        make_report([three_methods], by="AC")
+
+
+def test_a_baseline_must_be_one_row(three_methods):
+    with pytest.raises(UserError, match=r"`--baseline` must be of one row, found \["):
+        make_report([three_methods], baseline="buffer=ring")
+    with pytest.raises(UserError, match="`--baseline` must be a row or NAME=VALUE, found 'eer'"):
+        make_report([three_methods], baseline="eer")
+
+
+def test_what_makes_rows_incomparable_is_said(tmp_path):
+    write_run(tmp_path / "a", "agem", quick=True)
+    write_run(tmp_path / "b", "er", (0.1,), benchmark__dataset="mnist")
+    write_run(tmp_path / "c", "gem", record={"fingerprint": "other", "numerics": 1})
+    write_run(tmp_path / "d", "mer", record={"runaways": [{"replica": 0}]})
+    write_run(tmp_path / "unfinished")
+    (tmp_path / "unfinished/accuracy.csv").unlink()
+    text = " / ".join(make_report([tmp_path]).warnings)
+    for sentence in (
+        "rows differ in benchmark.dataset: digits, mnist", "rows differ in quick: false, true",
+        "rows have other numbers of seeds: 1, 2", "1 of 4 run(s) are quick ones",
+        "met other streams", "versions whose numbers differ by more than rounding",
+        "1 unfinished run(s) are left out: unfinished", "ran away in 1 run(s): d",
+    ):  # fmt: skip
+        assert sentence in text
+
+
+def test_comparable_rows_have_no_warning(three_methods):
+    assert make_report([three_methods], baseline="er").warnings == []
+
+
+HEADER = "replica,after_task,task_1\n"
+HOSTILE = {
+    "no record": ("record.json", None, "cannot read"),
+    "a record that is a list": ("record.json", "[]", "must be a mapping, found list"),
+    "accuracy above 1": (
+        "accuracy.csv", HEADER + "0,0,7\n0,1,1\n1,0,1\n1,1,1\n", "must hold fractions",
+    ),
+    "text as accuracy": ("accuracy.csv", HEADER + "0,0,=cmd\n", "a table of numbers"),
+    "too few rows": ("accuracy.csv", HEADER + "0,0,1\n", "must have T + 1 rows"),
+    "NaN": ("metrics.json", '{"replicas": [{"seed": 0, "ACC": NaN}]}', "`ACC` must be a number"),
+    "a deep config": (
+        "record.json", json.dumps({"config": 0}).replace("0", '{"a":' * 300 + "0" + "}" * 300),
+        "must be the config of a run",
+    ),
+    "a huge file": ("metrics.json", " " * (2**23 + 1), "must have at most 8388608 bytes"),
+    "text as costs": ("record.json", "costs", "`training_seconds` must be non-negative, found 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_folder_is_one_line_and_the_others_are_reported(kind, tmp_path):
+    name, content, sentence = HOSTILE[kind]
+    write_run(tmp_path / "good", "er")
+    bad = write_run(tmp_path / "bad", "agem")
+    if content == "costs":
+        record = json.loads((bad / name).read_text()) | {"training_seconds": "x"}
+        content = json.dumps(record)
+    (bad / name).unlink()
+    if content is not None:
+        (bad / name).write_text(content)
+    report = make_report([tmp_path])
+    assert labels(report) == ["er"]
+    (line,) = [line for line in report.warnings if "bad is left out" in line]
+    assert sentence in line
+    assert line.isprintable()
+
+
+def test_settings_of_strangers_are_cut_and_printable(tmp_path):
+    write_run(tmp_path / "a", "agem", passes="\x1b[2J" + "x" * 1000)
+    write_run(tmp_path / "b", "agem")
+    assert all(
+        label.isprintable() and len(label) < 200 for label in labels(make_report([tmp_path]))
+    )
+
+
+def test_folders_without_runs_are_refused(tmp_path):
+    with pytest.raises(UserError, match="`DIR` must be a folder of runs, found"):
+        make_report([tmp_path / "nothing"])
+    with pytest.raises(UserError, match="`DIR` must hold a finished run, found none"):
+        make_report([tmp_path])
+
+
+def test_links_below_a_folder_are_not_followed(tmp_path):
+    write_run(tmp_path / "runs/a", "er")
+    write_run(tmp_path / "elsewhere", "agem")
+    (tmp_path / "runs/link").symlink_to(tmp_path / "elsewhere")
+    assert len(make_report([tmp_path / "runs"]).rows) == 1
+
+
+WRITERS = {
+    "csv": lambda report: comma_separated(report.rows, report.by),
+    "md": lambda report: markdown(report.rows, report.by, report.warnings),
+    "tex": lambda report: latex(report.rows, report.by),
+}
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_the_table_is_written_as_in_the_golden_file(form, three_methods):
+    write_run(three_methods / "strange", "a_b|c<&", noisy(0.5, seed=3))
+    report = make_report([three_methods], baseline="finetune")
+    assert WRITERS[form](report) == (GOLDEN / f"report.{form}").read_text()
+
+
+def test_csv_has_every_metric_as_a_fraction(three_methods):
+    report = make_report([three_methods], baseline="finetune")
+    lines = list(csv.DictReader(io.StringIO(comma_separated(report.rows, report.by))))
+    assert [(line["method"], line["metric"]) for line in lines[:3]] == [
+        ("er", "ACC"), ("er", "BWT"), ("er", "forgetting"),
+    ]  # fmt: skip
+    assert float(lines[0]["mean"]) == pytest.approx(0.8, abs=0.02)
+
+
+def test_the_verb_writes_three_files_and_imports_no_torch(three_methods, tmp_path):
+    code = (
+        "import sys; from gradalign_cli.commands.report import main;"
+        f"main([{str(three_methods)!r}, '--out', {str(tmp_path / 'out')!r}]);"
+        "sys.exit(bool({'torch', 'hydra'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"report.csv", "report.md", "report.tex"} <= names
+    shutil.rmtree(tmp_path / "out")
