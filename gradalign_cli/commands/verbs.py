@@ -2,6 +2,7 @@
 
 VERBS = {
     "train": "train on tasks in sequence and write the results to a folder",
+    "resume": "go on with an unfinished run, bit for bit as if nothing had happened",
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
     "tune": "choose numbers on the first three tasks alone",
     "list": "what there is to choose from",

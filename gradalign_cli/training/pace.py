@@ -1,16 +1,23 @@
 """The pace of a task: how large its steps are and where it ends, as the run's schedule says."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from gradalign_cli.numerics.trees import tree_map
-from gradalign_cli.schedules.schedule import Schedule
+from gradalign_cli.numerics.trees import Absent, tree_map
+from gradalign_cli.schedules.schedule import Schedule, Verdict
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.watcher import Moment, StopsTask
+
+
+class PaceState(NamedTuple):
+    """The schedule's last verdict, and the learners [1, ...] of the best pass."""
+
+    verdict: Verdict
+    best: Learner
 
 
 class Pace:
@@ -18,12 +25,22 @@ class Pace:
     out; with one (and a single replica) the schedule is told the held-out loss after every pass."""
 
     def __init__(
-        self, schedule: Schedule | None, replicas: Sequence[Replica], learners: Learner
+        self,
+        schedule: Schedule | None,
+        replicas: Sequence[Replica],
+        learners: Learner,
+        state: PaceState | Absent = (),
     ) -> None:
+        """learners: at the beginning of the task;  state: empty there, and that of an interrupted
+        run where its task goes on."""
         self.schedule = schedule
         if schedule:
-            self.verdict = schedule.begin(replicas[0].lr)
-            self.best: Learner = tree_map(torch.clone, learners)
+            self.verdict = state.verdict if state else schedule.begin(replicas[0].lr)
+            self.best: Learner = state.best if state else tree_map(torch.clone, learners)
+
+    def state(self) -> PaceState | Absent:
+        """What an interrupted task goes on with; empty without a schedule."""
+        return PaceState(self.verdict, self.best) if self.schedule else ()
 
     def with_step_size(self, draws: Draw) -> Draw:
         """The draws with the present size of steps."""
@@ -40,9 +57,6 @@ class Pace:
         if self.verdict.best_so_far:  # a copy, as a recorded step writes where its learner lies
             self.best = tree_map(torch.clone, moment.learners)
         return self.verdict.task_over
-
-    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
-        """Nothing: a pace is of one task."""
 
     def learners_at_end(self, learners: Learner) -> Learner:
         """The learners that the task ends with: those of its best pass where a schedule judges."""
