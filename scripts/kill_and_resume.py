@@ -36,19 +36,23 @@ STREAMS: dict[str, tuple[str, ...]] = {
     "blurry": ("stream=blurry",),
     "task_free": ("stream=task_free", "benchmark.scenario=class"),
     "plateau": ("schedule=plateau", "schedule.patience=1", "schedule.least_lr=0.05", "passes=3"),
+    "tests between steps": ("metrics.continual_every=3", "metrics.continual_samples=20"),
     "two replicas": ("replicas.seed=[0,1]",),
     "rounds": ("replicas.seed=[0,1]", "memory_budget=1e-9"),
 }
 SMALL = (
     *("benchmark.first_tasks=3", "benchmark.samples_per_task=40", "batch_size=2", "threads=1"),
-    *("model.widths=[16]", "memory_batch=10", "metrics.lca_batches=3", "alignment.every=3"),
-    *("metrics.continual_every=3", "metrics.continual_samples=20", "resume=auto"),
+    *("model.widths=[16]", "memory_batch=10", "metrics.lca_batches=12", "alignment.every=3"),
+    "resume=auto",
 )
 STEPS_BEFORE_RECORDING = 12  # so that these short tasks have recorded steps
 TIMES = (
     *("setup_seconds", "training_seconds", "evaluation_seconds", "steps_per_second"),
     *("peak_memory_bytes",),
 )
+
+
+WAIT_FOR_WRITE = 30.0  # seconds
 
 
 class Ending(NamedTuple):
@@ -93,8 +97,14 @@ def overrides(case: dict[str, str]) -> list[str]:
     ]
 
 
-def run_fork(arguments: Sequence[str], folder: Path, kill_after: float | None = None) -> Ending:
-    """Run `gradalign ARGUMENTS` in a fork, which is killed after so many seconds."""
+def run_fork(
+    arguments: Sequence[str],
+    folder: Path,
+    kill_after: float | None = None,
+    in_write_of: Path | None = None,
+) -> Ending:
+    """Run `gradalign ARGUMENTS` in a fork, which is killed after so many seconds;  in_write_of: not
+    before the next checkpoint is being written to this folder."""
     begin = time.perf_counter()
     outputs = [folder / "stdout", folder / "stderr"]
     child = os.fork()
@@ -102,9 +112,18 @@ def run_fork(arguments: Sequence[str], folder: Path, kill_after: float | None = 
         run_and_exit(arguments, folder, outputs)
     if kill_after is not None:
         time.sleep(kill_after)
+        if in_write_of is not None:
+            wait_for_write(in_write_of, begin + WAIT_FOR_WRITE)
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     return Ending(os.waitstatus_to_exitcode(status), time.perf_counter() - begin)
+
+
+def wait_for_write(folder: Path, until: float) -> None:
+    """Wait for the write of a checkpoint in a folder."""
+    while time.perf_counter() < until and not (folder / "accuracy.csv").exists():
+        if any(folder.glob("checkpoint.*.partial")):
+            return
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -133,7 +152,9 @@ def try_case(
             return count, f"the uninterrupted run ended with {plain.code}"
         again = [*train, f"hydra.run.dir={parts}", "checkpoint.minutes=1e-9"]
         for _ in range(kills):
-            run_fork(command(parts, again, source), folder, source.uniform(0, plain.seconds))
+            place = parts if source.random() < 0.3 else None
+            seconds = source.uniform(0.2, 1.2) * plain.seconds
+            run_fork(command(parts, again, source), folder, seconds, place)
             in_write = any(parts.glob("checkpoint.*.partial"))
             count = Count(count.runs, count.kills + 1, count.in_write + in_write)
             if (parts / "accuracy.csv").exists():
