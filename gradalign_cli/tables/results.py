@@ -17,12 +17,14 @@ from gradalign_cli.tables.table import Cell
 # settings of where and how a run is computed; they change its numbers by rounding
 SETTINGS_WITHOUT_EFFECT = (
     "name",
+    "checkpoint",
     "data_dir",
     "device",
     "threads",
     "engine",
     "memory_budget",
     "overwrite",
+    "resume",
     "paper",
 )
 # training these networks enlarges rounding, up to points of accuracy, and the order of the sums in
