@@ -194,9 +194,9 @@ def test_rounds_of_replicas_go_on_in_the_right_round(tiny, tmp_path):
     )
 
 
-def interrupted(tiny, folder, chunks=6):
+def interrupted(tiny, folder, chunks=6, name="agem"):
     """The parts and replicas of a run that was interrupted in this folder."""
-    parts = make_parts(tiny, method("agem"), samples=15)
+    parts = make_parts(tiny, method(name), samples=15)
     replicas = make_replicas(parts)
     with pytest.raises(Interrupted):
         train_on(folder, parts, replicas, eager(), PLAN, [[0]], chunks)
@@ -253,8 +253,8 @@ def test_checkpoints_hold_plain_json_and_tensors_alone_and_two_are_kept(tiny, tm
 
 
 def test_a_checkpoint_of_other_parts_is_refused_in_a_sentence(tiny, tmp_path):
-    interrupted(tiny, tmp_path)
-    parts = make_parts(tiny, method("ewc"), samples=15)
+    interrupted(tiny, tmp_path, name="ewc")
+    parts = make_parts(tiny, method("agem"), samples=15)
     with pytest.raises(UserError, match="was written by other parts than this run has"):
         train_on(tmp_path, parts, make_replicas(parts), eager(), PLAN, [[0]], 0)
 
