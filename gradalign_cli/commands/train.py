@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from gradalign_cli.results.forecast import Forecast, work_of
 from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
+from gradalign_cli.results.run_identity import check_identity, run_identity
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import run_note, sweep_note
 from gradalign_cli.results.sweep_folder import write_failure
@@ -55,6 +57,7 @@ from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.checkpoints import Checkpoints, newest_saved_run
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs_text
@@ -149,21 +152,36 @@ def train(
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
-    warn_of_broken_constraints(parts)
-    warn_of_step_sizes(replicas)
+    stream_hash = streams_fingerprint(parts, replicas, plan)
+    test_threads = config.threads or DEFAULT_THREADS
+    places = {
+        **{"engine": engine.name, "device": device.type},
+        **{"threads": torch.get_num_threads(), "test_threads": test_threads},
+    }
+    identity = partial(run_identity, plain_settings(config), parts.benchmark, stream_hash, places)
+    saved = newest_saved_run(folder) if config.get("resume", "never") == "auto" else None
+    if saved:
+        check_identity(folder, saved.identity, identity())
+    else:
+        warn_of_broken_constraints(parts)
+        warn_of_step_sizes(replicas)
     texts = {"config.yaml": repeatable_config(config), **(files or {})}
-    run_folder = RunFolder(folder, config.get("overwrite", False), texts)
+    run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
+    minutes = config.get("checkpoint", {"minutes": None})["minutes"]
+    checkpoints = Checkpoints(folder, minutes, (lambda: saved.identity) if saved else identity)
     record = {
-        "config": OmegaConf.to_container(config, resolve=True),
+        "config": saved.identity["config"] if saved else plain_settings(config),
         "replicas": replica_settings,
         "classes": [task_classes(parts.benchmark, replica.stream) for replica in replicas],
         "engine": engine.name,
         "engine_reason": reason,
-        "fingerprint": streams_fingerprint(parts, replicas, plan),
+        "fingerprint": stream_hash,
     }
     title = f"{run_title(config)}, {len(replicas)} replica(s), engine {engine.name} ({reason})"
     title += needs_text(needs)
     console.print(title)
+    if saved:
+        console.print(f"goes on from {saved.path.name}")
     todo = rounds(replicas, at_once)
     forecast = Forecast(work_of(parts, replicas[0], plan), len(replicas))
     display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
@@ -175,7 +193,9 @@ def train(
     try:
         with display, closing(logging):
             watchers = run_folder, display, runaway_warner, logging
-            outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo)
+            outcome = train_in_rounds(
+                parts, replicas, engine, plan, watchers, todo, checkpoints, saved
+            )
             metrics = run_metrics(outcome, replica_settings, config.metrics.convention)
             logging.finish(metrics["replicas"], outcome.accuracy)
     except UserError as error:
@@ -323,6 +343,7 @@ def repeatable_config(config: DictConfig) -> str:
     assert isinstance(saved, DictConfig)
     with open_dict(saved):
         saved.overwrite = False  # a repeated run replaces none, unless it is told to
+        saved.resume = "never"
         saved.hydra = {
             "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
         }

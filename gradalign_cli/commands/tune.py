@@ -164,7 +164,7 @@ def experiment_yaml(
     entries = {
         name: value
         for name, value in config.items()
-        if name not in ("replicas", "data_dir", "overwrite")
+        if name not in ("replicas", "data_dir", "overwrite", "resume")
     }
     entries["benchmark"] = entries["benchmark"] | {"first_tasks": None, "skip_tasks": TUNING_TASKS}
     entries["replicas"] = {"seed": config["replicas"]["seed"], **numbers}

@@ -2,6 +2,7 @@
 
 VERBS = {
     "train": "train on tasks in sequence and write the results to a folder",
+    "resume": "go on with an unfinished run, bit for bit as if nothing had happened",
     "reproduce": "run what a paper's table needs; print the published numbers beside ours",
     "compare": "train several methods on the same seeds, then report on them",
     "report": "one table, figures and a page over the folders of runs",

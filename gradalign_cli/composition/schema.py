@@ -60,6 +60,12 @@ class Alignment(NamedTuple):
     of: AlignedVector = "gradient"  # which configs of earlier versions do not say
 
 
+class Checkpoint(NamedTuple):
+    """When an unfinished run is saved."""
+
+    minutes: Annotated[float | None, Above(0)]
+
+
 class Settings(NamedTuple):
     """The settings at the top of a config, beside its groups, `replicas` and `paper`."""
 
@@ -83,6 +89,8 @@ class Settings(NamedTuple):
     quick: bool = False
     skip_finished: bool = True
     objective_metric: ObjectiveMetric = "ACC"
+    resume: Literal["never", "auto"] = "never"
+    checkpoint: Checkpoint = Checkpoint(None)
 
 
 FREE_ENTRIES = ("replicas", "paper")  # their names are those of methods' settings
@@ -140,7 +148,7 @@ def check_values(prefix: str, entries: Mapping[str, Any], settings: Any) -> None
             continue
         require(name in entries, field, "given", None)
         value = entries[name]
-        if declared in (Metrics, Alignment):
+        if declared in (Metrics, Alignment, Checkpoint):
             require(isinstance(value, dict), field, "settings with values", value)
             check_names(f"{field}.", value, list(get_type_hints(declared)))
             check_values(f"{field}.", value, declared)

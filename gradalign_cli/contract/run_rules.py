@@ -20,7 +20,7 @@ from gradalign_cli.contract.trees import difference, form_change
 from gradalign_cli.engines.carry import make_plain_run, step_by_vmap
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine, map_in_loop
-from gradalign_cli.engines.recorded import make_recorded_run
+from gradalign_cli.engines.recorded import RecordedRun
 from gradalign_cli.engines.simulated import simulated_graph
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
@@ -183,7 +183,7 @@ def check_vmap(factories: Factories, plain: Learner) -> None:
 
 def check_recorded(factories: Factories, plain: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
-    recorded = make_recorded_run(eager().run_steps, min_steps=MIN_STEPS)
+    recorded = RecordedRun(eager().run_steps, min_steps=MIN_STEPS)
     engine = Engine("graph", CPU, autograd_gradient, recorded, map_in_loop)
     check_engine(factories, plain, engine, "recorded")
 

@@ -17,6 +17,11 @@ from gradalign_cli.step.trace import Trace
 # (step cycle, learners [R, ...], draws [steps, R, ...], views [R, ...]) ->
 # (learners [R, ...], traces [steps, R])
 RunSteps = Callable[[Sequence[Step], Learner, Draw, TaskViews], tuple[Learner, Trace]]
+SkipSteps = Callable[[Sequence[Step], Draw], None]
+
+
+def skip_nothing(step_cycle: Sequence[Step], draws: Draw) -> None:
+    """`Engine.skip_steps` of an engine that takes every step in the same way."""
 
 
 class Engine(NamedTuple):
@@ -31,6 +36,8 @@ class Engine(NamedTuple):
     map_replicas: (function, learners, trees ...) -> the results [R, ...] of
                   function(learner, tree ...) for each replica. Every tree has a leading dimension
                   of replicas.
+    skip_steps:   is told of the chunks of a task that were taken before a run was resumed, in place
+                  of `run_steps`, so that later ones are taken as if it had not been interrupted.
     """
 
     name: str
@@ -38,6 +45,7 @@ class Engine(NamedTuple):
     gradient: Callable[[Any], GradientFunction]
     run_steps: RunSteps
     map_replicas: Callable[..., Tensor]
+    skip_steps: SkipSteps = skip_nothing
 
 
 def map_in_loop(function: Callable[..., Tensor], *trees: Any) -> Tensor:

@@ -6,7 +6,7 @@ from gradalign_cli.engines.captured import make_captured_run
 from gradalign_cli.engines.carry import step_in_loop
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine, map_in_loop
-from gradalign_cli.engines.recorded import make_recorded_run
+from gradalign_cli.engines.recorded import RecordedRun
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import autograd_gradient
 
@@ -15,6 +15,7 @@ def graph(device: torch.device = CPU) -> Engine:
     """The engine for one replica."""
     if device.type == "cuda":
         run_steps = make_captured_run(step_in_loop)
-    else:
-        run_steps = make_recorded_run(eager().run_steps)
-    return Engine("graph", device, autograd_gradient, run_steps, map_in_loop)
+        return Engine("graph", device, autograd_gradient, run_steps, map_in_loop)
+    recorded_run = RecordedRun(eager().run_steps)
+    skip_steps = recorded_run.skip_steps
+    return Engine("graph", device, autograd_gradient, recorded_run, map_in_loop, skip_steps)

@@ -3,7 +3,7 @@ without the costs of autograd, vmap and the step's own Python. captured.py does 
 a GPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from threading import Lock
 from typing import Any
 
@@ -75,20 +75,16 @@ def simplify(operations: GraphModule) -> GraphModule:
     return operations
 
 
-def with_recorded_operations(step: Step, min_steps: int | None = None) -> Step:
-    """The step, which records itself at step number `min_steps` with one batch size, by default
-    MIN_STEPS_TO_RECORD, and repeats the recording from then on."""
-    steps_taken: dict[torch.Size, int] = {}  # by the shape of Draw.rows, as are the recordings
-    recordings: dict[torch.Size, Step] = {}
+def with_recorded_operations(step: Step) -> Step:
+    """The step, which records itself when it is first taken with a batch size and repeats the
+    recording from then on."""
+    recordings: dict[torch.Size, Step] = {}  # by the shape of Draw.rows
 
     def take_step(
         learner: Learner, draw: Draw, view: TaskViews
     ) -> tuple[Learner, Trace | LossTrace]:
         shape = draw.rows.shape
         if shape not in recordings:
-            steps_taken[shape] = steps_taken.get(shape, 0) + 1
-            if steps_taken[shape] < (min_steps or MIN_STEPS_TO_RECORD):
-                return step(learner, draw, view)
             with RECORDING_LOCK:
                 if shape not in recordings:  # another thread may have recorded it meanwhile
                     recordings[shape] = record_operations(step, learner, draw, view)
@@ -97,26 +93,45 @@ def with_recorded_operations(step: Step, min_steps: int | None = None) -> Step:
     return take_step
 
 
-def make_recorded_run(
-    run_steps: RunSteps,
-    transform_step: Callable[[Step], Step] = lambda step: step,
-    min_steps: int | None = None,
-) -> RunSteps:
-    """`run_steps` with recorded step functions.
+class RecordedRun:
+    """`Engine.run_steps` with recorded step functions.
 
-    transform_step: applied to every step function before it is recorded, such as torch.func.vmap.
-    min_steps: of one batch size, after which a step is recorded; None: MIN_STEPS_TO_RECORD.
+    Which step is the first to be recorded follows from the steps of the task before it alone, so
+    that a run that is resumed repeats the same recordings at the same steps.
     """
-    recorded_steps: dict[Step, Step] = {}
 
-    def run_recorded_steps(
-        step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
+    def __init__(
+        self, run_steps: RunSteps, batched: bool = False, min_steps: int | None = None
+    ) -> None:
+        """run_steps: what takes the steps;  batched: whether a step takes all replicas at once, by
+        torch.func.vmap;  min_steps: with one batch size, from which on they are recorded; None:
+        MIN_STEPS_TO_RECORD."""
+        self.run_steps, self.batched, self.min_steps = run_steps, batched, min_steps
+        self.pairs: dict[Step, tuple[Step, Step]] = {}  # of the task: as they are, and recorded
+        self.calls: dict[tuple[Step, torch.Size], int] = {}  # with a batch size, in the task
+
+    def __call__(
+        self, step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
     ) -> tuple[Learner, Trace]:
-        if recorded_steps.keys() != set(step_cycle):  # a new task
-            recorded_steps.clear()
-            recorded_steps.update(
-                {s: with_recorded_operations(transform_step(s), min_steps) for s in step_cycle}
-            )
-        return run_steps([recorded_steps[step] for step in step_cycle], learners, draws, views)
+        """Take the learners through a chunk of steps."""
+        return self.run_steps(self.chosen_steps(step_cycle, draws), learners, draws, views)
 
-    return run_recorded_steps
+    def skip_steps(self, step_cycle: Sequence[Step], draws: Draw) -> None:
+        """Count a chunk of steps that were taken before this process began."""
+        self.chosen_steps(step_cycle, draws)
+
+    def chosen_steps(self, step_cycle: Sequence[Step], draws: Draw) -> list[Step]:
+        """For each step of a chunk its function, recorded where it comes for at least the
+        `min_steps`th time with its batch size."""
+        if self.pairs.keys() != set(step_cycle):  # a new task
+            self.calls.clear()
+            transformed = {s: torch.func.vmap(s) if self.batched else s for s in step_cycle}
+            self.pairs = {s: (t, with_recorded_operations(t)) for s, t in transformed.items()}
+        steps, replicas, *batch = draws.rows.shape
+        first_recorded, chosen = self.min_steps or MIN_STEPS_TO_RECORD, []
+        for number in range(steps):
+            step = step_cycle[number % len(step_cycle)]
+            key = step, torch.Size(batch)
+            self.calls[key] = self.calls.get(key, 0) + (1 if self.batched else replicas)
+            chosen.append(self.pairs[step][self.calls[key] >= first_recorded])
+        return chosen

@@ -12,7 +12,7 @@ from gradalign_cli.engines.captured import make_captured_run
 from gradalign_cli.engines.carry import step_on_streams
 from gradalign_cli.engines.eager import run_replica, split_replicas, stack_replicas
 from gradalign_cli.engines.engine import Engine, map_in_loop
-from gradalign_cli.engines.recorded import make_recorded_run
+from gradalign_cli.engines.recorded import RecordedRun
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.numerics.vectors import autograd_gradient
@@ -49,5 +49,6 @@ def streams(device: torch.device = CPU) -> Engine:
         ]
         return torch.stack([future.result() for future in futures])
 
-    run_steps = make_recorded_run(run_in_threads)
-    return Engine("streams", device, autograd_gradient, run_steps, map_replicas)
+    recorded_run = RecordedRun(run_in_threads)
+    skip_steps = recorded_run.skip_steps
+    return Engine("streams", device, autograd_gradient, recorded_run, map_replicas, skip_steps)

@@ -9,7 +9,7 @@ from torch import Tensor
 from gradalign_cli.engines.captured import make_captured_run
 from gradalign_cli.engines.carry import call_batched_step, make_plain_run, step_by_vmap
 from gradalign_cli.engines.engine import Engine, map_in_loop
-from gradalign_cli.engines.recorded import make_recorded_run
+from gradalign_cli.engines.recorded import RecordedRun
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import functional_gradient
 
@@ -26,5 +26,6 @@ def vmap(device: torch.device = CPU) -> Engine:
     if device.type == "cuda":
         run_steps = make_captured_run(step_by_vmap)
         return Engine("vmap", device, functional_gradient, run_steps, map_by_vmap)
-    run_steps = make_recorded_run(make_plain_run(call_batched_step), torch.func.vmap)
-    return Engine("vmap", device, functional_gradient, run_steps, map_in_loop)
+    recorded_run = RecordedRun(make_plain_run(call_batched_step), batched=True)
+    skip_steps = recorded_run.skip_steps
+    return Engine("vmap", device, functional_gradient, recorded_run, map_in_loop, skip_steps)

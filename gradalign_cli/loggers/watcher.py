@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from gradalign_cli.loggers.logger import Logger
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, State, StopsTask
 
 SCALARS = ("loss", "ref_loss", "cosine", "violated", "norm_ratio")  # as in alignment.csv
 CELL = 16  # pixels of a cell of the matrix
@@ -33,6 +33,10 @@ class LoggingWatcher:
         """Begin the runs of these replicas. A replica whose round is repeated keeps its run, in
         which its first numbers then stand twice."""
         self.replicas, self.step, self.task_begin = replicas, 0, 0
+        self.begin_runs(replicas)
+
+    def begin_runs(self, replicas: Sequence[int]) -> None:
+        """Begin the runs of those replicas that have none yet."""
         for replica in replicas:
             if replica not in self.begun:
                 self.begun.add(replica)
@@ -61,6 +65,17 @@ class LoggingWatcher:
             if ended_tasks:
                 values["accuracy/so_far"] = sum(row[:ended_tasks]) / ended_tasks
             self.log(replica, self.step, values)
+
+    def state(self) -> State:
+        """Which runs have begun, and how many steps are logged."""
+        place = {"step": self.step, "task_begin": self.task_begin}
+        return {"replicas": list(self.replicas), "begun": sorted(self.begun), **place}
+
+    def restore(self, state: State) -> None:
+        """Begin all runs again, and go on in them: what was logged before stays where it is."""
+        self.replicas, self.step = state["replicas"], state["step"]
+        self.task_begin = state["task_begin"]
+        self.begin_runs(state["begun"])
 
     def log(self, replica: int, step: int, values: Mapping[str, float]) -> None:
         """Log those of the numbers that are not NaN."""

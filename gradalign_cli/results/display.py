@@ -16,7 +16,7 @@ from torch import Tensor
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.forecast import Forecast
 from gradalign_cli.results.heat import heat_style
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, State, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
 LEAST_BAR, WIDEST_BAR = 10, 40
@@ -81,6 +81,15 @@ class Display:
         self.forecast.after_test(ended_tasks, accuracy)
         if ended_tasks:
             self.accuracy_text = f"  ACC {float(accuracy[:, :ended_tasks].mean()):.3f}"
+
+    def state(self) -> State:
+        """How much is done."""
+        return {"forecast": self.forecast.state(), "round_text": self.round_text}
+
+    def restore(self, state: State) -> None:
+        """Go on from there; times are measured anew."""
+        self.forecast.restore(state["forecast"])
+        self.round_text = state["round_text"]
 
     def say_duration_once(self) -> None:
         """Say how long the run will still take, once its steps were measured; of a run of seconds

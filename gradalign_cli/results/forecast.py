@@ -10,7 +10,7 @@ from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import examples_of_step
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.watcher import Moment
+from gradalign_cli.training.watcher import Moment, State
 
 PASSES_OF_STEP = 3  # forward and twice backward, of which a test takes the first alone
 STEP_SECONDS = 0.0005  # of a step, at most, whatever the number of its examples
@@ -97,6 +97,16 @@ class Forecast:
             self.end_seconds = max(0.0, now - self.mark - test)
         self.task, self.step, self.rows, self.stretches = ended_tasks, 0, ended_tasks + 1, 0
         self.mark = now
+
+    def state(self) -> State:
+        """How much is done, and what a test of one example took."""
+        names = ("finished_replicas", "round_size", "task", "step", "rows", "test_seconds")
+        return {name: getattr(self, name) for name in names}
+
+    def restore(self, state: State) -> None:
+        """Go on from there. Steps are measured anew, without the first stretch."""
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def share_done(self) -> float:
         """The share of the run that is done, by how many examples went through the network."""

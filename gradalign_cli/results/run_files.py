@@ -10,6 +10,7 @@ from gradalign_cli.files.reading import read_json
 # settings of where and how a run is computed; they change its numbers by rounding
 SETTINGS_WITHOUT_EFFECT = (
     "name",
+    "checkpoint",
     "data_dir",
     "device",
     "threads",
@@ -20,6 +21,7 @@ SETTINGS_WITHOUT_EFFECT = (
     "skip_finished",
     "objective_metric",
     "report",
+    "resume",
     "logger",
     "paper",
 )

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +15,20 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import UserError, os_errors_as_sentences
+from gradalign_cli.files.checkpoint_files import (
+    remove_checkpoints,
+    remove_unfinished_checkpoints,
+)
 from gradalign_cli.files.locking import FolderLock
+from gradalign_cli.files.reading import open_regular
 from gradalign_cli.files.writing import make_folder, remove_empty_folders, write_atomically
 from gradalign_cli.results.final_files import FAILURE_FILE, FINAL_FILES
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.results.network_file import NETWORK_FILE
 from gradalign_cli.training.outcome import Outcome
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, State, StopsTask
 
+START_ANEW = "`gradalign train` with `resume=never` starts the run anew"
 RUN_FILES = (
     *FINAL_FILES,
     "accuracy_task.csv",
@@ -105,14 +112,18 @@ class RunFolder:
     """
 
     def __init__(
-        self, folder: Path, overwrite: bool = False, files: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        overwrite: bool = False,
+        files: Mapping[str, str] | None = None,
+        resumes: bool = False,
     ) -> None:
         """Make and lock the folder, remove what an earlier run left in it, and write the files that
         a run begins with. If that fails, nothing new is left behind.
 
         overwrite: whether a finished run may be replaced;  files: texts by name, which may begin
-        with `.hydra/`. Raises UserError where the folder is in use, holds a finished run, or cannot
-        be written to.
+        with `.hydra/`;  resumes: whether an unfinished run goes on, whose files stay.
+        Raises UserError where the folder is in use, holds a finished run, or cannot be written to.
         """
         self.folder = folder
         self.accuracy_rows: list[Tensor] = []
@@ -122,14 +133,18 @@ class RunFolder:
         try:
             self.lock = FolderLock(folder)
             try:
-                self.begin(overwrite, files or {})
+                if resumes:
+                    refuse_finished_run(folder, overwrite)
+                    remove_unfinished_checkpoints(folder)
+                else:
+                    self.begin(overwrite, files or {})
+                self.finished_rounds = self.progress()
             except UserError:
                 self.release()
                 raise
         except UserError:
             remove_empty_folders([folder / HYDRA_FOLDER, *new_folders])
             raise
-        self.finished_rounds = self.progress()
 
     def begin(self, overwrite: bool, files: Mapping[str, str]) -> None:
         """Remove what an earlier run left, and write these files and the first line of
@@ -139,6 +154,7 @@ class RunFolder:
         if hydra_folder.is_symlink():
             raise UserError(f"{hydra_folder} must be a folder, found a symbolic link")
         remove_run_files(self.folder, names)
+        remove_checkpoints(self.folder)
         try:
             for name, text in files.items():
                 self.write(name, text)
@@ -175,7 +191,9 @@ class RunFolder:
 
     def progress(self) -> tuple[int, float, int]:
         """The size of `alignment.csv` in bytes, and the two counts."""
-        size = (self.folder / "alignment.csv").stat().st_size
+        path = self.folder / "alignment.csv"
+        with os_errors_as_sentences("read", path):
+            size = path.stat().st_size
         return size, self.broken_constraints, self.measured_steps
 
     def begin_round(self, replicas: Sequence[int]) -> None:
@@ -217,6 +235,39 @@ class RunFolder:
         self.accuracy_rows.append(accuracy)
         text = matrices_csv(torch.stack(self.accuracy_rows, 1).numpy(), self.replicas)
         self.write("accuracy.partial.csv", text)
+
+    def state(self) -> State:
+        """The rows and counts so far, and how much of `alignment.csv` belongs to them, which is
+        flushed to the disk."""
+        size, broken_constraints, measured_steps = self.progress()
+        with self.alignment_file("a") as file:
+            os.fsync(file.fileno())
+        return {
+            "accuracy_rows": self.accuracy_rows,
+            "replicas": list(self.replicas),
+            "finished_rounds": list(self.finished_rounds),
+            "progress": [size, broken_constraints, measured_steps],
+            "alignment_checksum": self.alignment_checksum(size),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take up rows and counts, and cut `alignment.csv` to what belongs to them. Raises
+        UserError where it is another file than it was."""
+        size, self.broken_constraints, self.measured_steps = state["progress"]
+        if self.alignment_checksum(size) != state["alignment_checksum"]:
+            path = self.folder / "alignment.csv"
+            raise UserError(f"{path} is damaged; {START_ANEW}")
+        self.accuracy_rows, self.replicas = state["accuracy_rows"], state["replicas"]
+        first, *counts = state["finished_rounds"]
+        self.finished_rounds = first, *counts
+        with self.alignment_file("a") as file:
+            file.truncate(size)
+
+    def alignment_checksum(self, size: int) -> int:
+        """The CRC-32 of the first `size` bytes of `alignment.csv`; -1 where it has fewer."""
+        with open_regular(self.folder / "alignment.csv") as file:
+            content = file.read(size)
+        return zlib.crc32(content) if len(content) == size else -1
 
     def constraint_counts(self) -> dict[str, Any]:
         """Of all replicas together, the number of measured steps with references, and in how many
@@ -267,4 +318,5 @@ class RunFolder:
         self.write("metrics.json", json_text(results))
         self.write("accuracy.csv", matrices_csv(accuracy, replicas))
         remove_run_files(self.folder, ["accuracy.partial.csv"])
+        remove_checkpoints(self.folder)
         self.release()

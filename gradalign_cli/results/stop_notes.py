@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from gradalign_cli.files.checkpoint_files import checkpoint_files
+
 
 def run_note(folder: Path) -> str:
     """Of a run that writes to the folder."""
@@ -13,6 +15,8 @@ def run_note(folder: Path) -> str:
         last_row = partial_file.read_text(encoding="utf-8").splitlines()[-1]
         tasks = int(last_row.split(",")[1])
         left += f" with accuracy.partial.csv after {tasks} task{'' if tasks == 1 else 's'}"
+    if checkpoint_files(folder):
+        return f"{left}; `gradalign resume {folder}` goes on"
     return f"{left}; the same command starts again"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, State, StopsTask
 
 
 class ContinualTests:
@@ -40,3 +40,13 @@ class ContinualTests:
     def moments_of(self, replicas: int) -> list[np.ndarray]:
         """The moments [S, 2] of each of so many replicas, which train together."""
         return [np.array(self.moments)] * replicas
+
+    def state(self) -> State:
+        """The rows so far, in one tensor [S, R, T], with their moments [S, 2]."""
+        rows = torch.stack(self.rows) if self.rows else torch.empty(0)
+        return {"rows": rows, "moments": self.moments, "unknown": self.unknown}
+
+    def restore(self, state: State) -> None:
+        """Take up rows and moments."""
+        self.rows, self.unknown = list(state["rows"]), state["unknown"]
+        self.moments = state["moments"]

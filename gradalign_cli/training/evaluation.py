@@ -47,9 +47,11 @@ def even_pieces(rows: Tensor, dimension: int) -> tuple[Tensor, ...]:
 class Evaluator:
     """Tests the learners of all replicas, and counts the seconds that this takes."""
 
-    def __init__(self, parts: Parts, replicas: Sequence[Replica], engine: Engine) -> None:
-        self.parts, self.replicas, self.engine = parts, replicas, engine
-        self.seconds = 0.0
+    def __init__(
+        self, parts: Parts, replicas: Sequence[Replica], engine: Engine, seconds: float = 0.0
+    ) -> None:
+        """seconds: what tests took before a run was resumed."""
+        self.parts, self.replicas, self.engine, self.seconds = parts, replicas, engine, seconds
 
     def accuracy(
         self,

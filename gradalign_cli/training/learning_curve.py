@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, State, StopsTask
 
 
 class LearningCurve:
@@ -32,3 +32,11 @@ class LearningCurve:
             return None
         full = [c + [c[-1]] * (self.batches + 1 - len(c)) for c in self.curves]
         return torch.stack([torch.stack(c, 1) for c in full], 1).double().numpy()
+
+    def state(self) -> State:
+        """The curves so far."""
+        return {"curves": self.curves}
+
+    def restore(self, state: State) -> None:
+        """Take up curves."""
+        self.curves = state["curves"]

@@ -1,16 +1,23 @@
 """The pace of a task: how large its steps are and where it ends, as the run's schedule says."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
-from gradalign_cli.numerics.trees import tree_map
-from gradalign_cli.schedules.schedule import Schedule, looks_at_losses
+from gradalign_cli.numerics.trees import Absent, tree_map
+from gradalign_cli.schedules.schedule import Schedule, Verdict, looks_at_losses
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.watcher import Moment, StopsTask
+
+
+class PaceState(NamedTuple):
+    """The schedule's last verdict, and the learners [1, ...] of the best pass."""
+
+    verdict: Verdict
+    best: Learner
 
 
 class Pace:
@@ -28,12 +35,19 @@ class Pace:
         learners: Learner,
         task_steps: Sequence[int],
         task: int,
+        state: PaceState | Absent = (),
     ) -> None:
+        """learners: at the beginning of the task;  state: empty there, and that of an interrupted
+        run where its task goes on."""
         self.schedule, self.task_steps, self.task = schedule, task_steps, task
         self.judges = looks_at_losses(schedule)
         if schedule and self.judges:
-            self.verdict = schedule.begin(replicas[0].lr)
-            self.best: Learner = tree_map(torch.clone, learners)
+            self.verdict = state.verdict if state else schedule.begin(replicas[0].lr)
+            self.best: Learner = state.best if state else tree_map(torch.clone, learners)
+
+    def state(self) -> PaceState | Absent:
+        """What an interrupted task goes on with; empty where no schedule looks at losses."""
+        return PaceState(self.verdict, self.best) if self.judges else ()
 
     def with_step_size(self, draws: Draw, first_step: int) -> Draw:
         """The draws of the task's steps from number `first_step` on with their sizes."""
@@ -58,9 +72,6 @@ class Pace:
         if self.verdict.best_so_far:  # a copy, as a recorded step writes where its learner lies
             self.best = tree_map(torch.clone, moment.learners)
         return self.verdict.task_over
-
-    def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
-        """Nothing: a pace is of one task."""
 
     def learners_at_end(self, learners: Learner) -> Learner:
         """The learners that the task ends with: those of its best pass where a schedule judges."""

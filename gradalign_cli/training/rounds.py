@@ -1,19 +1,22 @@
 """Rounds: replicas train together as far as memory and their tasks allow, the rest follow."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.errors import UserError
 from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.checkpoints import Checkpoints, SavedRun
 from gradalign_cli.training.continual_tests import ContinualTests
 from gradalign_cli.training.learning_curve import LearningCurve
 from gradalign_cli.training.outcome import Outcome, join_outcomes
 from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.position import Position, on_device, position_template
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
-from gradalign_cli.training.watcher import Watcher, WatcherOfAllRounds
+from gradalign_cli.training.watcher import State, Watcher, WatcherOfAllRounds
 
 
 def task_sizes(replica: Replica) -> tuple[int, ...]:
@@ -34,6 +37,21 @@ def rounds(replicas: Sequence[Replica], replicas_at_once: int) -> list[list[int]
     ]
 
 
+class RoundsState(NamedTuple):
+    """What a run goes on with.
+
+    outcomes, replica_order: of the rounds that are finished;  todo: the numbers of the replicas of
+    the other rounds, the present one first;  position: in the present round;  watcher_states: of
+    all watchers, those of the round behind those of all rounds.
+    """
+
+    outcomes: list[Outcome]
+    replica_order: list[int]
+    todo: list[list[int]]
+    position: Position
+    watcher_states: list[State]
+
+
 def train_in_rounds(
     parts: Parts,
     replicas: Sequence[Replica],
@@ -41,20 +59,36 @@ def train_in_rounds(
     plan: Plan,
     watchers: Sequence[WatcherOfAllRounds],
     rounds: Sequence[Sequence[int]],
+    checkpoints: Checkpoints | None = None,
+    saved: SavedRun | None = None,
 ) -> Outcome:
-    """Train the replicas round by round, in smaller rounds where memory runs out."""
+    """Train the replicas round by round, in smaller rounds where memory runs out.
+
+    saved: where the run goes on, in place of the rounds.
+    """
     outcomes: list[Outcome] = []
     replica_order: list[int] = []
-    todo = list(rounds)
+    todo, resumed = [list(numbers) for numbers in rounds], None
+    if saved:
+        resumed = saved_state(saved, parts, replicas, engine)
+        outcomes, replica_order, todo = resumed[:3]
+
+    def save(position: Position, round_watchers: Sequence[Watcher]) -> None:
+        def state() -> RoundsState:
+            states = [watcher.state() for watcher in round_watchers]
+            return RoundsState(outcomes, replica_order, [numbers, *todo], position, states)
+
+        if checkpoints:
+            checkpoints.save(position.step == 0, state)
+
     while todo:
         numbers = todo.pop(0)
-        for watcher in watchers:
+        for watcher in watchers if resumed is None else ():
             watcher.begin_round(numbers)
         problem = None
         try:
-            outcomes.append(
-                train_round(parts, [replicas[n] for n in numbers], engine, plan, watchers)
-            )
+            members = [replicas[n] for n in numbers]
+            outcomes.append(train_round(parts, members, engine, plan, watchers, resumed, save))
             replica_order += numbers
         except torch.OutOfMemoryError as error:
             if len(numbers) == 1:
@@ -66,9 +100,21 @@ def train_in_rounds(
             problem = f"out of memory with {len(numbers)} replicas, going on with {half} at once"
             whole = [numbers, *todo]
             todo = [part[k : k + half] for part in whole for k in range(0, len(part), half)]
+        resumed = None
         for watcher in watchers:
             watcher.end_round(problem)
     return join_outcomes(outcomes, replica_order)
+
+
+def saved_state(
+    saved: SavedRun, parts: Parts, replicas: Sequence[Replica], engine: Engine
+) -> RoundsState:
+    """What was saved, with the learners on the engine's device."""
+    template = position_template(parts, replicas[:1], engine)
+    nothing = [None] * (len(Outcome._fields) - 1)
+    outcome = Outcome._make([*nothing, template.learners])
+    state: RoundsState = saved.state(RoundsState([outcome], [], [], template, []))
+    return state._replace(position=on_device(state.position, engine.device))
 
 
 def train_round(
@@ -77,11 +123,24 @@ def train_round(
     engine: Engine,
     plan: Plan,
     watchers: Sequence[Watcher],
+    resumed: RoundsState | None = None,
+    save: Callable[[Position, Sequence[Watcher]], None] = lambda position, watchers: None,
 ) -> Outcome:
-    """Train replicas together, with the tests between steps that the plan asks for."""
+    """Train replicas together, with the tests between steps that the plan asks for.
+
+    resumed: where the round goes on;  save: is told of every position with all watchers.
+    """
     curve = LearningCurve(plan.lca_batches)
     continual = ContinualTests(plan.continual_every, plan.continual_samples)
-    trained = run(parts, replicas, engine, plan, [*watchers, continual, curve])
+    all_watchers = [*watchers, continual, curve]
+    if resumed:
+        for watcher, state in zip(all_watchers, resumed.watcher_states, strict=True):
+            watcher.restore(state)
+    start = resumed.position if resumed else None
+    trained = run(
+        *(parts, replicas, engine, plan, all_watchers, start),
+        lambda position: save(position, all_watchers),
+    )
     return Outcome(
         trained.accuracy_matrices[0],
         trained.accuracy_matrices[1] if len(trained.accuracy_matrices) > 1 else None,

@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, State, StopsTask
 
 FACTOR = 100  # a network that is confidently wrong has a loss some ten times that of guessing
 
@@ -36,7 +37,7 @@ class RunawayWarner:
         self.warn = warn
         self.runaways: dict[int, Runaway] = {}
         self.replicas: Sequence[int] = ()
-        self.first_loss: Tensor
+        self.first_loss = torch.empty(0)
 
     def begin_round(self, replicas: Sequence[int]) -> None:
         """A round of the replicas with these numbers begins."""
@@ -62,6 +63,17 @@ class RunawayWarner:
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Nothing: an accuracy does not tell parameters that run away from a task forgotten."""
+
+    def state(self) -> State:
+        """The runaways, and the first loss [R] of the round's replicas in the task."""
+        runaways, replicas = self.record(), list(self.replicas)
+        return {"runaways": runaways, "replicas": replicas, "first_loss": self.first_loss}
+
+    def restore(self, state: State) -> None:
+        """Take up runaways, which were warned of."""
+        runaways = [Runaway(**values) for values in state["runaways"]]
+        self.runaways = {runaway.replica: runaway for runaway in runaways}
+        self.replicas, self.first_loss = state["replicas"], state["first_loss"]
 
     def record(self) -> list[dict[str, float]]:
         """The runaways, for record.json."""

@@ -1,7 +1,7 @@
 """The main loop: tasks, chunks of steps, tests. It knows no benchmark, method or buffer by name."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,10 +22,11 @@ from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.pace import Pace
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.replica import Replica, new_learner
+from gradalign_cli.training.position import Position, SavePosition, first_position, save_nothing
+from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
-from gradalign_cli.training.task_steps import prepare_task, steps_of_tasks
+from gradalign_cli.training.task_steps import TaskSteps, prepare_task, steps_of_tasks
 from gradalign_cli.training.watcher import Moment, Watcher
 
 
@@ -52,51 +53,101 @@ def run(
     engine: Engine,
     plan: Plan,
     watchers: Sequence[Watcher],
+    start: Position | None = None,
+    save: SavePosition = save_nothing,
 ) -> TrainingResult:
     """Train all replicas on the tasks of their streams in sequence; test them on every task before
     the first task and after each.
 
     All replicas have equally large tasks. Where a schedule looks at losses there is one replica.
+    start: where to go on, with watchers that were there too;  save: is told of every position that
+    training comes to, after the watchers.
     """
-    started, tasks = time.perf_counter(), range(parts.benchmark.tasks)
-    views: TaskViews = to_device(
-        tree_stack([replica.stream.view for replica in replicas]), engine.device
-    )
-    learners = tree_stack([new_learner(parts, replica, engine.device) for replica in replicas])
-    evaluator, steps, passes = Evaluator(parts, replicas, engine), 0, 0
+    place = start or first_position(parts, replicas, engine)
+    clock, tasks = time.perf_counter() - place.seconds, range(parts.benchmark.tasks)
+    views: TaskViews = stacked_views(replicas, engine)
+    evaluator = Evaluator(parts, replicas, engine, place.evaluation_seconds)
     task_steps = steps_of_tasks(parts, replicas[0], plan)
-    rows = [evaluator.accuracy(learners, views, tasks)]
-    report_test(watchers, 0, rows[0][0])
-    for task in tasks:
-        learners = begin_task(parts, replicas, learners, task)
-        work, step = prepare_task(parts, replicas, engine, plan, task), 0
-        pace = Pace(parts.schedule, replicas, learners, task_steps, task)
+    if not place.rows:
+        place = tested(place, evaluator, views, watchers)
+    for task in tasks[place.task :]:
+        if not place.step:
+            place = place._replace(learners=begin_task(parts, replicas, place.learners, task))
+        work = prepare_task(parts, replicas, engine, plan, task)
+        pace = Pace(parts.schedule, replicas, place.learners, task_steps, task, place.pace)
         with default_device(engine.device):
-            views = with_reference_cache(parts, work.past_tasks, learners, views)
-        for draws in work.draw_chunks:
-            cycle = rotated(work.step_cycle, step)
+            views = with_reference_cache(parts, work.past_tasks, place.learners, views)
+        for draws in chunks_from(work, engine, place.step):
+            step, cycle = place.step, rotated(work.step_cycle, place.step)
             draws = pace.with_step_size(draws, step)
-            learners, trace = take_steps(engine, cycle, learners, draws, views)
+            learners, trace = take_steps(engine, cycle, place.learners, draws, views)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
-            step += len(trace.loss)
-            passes += trace.loss.numel() * backward_passes(
-                parts, work.past_tasks, draws.rows.shape[-1]
-            )
-            lengths = work.steps, work.steps_per_pass
-            moment = Moment(task, step, *lengths, trace, measured, learners, views, evaluator)
-            if any([watcher.after_steps(moment) for watcher in (*watchers, pace)]):
+            place = after_chunk(place, parts, work, draws, learners)
+            lengths = place.step, work.steps, work.steps_per_pass
+            moment = Moment(task, *lengths, trace, measured, learners, views, evaluator)
+            stops = [watcher.after_steps(moment) for watcher in watchers]
+            if any([*stops, pace.after_steps(moment)]):
                 break
-        learners = pace.learners_at_end(learners)
+            save(with_times(place._replace(pace=pace.state()), clock, evaluator))
+        learners = pace.learners_at_end(place.learners)
         stop_if_not_finite(learners.params, task)
         if parts.benchmark.boundaries != "none":
             learners = end_task(parts, replicas, learners, task)
-        steps += step * len(replicas)
-        rows.append(evaluator.accuracy(learners, views, tasks))
-        report_test(watchers, task + 1, rows[-1][0])
-    seconds = time.perf_counter() - started - evaluator.seconds
-    accuracy_matrices = torch.stack(rows, 2).double().numpy()
-    return TrainingResult(accuracy_matrices, seconds, evaluator.seconds, steps, passes, learners)
+        place = place._replace(task=task + 1, step=0, learners=learners, pace=())
+        place = tested(place, evaluator, views, watchers)
+        save(with_times(place, clock, evaluator))
+    seconds = time.perf_counter() - clock - evaluator.seconds
+    accuracy_matrices = torch.stack(place.rows, 2).double().numpy()
+    counts = evaluator.seconds, place.steps, place.backward_passes
+    return TrainingResult(accuracy_matrices, seconds, *counts, place.learners)
+
+
+def with_times(place: Position, clock: float, evaluator: Evaluator) -> Position:
+    """The position with the seconds since `clock`."""
+    seconds = time.perf_counter() - clock
+    return place._replace(seconds=seconds, evaluation_seconds=evaluator.seconds)
+
+
+def stacked_views(replicas: Sequence[Replica], engine: Engine) -> TaskViews:
+    """The views [R, ...] of all replicas, on the engine's device."""
+    views: TaskViews = to_device(tree_stack([r.stream.view for r in replicas]), engine.device)
+    return views
+
+
+def tested(
+    place: Position, evaluator: Evaluator, views: TaskViews, watchers: Sequence[Watcher]
+) -> Position:
+    """The position with a new row of the accuracy matrices, which the watchers are told of."""
+    row = evaluator.accuracy(place.learners, views, range(evaluator.parts.benchmark.tasks))
+    report_test(watchers, place.task, row[0])
+    return place._replace(rows=[*place.rows, row])
+
+
+def chunks_from(work: TaskSteps, engine: Engine, steps_done: int) -> Iterator[Draw]:
+    """The draws of the chunks that are left after so many steps of a task. Those before are drawn
+    too, as every random number follows from the one before it."""
+    step = 0
+    for draws in work.draw_chunks:
+        if step < steps_done:
+            engine.skip_steps(rotated(work.step_cycle, step), draws)
+        else:
+            yield draws
+        step += len(draws.rows)
+
+
+def after_chunk(
+    place: Position, parts: Parts, work: TaskSteps, draws: Draw, learners: Learner
+) -> Position:
+    """The position after a chunk of steps with these draws, which led to these learners."""
+    steps, replicas, batch_size = draws.rows.shape
+    passes = steps * replicas * backward_passes(parts, work.past_tasks, batch_size)
+    return place._replace(
+        step=place.step + steps,
+        learners=learners,
+        steps=place.steps + steps * replicas,
+        backward_passes=place.backward_passes + passes,
+    )
 
 
 def report_test(watchers: Sequence[Watcher], ended_tasks: int, accuracy: Tensor) -> None:

@@ -1,7 +1,7 @@
 """What watches training: it is told of every chunk of steps and every test."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -10,6 +10,7 @@ from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
 
+State = dict[str, Any]  # numbers, texts, tensors and arrays, and lists and dicts of them
 StopsTask = bool  # true: the task ends here, though steps of it are left
 
 
@@ -39,13 +40,19 @@ class Moment(NamedTuple):
 
 class Watcher(Protocol):
     """Something that looks at training and does not change it: the record, the display, tests
-    between the steps, a schedule."""
+    between the steps. `state` is only asked where the run writes checkpoints."""
 
     def after_steps(self, moment: Moment) -> StopsTask:
         """A chunk of steps is done; True stops the task here."""
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """All tasks were tested: a new row [R, T] of the accuracy matrix, after so many tasks."""
+
+    def state(self) -> State:
+        """What it goes on with after an interruption."""
+
+    def restore(self, state: State) -> None:
+        """Take up what `state` gave; the round of that time goes on."""
 
 
 class WatcherOfAllRounds(Watcher, Protocol):

@@ -86,7 +86,7 @@ def test_a_misspelt_verb_is_answered_with_the_nearest_one(capsys):
     sentence = "gradalign: there is no verb 'trian'; did you mean `train`?\n"
     assert capsys.readouterr().err == sentence
     assert main(["qqq"]) == 2
-    assert "there are train, reproduce, tune," in capsys.readouterr().err
+    assert "there are train, resume, reproduce," in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("verb", ["", *VERBS])

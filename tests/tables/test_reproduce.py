@@ -257,7 +257,7 @@ def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds()
     def config_key(*overrides):
         return run_key(compose_config(CONF, overrides)[0])
 
-    same = config_key("replicas.seed=[1,2]", "engine=vmap", "threads=1", "data_dir=x")
+    same = config_key("replicas.seed=[1,2]", "engine=vmap", "threads=1", "resume=auto")
     assert same == config_key()
     overrides = ("replicas.lr=0.2", "method=er", "passes=2", "buffer=uniform")
     assert len({config_key(), *map(config_key, overrides)}) == 5

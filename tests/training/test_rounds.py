@@ -63,13 +63,13 @@ def test_where_memory_runs_out_rounds_become_smaller_and_nothing_is_written_twic
     replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.05,))
     run = training.run
 
-    def scarce(parts, replicas, engine, plan, watchers):
+    def scarce(parts, replicas, engine, plan, *others):
         def carry(cycle, learners, draws, views):
             if len(replicas) > 1 and int(draws.tasks.max()) > 0:  # a task is written by then
                 raise torch.OutOfMemoryError
             return engine.run_steps(cycle, learners, draws, views)
 
-        return run(parts, replicas, engine._replace(run_steps=carry), plan, watchers)
+        return run(parts, replicas, engine._replace(run_steps=carry), plan, *others)
 
     with monkeypatch.context() as patched:
         patched.setattr(training, "run", scarce)

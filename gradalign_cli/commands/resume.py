@@ -1,0 +1,50 @@
+"""`gradalign resume RUN_DIR`: go on with an unfinished run, as if nothing had happened."""
+
+from pathlib import Path
+
+from gradalign_cli.commands import train
+from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.errors import UserError
+from gradalign_cli.files.checkpoint_files import checkpoint_files
+from gradalign_cli.results.run_folder import refuse_finished_run
+from gradalign_cli.training.checkpoints import newest_saved_run
+
+CONFIG_NAME = "config"
+
+
+def main(arguments: list[str]) -> int:
+    """Go on with one run; returns the exit code."""
+    options = argument_parser().parse_intermixed_args(arguments)
+    folder = Path(options.RUN_DIR).absolute()
+    check_run(folder)
+    plugins = ["--config-dir", options.config_dir] if options.config_dir else []
+    config = ["--config-path", str(folder), "--config-name", CONFIG_NAME]
+    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
+    place = [f"hydra.run.dir='{quoted}'", "++resume=auto"]
+    return train.main([*config, *plugins, *place, *options.OVERRIDE])
+
+
+def check_run(folder: Path) -> None:
+    """Raise UserError unless the folder holds an unfinished run with a checkpoint to go on from."""
+    if not (folder / f"{CONFIG_NAME}.yaml").is_file():
+        raise UserError(f"`RUN_DIR` must be the folder of a run, found no config.yaml in {folder}")
+    refuse_finished_run(folder, overwrite=False)
+    again = f"`gradalign train --config-path {folder} --config-name config` starts it anew"
+    if not checkpoint_files(folder):
+        raise UserError(f"{folder} has no checkpoint to go on from; {again}")
+    if newest_saved_run(folder) is None:
+        raise UserError(f"{folder} has no checkpoint that is not damaged; {again}")
+
+
+def argument_parser() -> VerbParser:
+    """The parser of the command's arguments."""
+    parser = VerbParser(
+        prog="gradalign resume",
+        description="Go on with an unfinished run, bit for bit as if nothing had happened.",
+    )
+    parser.add_argument("RUN_DIR", help="the run's folder")
+    parser.add_argument(
+        "OVERRIDE", nargs="*", help="such as plugins=[mine], data_dir=, or threads= as it began"
+    )
+    parser.add_argument("--config-dir", metavar="DIR", help="where the run's plugins are")
+    return parser

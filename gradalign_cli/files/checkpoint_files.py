@@ -1,0 +1,103 @@
+"""Files of checkpoints: numbered, written whole or not at all, the last two of them kept.
+
+A file is in the format of safetensors; a text stands in its header beside the tensors. Nothing in
+it is executed when it is read. A checksum of text and tensors tells a damaged file.
+"""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from gradalign_cli.errors import UserError, os_errors_as_sentences
+from gradalign_cli.files.reading import open_regular
+from gradalign_cli.files.writing import replacement
+
+PATTERN = "checkpoint.*.safetensors*"  # with those that were being written
+NAME = re.compile(r"checkpoint\.(\d{6,})\.safetensors")
+FILES_TO_KEEP = 2
+LENGTH_BYTES = 8  # of the header's length, with which a file begins
+
+
+class CheckpointContent(NamedTuple):
+    """What a checkpoint holds: a text, and tensors by name."""
+
+    text: str
+    tensors: dict[str, Tensor]
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first."""
+    numbers = {
+        int(match[1]): path
+        for path in folder.glob("checkpoint.*.safetensors")
+        if (match := NAME.fullmatch(path.name))
+    }
+    return [numbers[number] for number in sorted(numbers, reverse=True)]
+
+
+def write_checkpoint(folder: Path, content: CheckpointContent) -> None:
+    """Write a new checkpoint into a folder, then remove all but the last two. Raises UserError
+    where the system cannot write; earlier ones then stay."""
+    earlier = checkpoint_files(folder)
+    match = NAME.fullmatch(earlier[0].name) if earlier else None
+    number = int(match[1]) + 1 if match else 1
+    metadata = {"text": content.text, "checksum": checksum(content)}
+    with replacement(folder / f"checkpoint.{number:06}.safetensors") as file:
+        file.write(save(content.tensors, metadata))
+    for path in earlier[FILES_TO_KEEP - 1 :]:
+        with os_errors_as_sentences("remove", path):
+            path.unlink(missing_ok=True)
+
+
+def read_checkpoint(path: Path) -> CheckpointContent:
+    """The content of a checkpoint. Raises UserError where it is damaged."""
+    with open_regular(path) as file, os_errors_as_sentences("read", path):
+        data = file.read()
+    try:
+        tensors = load(data)
+        length = int.from_bytes(data[:LENGTH_BYTES], "little")
+        header = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length])
+        metadata = header.get("__metadata__", {})
+        content = CheckpointContent(str(metadata.get("text")), tensors)
+    except (SafetensorError, ValueError, KeyError, RecursionError, RuntimeError) as error:
+        raise UserError(f"{path} is damaged") from error
+    if metadata.get("checksum") != checksum(content):
+        raise UserError(f"{path} is damaged")
+    return content
+
+
+def checksum(content: CheckpointContent) -> str:
+    """A hash of the text and of the tensors' names, types, shapes and numbers."""
+    digest = hashlib.blake2b(content.text.encode(), digest_size=16)
+    for name, tensor in sorted(content.tensors.items()):
+        digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
+        digest.update(as_bytes(tensor))
+    return digest.hexdigest()
+
+
+def as_bytes(tensor: Tensor) -> memoryview:
+    """The bytes of a tensor on the CPU, in order."""
+    numbers: np.ndarray = tensor.contiguous().reshape(-1).view(torch.uint8).numpy()
+    return numbers.data
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints of a folder, and what was to become one."""
+    for path in folder.glob(PATTERN):
+        with os_errors_as_sentences("remove", path):
+            path.unlink(missing_ok=True)
+
+
+def remove_unfinished_checkpoints(folder: Path) -> None:
+    """Remove what was to become a checkpoint when a run was killed."""
+    for path in folder.glob("checkpoint.*.safetensors.*.partial"):
+        with os_errors_as_sentences("remove", path):
+            path.unlink(missing_ok=True)

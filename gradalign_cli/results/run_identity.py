@@ -1,0 +1,65 @@
+"""What must be the same where a run goes on: its config, data, versions and threads."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from gradalign_cli import __version__
+from gradalign_cli.benchmarks.benchmark import Benchmark
+from gradalign_cli.errors import UserError
+from gradalign_cli.files.checkpoint_files import as_bytes
+from gradalign_cli.results.machine import NUMERICS
+from gradalign_cli.results.run_folder import START_ANEW
+from gradalign_cli.training.checkpoints import Identity
+
+# settings that move no result, or whose effect is compared by itself
+FREE_SETTINGS = (
+    *("resume", "overwrite", "checkpoint", "data_dir", "plugins"),
+    *("threads", "device", "engine", "memory_budget"),
+)
+
+
+def run_identity(
+    config: Mapping[str, Any], benchmark: Benchmark, fingerprint: str, places: Mapping[str, Any]
+) -> Identity:
+    """The identity of a run.
+
+    config: plain values;  fingerprint: of the stream;  places: engine, device and threads.
+    """
+    versions = {"gradalign": __version__, "numerics": NUMERICS, "torch": torch.__version__}
+    data = hashlib.blake2b(digest_size=16)
+    for tensor in (benchmark.images, benchmark.labels):
+        data.update(as_bytes(tensor.cpu()))
+    hashes = {"data": data.hexdigest(), "stream": fingerprint}
+    return {"versions": versions, "places": dict(places), "config": dict(config), "hashes": hashes}
+
+
+def check_identity(folder: Path, saved: Identity, present: Identity) -> None:
+    """Raise UserError, naming the first difference, unless a run can go on bit for bit."""
+    before, now = (dict(compared_values(identity)) for identity in (saved, present))
+    for name in [*before, *(name for name in now if name not in before)]:
+        if before.get(name) != now.get(name):
+            changed = f"`{name}` was {before.get(name)!r} when it began, found {now.get(name)!r}"
+            if name in ("data", "stream"):
+                changed = "the examples of its benchmark are others than when it began"
+            raise UserError(f"the run in {folder} cannot go on: {changed}; {START_ANEW}")
+
+
+def compared_values(identity: Identity) -> Iterator[tuple[str, Any]]:
+    """The values of an identity that are compared, with their names."""
+    for entry in ("versions", "places", "hashes"):
+        yield from identity[entry].items()
+    config = {n: v for n, v in identity["config"].items() if n not in FREE_SETTINGS}
+    yield from named_values("", config)
+
+
+def named_values(prefix: str, entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The values of nested settings, by names such as `method.margin`."""
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from named_values(f"{prefix}{name}.", value)
+        else:
+            yield prefix + name, value
