@@ -133,8 +133,8 @@ def results(folder: Path) -> dict[str, Any]:
     texts["metrics.json"] = (folder / "metrics.json").read_bytes()
     record = json.loads((folder / "record.json").read_text())
     record["config"].pop("checkpoint")
-    texts["record.json"] = {name: value for name, value in record.items() if name not in TIMES}
-    return texts
+    entries = {f"record.json {name}": record[name] for name in record if name not in TIMES}
+    return texts | entries
 
 
 def try_case(
