@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from gradalign_cli.commands.train import train
+from gradalign_cli.commands.training_run import train
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target

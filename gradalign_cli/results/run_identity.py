@@ -12,14 +12,11 @@ from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.checkpoint_files import as_bytes
 from gradalign_cli.results.machine import NUMERICS
+from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
 from gradalign_cli.results.run_folder import START_ANEW
 from gradalign_cli.training.checkpoints import Identity
 
-# settings that move no result, or whose effect is compared by itself
-FREE_SETTINGS = (
-    *("resume", "overwrite", "checkpoint", "data_dir", "plugins"),
-    *("threads", "device", "engine", "memory_budget"),
-)
+FREE_SETTINGS = (*SETTINGS_WITHOUT_EFFECT, "plugins")  # places are compared by themselves
 
 
 def run_identity(

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf, open_dict
 import gradalign_cli.data as data
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.benchmarks.split import split
-from gradalign_cli.commands.train import describe_workload
+from gradalign_cli.commands.training_run import describe_workload
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.parts import build_run, check_tasks_have_examples

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gradalign_cli.commands.train import describe_workload
+from gradalign_cli.commands.training_run import describe_workload
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.schedules.cosine import cosine
 from gradalign_cli.training.memory_estimate import replicas_at_once

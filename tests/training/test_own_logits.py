@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from gradalign_cli.benchmarks.split import split
-from gradalign_cli.commands.train import train as train_config
+from gradalign_cli.commands.training_run import train as train_config
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.eager import eager

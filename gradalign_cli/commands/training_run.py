@@ -1,0 +1,301 @@
+"""One run: from its config to the files of its folder."""
+
+import time
+import warnings
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from omegaconf import DictConfig, OmegaConf, open_dict
+from rich.console import Console
+
+from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.commands.run_warnings import (
+    warn_of_broken_constraints,
+    warn_of_runaway,
+    warn_of_step_sizes,
+)
+from gradalign_cli.composition.datasets import config_without_missing_datasets
+from gradalign_cli.composition.parts import build_run
+from gradalign_cli.composition.schema import check_settings, plain_settings
+from gradalign_cli.composition.settings import choose_device, is_quick, read_plan
+from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
+from gradalign_cli.engines.engine import Engine, with_test_threads
+from gradalign_cli.errors import UserError
+from gradalign_cli.loggers.choice import CSV, logger_names, make_loggers
+from gradalign_cli.loggers.watcher import LoggingWatcher
+from gradalign_cli.reports import run_page
+from gradalign_cli.reports.settings import flat_settings
+from gradalign_cli.results.display import Display, run_tables
+from gradalign_cli.results.forecast import Forecast, work_of
+from gradalign_cli.results.machine import machine_record, reset_peak_memory
+from gradalign_cli.results.network_file import network_file
+from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
+from gradalign_cli.results.run_identity import check_identity, run_identity
+from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.schedules.schedule import looks_at_losses
+from gradalign_cli.step.draws import fingerprint
+from gradalign_cli.step.learner import Parts
+from gradalign_cli.training.checkpoints import Checkpoints, Identity, SavedRun, newest_saved_run
+from gradalign_cli.training.free_memory import free_bytes
+from gradalign_cli.training.memory_estimate import replicas_at_once
+from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs_text
+from gradalign_cli.training.outcome import Outcome
+from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.rounds import rounds, train_in_rounds
+from gradalign_cli.training.runaway import RunawayWarner
+
+TRY_IN_SMALL = "; `quick=true` tries it in small"
+
+
+class PreparedRun(NamedTuple):
+    """A run that can begin: everything is checked, and nothing is written.
+
+    config: without datasets that are missing;  replica_settings: of each replica its seed, lr and
+    what else varies;  at_once: how many replicas train together;  stream: the fingerprint of the
+    streams;  needed: what memory it needs, in words, empty where it is little.
+    """
+
+    config: DictConfig
+    device: torch.device
+    plan: Plan
+    parts: Parts
+    replicas: list[Replica]
+    replica_settings: list[dict[str, float]]
+    engine: Engine
+    engine_reason: str
+    at_once: int
+    stream: str
+    needed: str
+
+    def identity(self) -> Identity:
+        """What must be the same where the run goes on later."""
+        places = {
+            "engine": self.engine.name,
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "test_threads": self.config.threads or DEFAULT_THREADS,
+        }
+        settings = plain_settings(self.config)
+        return run_identity(settings, self.parts.benchmark, self.stream, places)
+
+    def title(self) -> str:
+        """The run in a line."""
+        how = f"{len(self.replicas)} replica(s), engine {self.engine.name} ({self.engine_reason})"
+        return f"{run_title(self.config)}, {how}{self.needed}"
+
+    def record(self, saved: SavedRun | None) -> dict[str, Any]:
+        """What record.json says of the run before it begins."""
+        benchmark = self.parts.benchmark
+        return {
+            "config": saved.identity["config"] if saved else plain_settings(self.config),
+            "replicas": self.replica_settings,
+            "classes": [task_classes(benchmark, replica.stream) for replica in self.replicas],
+            "engine": self.engine.name,
+            "engine_reason": self.engine_reason,
+            "fingerprint": self.stream,
+        }
+
+
+def train(
+    config: DictConfig, folder: Path, console: Console, files: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Carry out the run that a config describes; returns what `metrics.json` holds.
+
+    files: texts to write into the folder too, by name.
+    """
+    begin = time.perf_counter()
+    check_settings(plain_settings(config))
+    refuse_finished_run(folder, config.get("overwrite", False))
+    run = prepare(config)
+    saved = newest_saved_run(folder) if config.get("resume", "never") == "auto" else None
+    if saved:
+        check_identity(folder, saved.identity, run.identity())
+    else:
+        warn_of_broken_constraints(run.parts)
+        warn_of_step_sizes(run.replicas)
+    texts = {"config.yaml": repeatable_config(run.config), **(files or {})}
+    run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
+    console.print(run.title())
+    if saved:
+        console.print(f"goes on from {saved.path.name}")
+    record = run.record(saved)
+    outcome, metrics = take_training(run, run_folder, saved, console, record, begin)
+    results = ({"quick": True} if is_quick(run.config) else {}) | metrics
+    run_folder.finish(outcome, results, record, saved_network(run, outcome))
+    show_results(run, outcome, results, console)
+    if config.get("report", True):
+        write_page(folder, run_title(run.config))
+    console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
+    return results
+
+
+def prepare(config: DictConfig) -> PreparedRun:
+    """The run of a config. Raises UserError where a value is out of its domain, or memory cannot
+    hold it."""
+    config = config_without_missing_datasets(config)
+    device, plan = choose_device(config), read_plan(config)
+    reset_peak_memory(device)
+    parts, replicas, replica_settings = build_run(config, device)
+    work = describe_workload(parts, replicas, plan)
+    torch.set_num_threads(choose_threads(config.threads, work))
+    engine, reason = choose_engine(config.engine, work, device)
+    engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
+    at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
+    needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
+    check_needs(needs, free_bytes(device))
+    stream = streams_fingerprint(parts, replicas, plan)
+    run = config, device, plan, parts, replicas, replica_settings, engine, reason, at_once, stream
+    return PreparedRun(*run, needs_text(needs))
+
+
+def take_training(
+    run: PreparedRun,
+    run_folder: RunFolder,
+    saved: SavedRun | None,
+    console: Console,
+    record: dict[str, Any],
+    begin: float,
+) -> tuple[Outcome, dict[str, Any]]:
+    """Train the run's replicas, and complete its record; returns the outcome and the metrics.
+
+    saved: where it goes on;  begin: when the command began, by time.perf_counter. Raises UserError
+    where training fails; the folder then holds the record of an unfinished run.
+    """
+    config, folder = run.config, run_folder.folder
+    minutes = config.get("checkpoint", {"minutes": None})["minutes"]
+    identity = (lambda: saved.identity) if saved else run.identity
+    forecast = Forecast(work_of(run.parts, run.replicas[0], run.plan), len(run.replicas))
+    display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
+    warner = RunawayWarner(
+        run.parts.benchmark.outputs,
+        lambda runaway: warn_of_runaway(runaway, config, run.replica_settings),
+    )
+    logging = logging_watcher(config, folder, run.replica_settings)
+    setup = time.perf_counter() - begin
+    try:
+        with display, closing(logging):
+            outcome = train_in_rounds(
+                run.parts,
+                run.replicas,
+                run.engine,
+                run.plan,
+                [run_folder, display, warner, logging],
+                rounds(run.replicas, run.at_once),
+                Checkpoints(folder, minutes, identity),
+                saved,
+            )
+            metrics = run_metrics(outcome, run.replica_settings, config.metrics.convention)
+            logging.finish(metrics["replicas"], outcome.accuracy)
+    except UserError as error:
+        record |= {"failed": str(error), "runaways": warner.record()}
+        run_folder.write("record.json", json_text(record))
+        run_folder.release()
+        raise UserError(f"{error}; {folder} is an unfinished run") from error
+    reported = run.parts.method.report(outcome.learners.method_state)
+    reports = {name: value.tolist() for name, value in reported.items() if name not in record}
+    counts = run_folder.constraint_counts()
+    machine = machine_record(run.device)
+    record |= reports | machine | run_costs(outcome, setup) | counts
+    record |= {"runaways": warner.record()} | ({"quick": True} if is_quick(config) else {})
+    return outcome, metrics
+
+
+def show_results(
+    run: PreparedRun, outcome: Outcome, results: dict[str, Any], console: Console
+) -> None:
+    """Print the accuracy matrix and the metrics of each setting."""
+    order = [r for _, members in replicas_by_setting(run.replica_settings) for r in members]
+    quick = is_quick(run.config)
+    for table in run_tables(results["settings"], outcome.accuracy[order], quick):
+        console.print(table)
+
+
+def saved_network(run: PreparedRun, outcome: Outcome) -> bytes | None:
+    """The content of network.safetensors, None where the run keeps no networks."""
+    if run.config.get("save", "network") == "none":  # which earlier versions' configs do not say
+        return None
+    return network_file(run.parts, run.replicas, outcome.learners)
+
+
+def logging_watcher(
+    config: DictConfig, folder: Path, replica_settings: list[dict[str, float]]
+) -> LoggingWatcher:
+    """What tells the loggers that a config asks for."""
+    names = logger_names(config.get("logger", CSV))
+    settings = flat_settings(plain_settings(config))
+    parameters = [settings | numbers for numbers in replica_settings]
+    return LoggingWatcher(make_loggers(names, folder, config.name), parameters)
+
+
+def write_page(folder: Path, title: str) -> None:
+    """Write `report.html`; a run without it is finished all the same."""
+    try:
+        run_page.write_run_page(folder, title)
+    except UserError as error:
+        warnings.warn(f"report.html is not written: {error}", stacklevel=1)
+
+
+def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
+    """What an engine is chosen for."""
+    longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
+    # tasks may end at times of their own
+    together = 1 if looks_at_losses(parts.schedule) else len(replicas)
+    steps = planned_steps(replicas[0], plan)
+    return Workload(parts, together, longest * plan.passes, steps, plan.batch_size)
+
+
+def planned_steps(replica: Replica, plan: Plan) -> int:
+    """How many steps a replica takes, if no pass is left out."""
+    return sum(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
+
+
+def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
+    """A hash of the streams of all replicas."""
+    streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
+    return fingerprint(streams, seeds, plan.passes, parts.method.mixes_tasks)
+
+
+def run_title(config: DictConfig) -> str:
+    """The run in a few words."""
+    objective = (
+        f" with {config.objective.name}'s objective" if config.get("objective") is not None else ""
+    )
+    quick = ", a quick run" if is_quick(config) else ""
+    return f"{config.name}: {config.method.name}{objective}{quick}"
+
+
+def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
+    """What a run took, for record.json."""
+    return {
+        "setup_seconds": setup_seconds,
+        "training_seconds": outcome.training_seconds,
+        "evaluation_seconds": outcome.evaluation_seconds,
+        "steps": outcome.steps,
+        "steps_per_second": outcome.steps / outcome.training_seconds,
+        "backward_passes": outcome.backward_passes,
+    }
+
+
+def cost_sentence(record: dict[str, Any]) -> str:
+    """The cost of a run in words."""
+    return (
+        f"{record['training_seconds']:.1f} s training at {record['steps_per_second']:.0f} steps/s,"
+        f" {record['evaluation_seconds']:.1f} s testing"
+    )
+
+
+def repeatable_config(config: DictConfig) -> str:
+    """The text of `config.yaml`, which repeats the run through --config-path and --config-name."""
+    saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
+    assert isinstance(saved, DictConfig)
+    with open_dict(saved):
+        saved.overwrite = False  # a repeated run replaces none, unless it is told to
+        saved.resume = "never"
+        saved.hydra = {
+            "run": {"dir": f"outputs/{config.name}/${{now:%Y-%m-%d_%H-%M-%S}}_${{unique:}}"}
+        }
+    return OmegaConf.to_yaml(saved)
