@@ -171,7 +171,9 @@ def test_the_memory_stores_the_logits_of_the_augmented_image_as_ders_code_does(t
 
 def test_a_buffer_compares_gradients_on_images_as_they_are(tiny):
     black = Augmentation(1, lambda images, uniform: torch.zeros_like(images))
-    parts = augmented_parts(tiny, "er", black, buffer=lambda *sizes: gss_greedy(*sizes, 5))
+    parts = augmented_parts(
+        tiny, "er", black, buffer=lambda *sizes: gss_greedy(*sizes, 5, "example")
+    )
     (replica,) = make_replicas(parts)
     learner = learner_after(parts, replica, 1)
     _, draw, view, after, _ = next(steps_of_task(parts, replica, learner, 1))

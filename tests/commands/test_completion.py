@@ -36,11 +36,11 @@ def test_the_last_word_of_a_line_is_completed(line, words):
 
 def test_methods_in_a_folder_of_the_users_are_completed(tmp_path):
     (tmp_path / "method").mkdir()
-    (tmp_path / "method" / "half.yaml").write_text("name: half\n")
-    assert completions(f"gradalign train --config-dir {tmp_path} method=ha") == ["method=half"]
-    assert completions(f"gradalign check --config-dir {tmp_path} method=ha") == ["method=half"]
-    assert completions(f"gradalign explain --config-dir {tmp_path} ha") == ["half"]
-    assert completions(f"gradalign explain half --config-dir {tmp_path} ") == []
+    (tmp_path / "method" / "tenth.yaml").write_text("name: tenth\n")
+    assert completions(f"gradalign train --config-dir {tmp_path} method=te") == ["method=tenth"]
+    assert completions(f"gradalign check --config-dir {tmp_path} method=te") == ["method=tenth"]
+    assert completions(f"gradalign explain --config-dir {tmp_path} te") == ["tenth"]
+    assert completions(f"gradalign explain tenth --config-dir {tmp_path} ") == []
 
 
 def test_the_script_for_bash_offers_what_stands_behind_the_equals_sign():
