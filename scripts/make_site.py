@@ -44,7 +44,10 @@ from gradalign_cli.tables.writing import markdown_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-GROUPS = ("benchmark", "stream", "buffer", "method", "model", "optimizer", "schedule", "experiment")
+GROUPS = (
+    *("benchmark", "stream", "buffer", "method", "model", "augment", "optimizer", "schedule"),
+    "experiment",
+)
 
 
 def main() -> int:
@@ -125,7 +128,7 @@ def group_page(group: str) -> str:
     parts = [f"# {group.capitalize()}s\n", f"Chosen by `{how_chosen(group)}`.\n"]
     for choice in choices_of_group(group, None):
         parts.append(f"## {choice.name}\n\n{first_comment(choice.path)}\n")
-        if group in ("experiment", "schedule", "stream"):
+        if group in ("experiment", "schedule", "stream", "augment"):
             text = choice.path.read_text()
             parts.append(f"```yaml\n{text}```\n")
             continue

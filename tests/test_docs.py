@@ -59,6 +59,10 @@ def test_the_printed_step_is_orthogonal_to_a_memory_it_would_hurt_and_sgd_otherw
     assert 0 < conflicts < 20
 
 
+def test_the_readme_says_how_many_methods_there_are():
+    assert f" {len(METHODS)} methods " in (DOCS.parent / "README.md").read_text()
+
+
 def test_every_method_is_in_the_table_once_with_what_it_costs_and_needs():
     text = (DOCS / "methods.md").read_text()
     rows = re.findall(r"^\| (\w+) \|", text, re.MULTILINE)

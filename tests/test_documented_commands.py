@@ -7,21 +7,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gradalign_cli.cli import main
 from gradalign_cli.data import dataset
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SMALL = ["quick=true", "benchmark.samples_per_task=20"]
+SMALL = ["quick=true", "benchmark.samples_per_task=8"]
 SHORTER = {
     "train": SMALL,
     "compare": [*SMALL, "--seeds", "1"],
     "tune": SMALL,
     "reproduce": ["--budget", "0"],
 }  # by verb
-IMAGES = {"mnist": (10, (28, 28)), "fashion_mnist": (10, (28, 28)), "cifar100": (100, (32, 32, 3))}
-RUN_FOLDER = "outputs/documented_run"  # takes the place of RUN_DIR
+IMAGES = {
+    "mnist": (10, (28, 28)),
+    "fashion_mnist": (10, (28, 28)),
+    "cifar10": (10, (32, 32, 3)),
+    "cifar100": (100, (32, 32, 3)),
+}
+RUN_FOLDER, STOPPED_RUN = "outputs/documented_run", "outputs/stopped_run"  # for RUN_DIR
 
 
 def blocks(text: str) -> list[tuple[str, str]]:
@@ -47,7 +53,8 @@ def documented_commands() -> list[str]:
 
 def shortened(command: str) -> list[str]:
     """The arguments of a command, with what makes it short."""
-    verb, *words = shlex.split(command.replace("RUN_DIR", RUN_FOLDER))[1:]
+    folder = STOPPED_RUN if command.startswith("gradalign resume") else RUN_FOLDER
+    verb, *words = shlex.split(command.replace("RUN_DIR", folder))[1:]
     shows = {"--help", "--cfg"} & set(words)
     return [verb, *words, *([] if shows else SHORTER.get(verb, []))]
 
@@ -58,7 +65,7 @@ def small_datasets(tmp_path_factory):
     folder, source = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     with pytest.MonkeyPatch.context() as patch:
         for name, (classes, shape) in IMAGES.items():
-            labels = np.arange(classes * 40) % classes
+            labels = np.arange(classes * (4 if name == "cifar10" else 40)) % classes
             images = source.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
             arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
             np.savez(folder / f"{name}.npz", **arrays)
@@ -68,45 +75,70 @@ def small_datasets(tmp_path_factory):
         yield folder
 
 
+def block_of(page, words):
+    """The block of code of a page that has these words in it."""
+    (block,) = [block for _, block in blocks((ROOT / page).read_text()) if words in block]
+    return block
+
+
 @pytest.fixture(scope="module")
 def working_folder(small_datasets, tmp_path_factory):
-    """A folder with what the commands name: the user's method of README, and a finished run."""
+    """A folder with what the commands name: the parts and datasets that the pages make, images, a
+    finished run and one that was stopped before its end."""
     folder = tmp_path_factory.mktemp("work")
-    readme = [block for _, block in blocks((ROOT / "README.md").read_text())]
-    (code,) = [block for block in readme if "def half" in block]
-    (config,) = [block for block in readme if "_target_: " in block]
     (folder / "mine" / "method").mkdir(parents=True)
-    (folder / "half.py").write_text(code)
-    (folder / "mine" / "method" / "half.yaml").write_text(
-        config.replace("gradalign_cli.methods.half", "half")
-    )
-    run = f"hydra.run.dir={folder / RUN_FOLDER}"
-    assert main(["train", run, *SMALL]) == 0
+    (folder / "half.py").write_text(block_of("docs/your-method.md", "def half"))
+    yaml = block_of("docs/your-method.md", "_target_: ")
+    (folder / "mine" / "method" / "half.yaml").write_text(yaml)
+    (folder / "nets.py").write_text(block_of("docs/networks.md", "def cifar_resnet18"))
+    arrays = dict(np.load(Path(dataset.__file__).parent / "digits.npz"))
+    np.savez(small_datasets / "digits2.npz", **{name: arrays[name] for name in dataset.KEYS})
+    for number in range(8):
+        image = folder / "photos" / "ab"[number % 2] / f"{number}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 12, 3), 30 * number, np.uint8)).save(image)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(small_datasets)
+        exec(block_of("docs/data.md", "birds.npz"), {})
+        patch.chdir(folder)
+        assert main(["train", f"hydra.run.dir={RUN_FOLDER}", *SMALL]) == 0
+        patch.setattr("gradalign_cli.results.run_folder.RunFolder.finish", stop)
+        assert main(["train", f"hydra.run.dir={STOPPED_RUN}", *SMALL]) == 130
     return folder
+
+
+def stop(*_):
+    """What a user does who presses Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("command", documented_commands())
 def test_the_command_runs(command, working_folder, monkeypatch):
+    if "timm" in command:
+        pytest.importorskip("timm")
     monkeypatch.chdir(working_folder)
     assert main(shortened(command)) == 0
 
 
 def test_there_are_commands_to_try():
-    assert len(documented_commands()) > 20
+    assert len(documented_commands()) > 40
 
 
 def test_every_block_of_python_runs_as_it_stands(working_folder, monkeypatch):
     monkeypatch.chdir(working_folder)
-    values = {"gradient": torch.tensor([1.0, -1.0]), "memory_gradient": torch.tensor([-1.0, 0.0])}
-    count = 0
+    run_folder, count = working_folder / RUN_FOLDER, 0
     for page in PAGES:
         for language, block in blocks(page.read_text()):
-            if language == "python":
-                names = {**values, "RUN_DIR": working_folder / RUN_FOLDER}
-                exec(compile(block, str(page), "exec"), names)
+            if (
+                language == "python" and page.name != "library.md"
+            ):  # which tests/test_library.py runs
+                names = {"images": torch.zeros(2, 1, 8, 8, dtype=torch.uint8)}
+                exec(compile(block.replace("RUN_DIR", str(run_folder)), str(page), "exec"), names)
                 count += 1
                 if "def last_row" in block:
-                    accuracies = names["last_row"](names["RUN_DIR"])
-                    mean = names["mean_accuracy"](names["RUN_DIR"])
-                    assert sum(accuracies) / len(accuracies) == pytest.approx(mean, abs=1e-5)
-    assert count > 3
+                    accuracies, mean = names["last_row"](run_folder), names["mean_accuracy"]
+                    expected = sum(accuracies) / len(accuracies)
+                    assert mean(run_folder) == pytest.approx(expected, abs=1e-5)
+                if "load(" in block:
+                    assert names["logits"].shape[0] == 2
+    assert count > 5

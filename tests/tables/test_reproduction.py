@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.tables.table import load_table
+from gradalign_cli.tables.table import load_table, table_names
 from tests.script_modules import load_script
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -21,6 +21,20 @@ def test_the_pages_show_the_stored_results():
     files = [DOCS / "reproduction.md", *(DOCS / "reproduction").iterdir()]
     assert {str(file.relative_to(DOCS)): file.read_text() for file in files} == pages
     assert len(pages) == 14
+
+
+def test_the_readme_says_how_many_numbers_are_judged_and_within():
+    script = make_reproduction()
+    tables = [load_table(CONF, name) for name in table_names(CONF)]
+    rows = [
+        row
+        for table in tables
+        for row in script.all_rows(table, script.stored_results(RESULTS, table))
+        if not row.verdict.startswith("not judged")
+    ]
+    within = sum(row.verdict == "within" for row in rows)
+    readme = " ".join((DOCS.parent / "README.md").read_text().split())
+    assert f"{len(rows)} numbers are judged and {within} of them are within" in readme
 
 
 def test_stored_results_belong_to_cells_of_a_table():
