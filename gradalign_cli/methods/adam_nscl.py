@@ -78,15 +78,14 @@ def adam_nscl(
 
     Each task starts with Adam's moments at 0, as in the published code, which makes a new optimizer
     for it. BatchNorm's parameters have no inputs. As there, a penalty strength * sum_t sum_i
-    F_ti (p_i - p_ti)^2 is added to their loss, p_t being their values at the end of task t and F_t
-    the squared gradients of the cross-entropy with the predicted classes.
+    F_ti (p_i - p_ti)^2 is added to their loss (strength is its reg_coef), p_t being their values at
+    the end of task t and F_t the squared gradients of the cross-entropy with the predicted classes.
 
     eigenvalue_factor: the paper's a in eq. 12; eigenvalues up to this many times the smallest count
     as zero.
     samples: how many examples of an ended task its inputs and its F are taken from.
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
-    strength: the published code's reg_coef.
     importance_batch_size: F is the mean, over batches of this many examples, of the square of the
     gradient of a batch's mean loss, times the number of its examples. The betas are Adam's usual
     ones, as in the paper. `replicas.lr` is Adam's learning rate, for all layers; the published code

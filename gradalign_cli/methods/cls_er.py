@@ -65,6 +65,41 @@ def two_events(uniform: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, 
     return happens, rest < second * torch.where(happens, first, 1 - first)
 
 
+def cls_er_objective(inputs: LossInputs, state: CLSERState) -> tuple[Tensor, Output]:
+    """The cross-entropy of batch and memory batch, and the weighted distance of the memory batch's
+    logits to those of the better copy (eq. 4 to 6)."""
+    (memory_batch,) = inputs.memory_batches
+    stable, plastic = (
+        inputs.network(copy.params, inputs.statistics, memory_batch).logits
+        for copy in (state.stable, state.plastic)
+    )
+    stable_is_better = target_probability(stable, memory_batch) > target_probability(
+        plastic, memory_batch
+    )
+    better_logits = torch.where(stable_is_better, stable, plastic)
+    output = inputs.network(inputs.params, inputs.statistics, memory_batch)
+    distance = stored_logit_distance(
+        output.logits, memory_batch._replace(stored_logits=better_logits)
+    )
+    batch = concatenate_examples(inputs.batch, memory_batch)
+    replay = inputs._replace(batch=batch, statistics=output.statistics)
+    value, output = batch_cross_entropy(replay, state)
+    return value + state.consistency * distance, output
+
+
+def move_copies(
+    state: CLSERState, g: Tensor, params_before: Tensor, params_after: Tensor
+) -> CLSERState:
+    """The state after a step that led to `params_after` [P], with the copies that move."""
+    steps, stable, plastic = state.steps + 1, state.stable, state.plastic
+    plastic_moves, stable_moves = two_events(state.uniform, plastic.frequency, stable.frequency)
+    return state._replace(
+        stable=moved(stable, params_after, stable_moves, steps),
+        plastic=moved(plastic, params_after, plastic_moves, steps),
+        steps=steps,
+    )
+
+
 def cls_er(
     consistency: float,
     stable_frequency: float,
@@ -94,38 +129,8 @@ def cls_er(
         plastic = SlowCopy(params, number(plastic_frequency), number(plastic_decay))
         return CLSERState(stable, plastic, number(consistency), number(0.0), number(0.0))
 
-    def objective(inputs: LossInputs, state: CLSERState) -> tuple[Tensor, Output]:
-        (memory_batch,) = inputs.memory_batches
-        stable, plastic = (
-            inputs.network(copy.params, inputs.statistics, memory_batch).logits
-            for copy in (state.stable, state.plastic)
-        )
-        stable_is_better = target_probability(stable, memory_batch) > target_probability(
-            plastic, memory_batch
-        )
-        better_logits = torch.where(stable_is_better, stable, plastic)
-        output = inputs.network(inputs.params, inputs.statistics, memory_batch)
-        distance = stored_logit_distance(
-            output.logits, memory_batch._replace(stored_logits=better_logits)
-        )
-        batch = concatenate_examples(inputs.batch, memory_batch)
-        replay = inputs._replace(batch=batch, statistics=output.statistics)
-        value, output = batch_cross_entropy(replay, state)
-        return value + state.consistency * distance, output
-
     def align(gradients: Gradients, state: CLSERState) -> tuple[Tensor, CLSERState]:
         return gradients.g, state._replace(uniform=gradients.random_numbers[0])
-
-    def after_step(
-        state: CLSERState, g: Tensor, params_before: Tensor, params_after: Tensor
-    ) -> CLSERState:
-        steps, stable, plastic = state.steps + 1, state.stable, state.plastic
-        plastic_moves, stable_moves = two_events(state.uniform, plastic.frequency, stable.frequency)
-        return state._replace(
-            stable=moved(stable, params_after, stable_moves, steps),
-            plastic=moved(plastic, params_after, plastic_moves, steps),
-            steps=steps,
-        )
 
     def test_params(
         state: CLSERState, params: Tensor, task: int, layers: tuple[Layer, ...]
@@ -134,10 +139,10 @@ def cls_er(
 
     return Method(
         align,
-        objective=objective,
+        objective=cls_er_objective,
         memory_batches=1,
         init=init,
-        after_step=after_step,
+        after_step=move_copies,
         test_params=test_params,
         needs_random_numbers=True,
     )

@@ -85,6 +85,25 @@ def report_both(alignment: Method, objective: Method, state: CombinedState) -> d
     return alignment.report(state.alignment) | objective.report(state.objective)
 
 
+def begin_task_of_both(
+    alignment: Method, objective: Method, state: CombinedState, params: Tensor, probe: Probe
+) -> tuple[CombinedState, Tensor]:
+    """`Method.begin_task` of the alignment, then of the objective."""
+    alignment_state, params = alignment.begin_task(state.alignment, params, probe)
+    objective_state, params = objective.begin_task(state.objective, params, probe)
+    return CombinedState(alignment_state, objective_state), params
+
+
+def end_task_of_both(
+    alignment: Method, objective: Method, state: CombinedState, params: Tensor, probe: Probe
+) -> CombinedState:
+    """`Method.end_task` of both."""
+    return CombinedState(
+        alignment.end_task(state.alignment, params, probe),
+        objective.end_task(state.objective, params, probe),
+    )
+
+
 def combine(alignment: Method, objective: Method) -> Method:
     """The method that takes the gradient of `objective`'s loss and aligns it as `alignment` does.
 
@@ -111,19 +130,6 @@ def combine(alignment: Method, objective: Method) -> Method:
             objective.after_step(state.objective, g, params_before, params_after),
         )
 
-    def begin_task(
-        state: CombinedState, params: Tensor, probe: Probe
-    ) -> tuple[CombinedState, Tensor]:
-        alignment_state, params = alignment.begin_task(state.alignment, params, probe)
-        objective_state, params = objective.begin_task(state.objective, params, probe)
-        return CombinedState(alignment_state, objective_state), params
-
-    def end_task(state: CombinedState, params: Tensor, probe: Probe) -> CombinedState:
-        return CombinedState(
-            alignment.end_task(state.alignment, params, probe),
-            objective.end_task(state.objective, params, probe),
-        )
-
     def next_task_params(state: CombinedState, params: Tensor) -> Tensor:
         return alignment.next_task_params(state.alignment, params)
 
@@ -148,9 +154,9 @@ def combine(alignment: Method, objective: Method) -> Method:
     )
     # `needed_task_ids` reads off these whether the method must be told where tasks end
     if any(part.begin_task is not keep_state_and_params for part in (alignment, objective)):
-        combined = combined._replace(begin_task=begin_task)
+        combined = combined._replace(begin_task=partial(begin_task_of_both, alignment, objective))
     if alignment.end_task is not keep_state or objective.end_task is not keep_state:
-        combined = combined._replace(end_task=end_task)
+        combined = combined._replace(end_task=partial(end_task_of_both, alignment, objective))
     if alignment.next_task_params is not keep_params:
         combined = combined._replace(next_task_params=next_task_params)
     return combined

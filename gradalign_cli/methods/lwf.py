@@ -1,5 +1,6 @@
 """LwF: keep the old network's outputs on new examples (Li & Hoiem 2016, eq. 2-4)."""
 
+from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
@@ -53,6 +54,18 @@ def distillation_loss(
     return torch.where(ended, losses, 0.0).sum()
 
 
+def lwf_objective(softmax: Softmax, inputs: LossInputs, state: LwFState) -> tuple[Tensor, Output]:
+    """The cross-entropy of the batch and the weighted distillation loss; softmax: see `lwf`."""
+    value, output = batch_cross_entropy(inputs, state)
+    # without keys the old network drops no units, as when it was tested
+    batch = inputs.batch._replace(noise_keys=())
+    old_output = inputs.network(state.old_params, inputs.statistics, batch)
+    masks = state.old_logit_masks
+    masks = masks if softmax == "per_task" else masks.amax(0, keepdim=True)
+    logits = output.logits, old_output.logits
+    return value + state.strength * distillation_loss(*logits, masks, state.temperature), output
+
+
 def lwf(
     strength: float,
     temperature: float,
@@ -88,17 +101,6 @@ def lwf(
         masks = setup.params.new_zeros(setup.tasks, setup.outputs)
         return LwFState(number(strength), number(temperature), setup.params, masks)
 
-    def objective(inputs: LossInputs, state: LwFState) -> tuple[Tensor, Output]:
-        value, output = batch_cross_entropy(inputs, state)
-        # without keys the old network drops no units, as when it was tested
-        batch = inputs.batch._replace(noise_keys=())
-        old_output = inputs.network(state.old_params, inputs.statistics, batch)
-        masks = state.old_logit_masks
-        masks = masks if softmax == "per_task" else masks.amax(0, keepdim=True)
-        logits = output.logits, old_output.logits
-        distilled = distillation_loss(*logits, masks, state.temperature)
-        return value + state.strength * distilled, output
-
     def begin_task(state: LwFState, params: Tensor, probe: Probe) -> tuple[LwFState, Tensor]:
         new_logit_mask = probe.task_logit_mask * (state.old_logit_masks.sum(0) == 0)
         if probe.task == 0:
@@ -113,7 +115,7 @@ def lwf(
 
     return Method(
         keep_gradient,
-        objective=objective,
+        objective=partial(lwf_objective, softmax),
         init=init,
         begin_task=begin_task if warm_up_passes else keep_state_and_params,
         end_task=end_task,

@@ -98,9 +98,6 @@ def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, ta
         images = load_examples(parts.benchmark, view, rows, tasks).images
         return parts.model.layer_inputs(learner.params, learner.statistics, images)
 
-    def memory_layer_inputs(slots: Tensor) -> tuple[Tensor, ...]:
-        return layer_inputs(*in_memory(slots))
-
     def memory_gradient(params: Tensor, slots: Tensor) -> Tensor:
         arguments = params, cross_entropy, *in_memory(slots)
         gradient: Tensor = torch.func.grad(function_value)(*arguments)
@@ -122,7 +119,7 @@ def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, ta
         task_logit_mask=task_logit_mask,
         filled_slot_indices=(learner.memory.rows >= 0).nonzero()[:, 0],
         memory_gradient=memory_gradient,
-        memory_layer_inputs=memory_layer_inputs,
+        memory_layer_inputs=lambda slots: layer_inputs(*in_memory(slots)),
     )
 
 
