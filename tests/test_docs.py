@@ -15,6 +15,7 @@ from gradalign_cli.results.metrics import continual_metrics, metrics
 from gradalign_cli.results.run_folder import ALIGNMENT_COLUMNS
 from tests.methods.catalogue import METHODS, method
 from tests.methods.facts import TASKS, backward_passes, gradients_taken, state_bytes
+from tests.script_modules import load_script
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -83,7 +84,11 @@ def test_the_gallery_shows_every_method_that_can_be_drawn_as_it_is_now():
     """If not: python scripts/make_gallery.py"""
     methods = {name: method(name) for name in METHODS}
     drawn = {n: method_svg(n, m) for n, m in methods.items() if m.references != "nothing"}
-    assert {path.stem: path.read_text() for path in (DOCS / "gallery").iterdir()} == drawn
+    script = load_script("make_gallery")
+    overview = script.overview(script.drawn_methods())
+    assert all(f">{name}</tspan>" in overview for name in drawn)
+    files = {path.stem: path.read_text() for path in (DOCS / "gallery").iterdir()}
+    assert files == drawn | {"overview": overview}
     shown = re.findall(r"!\[(\w+)\]\(gallery/\1.svg\)", (DOCS / "gallery.md").read_text())
     assert sorted(shown) == sorted(drawn)
 
