@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from gradalign_cli.commands.report import show_and_write
 from gradalign_cli.commands.sweep_table import is_failed
@@ -13,11 +13,14 @@ from gradalign_cli.composition.choices import choices_of_group
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.hydra_jobs import run_jobs
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
 from gradalign_cli.reports.report import make_report
 from gradalign_cli.tables.results import read_run, run_key
 
 COMPARISONS = Path("outputs/compare")
+OF_ALL_RUNS = get_args(ObjectiveMetric)
+METRIC_NAMES = [*OF_ALL_RUNS, *(f"{name}_task" for name in OF_ALL_RUNS)]
 MOST_SEEDS = 1000
 
 
@@ -39,6 +42,8 @@ def main(arguments: list[str]) -> int:
     check_comparison(comparison)
     if options.baseline is not None:
         require_name(options.baseline, methods, "--baseline", "one of the methods")
+    if not options.by.startswith("LCA"):  # which is called by a number of batches
+        require_name(options.by, METRIC_NAMES, "--by", "a metric of a run")
     folder = COMPARISONS / comparison_name(comparison)
     keys = {method: method_key(comparison, method) for method in methods}
     try:
@@ -84,6 +89,8 @@ def check_comparison(comparison: Comparison) -> None:
         name = override.lstrip("+~").partition("=")[0]
         if name in ("method", "replicas.seed", "replicas") or name.startswith("hydra."):
             raise UserError(f"`{name}` is set by compare itself: METHOD and --seeds choose")
+        if name.startswith("replicas.") and "," in override:
+            raise UserError(f"`{name}` must have one value here, found {override!r}")
 
 
 def comparison_name(comparison: Comparison) -> str:

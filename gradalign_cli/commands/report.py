@@ -5,6 +5,7 @@ from pathlib import Path
 
 from gradalign_cli.commands.page import page_console
 from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.errors import UserError, require
 from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.reports.files import write_figures
 from gradalign_cli.reports.page import report_page
@@ -28,10 +29,23 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--figures", metavar="DIR", help="also PDF, SVG and PNG for a paper")
     options = parser.parse_args(arguments)
+    check_folder("--out", options.out)
+    if options.figures is not None:
+        check_folder("--figures", options.figures)
     report = make_report(map(Path, options.folders), options.by, options.baseline, options.where)
     title = ", ".join(Path(folder).resolve().name for folder in options.folders)
     show_and_write(report, Path(options.out), title, options.figures and Path(options.figures))
     return 0
+
+
+def check_folder(field: str, text: str) -> None:
+    """Raise UserError unless files can be written to this folder, and it is that of no run, which
+    has a page of its own."""
+    folder = Path(text)
+    is_free = text and (folder.is_dir() or not folder.exists())
+    require(bool(is_free), field, "the path of a folder", text)
+    if (folder / "accuracy.csv").exists() or (folder / "record.json").exists():
+        raise UserError(f"`{field}` must be a folder beside the runs, found a run in {folder}")
 
 
 def show_and_write(

@@ -2,12 +2,16 @@
 at the end the metrics and the accuracy matrix as a picture."""
 
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from gradalign_cli.errors import UserError
 from gradalign_cli.loggers.logger import Logger
 from gradalign_cli.training.watcher import Moment, State, StopsTask
 
@@ -24,7 +28,7 @@ class LoggingWatcher:
 
     def __init__(self, loggers: Sequence[Logger], parameters: Sequence[Mapping[str, Any]]) -> None:
         """parameters: of each replica, by name."""
-        self.loggers, self.parameters = loggers, parameters
+        self.loggers, self.parameters = list(loggers), parameters
         self.replicas: Sequence[int] = ()
         self.begun: set[int] = set()
         self.step, self.task_begin = 0, 0
@@ -41,7 +45,8 @@ class LoggingWatcher:
             if replica not in self.begun:
                 self.begun.add(replica)
                 for logger in self.loggers:
-                    logger.begin(replica, self.parameters[replica])
+                    with logger_errors_as_sentences(logger):
+                        logger.begin(replica, self.parameters[replica])
 
     def end_round(self, problem: str | None) -> None:
         """Nothing is to be done."""
@@ -80,8 +85,19 @@ class LoggingWatcher:
     def log(self, replica: int, step: int, values: Mapping[str, float]) -> None:
         """Log those of the numbers that are not NaN."""
         present = {name: value for name, value in values.items() if not math.isnan(value)}
-        for logger in self.loggers:
-            logger.scalars(replica, step, present)
+        self.tell_all(lambda logger: logger.scalars(replica, step, present))
+
+    def tell_all(self, tell: Callable[[Logger], None]) -> None:
+        """Tell something to every logger. One that fails is warned of and told nothing more, as a
+        run must not be lost with it."""
+        for logger in list(self.loggers):
+            try:
+                with logger_errors_as_sentences(logger):
+                    tell(logger)
+            except UserError as error:
+                self.loggers.remove(logger)
+                message = f"{error}; it is left out from here on, and the run's own files go on"
+                warnings.warn(message, stacklevel=1)
 
     def finish(self, metrics: Sequence[Mapping[str, float]], accuracy: np.ndarray) -> None:
         """Log the metrics of each replica and the accuracies [R, T + 1, T] as pictures."""
@@ -92,13 +108,29 @@ class LoggingWatcher:
                 if name not in self.parameters[replica]
             }
             self.log(replica, self.step, final)
-            for logger in self.loggers:
-                logger.image(replica, "accuracy_matrix", matrix_pixels(matrix))
+            pixels = matrix_pixels(matrix)
+            self.tell_all(partial(show_matrix, replica, pixels))
 
     def close(self) -> None:
         """End the runs."""
-        for logger in self.loggers:
-            logger.close()
+        self.tell_all(lambda logger: logger.close())
+
+
+def show_matrix(replica: int, pixels: np.ndarray, logger: Logger) -> None:
+    """Hand the picture of a replica's accuracy matrix to a logger."""
+    logger.image(replica, "accuracy_matrix", pixels)
+
+
+@contextmanager
+def logger_errors_as_sentences(logger: Logger) -> Iterator[None]:
+    """Turn whatever another program's package raises into a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"{type(logger).__name__} fails: {reason}") from error
 
 
 def matrix_pixels(matrix: np.ndarray) -> np.ndarray:

@@ -31,8 +31,8 @@ class Group(NamedTuple):
 
     def values(self, metric: str) -> dict[int, float]:
         """The metric of each seed that has it."""
-        found = {seed: run.replicas[r].get(metric) for seed, (run, r) in self.replicas.items()}
-        return {seed: value for seed, value in found.items() if value is not None}
+        values = {seed: run.replicas[r].get(metric) for seed, (run, r) in self.replicas.items()}
+        return {seed: value for seed, value in values.items() if value is not None}
 
     def metrics(self) -> list[str]:
         """The names of the metrics that a replica of the group has."""
@@ -117,6 +117,6 @@ def baseline_group(groups: Sequence[Group], condition: str) -> Group:
         labels = ", ".join(group.label for group in groups[:10])
         hint = nearest(condition, [group.label for group in groups]) or f"; there are {labels}"
         raise UserError(f"`--baseline` must be a row or NAME=VALUE, found {condition!r}{hint}")
-    found = named or selected(groups, condition.split(" "), "--baseline")
-    require(len(found) == 1, "--baseline", "of one row", [group.label for group in found])
-    return found[0]
+    chosen = named or selected(groups, condition.split(" "), "--baseline")
+    require(len(chosen) == 1, "--baseline", "of one row", [group.label for group in chosen])
+    return chosen[0]

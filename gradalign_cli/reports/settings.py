@@ -1,11 +1,12 @@
 """What a run was set to, as flat names and texts; and which of these tell runs apart."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradalign_cli.reports.run import one_line
-from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
+from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT, short_number
 
 # settings that leave the numbers of a run as they are, or are shown in another place
 LEFT_OUT = (
@@ -23,6 +24,7 @@ PARTS = (
     "stream",
     "buffer",
     "model",
+    "augment",
     "optimizer",
     "schedule",
 )
@@ -63,11 +65,13 @@ def part_name(part: Mapping[str, Any]) -> str:
 
 def value_text(value: Any) -> str:
     """A value as it stands on the command line."""
-    if isinstance(value, str):
-        return one_line(value, LONGEST_TEXT)
     if isinstance(value, float):
-        return f"{value:g}"
-    return one_line(json.dumps(value, default=str), LONGEST_TEXT)
+        return short_number(value)
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    if len(text) <= LONGEST_TEXT:
+        return one_line(text, LONGEST_TEXT)
+    digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=4).hexdigest()
+    return f"{one_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
 
 
 def telling_names(settings: Sequence[Mapping[str, str]]) -> list[str]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.forecast import Forecast
 from gradalign_cli.results.heat import heat_style
+from gradalign_cli.results.run_files import short_number
 from gradalign_cli.training.watcher import Moment, State, StopsTask
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
@@ -212,7 +213,7 @@ def setting_text(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str
     varying = [
         name for name in numeric_settings_of(setting) if len({s[name] for s in settings}) > 1
     ]
-    return "".join(f", {name}={setting[name]:g}" for name in varying)
+    return "".join(f", {name}={short_number(setting[name])}" for name in varying)
 
 
 def numeric_settings_of(setting: dict[str, Any]) -> list[str]:

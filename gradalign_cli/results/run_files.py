@@ -29,6 +29,11 @@ FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of 
 LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
 
 
+def short_number(value: float) -> str:
+    """A number in the fewest digits that tell it from all others."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
 def read_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file of a run; UserError where there is none."""
     content = read_json(path, LARGEST_FILE)

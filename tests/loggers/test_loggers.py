@@ -165,3 +165,43 @@ def test_an_unknown_logger_is_refused_before_anything_is_written(tmp_path, monke
     ):
         compose_config(CONF, ["logger=[csv,mlflow]"])
     assert choice.logger_names(["csv"]) == choice.logger_names("csv") == []
+
+
+class FailingLogger:
+    """A logger that fails where it is told to: at its beginning, or after so many numbers."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def begin(self, replica, parameters):
+        if self.numbers < 0:
+            raise OSError("no such store")
+
+    def scalars(self, replica, step, values):
+        self.numbers -= 1
+        if self.numbers < 0:
+            raise ValueError("the store is full")
+
+    def image(self, replica, name, pixels):
+        raise ValueError("no pictures")
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("numbers", [0, 5, 10**6])
+def test_a_run_is_not_lost_with_a_logger_that_fails(tmp_path, monkeypatch, numbers):
+    failing = FailingLogger(numbers)
+    monkeypatch.setattr("gradalign_cli.commands.training_run.make_loggers", lambda *_: [failing])
+    config = OmegaConf.create(compose_config(CONF, SMALL)[0])
+    with pytest.warns(UserWarning, match="FailingLogger fails: .*it is left out from here on"):
+        train(config, tmp_path / "run", Console(quiet=True))
+    assert (tmp_path / "run/accuracy.csv").exists()
+
+
+def test_a_logger_that_cannot_begin_stops_the_run_in_a_sentence(tmp_path, monkeypatch):
+    name = "gradalign_cli.commands.training_run.make_loggers"
+    monkeypatch.setattr(name, lambda *_: [FailingLogger(-1)])
+    config = OmegaConf.create(compose_config(CONF, SMALL)[0])
+    with pytest.raises(UserError, match=r"FailingLogger fails: no such store; .*unfinished run"):
+        train(config, tmp_path / "run", Console(quiet=True))

@@ -250,3 +250,27 @@ def test_the_verb_writes_three_files_and_imports_no_torch(three_methods, tmp_pat
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"report.csv", "report.md", "report.tex"} <= names
     shutil.rmtree(tmp_path / "out")
+
+
+def test_settings_that_differ_in_a_late_digit_or_letter_make_rows_of_their_own(tmp_path):
+    write_run(tmp_path / "a", "er", (0.5, 0.6), lr=0.1)
+    write_run(tmp_path / "b", "er", (0.7, 0.8), lr=0.1000001)
+    assert labels(make_report([tmp_path])) == ["lr=0.1000001", "lr=0.1"]
+    for name in ("c", "d"):
+        write_run(tmp_path / "long" / name, "er", (0.5, 0.6), buffer__text="x" * 100 + name)
+    assert len(make_report([tmp_path / "long"]).rows) == 2
+
+
+def test_a_report_is_not_written_over_a_run_or_to_a_file(tmp_path, three_methods):
+    run = three_methods / "method=er"
+    (tmp_path / "file").write_text("")
+    before = sorted(path.name for path in run.iterdir())
+    for arguments, message in (
+        (["--out", str(run)], "beside the runs"),
+        (["--out", ""], "`--out` must be the path of a folder"),
+        (["--out", str(tmp_path / "file")], "`--out` must be the path of a folder"),
+        (["--figures", str(tmp_path / "file")], "`--figures` must be the path of a folder"),
+    ):
+        with pytest.raises(UserError, match=message):
+            main([str(three_methods), *arguments])
+    assert sorted(path.name for path in run.iterdir()) == before
