@@ -120,3 +120,61 @@ def test_every_metric_that_a_run_writes_is_defined():
     written |= {*ALIGNMENT_COLUMNS[3:]}
     assert len(written) == 15
     assert sorted(rows) == sorted([*written, "metric", "metric", "column"])
+
+
+def sentences(text):
+    """The sentences of a page in Markdown; code and the target of a link count as one word."""
+    text = re.sub(r"^( *)(```|~~~).*?^ *\2 *$", "", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    blocks, in_list = [""], False
+    for line in text.splitlines():
+        item = re.match(r" *([-*+]|\d+\.) +", line)
+        if not line.strip() or re.match(r" *(#+ |\||:?[-=]{3,}|\$\$)", line):
+            blocks.append("")
+            in_list &= not line.strip()
+        elif not (item or in_list or blocks[-1]) and line.startswith("    "):
+            continue
+        else:
+            in_list |= bool(item)
+            if not line.startswith(" ") and not item and not blocks[-1]:
+                in_list = False
+            blocks += [line[item.end() :]] if item else [f"{blocks.pop()} {line.strip(' >')}"]
+    found = []
+    for block in blocks:
+        block = re.sub(r"(`+).+?\1", "CODE", block)
+        block = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", block)
+        block = re.sub(r"<?https?://\S*[^\s.,;:)>]>?", "LINK", block)
+        block = re.sub(r"\b(e\.g|i\.e|et al|[Ss]ec|vs|cf|[Ff]ig|[Ee]q|pp?)\.", r"\1", block)
+        found += [part.split() for part in re.split(r"(?<=[.!?])[)\"'*_]*\s+", block)]
+    words = [[word for word in part if re.search(r"\w", word)] for part in found]
+    return [part for part in words if part]
+
+
+def test_the_sentences_of_a_page_are_told_apart():
+    page = (
+        "# A title of four words. Or more\n\n"
+        "One `two words` three, e.g. this. and *this.* 3 of it\ngoes on [a link](to/a page.md).\n\n"
+        "- An item\n  and more\n- another: v1.5 by A et al. here\n\n"
+        "Code:\n\n    indented code. is not read\n\n"
+        "| a | table. or |\n|---|---|\n\n```sh\nnor. this\n```\nEnd?"
+    )
+    assert [" ".join(words) for words in sentences(page)] == [
+        "One CODE three, e.g this.",
+        "and *this.",
+        "3 of it goes on a link.",
+        "An item and more",
+        "another: v1.5 by A et al here",
+        "Code:",
+        "End?",
+    ]
+
+
+def test_no_sentence_of_the_docs_has_more_than_30_words():
+    root, long, count = DOCS.parent, [], 0
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]:
+        for words in sentences(page.read_text()):
+            count += 1
+            if len(words) > 30:
+                long.append(f"{page.name}: {len(words)} words: {' '.join(words[:8])}")
+    assert long == []
+    assert count > 800
