@@ -26,3 +26,33 @@ def test_with_its_defaults_a_method_is_stable_and_learns_where_tasks_are_told(na
     assert all(norm < 2 * initial for norm, initial in zip(norms, initial_norms, strict=True))
     if scenario == "task":
         assert outcome.accuracy[:, -1].mean() > 0.8
+
+
+class BrokenConstraints:
+    """A watcher that counts applied updates that hurt a reference, of those that were measured."""
+
+    def __init__(self):
+        self.broken, self.measured = 0.0, 0
+
+    def begin_round(self, replicas):
+        pass
+
+    end_round = after_test = lambda *_: None
+
+    def after_steps(self, moment):
+        broken = moment.trace.constraint_broken[moment.measured]
+        self.broken += float(broken.nan_to_num().sum())
+        self.measured += int((~broken.isnan()).sum())
+        return False
+
+
+@pytest.mark.parametrize("scenario", ["task", "class"])
+@pytest.mark.parametrize("name", ["agem", "gem"])
+def test_by_default_no_applied_step_hurts_the_memory(name, scenario):
+    config = compose_config(f"method={name}", f"benchmark.scenario={scenario}")
+    config.replicas.seed = [0, 1, 2]
+    parts, replicas, plan, engine = prepared(config)
+    count = BrokenConstraints()
+    train_in_rounds(parts, replicas, engine, plan, [count], [[0], [1], [2]])
+    assert count.measured > 30
+    assert count.broken == 0
