@@ -158,12 +158,30 @@ def change(folder: Path, source: Path, **tensors: torch.Tensor | None) -> Path:
         ({"more": torch.zeros(1)}, "without other tensors, found 'more'"),
         ({"logit_of_class": torch.full((2, 10), 10)}, r"`logit_of_class` is in 0\.\.9"),
         ({"visible_logit_mask": torch.zeros(2, 9, 10, dtype=torch.bool)}, "`visible_logit_mask`"),
+        ({"params": torch.full((2, 1, 17610), torch.nan)}, "whose `params` is finite"),
+        ({"pixel_std": torch.zeros(64)}, "whose deviations in `pixel_std` are positive"),
+        (
+            {"task_mean_std": torch.zeros(3, 2, 1)},
+            "whose deviations in `task_mean_std` are positive",
+        ),
+        ({"logit_of_class": torch.zeros(2, 0, dtype=torch.int64)}, "with classes in `logit_of_cla"),
+        (
+            {"visible_logit_mask": torch.zeros(2, 3, 10, dtype=torch.bool)},
+            "`visible_logit_mask` leaves every task a logit",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_its_config_is_refused_by_name(tensors, sentence, runs, tmp_path):
     folder = change(tmp_path / "changed", runs / "split", **tensors)
     with pytest.raises(UserError, match=sentence):
         gradalign_cli.load(folder)
+
+
+def test_a_file_with_fewer_classes_than_the_dataset_is_not_tested(runs, tmp_path, capsys):
+    fewer = torch.arange(9).expand(2, 9).contiguous()
+    folder = change(tmp_path / "changed", runs / "split", logit_of_class=fewer)
+    assert main(["evaluate", str(folder)]) == 2
+    assert "with the 10 classes of the dataset in `logit_of_class`" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_network_is_refused(runs, tmp_path):
