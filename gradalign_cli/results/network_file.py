@@ -134,7 +134,8 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
     tensors = read_checked(path, wanted)
     for name in ("params", "statistics", "logit_of_class"):
         require(name in tensors, str(path), f"a file with `{name}`", sorted(tensors))
-    check_values(path, tensors, sizes)
+    finite = torch.isfinite(model.initial_statistics)  # a mask of attention may be infinite
+    check_values(path, tensors | {"statistics": tensors["statistics"][:, finite]}, sizes)
     return TrainedNetworks(
         tensors["params"],
         tensors["statistics"],

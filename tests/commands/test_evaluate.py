@@ -27,9 +27,12 @@ RUNS = {
     "module": ["model=module", "model.module=networks_of_mine.net", "plugins=[networks_of_mine]"],
 }
 MINE = """
+import torch
 from torch import nn
 def net():
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 10))
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 10))
+    net.register_buffer("mask", torch.tensor([0, -torch.inf]))
+    return net
 """
 
 
@@ -214,6 +217,16 @@ def test_a_file_that_does_not_fit_its_config_is_refused_by_name(tensors, sentenc
     folder = change(tmp_path / "changed", runs / "split", **tensors)
     with pytest.raises(UserError, match=sentence):
         gradalign_cli.load(folder)
+
+
+def test_running_statistics_that_are_not_finite_are_refused_where_the_first_ones_are(
+    runs, tmp_path
+):
+    statistics = safetensors.torch.load_file(runs / "module" / NETWORK_FILE)["statistics"]
+    assert statistics.isinf().any()  # the mask
+    folder = change(tmp_path / "changed", runs / "module", statistics=statistics * torch.nan)
+    with pytest.raises(UserError, match="whose `statistics` is finite"):
+        gradalign_cli.load(folder, plugins=["networks_of_mine"])
 
 
 def test_a_file_with_fewer_classes_than_the_dataset_is_not_tested(runs, tmp_path, capsys):
