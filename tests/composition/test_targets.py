@@ -17,6 +17,8 @@ def unannotated():
     return Method(lambda gradients, state: (gradients.g, state), references="pooled")
 def wrong():
     return 5
+def ends():
+    raise SystemExit(0)
 """
 
 
@@ -81,6 +83,9 @@ def test_functions_of_listed_modules_and_their_submodules_are_called(plugin_fold
         wrong = OmegaConf.create({"_target_": "half_of_the_user.methods.wrong"})
         with pytest.raises(UserError, match="must be what returns a Method, found 5"):
             call_target("method", wrong)
+        ends = OmegaConf.create({"_target_": "half_of_the_user.methods.ends"})
+        with pytest.raises(UserError, match=r"returns a Method, found that .* by sys\.exit\(0\)"):
+            call_target("method", ends)
     (plugin_folder / "half_of.py").touch()
     allow_plugins(["half_of"], [plugin_folder])
     refusal("method", "half_of_the_user.methods.half")
