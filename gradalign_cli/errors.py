@@ -7,6 +7,7 @@ from os import PathLike, fspath
 from typing import Any, get_args
 
 LONGEST_VALUE = 200  # letters of a value that are shown
+LONGEST_ERROR = 300  # letters of an error of others
 
 
 class UserError(Exception):
@@ -51,6 +52,13 @@ def require_name(name: str, names: Iterable[str], field: str, domain: str) -> No
     names = list(names)
     if name not in names:
         raise UserError(f"`{field}` must be {domain}, found {name!r}{nearest(name, names)}")
+
+
+def error_text(error: BaseException) -> str:
+    """What an error of the user's own code or file says, in one line, or else its name."""
+    if isinstance(error, SystemExit):
+        return f"it ends the program by sys.exit({error.code!r})"
+    return " ".join(str(error).split())[:LONGEST_ERROR] or type(error).__name__
 
 
 def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:

@@ -19,6 +19,7 @@ from gradalign_cli.numerics.devices import to_device
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.results.network_file import (
     NETWORK_FILE,
+    TrainedNetworks,
     read_networks,
     read_sizes,
     sizes_of,
@@ -27,6 +28,7 @@ from gradalign_cli.results.network_file import (
 from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.evaluation import Evaluator
+from gradalign_cli.training.replica import Replica
 
 ALLOWED = ("benchmark.dataset", "benchmark.datasets", "data_dir", "device", "threads", "plugins")
 
@@ -69,6 +71,7 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
             f"{sizes_text(sizes)}, found {sizes_text(found)}"
         )
     networks = read_networks(folder / NETWORK_FILE, parts.model, len(replicas))
+    check_classes(folder / NETWORK_FILE, networks, replicas)
 
     def params_of_task(
         state: object, params: torch.Tensor, task: int, layers: object
@@ -87,6 +90,15 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
         evaluator = Evaluator(parts, [replica], eager(device))
         rows.append(evaluator.accuracy(learners, views, range(sizes.tasks))[0, 0])
     return torch.stack(rows).double().numpy()
+
+
+def check_classes(path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]) -> None:
+    """Raise UserError where a file has logits for fewer classes than the dataset."""
+    logit_of_class = networks.views["logit_of_class"]
+    assert isinstance(logit_of_class, torch.Tensor)
+    classes, wanted = logit_of_class.shape[1], len(replicas[0].stream.view.logit_of_class)
+    domain = f"a file with the {wanted} classes of the dataset in `logit_of_class`"
+    require(classes >= wanted, str(path), domain, classes)
 
 
 def sizes_text(sizes: Sequence[object]) -> str:

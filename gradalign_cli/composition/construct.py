@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.composition.targets import NAMED_GROUPS, RESULT_OF_GROUP, target_function
-from gradalign_cli.errors import UserError, nearest, require, require_choice
+from gradalign_cli.errors import UserError, error_text, nearest, require, require_choice
 
 LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -41,8 +41,13 @@ def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> An
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise UserError(f"`{group}.{parameter.name}` must be given, found nothing")
-    part = function(**arguments)
     wanted = RESULT_OF_GROUP[group]
+    try:
+        part = function(**arguments)
+    except SystemExit as error:  # which would end the run as if it had succeeded
+        raise UserError(
+            f"`{group}._target_` must be what returns a {wanted}, found that {error_text(error)}"
+        ) from error
     require(type(part).__name__ == wanted, f"{group}._target_", f"what returns a {wanted}", part)
     return part
 

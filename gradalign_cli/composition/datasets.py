@@ -47,4 +47,4 @@ def benchmark_datasets(config: DictConfig) -> dict[str, Any]:
     if "datasets" in config.benchmark:
         names = config.benchmark.datasets
         return {"datasets": [load_dataset(name, config.data_dir) for name in names]}
-    return {"dataset": load_dataset(config.benchmark.dataset, config.data_dir)}
+    return {"dataset": load_dataset(config.benchmark.get("dataset"), config.data_dir)}

@@ -9,7 +9,8 @@ from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.parts import build_model
 from gradalign_cli.composition.replicas import read_replica_settings
-from gradalign_cli.errors import UserError
+from gradalign_cli.composition.targets import check_plugin_names
+from gradalign_cli.errors import UserError, require
 from gradalign_cli.results.network_file import (
     NETWORK_FILE,
     read_networks,
@@ -55,6 +56,7 @@ def load(
     Raises UserError where the folder is no finished run with a network or does not fit together.
     """
     folder = Path(run_dir)
+    check_plugin_names(plugins)
     overrides = [f"plugins=[{','.join(plugins)}]"] if plugins else []
     config = read_run_config(folder, overrides, config_dir)
     path = folder / NETWORK_FILE
@@ -62,6 +64,6 @@ def load(
     model = build_model(config, sizes.image_shape, sizes.outputs)
     replicas = len(read_replica_settings(config))
     networks = read_networks(path, model, replicas)
-    if not 0 <= replica < replicas:
-        raise UserError(f"`replica` must be in 0..{replicas - 1}, found {replica}")
+    is_replica = type(replica) is int and 0 <= replica < replicas  # True is no number
+    require(is_replica, "replica", f"in 0..{replicas - 1}", replica)
     return TrainedNetwork(model, networks, view_of(networks, replica), replica)

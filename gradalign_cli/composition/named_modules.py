@@ -63,7 +63,10 @@ def bytes_on_meta(build: Callable[..., Module], arguments: dict[str, Any]) -> in
     try:
         with torch.device("meta"), warnings.catch_warnings(action="ignore"):
             return sum(4 * parameter.numel() for parameter in build(**arguments).parameters())
-    except Exception:  # what the user's own function raises; it is called again with numbers
+    except (
+        Exception,
+        SystemExit,
+    ):  # of the user's function, called again with numbers
         return 0
 
 

@@ -5,8 +5,11 @@ a folder `conf` in that module with their yaml files. Being installed changes no
 plugin that is named as in plugins=[NAME] is imported, or its configs read.
 """
 
+import importlib
 import importlib.util
+import sys
 from collections.abc import Sequence
+from importlib.machinery import PathFinder
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -25,6 +28,26 @@ def installed_plugins() -> dict[str, str]:
 def plugin_module(name: str) -> str:
     """The module of a plugin: that of an installed one of this name, else the name itself."""
     return installed_plugins().get(name, name)
+
+
+def is_importable(module: str) -> bool:
+    """Whether there is a module of this dotted name. Nothing is imported, so an inner module is
+    looked for in the folders of its packages."""
+    if module in sys.modules:
+        return True
+    importlib.invalidate_caches()  # as its file may be newer than what was listed
+    package, *inner = module.split(".")
+    if package in sys.modules:  # which may have no spec
+        locations = getattr(sys.modules[package], "__path__", None)
+        spec = None
+    else:
+        spec = importlib.util.find_spec(package)
+        locations = spec and spec.submodule_search_locations
+    for name in inner:
+        package = f"{package}.{name}"
+        spec = PathFinder.find_spec(package, locations) if locations else None
+        locations = spec and spec.submodule_search_locations
+    return spec is not None
 
 
 def typed_plugins(overrides: Sequence[str]) -> list[str]:

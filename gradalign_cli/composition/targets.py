@@ -10,8 +10,8 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from gradalign_cli.composition.plugins import plugin_module
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.composition.plugins import is_importable, plugin_module
+from gradalign_cli.errors import UserError, error_text, require
 
 ROOM_OF_GROUP = {
     "benchmark": "benchmarks",
@@ -37,6 +37,7 @@ RESULT_OF_GROUP = {
 }
 OPTIONAL_GROUPS = ("stream", "objective", "augment", "schedule")
 NAMED_GROUPS = ("method", "objective")  # whose configs say what the part is called
+PLACES = "what is installed, the working folder and that of --config-dir"  # of plugins
 PLUGINS: list[str] = []  # the modules that the user named on the command line
 
 
@@ -50,17 +51,26 @@ def allow_plugins(names: object, folders: Sequence[Path]) -> None:
     names, and of modules inside them. They are imported from what is installed, or else from one of
     the folders.
 
-    Raises UserError where `names` is no list of names of modules.
+    Raises UserError where `names` is no list of names of modules that are there.
     """
-    are_names = isinstance(names, list) and all(
+    check_plugin_names(names)
+    modules = {name: plugin_module(name) for name in names}  # type: ignore[attr-defined]
+    for folder in map(str, folders):
+        if modules and folder not in sys.path:
+            sys.path.append(folder)
+    for name, module in modules.items():
+        domain = f"names of modules in {PLACES}"
+        require(is_importable(module), "plugins", domain, name)
+    PLUGINS[:] = modules.values()
+
+
+def check_plugin_names(names: object) -> None:
+    """Raise UserError unless something is a list of names that modules can have."""
+    are_names = isinstance(names, list | tuple) and all(
         isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
         for name in names
     )
     require(are_names, "plugins", "a list of names of modules", names)
-    PLUGINS[:] = map(plugin_module, names)  # type: ignore[call-overload]
-    for folder in map(str, folders):
-        if PLUGINS and folder not in sys.path:
-            sys.path.append(folder)
 
 
 def check_plugins_typed(plugins: object, overrides: Sequence[str]) -> None:
@@ -124,11 +134,10 @@ def import_allowed(field: str, name: object, trusted: Sequence[str]) -> Any:
     try:
         with hydra_silenced():
             named = get_object(str(name))
-    except Exception as error:  # what the import of the user's own module raised
-        reason = " ".join(str(error.__cause__ or error).split())
+    except (Exception, SystemExit) as error:  # what the import of the user's own module raised
+        reason = error_text(error.__cause__ or error)
         raise UserError(
-            f"`{field}` cannot be imported: {reason}; a module is looked for in what is installed, "
-            "the working folder and that of --config-dir"
+            f"`{field}` cannot be imported: {reason}; a module is looked for in {PLACES}"
         ) from error
     # a module's attributes can be functions of other modules that it imported
     home = str(getattr(named, "__module__", ""))

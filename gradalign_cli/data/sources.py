@@ -212,6 +212,7 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
 
     Raises UserError, naming the file, where it is missing, damaged or not what its name promises.
     """
+    require(isinstance(name, str), "benchmark.dataset", "the name of a dataset", name)
     root = data_folder(data_dir)
     source = local_source(name, root)
     if source is not None:

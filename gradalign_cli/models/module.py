@@ -1,15 +1,14 @@
 """Any torch.nn.Module that maps images [n, channels, height, width] to logits [n, outputs]."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, error_text, require
 from gradalign_cli.models.model import Model
 from gradalign_cli.models.module_forward import ModuleFunction
 from gradalign_cli.models.module_layout import flatten_named, make_layout
@@ -43,17 +42,24 @@ def build_module(
             module = build(**arguments)
     except UserError:
         raise
-    except Exception as error:  # what the user's own function raises
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+    except (Exception, SystemExit) as error:  # what the user's own function raises
         raise UserError(
             f"`model.arguments` must be what {field} can be called with, found {arguments}: "
-            f"{reason}"
+            f"{error_text(error)}"
         ) from error
     is_module = isinstance(module, nn.Module)
     require(is_module, "model.module", "what makes a torch.nn.Module", type(module).__name__)
     lazy = any(nn.parameter.is_lazy(tensor) for tensor in module.parameters())
     require(not lazy, "model.module", "a module whose parameters have shapes", "lazy ones")
     return module.float()
+
+
+def check_finite(parameters: Mapping[str, Tensor]) -> None:
+    """Raise UserError, naming the parameter, where first weights are not finite."""
+    for name, tensor in parameters.items():
+        finite = bool(torch.isfinite(tensor).all())
+        domain = f"a module with finite first weights in `{name}`"
+        require(finite, "model.module", domain, "NaN or infinity")
 
 
 def module(
@@ -86,13 +92,15 @@ def module(
     trial = try_module(template, shape, outputs)
     layout = make_layout(template, trial.call_order)
     require(bool(layout.params), "model.module", "a module with parameters to train", module)
-    start = read_tensors(Path(weights)) if weights is not None else {}
-    if start:
+    start: dict[str, Tensor] = {}
+    if weights is not None:
+        start = read_tensors(weights)
         check_fit(start, template, trial.call_order[-1] if trial.call_order else None)
         template.load_state_dict(start, strict=False)
     initial_statistics = flatten_named(
         template.state_dict() | dict(template.named_buffers()), layout.statistics
     )
+    check_finite(dict(template.named_parameters()))
     initial_params = flatten_named(dict(template.named_parameters()), layout.params)
     convolutional = any(isinstance(m, nn.Conv2d) for m in template.modules())
     function = ModuleFunction(template.to("meta"), layout, trial.draws)
@@ -100,7 +108,9 @@ def module(
     def init(generator: Generator) -> Tensor:
         seed = int(torch.randint(2**62, (), generator=generator))
         drawn = dict(build_module(build, module, arguments, seed).named_parameters())
-        return flatten_named(drawn | {n: t for n, t in start.items() if n in drawn}, layout.params)
+        first = drawn | {name: tensor for name, tensor in start.items() if name in drawn}
+        check_finite(first)
+        return flatten_named(first, layout.params)
 
     return Model(
         init,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, error_text, require
 from gradalign_cli.models.model import Ability
 from gradalign_cli.models.module_forward import ModuleFunction, first_input
 from gradalign_cli.models.module_layout import is_plain_matrix
@@ -73,7 +73,7 @@ def try_module(module: nn.Module, shape: tuple[int, int, int], outputs: int) -> 
             check_logits(module.eval()(images), outputs, entered)
     except UserError:
         raise
-    except Exception as error:  # what the user's own module raises
+    except (Exception, SystemExit) as error:  # what the user's own module raises
         raise UserError(refusal(error, entered, shape)) from error
     finally:
         torch.set_rng_state(before)
@@ -116,7 +116,7 @@ def check_logits(
 
 
 def refusal(
-    error: Exception, entered: list[tuple[str, nn.Module, Tensor]], shape: tuple[int, int, int]
+    error: BaseException, entered: list[tuple[str, nn.Module, Tensor]], shape: tuple[int, int, int]
 ) -> str:
     """Why a module cannot take the images, in a sentence that names the layer it came to."""
     size = " x ".join(map(str, shape))
@@ -125,7 +125,7 @@ def refusal(
     if isinstance(layer, nn.Conv2d) and x.ndim == 4 and x.shape[1] != wanted:
         reason = f"takes {wanted} channels and got {x.shape[1]}"
     else:
-        reason = f"says: {' '.join(str(error).split())[:300]}"
+        reason = f"says: {error_text(error)}"
     return (
         f"`model.module` must take the benchmark's images of {size} (channels x height x width), "
         f"found that its layer `{name}` {reason}"

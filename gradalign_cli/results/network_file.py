@@ -115,7 +115,7 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
     """The networks in a file, for the model that the config of their run builds.
 
     replicas: how many that config has. Raises UserError, naming the tensor, where a shape or type
-    is another.
+    is another, or a number cannot be one of a trained network.
     """
     sizes = read_sizes(path)
     tasks, pixels = sizes.tasks, sizes.stored_pixels
@@ -134,13 +134,8 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
     tensors = read_checked(path, wanted)
     for name in ("params", "statistics", "logit_of_class"):
         require(name in tensors, str(path), f"a file with `{name}`", sorted(tensors))
-    source, logits = tensors.get("pixel_source"), tensors["logit_of_class"]
-    for name, indices, end in (
-        ("pixel_source", source, pixels),
-        ("logit_of_class", logits, sizes.outputs),
-    ):
-        inside = indices is None or (int(indices.min()) >= 0 and int(indices.max()) < end)
-        require(inside, str(path), f"a file whose `{name}` is in 0..{end - 1}", "others")
+    finite = torch.isfinite(model.initial_statistics)  # a mask of attention may be infinite
+    check_values(path, tensors | {"statistics": tensors["statistics"][:, finite]}, sizes)
     return TrainedNetworks(
         tensors["params"],
         tensors["statistics"],
@@ -148,6 +143,34 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
         {name: tensors.get(name, ()) for name in PIXEL_FIELDS},
         {name: tensors.get(name, ()) for name in VIEW_FIELDS},
     )
+
+
+def check_values(path: Path, tensors: dict[str, Tensor], sizes: Sizes) -> None:
+    """Raise UserError, naming the tensor, where a number of a file cannot be one of a trained
+    network: it is not finite, divides by zero, is no place of a pixel or a logit, or leaves a task
+    without logits."""
+    for name, tensor in tensors.items():
+        finite = not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+        require(finite, str(path), f"a file whose `{name}` is finite", "NaN or infinity")
+    deviations = {
+        "pixel_std": tensors.get("pixel_std"),
+        "task_mean_std": tensors["task_mean_std"][:, 1] if "task_mean_std" in tensors else None,
+    }
+    for name, deviation in deviations.items():
+        positive = deviation is None or bool((deviation > 0).all())
+        require(positive, str(path), f"a file whose deviations in `{name}` are positive", "others")
+    source, logits = tensors.get("pixel_source"), tensors["logit_of_class"]
+    require(logits.shape[1] > 0, str(path), "a file with classes in `logit_of_class`", "none")
+    for name, indices, end in (
+        ("pixel_source", source, sizes.stored_pixels),
+        ("logit_of_class", logits, sizes.outputs),
+    ):
+        inside = indices is None or (int(indices.min()) >= 0 and int(indices.max()) < end)
+        require(inside, str(path), f"a file whose `{name}` is in 0..{end - 1}", "others")
+    mask = tensors.get("visible_logit_mask")
+    sees = mask is None or bool(mask.any(-1).all())
+    domain = "a file whose `visible_logit_mask` leaves every task a logit"
+    require(sees, str(path), domain, "a task without")
 
 
 def prod(shape: Sequence[int]) -> int:

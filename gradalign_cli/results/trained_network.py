@@ -7,7 +7,7 @@ from torch.nn.functional import pad
 from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, TaskViews
 from gradalign_cli.benchmarks.examples import mask_logits
 from gradalign_cli.benchmarks.loading import prepared_images
-from gradalign_cli.errors import require
+from gradalign_cli.errors import UserError, require
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.results.network_file import PIXEL_FIELDS, VIEW_FIELDS, TrainedNetworks
@@ -45,18 +45,18 @@ class TrainedNetwork(nn.Module):
         out, by the scenario of the run, are minus infinity.
 
         x:    [n, channels, height, width], or [n, pixels], as the benchmark stores them: uint8, or
-              floats in [0, 1]. What the benchmark does to them (a permutation, a rotation, a
-              standardisation) happens here.
+              floats of any precision in [0, 1]. What the benchmark does to them (a permutation, a
+              rotation, a standardisation) happens here.
         task: its number, from 0.
         Raises UserError where the images or the task do not fit.
         """
         sizes = self.sizes
-        is_task = isinstance(task, int) and 0 <= task < sizes.tasks
+        is_task = type(task) is int and 0 <= task < sizes.tasks  # True is no number
         require(is_task, "task", f"in 0..{sizes.tasks - 1}", task)
-        pixels = x.flatten(1) / 255 if x.dtype == torch.uint8 else x.flatten(1)
-        wanted = torch.Size(sizes.image_shape).numel()
-        require(pixels.shape[1] == wanted, "x", f"images of {wanted} pixels", tuple(x.shape))
-        pixels = pad(pixels, (0, sizes.stored_pixels - wanted))  # with the blank pixel
+        check_images(x, sizes.image_shape)
+        scaled = x.to(self.params.dtype) / (255 if x.dtype == torch.uint8 else 1)
+        pixels = scaled.flatten(1)
+        pixels = pad(pixels, (0, sizes.stored_pixels - pixels.shape[1]))  # with the blank pixel
         benchmark = self.pixel_benchmark()
         tasks = torch.full((len(x),), task, device=x.device)
         view = TaskViews(self.tensor("pixel_source"), (), self.logit_of_class, self.logit_of_class)
@@ -88,3 +88,20 @@ class TrainedNetwork(nn.Module):
 def no_stream(seed: int) -> Stream:
     """A trained network has no stream."""
     raise NotImplementedError
+
+
+def check_images(x: object, shape: tuple[int, int, int]) -> None:
+    """Raise UserError unless x is a tensor of images of a shape (channels, height, width), uint8 or
+    floats in [0, 1]."""
+    if not isinstance(x, Tensor):
+        raise UserError(f"`x` must be a tensor of images, found {type(x).__name__!r}")
+    pixels = torch.Size(shape).numel()
+    domain = f"images of {pixels} pixels, [n, {', '.join(map(str, shape))}] or [n, {pixels}]"
+    fits = x.ndim > 1 and tuple(x.shape[1:]) in (shape, (pixels,))
+    require(fits, "x", domain, tuple(x.shape))
+    if x.dtype == torch.uint8:
+        return
+    domain = "uint8, or floats in [0, 1]"
+    require(x.is_floating_point(), "x", domain, x.dtype)
+    outside = x[~((x >= 0) & (x <= 1))]
+    require(not len(outside), "x", domain, float(outside[0]) if len(outside) else None)

@@ -27,9 +27,12 @@ RUNS = {
     "module": ["model=module", "model.module=networks_of_mine.net", "plugins=[networks_of_mine]"],
 }
 MINE = """
+import torch
 from torch import nn
 def net():
-    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 10))
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 10))
+    net.register_buffer("mask", torch.tensor([0, -torch.inf]))
+    return net
 """
 
 
@@ -94,12 +97,45 @@ def test_a_task_sees_the_logits_that_its_test_saw(runs):
 
 def test_a_network_takes_images_and_tasks_of_its_benchmark_alone(runs):
     network = gradalign_cli.load(runs / "split")
-    with pytest.raises(UserError, match=r"`task` must be in 0\.\.2, found 3"):
-        network(torch.zeros(1, 1, 8, 8), 3)
+    for task in (3, -1, True, "0", 1.0):
+        with pytest.raises(UserError, match=r"`task` must be in 0\.\.2, found"):
+            network(torch.zeros(1, 1, 8, 8), task)
     with pytest.raises(UserError, match="`x` must be images of 64 pixels"):
         network(torch.zeros(1, 1, 9, 8), 0)
-    with pytest.raises(UserError, match=r"`replica` must be in 0\.\.1, found 2"):
-        gradalign_cli.load(runs / "split", replica=2)
+    for replica in (2, -1, True, "0", None, 1.5):
+        with pytest.raises(UserError, match=r"`replica` must be in 0\.\.1, found"):
+            gradalign_cli.load(runs / "split", replica=replica)
+    for plugins in ("nets", [5], 5):
+        with pytest.raises(UserError, match="`plugins` must be a list of names of modules"):
+            gradalign_cli.load(runs / "split", plugins=plugins)
+
+
+def test_a_network_takes_pixels_between_0_and_1_of_any_float_type(runs):
+    network = gradalign_cli.load(runs / "split")
+    x = torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    for dtype, tolerance in ((torch.float64, 1e-5), (torch.float16, 0.1)):
+        logits = network((x / 255).to(dtype), 0)
+        torch.testing.assert_close(logits, network(x, 0), rtol=tolerance, atol=tolerance)
+    assert network(x[:0], 0).shape == (0, 10)
+
+
+@pytest.mark.parametrize(
+    ("x", "sentence"),
+    [
+        (np.zeros((1, 1, 8, 8)), "`x` must be a tensor of images, found 'ndarray'"),
+        (torch.zeros(1, 1, 8, 8).long(), "`x` must be uint8, or floats in .*, found torch.int64"),
+        (torch.zeros(1, 1, 8, 8).bool(), "`x` must be uint8, or floats in .*, found torch.bool"),
+        (torch.zeros(64), r"`x` must be images of 64 pixels, .*, found \(64,\)"),
+        (torch.tensor(1.0), r"`x` must be images of 64 pixels, .*, found \(\)"),
+        (torch.zeros(1, 8, 8, 1), r"`x` must be images of 64 pixels, \[n, 1, 8, 8\] or \[n, 64\]"),
+        (torch.full((1, 1, 8, 8), 255.0), r"`x` must be uint8, or floats in \[0, 1\], found 255"),
+        (torch.full((1, 1, 8, 8), -0.1), r"`x` must be uint8, or floats in \[0, 1\], found -0.1"),
+        (torch.full((1, 1, 8, 8), torch.nan), r"`x` must be uint8, or .*\[0, 1\], found nan"),
+    ],
+)
+def test_images_that_the_benchmark_cannot_hold_are_refused(x, sentence, runs):
+    with pytest.raises(UserError, match=sentence):
+        gradalign_cli.load(runs / "split")(x, 0)
 
 
 def test_a_run_keeps_no_network_where_save_is_none(runs, tmp_path):
@@ -126,6 +162,12 @@ def test_other_data_are_standardised_as_in_training_and_other_sizes_refused(
     assert "`benchmark` must have the sizes" in capsys.readouterr().err
     assert main([*command, "method=gem"]) == 2
     assert "`OVERRIDE` must be a value of benchmark.dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("override", ["benchmark.dataset=[digits]", "~benchmark.dataset"])
+def test_a_dataset_that_is_no_name_is_refused(override, runs, capsys):
+    assert main(["evaluate", str(runs / "split"), override]) == 2
+    assert "`benchmark.dataset` must be the name of a dataset, found" in capsys.readouterr().err
 
 
 def test_plugins_of_a_run_that_others_made_are_not_imported(runs):
@@ -158,12 +200,40 @@ def change(folder: Path, source: Path, **tensors: torch.Tensor | None) -> Path:
         ({"more": torch.zeros(1)}, "without other tensors, found 'more'"),
         ({"logit_of_class": torch.full((2, 10), 10)}, r"`logit_of_class` is in 0\.\.9"),
         ({"visible_logit_mask": torch.zeros(2, 9, 10, dtype=torch.bool)}, "`visible_logit_mask`"),
+        ({"params": torch.full((2, 1, 17610), torch.nan)}, "whose `params` is finite"),
+        ({"pixel_std": torch.zeros(64)}, "whose deviations in `pixel_std` are positive"),
+        (
+            {"task_mean_std": torch.zeros(3, 2, 1)},
+            "whose deviations in `task_mean_std` are positive",
+        ),
+        ({"logit_of_class": torch.zeros(2, 0, dtype=torch.int64)}, "with classes in `logit_of_cla"),
+        (
+            {"visible_logit_mask": torch.zeros(2, 3, 10, dtype=torch.bool)},
+            "`visible_logit_mask` leaves every task a logit",
+        ),
     ],
 )
 def test_a_file_that_does_not_fit_its_config_is_refused_by_name(tensors, sentence, runs, tmp_path):
     folder = change(tmp_path / "changed", runs / "split", **tensors)
     with pytest.raises(UserError, match=sentence):
         gradalign_cli.load(folder)
+
+
+def test_running_statistics_that_are_not_finite_are_refused_where_the_first_ones_are(
+    runs, tmp_path
+):
+    statistics = safetensors.torch.load_file(runs / "module" / NETWORK_FILE)["statistics"]
+    assert statistics.isinf().any()  # the mask
+    folder = change(tmp_path / "changed", runs / "module", statistics=statistics * torch.nan)
+    with pytest.raises(UserError, match="whose `statistics` is finite"):
+        gradalign_cli.load(folder, plugins=["networks_of_mine"])
+
+
+def test_a_file_with_fewer_classes_than_the_dataset_is_not_tested(runs, tmp_path, capsys):
+    fewer = torch.arange(9).expand(2, 9).contiguous()
+    folder = change(tmp_path / "changed", runs / "split", logit_of_class=fewer)
+    assert main(["evaluate", str(folder)]) == 2
+    assert "with the 10 classes of the dataset in `logit_of_class`" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_network_is_refused(runs, tmp_path):

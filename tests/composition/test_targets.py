@@ -17,6 +17,8 @@ def unannotated():
     return Method(lambda gradients, state: (gradients.g, state), references="pooled")
 def wrong():
     return 5
+def ends():
+    raise SystemExit(0)
 """
 
 
@@ -81,6 +83,10 @@ def test_functions_of_listed_modules_and_their_submodules_are_called(plugin_fold
         wrong = OmegaConf.create({"_target_": "half_of_the_user.methods.wrong"})
         with pytest.raises(UserError, match="must be what returns a Method, found 5"):
             call_target("method", wrong)
+        ends = OmegaConf.create({"_target_": "half_of_the_user.methods.ends"})
+        with pytest.raises(UserError, match=r"returns a Method, found that .* by sys\.exit\(0\)"):
+            call_target("method", ends)
+    (plugin_folder / "half_of.py").touch()
     allow_plugins(["half_of"], [plugin_folder])
     refusal("method", "half_of_the_user.methods.half")
 
@@ -89,3 +95,19 @@ def test_functions_of_listed_modules_and_their_submodules_are_called(plugin_fold
 def test_plugins_are_names_of_modules(plugins, plugin_folder):
     with pytest.raises(UserError, match="`plugins` must be a list of names of modules"):
         allow_plugins(plugins, [])
+
+
+@pytest.mark.parametrize(
+    "plugin", ["nope", "half_of_the_user.nope", "half_of_the_user.methods.half", "nope.methods"]
+)
+def test_plugins_are_modules_that_are_there_and_none_is_imported_to_see_it(plugin, plugin_folder):
+    allow_plugins(["module_of_a_stranger", "half_of_the_user.methods"], [plugin_folder])
+    with pytest.raises(UserError, match=f"`plugins` must be .*working folder.*found '{plugin}'"):
+        allow_plugins([plugin], [plugin_folder])
+    assert targets.PLUGINS == ["module_of_a_stranger", "half_of_the_user.methods"]
+    assert "module_of_a_stranger" not in sys.modules
+
+
+def test_a_module_that_ends_the_program_when_it_is_imported_is_refused(plugin_folder):
+    allow_plugins(["module_of_a_stranger"], [plugin_folder])
+    assert "sys.exit('was imported')" in refusal("method", "module_of_a_stranger.half")

@@ -44,6 +44,12 @@ def test_a_name_that_is_none_of_a_file_in_the_data_folder_is_refused(name, tmp_p
         load_dataset(name, str(tmp_path / "data"))
 
 
+@pytest.mark.parametrize("name", [["digits"], 5, None])
+def test_a_dataset_is_named_by_a_text(name):
+    with pytest.raises(UserError, match=r"`benchmark\.dataset` must be the name of a dataset"):
+        load_dataset(name)
+
+
 def test_two_that_prepare_one_dataset_at_once_both_have_it(tmp_path, monkeypatch):
     """Each writes to a file of its own: the first has not renamed it when the second begins."""
     savez, started = np.savez, []

@@ -1,4 +1,6 @@
 import pickle
+import sys
+import warnings
 
 import pytest
 import torch
@@ -274,6 +276,17 @@ class ChangesImages(nn.Linear):
         return super().forward(x.sub_(0.5).flatten(1))
 
 
+class Ends(nn.Linear):
+    def forward(self, x):
+        sys.exit(0)
+
+
+def with_nan(pixels, outputs):
+    module = nn.Sequential(nn.Flatten(), nn.Linear(pixels, outputs))
+    nn.init.constant_(module[1].weight, torch.nan)
+    return module
+
+
 class Pair(nn.Linear):
     def forward(self, x):
         return super().forward(x.flatten(1)), x
@@ -299,6 +312,9 @@ class Pair(nn.Linear):
         (lambda: Pair(16, 3), r"must give 3 logits for each image, .* found tuple"),
         (lambda: nn.LazyLinear(3), "whose parameters have shapes"),
         (lambda: nn.Flatten, "makes a torch.nn.Module, found 'type'"),
+        (lambda: sys.exit(0), r"what build can be called with, .* by sys\.exit\(0\)"),
+        (lambda: Ends(16, 3), r"found that its layer .* by sys\.exit\(0\)"),
+        (lambda: with_nan(16, 3), "with finite first weights in `1.weight`, found 'NaN or inf"),
         (lambda: 1 / 0, "`model.arguments` must be what build can be called with"),
         (
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).requires_grad_(False),
@@ -331,6 +347,18 @@ def test_first_weights_are_drawn_from_the_seed_alone():
     torch.manual_seed(7)
     assert torch.equal(drawn(everything(SHAPE, 3)), first)
     assert not torch.equal(drawn(model, 1), first)
+
+
+def test_first_weights_that_one_seed_draws_without_bounds_are_refused():
+    def build():
+        module = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))
+        if torch.initial_seed() != 0:
+            nn.init.constant_(module[1].bias, torch.inf)
+        return module
+
+    model = model_of(build)
+    with pytest.raises(UserError, match=r"with finite first weights in `1\.bias`"):
+        drawn(model)
 
 
 def test_weights_of_a_file_are_the_first_ones_and_a_missing_head_is_drawn(tmp_path):
@@ -373,7 +401,37 @@ def test_a_file_of_weights_that_does_not_fit_is_refused_by_name(tmp_path, monkey
     (tmp_path / "text.safetensors").write_text("no tensors")
     (tmp_path / "code.pt").write_bytes(pickle.dumps(Opens(), 2))
     torch.save({"head.bias": Opens()}, "code2.pt")
+    state = Everything(3, 1).state_dict()
+    bias = state["head.bias"]
+    with warnings.catch_warnings(action="ignore"):  # of quantized tensors, which are deprecated
+        quantized = torch.quantize_per_tensor(bias, 0.1, 0, torch.qint8)
+        for kind, tensor in {
+            "sparse": bias.to_sparse(),
+            "meta": bias.to("meta"),
+            "quantized": quantized,
+            "complex": bias.to(torch.complex64),
+            "whole": bias.long(),
+            "huge": bias.double() + 1e300,
+        }.items():
+            torch.save(state | {"head.bias": tensor}, f"{kind}.pt")
+    torch.save({}, "none.pt")
+    torch.save({"state_dict": {}}, "none_inside.pt")
+    save_file({}, "none.safetensors")
+    (tmp_path / "empty.pt").touch()
+    (tmp_path / "empty.safetensors").touch()
     for name, sentence in {
+        "sparse.pt": "of plain numbers in `head.bias`, found .*sparse_coo",
+        "meta.pt": "of plain numbers in `head.bias`, found .*on meta",
+        "quantized.pt": "of plain numbers in `head.bias`, found torch.qint8",
+        "complex.pt": "of floats in `head.bias`, found torch.complex64",
+        "whole.pt": "of floats in `head.bias`, found torch.int64",
+        "huge.pt": "finite in `head.bias`",
+        "none.pt": "`model.weights` must be a file of tensors with names, found 'none'",
+        "none_inside.pt": "`model.weights` must be a file of tensors with names, found 'none'",
+        "none.safetensors": "`model.weights` must be a file of tensors with names, found 'none'",
+        "empty.pt": "`model.weights` must be a file of tensors with names, found 'empty.pt, which",
+        "empty.safetensors": "must be a file of tensors with names, found 'empty.safetensors, whi",
+        "": "`model.weights` must be the path of a file, found ''",
         "other.safetensors": r"`model.weights` must be of shape \(3,.*\) in `head\..*found \(4,",
         "more.safetensors": "must be of the network's tensors, found 'more'",
         "nan.safetensors": "finite in `head.bias`",
