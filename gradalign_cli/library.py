@@ -50,6 +50,13 @@ def run(
     the run is written;  config_dir: a folder of your own parts;  quiet: whether nothing is printed.
     Raises UserError where the command line ends with exit code 2.
     """
+    require(
+        isinstance(folder, Path) or bool(folder and isinstance(folder, str)),
+        "folder",
+        "the path of a folder",
+        folder,
+    )
+    check_texts(overrides, config_dir)
     config = DictConfig(compose_config(CONF, overrides, config_dir)[0])
     console = Console(file=io.StringIO()) if quiet else Console()
     threads = torch.get_num_threads()
@@ -59,6 +66,14 @@ def run(
         torch.set_num_threads(threads)
     record = json.loads((Path(folder) / "record.json").read_text())
     return RunResult(Path(folder), read_accuracy(Path(folder)), metrics, record)
+
+
+def check_texts(overrides: Sequence[str], config_dir: str | None) -> None:
+    """Raise UserError unless the overrides are texts and the folder of the user's parts is one."""
+    for override in overrides:
+        require(isinstance(override, str), "overrides", "texts such as 'method=gem'", override)
+    is_folder = config_dir is None or Path(config_dir).is_dir()
+    require(is_folder, "config_dir", "a folder of your parts", config_dir)
 
 
 def read_accuracy(folder: Path) -> np.ndarray:
@@ -76,6 +91,8 @@ def make_method(name: str, config_dir: str | None = None, overrides: Sequence[st
     config_dir, overrides: as of `run`, such as "method.margin=0" or "plugins=[half]". Raises
     UserError where there is no such method, or a value is out of its domain.
     """
+    require(isinstance(name, str), "method", "a name or a Method", name)
+    check_texts(overrides, config_dir)
     config = compose_config(CONF, [f"method={name}", *overrides], config_dir)[0]["method"]
     method: Method = call_target("method", OmegaConf.create(config))
     return method
@@ -88,12 +105,18 @@ def direction(method: str | Method, g: Tensor, references: Tensor) -> Tensor:
     method: a method, or the name of one with the settings of its yaml. Raises UserError where M is
     not what the method reads: none, one, or one for each earlier task.
     """
-    built = make_method(method) if isinstance(method, str) else method
-    fits = references.ndim == 2 and references.shape[1:] == g.shape and g.ndim == 1
+    built = method if isinstance(method, Method) else make_method(method)
+    for field, tensor in (("g", g), ("references", references)):
+        is_float = isinstance(tensor, Tensor) and tensor.is_floating_point()
+        kind = str(tensor.dtype) if isinstance(tensor, Tensor) else type(tensor).__name__
+        require(is_float and tensor.dtype == g.dtype, field, "a tensor of floats as `g` is", kind)
+    fits = references.ndim == 2 and references.shape[1:] == g.shape and g.ndim == 1 and len(g) > 0
     shapes = [list(g.shape), list(references.shape)]
     require(fits, "references", "a matrix [M, P] beside a gradient [P]", shapes)
     count = len(references)
     usual = built.reference_count(count)
+    least = min(1, built.reference_count(1))
+    usual = max(usual, least)
     require(count == usual or not usual, "references", f"{usual} rows for this method", count)
     gradients = make_gradients(g, references if usual else references[:0])
     setup = MethodSetup(g, count + 1, 2, gradients.layers)

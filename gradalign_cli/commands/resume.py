@@ -1,9 +1,11 @@
 """`gradalign resume RUN_DIR`: go on with an unfinished run, as if nothing had happened."""
 
+import shlex
 from pathlib import Path
 
 from gradalign_cli.commands import train
 from gradalign_cli.commands.verb_parser import VerbParser
+from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.checkpoint_files import checkpoint_files
 from gradalign_cli.results.run_folder import refuse_finished_run
@@ -16,6 +18,10 @@ def main(arguments: list[str]) -> int:
     """Go on with one run; returns the exit code."""
     options = argument_parser().parse_intermixed_args(arguments)
     folder = Path(options.RUN_DIR).absolute()
+    for override in options.OVERRIDE:
+        name = override_key(override)
+        if name in ("resume", "overwrite") or name.startswith("hydra"):
+            raise UserError(f"`{name}` is set by resume itself: the run goes on in its own folder")
     check_run(folder)
     plugins = ["--config-dir", options.config_dir] if options.config_dir else []
     config = ["--config-path", str(folder), "--config-name", CONFIG_NAME]
@@ -29,7 +35,8 @@ def check_run(folder: Path) -> None:
     if not (folder / f"{CONFIG_NAME}.yaml").is_file():
         raise UserError(f"`RUN_DIR` must be the folder of a run, found no config.yaml in {folder}")
     refuse_finished_run(folder, overwrite=False)
-    again = f"`gradalign train --config-path {folder} --config-name config` starts it anew"
+    path = shlex.quote(str(folder))
+    again = f"`gradalign train --config-path {path} --config-name config` starts it anew"
     if not checkpoint_files(folder):
         raise UserError(f"{folder} has no checkpoint to go on from; {again}")
     if newest_saved_run(folder) is None:

@@ -76,7 +76,8 @@ def network_file(parts: Parts, replicas: Sequence[Replica], learners: Learner) -
     for name in PIXEL_FIELDS:
         if isinstance(getattr(benchmark, name), Tensor):
             tensors[name] = getattr(benchmark, name)
-    sizes = {name: json.dumps(value) for name, value in sizes_of(benchmark)._asdict().items()}
+    # one entry, as safetensors writes several in an order of its own
+    sizes = {"sizes": json.dumps(sizes_of(benchmark)._asdict())}
     contiguous = {name: tensor.detach().to(CPU).contiguous() for name, tensor in tensors.items()}
     return safetensors.torch.save(contiguous, sizes)
 
@@ -98,7 +99,7 @@ def read_sizes(path: Path) -> Sizes:
     try:
         with safe_open(path, "pt") as file:
             header: dict[str, Any] = file.metadata() or {}
-        values = {name: json.loads(header[name]) for name in Sizes._fields}
+        values = json.loads(header["sizes"])
         shape = values.pop("image_shape")
         sizes = Sizes((shape[0], shape[1], shape[2]), **values)
     except Exception as error:  # a damaged or hostile file can raise anything

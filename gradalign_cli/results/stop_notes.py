@@ -1,6 +1,7 @@
 """What a stopped command says about what is left and how to go on."""
 
 from pathlib import Path
+from shlex import quote
 
 from gradalign_cli.files.checkpoint_files import checkpoint_files
 
@@ -9,6 +10,8 @@ def run_note(folder: Path) -> str:
     """Of a run that writes to the folder."""
     if (folder / "accuracy.csv").is_file():  # written last
         return f"the run is finished, in {folder}"
+    if not folder.is_dir():
+        return "nothing is written; the same command starts again"
     left = f"{folder} is an unfinished run"
     partial_file = folder / "accuracy.partial.csv"
     if partial_file.is_file():
@@ -16,7 +19,7 @@ def run_note(folder: Path) -> str:
         tasks = int(last_row.split(",")[1])
         left += f" with accuracy.partial.csv after {tasks} task{'' if tasks == 1 else 's'}"
     if checkpoint_files(folder):
-        return f"{left}; `gradalign resume {folder}` goes on"
+        return f"{left}; `gradalign resume {quote(str(folder))}` goes on"
     return f"{left}; the same command starts again"
 
 
@@ -24,7 +27,5 @@ def sweep_note(folder: Path) -> str:
     """Of a sweep whose jobs have their folders in the folder."""
     finished = len(list(folder.glob("**/accuracy.csv")))
     jobs = "1 job is" if finished == 1 else f"{finished} jobs are"
-    return (
-        f"{jobs} finished, in {folder}; the same command with hydra.sweep.dir={folder} goes on "
-        "with the others"
-    )
+    place = f"hydra.sweep.dir={quote(str(folder))}"
+    return f"{jobs} finished, in {folder}; the same command with {place} goes on with the others"

@@ -19,8 +19,10 @@ from gradalign_cli.composition.launchers.sweep_job import (
     job_config,
     job_folder_of,
 )
+from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.writing import make_folder
+from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
 from gradalign_cli.results.sweep_folder import note_jobs, write_failure
 from gradalign_cli.results.terminal import terminal_console
 
@@ -30,6 +32,15 @@ KILLED_TOO_OFTEN = (
 )
 RETURNS: list[JobReturn] = []  # of all jobs that this process launched
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
+
+
+def telling_text(overrides: Sequence[str]) -> str:
+    """What tells a job from the others of its sweep, however often and in whatever order it is
+    asked for: without settings that leave its results as they are."""
+    telling = filter_overrides(list(overrides))
+    return " ".join(
+        sorted(text for text in telling if override_key(text) not in SETTINGS_WITHOUT_EFFECT)
+    )
 
 
 class SweepLauncher(Launcher):
@@ -70,7 +81,7 @@ class SweepLauncher(Launcher):
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
         ]
         make_folder(self.folder)
-        note_jobs(self.folder, [" ".join(filter_overrides(job.overrides)) for job in jobs])
+        note_jobs(self.folder, [telling_text(job.overrides) for job in jobs])
         returns = self.run_all(jobs)
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]
