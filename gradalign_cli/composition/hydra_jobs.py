@@ -55,6 +55,8 @@ HYDRA_SETTINGS = {
 
 SWEEP_JOBS = "GRADALIGN_SWEEP_JOBS"  # a variable of the environment, which launchers hand on
 
+NO_TRIAL = "No trials are completed", "Record does not exist"  # Optuna's words where all failed
+
 
 class JobOutcome(NamedTuple):
     """overrides: what tells a sweep's job from the others;  folder: its folder;  accuracy: what the
@@ -193,9 +195,12 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
             if trials is not None:
                 note_jobs(folder, [], whole.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
-    except ValueError as error:  # what Optuna raises where every trial failed
-        if trials is None or "No trials are completed" not in str(error):
+    except (ValueError, TypeError, OverflowError) as error:
+        if trials is None:
             raise
+        if not any(words in str(error) for words in NO_TRIAL):  # which the table of jobs says
+            reason = " ".join(str(error).split())
+            raise UserError(f"`hydra/sweeper` cannot search so: {reason}") from error
     except KeyboardInterrupt as stop:
         if not getattr(stop, "__notes__", []):  # it came between two jobs
             stop.add_note(sweep_note(folder))
