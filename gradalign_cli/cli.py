@@ -12,7 +12,7 @@ from gradalign_cli.commands.signals import exit_on_stop, raise_on_stop
 from gradalign_cli.commands.standard_streams import prepare_standard_streams
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.commands.verbs import VERBS
-from gradalign_cli.errors import UserError, nearest
+from gradalign_cli.errors import UserError, did_you_mean
 
 LOOKS, SECONDS_BETWEEN_LOOKS = 5, 0.01
 
@@ -82,7 +82,7 @@ def run_verb(arguments: list[str], is_process: bool) -> int:
     verb, *rest = arguments or ["--help"]
     if verb not in VERBS:
         help_parser().parse_args([verb])
-        hint = nearest(verb, VERBS) or f"; there are {', '.join(VERBS)}"
+        hint = did_you_mean(verb, VERBS) or f"; there are {', '.join(VERBS)}"
         raise UserError(f"there is no verb {verb!r}{hint}")
     if "--version" in rest:
         help_parser().parse_args(["--version"])

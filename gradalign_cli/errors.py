@@ -36,7 +36,7 @@ def require_choice(choices: Any, field: str, value: object) -> None:
     require(value in options, field, f"one of {', '.join(options)}", value)
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """The end of a sentence about a misspelt name: "; did you mean A, B or C?" of those names that
     are most like it, whatever the case of letters; empty where none is."""
     by_lower_case = {candidate.lower(): candidate for candidate in names}
@@ -51,7 +51,7 @@ def require_name(name: str, names: Iterable[str], field: str, domain: str) -> No
     is one of `names`."""
     names = list(names)
     if name not in names:
-        raise UserError(f"`{field}` must be {domain}, found {name!r}{nearest(name, names)}")
+        raise UserError(f"`{field}` must be {domain}, found {name!r}{did_you_mean(name, names)}")
 
 
 def error_text(error: BaseException) -> str:

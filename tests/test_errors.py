@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradalign_cli.errors import nearest
+from gradalign_cli.errors import did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,8 @@ from gradalign_cli.errors import nearest
     ],
 )
 def test_a_mistyped_name_is_answered_with_those_it_is_most_like(name, sentence_end):
-    assert nearest(name, ["agem", "gem", "ogd", "ogd_plus"]) == sentence_end
+    assert did_you_mean(name, ["agem", "gem", "ogd", "ogd_plus"]) == sentence_end
 
 
 def test_names_are_given_as_they_are_written():
-    assert nearest("p-mnist", ["P-MNIST", "CIFAR"]) == "; did you mean `P-MNIST`?"
+    assert did_you_mean("p-mnist", ["P-MNIST", "CIFAR"]) == "; did you mean `P-MNIST`?"

@@ -118,7 +118,7 @@ RULES_OF_GROUP: dict[str, Callable[[DictConfig], Sequence[Rule]]] = {
 def print_findings(title: str, findings: Sequence[Finding], console: Console) -> None:
     """Print each rule with what was found, then a sentence for each that is broken."""
     console.print(Text(title, style="bold"))
-    rows = [(f"{finding.sentence}", finding.verdict + reason_of(finding)) for finding in findings]
+    rows = [(each.sentence, each.verdict + untried_reason(each)) for each in findings]
     console.print(fitting_table(FINDING_COLUMNS, rows, console))
     broken = [finding for finding in findings if finding.verdict == "fails"]
     for finding in broken:
@@ -129,6 +129,6 @@ def print_findings(title: str, findings: Sequence[Finding], console: Console) ->
     console.print(f"\n{count} of {len(findings)} rules hold, {len(broken)} are broken")
 
 
-def reason_of(finding: Finding) -> str:
+def untried_reason(finding: Finding) -> str:
     """Why a rule was not asked for or tried, behind a colon."""
     return f": {finding.reason}" if finding.verdict in ("not asked", "not tried") else ""

@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def tune(conf_folder: Path, experiment_name: str, overrides: list[str]) -> None:
+def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> None:
     """Train every combination of the values listed under `replicas` on the first tasks, write the
     best one to outputs/tuned/experiment/NAME.yaml, and print how to run it on the other tasks.
 
@@ -47,13 +47,13 @@ def tune(conf_folder: Path, experiment_name: str, overrides: list[str]) -> None:
     leave nothing to choose.
     """
     console = terminal_console()
-    check_name_and_overrides(conf_folder, experiment_name, overrides)
+    check_name_and_overrides(conf_folder, new_experiment_name, overrides)
     config, groups = compose_config(conf_folder, overrides)
     check_choices_and_tasks(config)
     keep_freed_memory()
     try:
         results = train(
-            first_tasks_config(config), TUNED_FOLDER / "runs" / experiment_name, console
+            first_tasks_config(config), TUNED_FOLDER / "runs" / new_experiment_name, console
         )
     except KeyboardInterrupt as stop:
         stop.add_note("nothing is chosen; the same command starts again")
@@ -61,13 +61,15 @@ def tune(conf_folder: Path, experiment_name: str, overrides: list[str]) -> None:
     tuned_names = [number for number in config["replicas"] if number != "seed"]
     best, mean_accuracy = best_settings(results["replicas"], tuned_names)
     console.print(accuracy_table(mean_accuracy))
-    file = TUNED_FOLDER / "experiment" / f"{experiment_name}.yaml"
+    file = TUNED_FOLDER / "experiment" / f"{new_experiment_name}.yaml"
     make_folder(file.parent)
     write_atomically(file, experiment_yaml(overrides, config, groups, best))
     search_path = f"'hydra.searchpath=[file://{TUNED_FOLDER.resolve()}]'"
     console.print(f"chosen: {best}; written to {file}. On the other tasks:", soft_wrap=True)
     console.print(
-        f"gradalign train +experiment={experiment_name} {search_path}", soft_wrap=True, markup=False
+        f"gradalign train +experiment={new_experiment_name} {search_path}",
+        soft_wrap=True,
+        markup=False,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.composition.targets import NAMED_GROUPS, RESULT_OF_GROUP, target_function
-from gradalign_cli.errors import UserError, error_text, nearest, require, require_choice
+from gradalign_cli.errors import UserError, did_you_mean, error_text, require, require_choice
 
 LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
@@ -33,7 +33,7 @@ def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> An
         known = [entry for entry in declared if entry not in computed_arguments]
         raise UserError(
             f"`{group}.{name}` is not a setting of {function.__name__}"
-            f"{nearest(name, known) or '; its settings are ' + (', '.join(known) or 'none')}"
+            f"{did_you_mean(name, known) or '; its settings are ' + (', '.join(known) or 'none')}"
         )
     for name, value in arguments.items():
         if name not in computed_arguments:

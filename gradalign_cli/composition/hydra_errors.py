@@ -6,7 +6,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from gradalign_cli.composition.targets import ROOM_OF_GROUP
-from gradalign_cli.errors import UserError, nearest
+from gradalign_cli.errors import UserError, did_you_mean
 
 PLACE = re.compile(r"\s*(full_key|object_type|reference_type)[:=]")
 COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException)
@@ -52,7 +52,7 @@ def option_sentence(group: str, option: str, options: list[str]) -> str:
     )
     if not advice and options:
         advice = f"; it has {', '.join(options)}, and others where their plugin is installed"
-    return f"`{group}` has no option {option!r}{nearest(option, options) or advice}"
+    return f"`{group}` has no option {option!r}{did_you_mean(option, options) or advice}"
 
 
 def as_user_error(error: Exception) -> UserError:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from gradalign_cli.composition.construct import declared_types
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.targets import target_function
-from gradalign_cli.errors import UserError, nearest
+from gradalign_cli.errors import UserError, did_you_mean
 
 SETTINGS_OF_RUNS = ("lr", "memory_batch", "least_lr")  # that may depend on the method
 
@@ -24,13 +24,13 @@ def check_paper(config: Mapping[str, Any]) -> None:
     targets = {entries["name"]: entries for entries in chosen if "name" in entries}
     for name, settings in config["paper"].items():
         if name not in methods and name not in targets:
-            raise UserError(f"`paper.{name}` is not a method{nearest(str(name), methods)}")
+            raise UserError(f"`paper.{name}` is not a method{did_you_mean(str(name), methods)}")
         if not isinstance(settings, dict):
             raise UserError(f"`paper.{name}` must be settings with values, found {settings!r}")
         known = [*method_settings(targets.get(name), methods.get(name)), *SETTINGS_OF_RUNS]
         for setting in settings:
             if setting not in known:
-                hint = nearest(str(setting), known)
+                hint = did_you_mean(str(setting), known)
                 raise UserError(f"`paper.{name}.{setting}` is not a setting of {name}{hint}")
 
 

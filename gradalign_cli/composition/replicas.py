@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.composition.construct import call_target, check_type, declared_types
 from gradalign_cli.composition.targets import target_function
-from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
 
@@ -30,7 +30,7 @@ def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
         if name not in allowed:
             raise UserError(
                 f"`{field}` cannot vary between replicas"
-                f"{nearest(name, allowed) or '; ' + ', '.join(allowed) + ' can'}"
+                f"{did_you_mean(name, allowed) or '; ' + ', '.join(allowed) + ' can'}"
             )
         choices[name] = values if isinstance(values, list) else [values]
         require(bool(choices[name]), field, "a number or a list of them", values)

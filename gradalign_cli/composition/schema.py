@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.composition.construct import LARGEST_WHOLE_NUMBER, check_type
 from gradalign_cli.composition.targets import OPTIONAL_GROUPS, ROOM_OF_GROUP, list_command
-from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.loggers.choice import logger_names
 from gradalign_cli.results.metrics import Convention
 from gradalign_cli.step.learner import AlignedVector
@@ -136,7 +136,7 @@ def check_names(prefix: str, entries: Mapping[str, Any], known: list[str]) -> No
     """Raise UserError where an entry has none of the known names."""
     for name in entries:
         if name not in known:
-            advice = nearest(str(name), known) or "; `gradalign train --help` lists all"
+            advice = did_you_mean(str(name), known) or "; `gradalign train --help` lists all"
             raise UserError(f"`{prefix}{name}` is not a setting{advice}")
 
 

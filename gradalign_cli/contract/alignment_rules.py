@@ -11,7 +11,7 @@ from gradalign_cli.contract.families import FAMILIES
 from gradalign_cli.contract.findings import BrokenRuleError, Rule, UnaskedRuleError, expect
 from gradalign_cli.contract.gradients import hard_gradients, make_gradients, random_gradients
 from gradalign_cli.contract.trees import difference, form_change, named_tensors
-from gradalign_cli.errors import nearest
+from gradalign_cli.errors import did_you_mean
 from gradalign_cli.methods.method import Claim, Gradients, Method, MethodSetup
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import tree_map
@@ -153,7 +153,7 @@ def check_claim_names(subject: Alignment) -> None:
     expect(isinstance(claims, tuple), f"`claims` must be a tuple of names, found {claims!r}")
     for claim in claims:
         domain = f"`claims` must be names among {', '.join(names)}"
-        expect(claim in names, f"{domain}, found {claim!r}{nearest(str(claim), names)}")
+        expect(claim in names, f"{domain}, found {claim!r}{did_you_mean(str(claim), names)}")
 
 
 def claim_rules(subject: Alignment) -> list[Rule]:

@@ -28,7 +28,7 @@ from gradalign_cli.data.image_folders import (
     tiny_imagenet_files,
 )
 from gradalign_cli.data.npz import read_npz
-from gradalign_cli.errors import DataError, UserError, nearest, require
+from gradalign_cli.errors import DataError, UserError, did_you_mean, require
 from gradalign_cli.files.locking import LOCK_NAME, FolderLock
 from gradalign_cli.files.reading import check_regular
 from gradalign_cli.files.writing import make_folder, replacement
@@ -226,7 +226,7 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
             raise DataError(f"{name} was not found in {root}; {missing_dataset_advice(name)}")
         raise DataError(
             f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
-            f"{root}, found {name!r}{nearest(name, NAMES)}"
+            f"{root}, found {name!r}{did_you_mean(name, NAMES)}"
         )
     arrays = download_dataset(name, root)
     dataset = validated_dataset(name, arrays, f"torchvision's download of {name}")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.reports.run import Run
 from gradalign_cli.reports.settings import ABSENT, flat_settings, telling_names, value_text
 
@@ -97,7 +97,7 @@ def selected(groups: Sequence[Group], conditions: Sequence[str], field: str) -> 
         name, equals, text = condition.partition("=")
         require(bool(equals), field, "NAME=VALUE", condition)
         if name not in names:
-            hint = nearest(name, names)
+            hint = did_you_mean(name, names)
             raise UserError(f"`{field}` must name a setting of the runs, found {name!r}{hint}")
         values = text.split(",")
         chosen = [group for group in chosen if group.settings.get(name, ABSENT) in (*values, text)]
@@ -115,7 +115,7 @@ def baseline_group(groups: Sequence[Group], condition: str) -> Group:
     named = [group for group in groups if group.label == condition]
     if not named and "=" not in condition:
         labels = ", ".join(group.label for group in groups[:10])
-        hint = nearest(condition, [group.label for group in groups]) or f"; there are {labels}"
+        hint = did_you_mean(condition, [group.label for group in groups]) or f"; there are {labels}"
         raise UserError(f"`--baseline` must be a row or NAME=VALUE, found {condition!r}{hint}")
     chosen = named or selected(groups, condition.split(" "), "--baseline")
     require(len(chosen) == 1, "--baseline", "of one row", [group.label for group in chosen])

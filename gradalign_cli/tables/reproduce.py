@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import (
     QUICK_OVERRIDES,
@@ -139,7 +139,7 @@ def requested_table(table: Table, request: Request) -> Table:
     cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
     if not cells:
         names = [cell.name for cell in table.cells]
-        known = nearest(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
+        known = did_you_mean(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
         raise UserError(f"`--cells` {request.cell_pattern!r} is the name of no cell{known}")
     return table._replace(cells=cells)
 

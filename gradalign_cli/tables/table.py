@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from gradalign_cli.errors import UserError, nearest, require
+from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.tables.entries import CELL_ENTRIES, TABLE_ENTRIES, check_entries
 from gradalign_cli.tables.table_file import read_table_file
 
@@ -82,7 +82,7 @@ def load_table(conf_folder: Path, name: str) -> Table:
     """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
     names = table_names(conf_folder)
     if name not in names:
-        known = nearest(name, names) or f"; there are {', '.join(names)}"
+        known = did_you_mean(name, names) or f"; there are {', '.join(names)}"
         raise UserError(f"`TABLE` {name!r} is unknown{known}")
     return parse_table(name, read_table_file(conf_folder / "table" / f"{name}.yaml"))
 

@@ -115,7 +115,7 @@ class SubmititLauncher(SweepLauncher):
             try:
                 yield job, queued.results()[0]
             except submitit.core.utils.FailedJobError as error:  # as after too many timeouts
-                yield job, self.lost_job(job, reason_of(str(error)))
+                yield job, self.lost_job(job, failure_reason(str(error)))
             except submitit.core.utils.UncompletedJobError:
                 self.tell_killed(job)
 
@@ -124,7 +124,7 @@ class SubmititLauncher(SweepLauncher):
         return MOST_JOBS
 
 
-def reason_of(message: str) -> str:
+def failure_reason(message: str) -> str:
     """The last line of the traceback in what submitit says of a job that failed."""
     traceback = message.partition("You can check full logs")[0]
     lines = [line for line in traceback.splitlines() if line.strip("- ")]
