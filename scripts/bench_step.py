@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
+from gradalign_cli.benchmarks.benchmark import Stream, benchmark_on_device
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.ring import ring
@@ -124,13 +124,6 @@ def resnet_module() -> nn.Module:
             layers.append(Block(in_channels, out_channels, stride))
             in_channels = out_channels
     return nn.Sequential(*layers, nn.AvgPool2d(4), nn.Flatten(), nn.Linear(in_channels, 100))
-
-
-def benchmark_on_device(benchmark: Benchmark, device: torch.device) -> Benchmark:
-    """The benchmark with its examples on the device."""
-    return benchmark._replace(
-        images=to_device(benchmark.images, device), labels=to_device(benchmark.labels, device)
-    )
 
 
 def permutation_work(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.benchmarks.examples import ReferenceExamples
+from gradalign_cli.numerics.devices import to_device
 from gradalign_cli.numerics.trees import Absent
 
 
@@ -106,3 +107,14 @@ def task_classes(benchmark: Benchmark, stream: Stream) -> list[list[int]]:
     """The classes that each task is tested on."""
     labels = benchmark.labels.cpu()
     return [labels[rows].unique().tolist() for rows in stream.test_rows]
+
+
+def benchmark_on_device(benchmark: Benchmark, device: torch.device) -> Benchmark:
+    """The benchmark with its examples, and what its pixels are standardised by, on a device."""
+    return benchmark._replace(
+        images=to_device(benchmark.images, device),
+        labels=to_device(benchmark.labels, device),
+        pixel_mean=to_device(benchmark.pixel_mean, device),
+        pixel_std=to_device(benchmark.pixel_std, device),
+        task_mean_std=to_device(benchmark.task_mean_std, device),
+    )

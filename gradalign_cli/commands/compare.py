@@ -125,8 +125,8 @@ def train_missing(comparison: Comparison, keys: dict[str, str], folder: Path) ->
     finished = finished_seeds(folder, set(keys.values()))
     sweeps: dict[tuple[int, ...], list[str]] = {}
     for method, key in keys.items():
-        there = {seed for seeds in finished.get(key, {}).values() for seed in seeds}
-        missing = tuple(seed for seed in range(comparison.seeds) if seed not in there)
+        trained_seeds = {seed for seeds in finished.get(key, {}).values() for seed in seeds}
+        missing = tuple(seed for seed in range(comparison.seeds) if seed not in trained_seeds)
         if missing:
             sweeps.setdefault(missing, []).append(method)
     any_failed = False

@@ -64,11 +64,11 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
         torch.set_num_threads(config.threads)
     sizes = read_sizes(folder / NETWORK_FILE)
     parts, replicas, _ = build_run(config, device)
-    found = sizes_of(parts.benchmark)
-    if found != sizes:
+    benchmark_sizes = sizes_of(parts.benchmark)
+    if benchmark_sizes != sizes:
         raise UserError(
             f"`benchmark` must have the sizes that the networks were trained with, "
-            f"{sizes_text(sizes)}, found {sizes_text(found)}"
+            f"{sizes_text(sizes)}, found {sizes_text(benchmark_sizes)}"
         )
     networks = read_networks(folder / NETWORK_FILE, parts.model, len(replicas))
     check_classes(folder / NETWORK_FILE, networks, replicas)

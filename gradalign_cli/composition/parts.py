@@ -4,7 +4,7 @@ import torch
 from omegaconf import DictConfig
 
 from gradalign_cli.augmentations.augmentation import Augmentation
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, benchmark_on_device
 from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.benchmarks.quick import quick_benchmark
 from gradalign_cli.buffers.buffer import Buffer, total_capacity
@@ -19,7 +19,7 @@ from gradalign_cli.composition.settings import is_quick
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
-from gradalign_cli.numerics.devices import default_device, to_device
+from gradalign_cli.numerics.devices import default_device
 from gradalign_cli.optimizers.optimizer import Optimizer
 from gradalign_cli.schedules.schedule import Schedule, looks_at_losses
 from gradalign_cli.step.learner import Parts
@@ -60,13 +60,7 @@ def build_run(
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     augmentation = build_augmentation(config, benchmark)
-    benchmark = benchmark._replace(
-        images=to_device(benchmark.images, device),
-        labels=to_device(benchmark.labels, device),
-        pixel_mean=to_device(benchmark.pixel_mean, device),
-        pixel_std=to_device(benchmark.pixel_std, device),
-        task_mean_std=to_device(benchmark.task_mean_std, device),
-    )
+    benchmark = benchmark_on_device(benchmark, device)
     parts = Parts(
         benchmark,
         model,

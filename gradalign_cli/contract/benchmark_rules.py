@@ -51,8 +51,8 @@ def check_rows(build: BuildBenchmark) -> None:
 def check_disjoint(build: BuildBenchmark) -> None:
     """Raise BrokenRuleError where a test knows what was trained on."""
     stream = build().make_stream(0)
-    both = torch.isin(torch.cat(stream.train_rows), torch.cat(stream.test_rows)).sum()
-    expect(not both, f"{int(both)} rows are in train_rows and in test_rows")
+    shared_count = torch.isin(torch.cat(stream.train_rows), torch.cat(stream.test_rows)).sum()
+    expect(not shared_count, f"{int(shared_count)} rows are in train_rows and in test_rows")
 
 
 def check_chance(build: BuildBenchmark) -> None:

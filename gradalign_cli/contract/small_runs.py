@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, TaskViews
+from gradalign_cli.benchmarks.benchmark import Benchmark, TaskViews, benchmark_on_device
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.buffer import Buffer
 from gradalign_cli.buffers.ring import ring
@@ -17,7 +17,7 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.method import Method
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.model import Model
-from gradalign_cli.numerics.devices import CPU, default_device, to_device
+from gradalign_cli.numerics.devices import CPU, default_device
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.step.draw_sizes import draw_sizes
@@ -76,13 +76,7 @@ def make_parts(factories: Factories, device: torch.device = CPU) -> Parts:
     with default_device(device):
         buffer = factories.buffer(benchmark.tasks, benchmark.classes_per_task)
     model = factories.model(benchmark.image_shape, benchmark.outputs)
-    benchmark = benchmark._replace(
-        images=to_device(benchmark.images, device),
-        labels=to_device(benchmark.labels, device),
-        pixel_mean=to_device(benchmark.pixel_mean, device),
-        pixel_std=to_device(benchmark.pixel_std, device),
-        task_mean_std=to_device(benchmark.task_mean_std, device),
-    )
+    benchmark = benchmark_on_device(benchmark, device)
     return Parts(benchmark, model, factories.method(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
 
 

@@ -60,11 +60,11 @@ def write_checkpoint(folder: Path, content: CheckpointContent) -> None:
 def read_checkpoint(path: Path) -> CheckpointContent:
     """The content of a checkpoint. Raises UserError where it is damaged."""
     with open_regular(path) as file, os_errors_as_sentences("read", path):
-        data = file.read()
+        file_bytes = file.read()
     try:
-        tensors = load(data)
-        length = int.from_bytes(data[:LENGTH_BYTES], "little")
-        header = json.loads(data[LENGTH_BYTES : LENGTH_BYTES + length])
+        tensors = load(file_bytes)
+        length = int.from_bytes(file_bytes[:LENGTH_BYTES], "little")
+        header = json.loads(file_bytes[LENGTH_BYTES : LENGTH_BYTES + length])
         metadata = header.get("__metadata__", {})
         content = CheckpointContent(str(metadata.get("text")), tensors)
     except (SafetensorError, ValueError, KeyError, RecursionError, RuntimeError) as error:

@@ -104,13 +104,13 @@ def check_logits(
     logits: object, outputs: int, entered: list[tuple[str, nn.Module, Tensor]]
 ) -> None:
     """Raise UserError unless a module gave logits [EXAMPLES, outputs]."""
-    found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-    if found == (EXAMPLES, outputs):
+    result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if result == (EXAMPLES, outputs):
         return
     last = next((name for name, layer, _ in reversed(entered) if is_plain_matrix(layer)), "")
     raise UserError(
         f"`model.module` must give {outputs} logits for each image, as `benchmark` has so many, "
-        f"found {found} for {EXAMPLES} images after its layer `{last}`: an argument such as "
+        f"found {result} for {EXAMPLES} images after its layer `{last}`: an argument such as "
         "model.arguments={num_classes:outputs} sets their number"
     )
 
