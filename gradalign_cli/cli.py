@@ -53,15 +53,15 @@ def main(argv: list[str] | None = None) -> int:
 
     argv: the arguments; None: those of this process, whose signals and streams are then prepared.
     """
-    is_process = argv is None
+    is_command_line = argv is None
     let_waiting_threads_sleep()
-    if is_process:
+    if is_command_line:
         warnings.formatwarning = warning_line
         exit_on_stop()
         prepare_standard_streams()
     try:
         try:
-            return run_verb(sys.argv[1:] if argv is None else argv, is_process)
+            return run_verb(sys.argv[1:] if argv is None else argv, is_command_line)
         finally:
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as error:
@@ -73,8 +73,11 @@ def warning_line(message: Warning | str, *_: object, **__: object) -> str:
     return f"warning: {message}\n"
 
 
-def run_verb(arguments: list[str], is_process: bool) -> int:
-    """Run the verb that the arguments begin with; returns the exit code."""
+def run_verb(arguments: list[str], is_command_line: bool) -> int:
+    """Run the verb that the arguments begin with; returns the exit code.
+
+    is_command_line: whether the process was started for this, and not `main` called from Python.
+    """
     if arguments[:1] == ["-sc"]:  # how Hydra's own completion asks
         arguments = ["train", *arguments]
     if arguments[:1] == ["help"]:
@@ -87,7 +90,7 @@ def run_verb(arguments: list[str], is_process: bool) -> int:
     if "--version" in rest:
         help_parser().parse_args(["--version"])
     command = import_module(f"gradalign_cli.commands.{verb}")
-    if is_process:
+    if is_command_line:
         raise_on_stop()
     code: int = command.main(rest)
     return code

@@ -76,7 +76,7 @@ def main() -> int:
     seconds = (end.seconds - begin.seconds) / (len(USAGES) - WARM_UP)
     print(f"memory grew by {100 * (end.memory / begin.memory - 1):.1f} %, "
           f"a further job took {seconds:.3f} s of CPU")  # fmt: skip
-    failed = sum(math.isnan(outcome.accuracy) for outcome in outcomes)
+    failed = sum(math.isnan(outcome.objective_value) for outcome in outcomes)
     flat = end.files <= begin.files and end.threads <= begin.threads
     grew = end.memory > MOST_GROWTH * begin.memory
     return int(bool(failed) or not flat or grew or seconds >= MOST_SECONDS)

@@ -114,7 +114,7 @@ def load_method(
     """
     choices = choices_of_group("method", config_dir)
     for folder in config_folders(typed_plugins(overrides)):
-        choices += [c for c in choices_of_group("method", str(folder)) if c.origin]
+        choices += [c for c in choices_of_group("method", str(folder)) if c.config_dir]
     names = [choice.name for choice in choices]
     domain = "a method that `gradalign list methods` names"
     require_name(method_name, names, "METHOD", domain)
@@ -126,7 +126,7 @@ def load_method(
 def print_description(explained: Explained, console: Console) -> None:
     """Print a method's paper, rule, settings and costs."""
     choice, config, method = explained
-    row = method_table(CONF).get(choice.name, {}) if not choice.origin else {}
+    row = method_table(CONF).get(choice.name, {}) if not choice.config_dir else {}
     console.print(Text(first_comment(choice.path), style="bold"))
     console.print()
     console.print(Text(paragraphs(inspect.getdoc(get_method(config["_target_"])) or "")))

@@ -93,8 +93,8 @@ def print_choices(group: str, config_dir: str | None, console: Console) -> None:
 
 def sentence_of(choice: Choice) -> str:
     """What a choice's config says it is; a user's part is marked by the folder it lies in."""
-    hidden = ": not taken, as ours has this name" if choice.is_hidden else ""
-    mark = f"[in {choice.origin}{hidden}] " if choice.origin else ""
+    hidden = ": not taken, as ours has this name" if choice.is_shadowed else ""
+    mark = f"[in {choice.config_dir}{hidden}] " if choice.config_dir else ""
     return mark + first_comment(choice.path)
 
 
@@ -133,7 +133,7 @@ def print_methods(conf_folder: Path, config_dir: str | None, console: Console) -
         rows = [[*row, method_test_counts(tests, row[0])] for row in rows]
     blanks = [""] * (len(columns) - 2)
     for choice in choices_of_group("method", config_dir, conf_folder):
-        if choice.origin or choice.name not in methods:
+        if choice.config_dir or choice.name not in methods:
             rows.append([choice.name, sentence_of(choice), *blanks])
     console.print(fitting_table(columns, rows, console))
     console.print(Text(LEGEND + (f"\n{TESTS_LEGEND}" if has_tests else "")))

@@ -25,14 +25,14 @@ def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
     table.add_column("folder", overflow="fold")
     for outcome in outcomes:
         for setting, *metrics in metrics_of(outcome):
-            job = f"{outcome.overrides}{setting}"
+            job = f"{outcome.swept_overrides}{setting}"
             table.add_row(job, *metrics, "" if is_failed(outcome) else outcome.folder.name)
     return table
 
 
 def is_failed(outcome: JobOutcome) -> bool:
     """Whether a job failed."""
-    return math.isnan(outcome.accuracy)
+    return math.isnan(outcome.objective_value)
 
 
 def metrics_of(outcome: JobOutcome) -> list[list[str]]:
@@ -44,7 +44,7 @@ def metrics_of(outcome: JobOutcome) -> list[list[str]]:
             outcome.folder / "metrics.json", LARGEST_METRICS
         )["settings"]
     except UserError:  # a launcher may have run the job where its files cannot be seen
-        return [["", f"{outcome.accuracy:.4f}", ""]]
+        return [["", f"{outcome.objective_value:.4f}", ""]]
     return [
         [
             setting_text(setting, settings),

@@ -16,7 +16,7 @@ from gradalign_cli.commands.train_help import asks_for_help, print_help
 from gradalign_cli.commands.training_run import train
 from gradalign_cli.composition.hydra_jobs import (
     hydra_errors_as_sentences,
-    hydra_files,
+    hydra_file_texts,
     job_folder,
     job_overrides_text,
     plugin_folders,
@@ -67,7 +67,7 @@ def job(config: DictConfig) -> float:
         results = earlier_results(config, folder, console) if number else None
         was_finished = results is not None
         if results is None:
-            results = train(config, folder, console, hydra_files(config))
+            results = train(config, folder, console, hydra_file_texts(config))
         value = mean_metric(results, config.get("objective_metric", "ACC"))
     except KeyboardInterrupt as stop:
         stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))

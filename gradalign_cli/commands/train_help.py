@@ -166,13 +166,13 @@ def print_group(
 ) -> None:
     """Print what is chosen of a group and what there is to choose; a user's part has a star."""
     choices = choices_of_group(folder_of_group(group), config_dir)
-    names = [f"{c.name}*" if c.origin else c.name for c in choices if not c.is_hidden]
+    names = [f"{c.name}*" if c.config_dir else c.name for c in choices if not c.is_shadowed]
     text = f"{group}={chosen_name(group, groups)}"
     if group == "experiment":
         text = "+" + text.replace("=null", "=NAME")
     if group == "objective":
         names = ["any method with a loss of its own, such as der; null: the loss of `method`"]
-    star = f"; * in {config_dir}" if any(each.origin for each in choices) else ""
+    star = f"; * in {config_dir}" if any(each.config_dir for each in choices) else ""
     console.print(Text(text))
     console.print(Padding(Text(", ".join(names) + star), (0, 0, 0, 4)))
 
@@ -208,7 +208,7 @@ def print_part_settings(
     """Print the settings of the part that is chosen of a group, where it has any."""
     name = chosen_name(group, groups)
     choices = choices_of_group(folder_of_group(group), config_dir)
-    (path,) = (each.path for each in choices if each.name == name and not each.is_hidden)
+    (path,) = (each.path for each in choices if each.name == name and not each.is_shadowed)
     rows = setting_rows(group, DictConfig(config), setting_comments(path))
     if rows:
         print_heading(f"settings of {group}={name}", console)

@@ -15,7 +15,7 @@ from gradalign_cli.commands.training_run import train
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
-from gradalign_cli.composition.datasets import benchmark_datasets, config_without_missing_datasets
+from gradalign_cli.composition.datasets import config_without_missing_datasets, dataset_arguments
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
@@ -100,7 +100,7 @@ def check_choices_and_tasks(config: dict[str, Any]) -> None:
         )
     full_config.benchmark.first_tasks, full_config.benchmark.skip_tasks = None, 0
     full_config = config_without_missing_datasets(full_config)
-    datasets = benchmark_datasets(full_config)
+    datasets = dataset_arguments(full_config)
     tasks = call_target("benchmark", full_config.benchmark, **datasets).tasks
     require(tasks > TUNING_TASKS, "benchmark", f"one of more than {TUNING_TASKS} tasks", tasks)
 

@@ -9,13 +9,13 @@ from gradalign_cli.methods.method import Method, can_align_updates
 from gradalign_cli.step.learner import AlignedVector
 
 
-def aligned_vector(config: DictConfig, methods: Sequence[Method]) -> AlignedVector:
+def read_aligned_vector(config: DictConfig, replica_methods: Sequence[Method]) -> AlignedVector:
     """The setting `alignment.of`; UserError where a replica's method cannot align updates.
 
     Configs of earlier versions align gradients and do not say so.
     """
     aligned: AlignedVector = config.alignment.get("of", "gradient")
-    if aligned == "update" and not all(map(can_align_updates, methods)):
+    if aligned == "update" and not all(map(can_align_updates, replica_methods)):
         method = "gem with a margin" if config.method.name == "gem" else config.method.name
         raise UserError(
             f"`alignment.of` must be gradient with method {method}, whose rule is not defined for "

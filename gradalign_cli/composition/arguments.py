@@ -15,18 +15,18 @@ from gradalign_cli.errors import UserError
 class TrainArguments(NamedTuple):
     """What a user typed after `gradalign train`.
 
-    options: Hydra's options, by its own parser;  overrides: as the user typed them;
-    config_folder: the folder of the primary config;  user_folder: that of --config-dir, or None.
+    hydra_options: by Hydra's own parser;  overrides: as the user typed them;
+    primary_config_folder: where the primary config is;  config_dir: that of --config-dir, or None.
     """
 
-    options: argparse.Namespace
+    hydra_options: argparse.Namespace
     overrides: list[str]
-    config_folder: Path
-    user_folder: Path | None
+    primary_config_folder: Path
+    config_dir: Path | None
 
     def hydra_overrides(self) -> list[str]:
         """The overrides as Hydra wants them."""
-        folders = [self.config_folder, *([self.user_folder] if self.user_folder else [])]
+        folders = [self.primary_config_folder, *([self.config_dir] if self.config_dir else [])]
         return hydra_overrides(self.overrides, folders)
 
 
@@ -54,6 +54,6 @@ def parse_arguments(arguments: Sequence[str]) -> TrainArguments:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} must be a folder with configs, found none")
-    config_folder = folders.pop(0) if options.config_path else CONF
-    user_folder = folders.pop(0) if options.config_dir else None
-    return TrainArguments(options, options.overrides, config_folder, user_folder)
+    primary_config_folder = folders.pop(0) if options.config_path else CONF
+    config_dir = folders.pop(0) if options.config_dir else None
+    return TrainArguments(options, options.overrides, primary_config_folder, config_dir)

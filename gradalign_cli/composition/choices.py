@@ -16,14 +16,14 @@ from gradalign_cli.files.reading import read_bounded
 class Choice(NamedTuple):
     """A part that a config group offers.
 
-    name: what a user types;  path: of its yaml;  origin: the folder of the user that it lies in,
-    empty where it is ours;  is_hidden: whether ours of the same name is taken in its place.
+    name: what a user types;  path: of its yaml;  config_dir: the user's folder that it lies
+    in, empty where it is ours;  is_shadowed: whether ours of the same name is taken in its place.
     """
 
     name: str
     path: Path
-    origin: str = ""
-    is_hidden: bool = False
+    config_dir: str = ""
+    is_shadowed: bool = False
 
 
 def choices_of_group(group: str, config_dir: str | None, conf_folder: Path = CONF) -> list[Choice]:

@@ -57,14 +57,14 @@ def declared_types(function: Callable[..., Any]) -> dict[str, Any]:
     return {name: kind for name, kind in get_type_hints(function).items() if name != "return"}
 
 
-def check_type(field: str, declared: Any, value: Any) -> None:
+def check_type(field: str, declared_type: Any, value: Any) -> None:
     """Raise UserError unless a plain value is of its declared type."""
-    if get_origin(declared) is Literal:
-        require_choice(declared, field, value)
-    optional = get_origin(declared) is UnionType
-    kinds = get_args(declared) if optional else (declared,)
+    if get_origin(declared_type) is Literal:
+        require_choice(declared_type, field, value)
+    optional = get_origin(declared_type) is UnionType
+    kinds = get_args(declared_type) if optional else (declared_type,)
     if any(get_origin(kind) in (list, Sequence) for kind in kinds):
-        check_list(field, kinds, value)
+        check_list_type(field, kinds, value)
         return
     plain = [kind for kind in kinds if kind in KINDS]  # lists and objects check themselves
     if not plain or (value is None and type(None) in kinds):
@@ -78,18 +78,18 @@ def check_type(field: str, declared: Any, value: Any) -> None:
     require(small, field, f"a number of at most {LARGEST_WHOLE_NUMBER}", value)
 
 
-def check_list(field: str, kinds: tuple[Any, ...], value: Any) -> None:
-    """Raise UserError unless a value is of one of these kinds, most of them lists.
+def check_list_type(field: str, alternative_types: tuple[Any, ...], value: Any) -> None:
+    """Raise UserError unless a value is of one of these types, most of them lists.
 
     The entries of a list are numbers or texts, or lists of them.
     """
-    if value is None and type(None) in kinds:
+    if value is None and type(None) in alternative_types:
         return
     require(isinstance(value, list), field, "a list", value)
-    entry_kinds = [get_args(kind)[0] for kind in kinds if get_args(kind)]
+    entry_kinds = [get_args(kind)[0] for kind in alternative_types if get_args(kind)]
     plain = next((kind for kind in entry_kinds if kind in KINDS), None)
     for entry in value:
         if isinstance(entry, list) and len(entry_kinds) > 1:
-            check_list(field, tuple(entry_kinds), entry)
+            check_list_type(field, tuple(entry_kinds), entry)
         elif plain:
             check_type(field, plain, entry)

@@ -21,7 +21,7 @@ from gradalign_cli.results.trained_network import TrainedNetwork
 
 
 def read_run_config(
-    folder: Path, overrides: Sequence[str] = (), config_dir: str | None = None
+    run_folder: Path, overrides: Sequence[str] = (), config_dir: str | None = None
 ) -> DictConfig:
     """The checked config of a run. Plugins of its config are trusted only where an override names
     them.
@@ -29,14 +29,14 @@ def read_run_config(
     Raises UserError where the folder has no config or keeps no network.
     """
     for name in ("config.yaml", NETWORK_FILE):
-        if not (folder / name).is_file():
+        if not (run_folder / name).is_file():
             raise UserError(
-                f"{folder} must be the folder of a finished run with `save=network`, found no "
+                f"{run_folder} must be the folder of a finished run with `save=network`, found no "
                 f"{name}"
             )
     typed = {override_key(text) for text in overrides}
     no_plugins = [] if "plugins" in typed else ["plugins=[]"]
-    config, _ = compose_config(folder.resolve(), [*overrides, *no_plugins], config_dir)
+    config, _ = compose_config(run_folder.resolve(), [*overrides, *no_plugins], config_dir)
     created = OmegaConf.create(config)
     assert isinstance(created, DictConfig)
     return created

@@ -9,13 +9,13 @@ from omegaconf import OmegaConf
 LONGEST_NAME = 120  # characters of a folder's name; systems allow 255 bytes
 
 
-def job_folder_name(overrides: str) -> str:
+def job_folder_name(override_dirname: str) -> str:
     """A name for the folder of a sweep's job, from its overrides as Hydra joins them. A long one is
     cut and ends in a hash of the whole."""
-    signs_removed = re.sub(r"(^|,)[+]+", r"\1", overrides)
+    signs_removed = re.sub(r"(^|,)[+]+", r"\1", override_dirname)
     name = re.sub(r"[^\w.,=+-]+", "_", signs_removed).strip("._") or "job"
     if len(name) > LONGEST_NAME or name != signs_removed:
-        digest = hashlib.blake2b(overrides.encode(), digest_size=4).hexdigest()
+        digest = hashlib.blake2b(override_dirname.encode(), digest_size=4).hexdigest()
         name = f"{name[: LONGEST_NAME - len(digest) - 1]}_{digest}"
     return name
 

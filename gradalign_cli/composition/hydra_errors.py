@@ -19,7 +19,7 @@ def sentence_of(error: Exception) -> str:
     option = re.match(r"(?:In '.*': )?Could not find '([^']*)/([^']*)'", text)
     if option:
         available = text.partition("Available options")[2].partition("Config search path")[0]
-        return option_sentence(
+        return unknown_option_sentence(
             option[1], option[2], re.findall(r"^\t(\S.*)$", available, re.MULTILINE)
         )
     if several := re.match(r"Ambiguous value for argument '\+*(.*)'$", first_line):
@@ -45,14 +45,15 @@ def first_clause(error: BaseException) -> str:
     return " ".join(text.split())
 
 
-def option_sentence(group: str, option: str, options: list[str]) -> str:
+def unknown_option_sentence(group: str, option: str, available_options: list[str]) -> str:
     """That a group has no such option, and which one may be meant."""
     advice = (
         f"; `gradalign list {group}` shows all" if group in (*ROOM_OF_GROUP, "experiment") else ""
     )
-    if not advice and options:
-        advice = f"; it has {', '.join(options)}, and others where their plugin is installed"
-    return f"`{group}` has no option {option!r}{did_you_mean(option, options) or advice}"
+    if not advice and available_options:
+        names = ", ".join(available_options)
+        advice = f"; it has {names}, and others where their plugin is installed"
+    return f"`{group}` has no option {option!r}{did_you_mean(option, available_options) or advice}"
 
 
 def as_user_error(error: Exception) -> UserError:

@@ -28,8 +28,8 @@ from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_e
 from gradalign_cli.composition.interpolations import check_interpolations
 from gradalign_cli.composition.launchers.registry import (
     check_extras,
-    our_launcher,
     register_launchers,
+    replacement_launcher_target,
 )
 from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
 from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, search_settings
@@ -59,12 +59,12 @@ NO_TRIAL = "No trials are completed", "Record does not exist"  # Optuna's words 
 
 
 class JobOutcome(NamedTuple):
-    """overrides: what tells a sweep's job from the others;  folder: its folder;  accuracy: what the
-    job returned, NaN where it failed."""
+    """swept_overrides: what tells a sweep's job from the others;  folder: its folder;
+    objective_value: what the job returned, NaN where it failed."""
 
-    overrides: str
+    swept_overrides: str
     folder: Path
-    accuracy: float
+    objective_value: float
 
 
 def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
@@ -81,10 +81,10 @@ def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
         return None
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed
     parsed = parse_arguments(arguments)
-    options = parsed.options
+    options = parsed.hydra_options
     with hydra_errors_as_sentences():
         if options.cfg or options.info or options.hydra_help or options.help:
-            show(job, parsed)
+            print_config_or_help(job, parsed)
             return None
         with hydra_of(parsed) as configured_hydra:
             return launch(configured_hydra, job, parsed)
@@ -116,19 +116,19 @@ def misread_configs_as_sentences() -> Iterator[None]:
         ) from error
 
 
-def show(job: Job, parsed: TrainArguments) -> None:
+def print_config_or_help(job: Job, parsed: TrainArguments) -> None:
     """Let Hydra show a config, or information about itself."""
-    options, shown = parsed.options, []
+    options, shown = parsed.hydra_options, []
     for name in ("cfg", "info", "package", "config_name"):
         if getattr(options, name):
             shown.append(f"--{name.replace('_', '-')}={getattr(options, name)}")
     flags = ("resolve", "hydra_help", "help", "multirun")
     shown += [f"--{name.replace('_', '-')}" for name in flags if getattr(options, name)]
-    if parsed.user_folder:
-        shown.append(f"--config-dir={parsed.user_folder}")
+    if parsed.config_dir:
+        shown.append(f"--config-dir={parsed.config_dir}")
     sys.argv = ["gradalign train", *shown, *parsed.hydra_overrides()]
     entry = hydra.main(
-        version_base="1.3", config_path=str(parsed.config_folder), config_name="config"
+        version_base="1.3", config_path=str(parsed.primary_config_folder), config_name="config"
     )
     with misread_configs_as_sentences():
         entry(job)()
@@ -146,9 +146,9 @@ def complete_for_shell(job: Job, arguments: Sequence[str]) -> None:
 def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
     """Hydra with the configs that the arguments name, as `hydra.main` sets it up."""
     hydra.version.setbase("1.3")
-    search_path = create_config_search_path(str(parsed.config_folder))
-    if parsed.user_folder:
-        path, schema = f"file://{parsed.user_folder}", SearchPathQuery(provider="schema")
+    search_path = create_config_search_path(str(parsed.primary_config_folder))
+    if parsed.config_dir:
+        path, schema = f"file://{parsed.config_dir}", SearchPathQuery(provider="schema")
         search_path.prepend("command-line", path, schema)  # so our own parts come first
     for folder in config_folders(typed_plugins(parsed.overrides)):
         schema = SearchPathQuery(provider="schema")  # which Hydra wants to be last
@@ -161,39 +161,43 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
 
 def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[JobOutcome] | None:
     """Check the config, then run the job or the jobs of a sweep."""
-    config_name, overrides = parsed.options.config_name or "config", parsed.hydra_overrides()
+    config_name, overrides = parsed.hydra_options.config_name or "config", parsed.hydra_overrides()
     check_extras(overrides)
     keys = {override_key(text) for text in overrides}
     overrides += [f"{key}={value}" for key, value in HYDRA_SETTINGS.items() if key not in keys]
-    mode = RunMode.MULTIRUN if parsed.options.multirun else RunMode.RUN
+    mode = RunMode.MULTIRUN if parsed.hydra_options.multirun else RunMode.RUN
 
     with misread_configs_as_sentences():
-        whole = configured_hydra.compose_config(
+        config_with_hydra = configured_hydra.compose_config(
             config_name, overrides, mode, with_log_configuration=False
         )
-    mode = whole.hydra.mode or mode
-    check_config(whole, parsed)
+    mode = config_with_hydra.hydra.mode or mode
+    check_config(config_with_hydra, parsed)
     if mode == RunMode.RUN:
-        folder = chosen_folder(whole.hydra.run.dir, "hydra.run.dir")
+        folder = absolute_folder(config_with_hydra.hydra.run.dir, "hydra.run.dir")
         overrides += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-        with made_folder(folder):
+        with folder_removed_if_empty(folder):
             configured_hydra.run(config_name, job, overrides)
         return None
-    folder = chosen_folder(whole.hydra.sweep.dir, "hydra.sweep.dir")
+    folder = absolute_folder(config_with_hydra.hydra.sweep.dir, "hydra.sweep.dir")
     fixed = [override_key(text) for text in fixed_overrides(overrides)]
     if len(fixed) == len(overrides):  # one job, which is called by all that was typed
         fixed = list(HYDRA_SETTINGS)
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
     overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
-    if launcher := our_launcher(whole.hydra.launcher._target_):
+    if launcher := replacement_launcher_target(config_with_hydra.hydra.launcher._target_):
         overrides.append(f"hydra.launcher._target_={launcher}")
-    trials = search_trials(whole, folder, overrides)
-    count_sweep_jobs(overrides, "hydra/sweeper" in keys, trials)
+    settings = optuna_settings(config_with_hydra, folder, overrides)
+    trials = settings.get("n_trials")
+    for name, value in settings.items():
+        text = quoted(value) if isinstance(value, str) else value
+        overrides.append(f"hydra.sweeper.{name}={text}")
+    export_sweep_job_count(overrides, "hydra/sweeper" in keys, trials)
     RETURNS.clear()
     try:
-        with made_folder(folder):
+        with folder_removed_if_empty(folder):
             if trials is not None:
-                note_jobs(folder, [], whole.hydra.sweeper.n_trials)
+                note_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
     except (ValueError, TypeError, OverflowError) as error:
         if trials is None:
@@ -208,51 +212,46 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     return job_outcomes(RETURNS, set(fixed))
 
 
-def search_trials(whole: DictConfig, folder: Path, overrides: list[str]) -> int | None:
-    """Add what Optuna's sweeper needs to the overrides; returns how many trials are left to do,
-    None where another sweeper is chosen.
-
-    whole: the config with Hydra's entry;  folder: of the sweep.
-    """
-    sweeper = whole.hydra.sweeper
+def optuna_settings(
+    config_with_hydra: DictConfig, sweep_folder: Path, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The entries of `hydra.sweeper` that Optuna's sweeper needs beside the overrides, by name;
+    empty where another sweeper is chosen."""
+    sweeper = config_with_hydra.hydra.sweeper
     if sweeper._target_ != OPTUNA_SWEEPER:
-        return None
+        return {}
     keys = [override_key(text) for text in overrides]
-    metric = whole.get("objective_metric", "ACC")
-    settings = search_settings(sweeper, folder, metric, keys)
-    for name, value in settings.items():
-        text = quoted(value) if isinstance(value, str) else value
-        overrides.append(f"hydra.sweeper.{name}={text}")
-    return int(settings["n_trials"])
+    metric = config_with_hydra.get("objective_metric", "ACC")
+    return search_settings(sweeper, sweep_folder, metric, keys)
 
 
-def check_config(whole: DictConfig, parsed: TrainArguments) -> None:
+def check_config(config_with_hydra: DictConfig, parsed: TrainArguments) -> None:
     """Raise UserError where a config, composed with Hydra's entry, must not be run."""
-    unresolved = OmegaConf.to_container(whole, resolve=False)
+    unresolved = OmegaConf.to_container(config_with_hydra, resolve=False)
     assert isinstance(unresolved, dict)
     entries = {str(name): entry for name, entry in unresolved.items()}
     typed_keys = [override_key(text) for text in parsed.overrides]
     check_hydra_entry(entries["hydra"], typed_keys)
     check_interpolations(entries)
-    subdir = whole.hydra.output_subdir
+    subdir = config_with_hydra.hydra.output_subdir
     require(subdir is None, "hydra.output_subdir", "null, as a run writes `.hydra` itself", subdir)
-    HydraConfig.instance().set_config(whole)
-    config = whole.copy()
+    HydraConfig.instance().set_config(config_with_hydra)
+    config = config_with_hydra.copy()
     with open_dict(config):
         del config["hydra"]
     settings = plain_settings(config)
     check_settings(settings)
     plugins = settings.get("plugins", [])
     check_plugins_typed(plugins, parsed.overrides)
-    folders = [Path.cwd(), *([parsed.user_folder] if parsed.user_folder else [])]
+    folders = [Path.cwd(), *([parsed.config_dir] if parsed.config_dir else [])]
     allow_plugins(plugins, folders)
 
 
-def chosen_folder(text: Any, field: str) -> Path:
+def absolute_folder(path_text: Any, field: str) -> Path:
     """The absolute path of a folder that a config names."""
-    if not isinstance(text, str) or not text or "\0" in text:
-        raise UserError(f"`{field}` must be the path of a folder, found {text!r}")
-    return Path(text).absolute()
+    if not isinstance(path_text, str) or not path_text or "\0" in path_text:
+        raise UserError(f"`{field}` must be the path of a folder, found {path_text!r}")
+    return Path(path_text).absolute()
 
 
 def quoted(text: str) -> str:
@@ -284,7 +283,7 @@ def swept_values(override: Override) -> list[str]:
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def folder_removed_if_empty(folder: Path) -> Iterator[None]:
     """Make a folder. At the end it is removed again, with those above it that were missing, where
     nothing came into them but empty folders of jobs and the files that a sweep begins with."""
     missing = make_folder(folder)
@@ -300,19 +299,19 @@ def made_folder(folder: Path) -> Iterator[None]:
             remove_empty_folders(missing)
 
 
-def job_outcomes(returns: Sequence[JobReturn], fixed: set[str]) -> list[JobOutcome]:
-    """What the jobs of a sweep gave, in order;  fixed: the keys that all of them share."""
+def job_outcomes(job_returns: Sequence[JobReturn], fixed_keys: set[str]) -> list[JobOutcome]:
+    """What the jobs of a sweep gave, in order;  fixed_keys: those that all of them share."""
     return [
         JobOutcome(
             ", ".join(
                 text.lstrip("+")
                 for text in result.overrides or []
-                if override_key(text) not in fixed
+                if override_key(text) not in fixed_keys
             ),
             Path(result.hydra_cfg.hydra.runtime.output_dir),
             float(result.return_value),
         )
-        for result in returns
+        for result in job_returns
         if result.hydra_cfg is not None
     ]
 
@@ -325,12 +324,14 @@ def plugin_folders() -> list[Path]:
     return [Path(runtime.cwd), *(folder for folder in files if folder != CONF)]
 
 
-def count_sweep_jobs(overrides: Sequence[str], searches: bool, trials: int | None) -> None:
+def export_sweep_job_count(
+    overrides: Sequence[str], is_search: bool, trial_count: int | None
+) -> None:
     """Tell this process and those that it starts how many jobs a sweep has. Raises UserError where
     they are too many.
 
-    searches: whether the sweeper does not try every combination;  trials: how many it does try,
-    None where that is not known.
+    is_search: whether the sweeper does not try every combination;  trial_count: how many it does
+    try, None where that is not known.
     """
     parser, count = OverridesParser.create(), 1
     for override in map(parser.parse_override, overrides):
@@ -338,8 +339,9 @@ def count_sweep_jobs(overrides: Sequence[str], searches: bool, trials: int | Non
             count *= len(swept_values(override))
             require(count <= MOST_JOBS, "-m", f"followed by at most {MOST_JOBS} jobs", "more")
     domain = f"at most {MOST_JOBS}"
-    require(trials is None or trials <= MOST_JOBS, "hydra.sweeper.n_trials", domain, trials)
-    os.environ[SWEEP_JOBS] = str(trials or "") if searches else str(count)
+    fits = trial_count is None or trial_count <= MOST_JOBS
+    require(fits, "hydra.sweeper.n_trials", domain, trial_count)
+    os.environ[SWEEP_JOBS] = str(trial_count or "") if is_search else str(count)
 
 
 def sweep_job_text() -> str | None:
@@ -367,8 +369,8 @@ def sweep_folder() -> Path | None:
     return Path(config.sweep.dir) if config.mode == RunMode.MULTIRUN else None
 
 
-def hydra_files(config: DictConfig) -> dict[str, str]:
-    """The files that Hydra writes of a job, by their names in the job's folder."""
+def hydra_file_texts(config: DictConfig) -> dict[str, str]:
+    """The texts of the files that Hydra writes of a job, by their names in the job's folder."""
     entry = HydraConfig.instance().cfg
     return {
         ".hydra/config.yaml": OmegaConf.to_yaml(config),

@@ -14,12 +14,12 @@ RESOLVERS = ("oc.select", "oc.env", "hydra", "now", "unique", "job_folder")
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
 
 
-class Expansion(NamedTuple):
-    """characters: of a value with its interpolations put in;  links: how many interpolations lead
-    one to the next until there are none."""
+class ExpandedSize(NamedTuple):
+    """characters: of a value with its interpolations put in;  chain_length: how many
+    interpolations lead one to the next until there are none."""
 
     characters: int
-    links: int
+    chain_length: int
 
 
 def check_interpolations(config: Mapping[str, Any]) -> None:
@@ -31,10 +31,10 @@ def check_interpolations(config: Mapping[str, Any]) -> None:
     texts = dict(paths_and_texts("", config))
     if sum("${" in text for text in texts.values()) > MOST_INTERPOLATIONS:
         raise UserError(f"a config must have at most {MOST_INTERPOLATIONS} interpolations")
-    expansions: dict[str, Expansion] = {}
+    size_of_path: dict[str, ExpandedSize] = {}
     for path in texts:
-        expand(path, texts, (), expansions)
-    if sum(expansion.characters for expansion in expansions.values()) > LARGEST_CONFIG:
+        expanded_size(path, texts, (), size_of_path)
+    if sum(size.characters for size in size_of_path.values()) > LARGEST_CONFIG:
         raise UserError("the interpolations of a config must not make it larger than 1 MiB")
 
 
@@ -48,29 +48,34 @@ def paths_and_texts(path: str, node: Any) -> Iterator[tuple[str, str]]:
         yield path, str(node)
 
 
-def expand(
-    path: str, texts: Mapping[str, str], chain: tuple[str, ...], expansions: dict[str, Expansion]
-) -> Expansion:
+def expanded_size(
+    path: str,
+    texts: Mapping[str, str],
+    chain: tuple[str, ...],
+    size_of_path: dict[str, ExpandedSize],
+) -> ExpandedSize:
     """The size of a value once its interpolations are put in.
 
-    chain: the paths of the values that lead to this one;  expansions: those of earlier values.
+    chain: the paths of the values that lead to this one;  size_of_path: those of earlier values.
     """
     if path in chain:
-        return Expansion(0, 0)
+        return ExpandedSize(0, 0)
     if len(chain) > LONGEST_CHAIN:
         raise UserError(f"`{chain[0]}` must not lead from one interpolation to the next so often")
-    if path not in expansions:
+    if path not in size_of_path:
         references = references_of(path, texts[path])
-        targets = [target for name in references for target in texts if refers(name, target)]
-        inner = [expand(target, texts, (*chain, path), expansions) for target in targets]
-        characters = len(texts[path]) + sum(expansion.characters for expansion in inner)
-        expansions[path] = Expansion(characters, 1 + max((e.links for e in inner), default=0))
-    if len(chain) + expansions[path].links > LONGEST_CHAIN:
+        targets = [target for name in references for target in texts if refers_to(name, target)]
+        inner = [expanded_size(target, texts, (*chain, path), size_of_path) for target in targets]
+        characters = len(texts[path]) + sum(size.characters for size in inner)
+        size_of_path[path] = ExpandedSize(
+            characters, 1 + max((e.chain_length for e in inner), default=0)
+        )
+    if len(chain) + size_of_path[path].chain_length > LONGEST_CHAIN:
         raise UserError(f"`{path}` must not lead from one interpolation to the next so often")
-    return expansions[path]
+    return size_of_path[path]
 
 
-def refers(reference: str, path: str) -> bool:
+def refers_to(reference: str, path: str) -> bool:
     """Whether a reference is to the value at a path or to what it stands in."""
     if "*" in reference:
         return fnmatchcase(path, reference + "*")
@@ -90,12 +95,12 @@ def references_of(path: str, text: str) -> list[str]:
             names = [f"hydra.{rest}"] if resolver.strip() == "hydra" else []
         else:
             names = [match[1]]
-        references += [absolute(name.strip(" '\""), path) for name in names]
+        references += [absolute_reference(name.strip(" '\""), path) for name in names]
         text = text[: match.start()] + "*" + text[match.end() :]
     return references
 
 
-def absolute(reference: str, path: str) -> str:
+def absolute_reference(reference: str, path: str) -> str:
     """A reference without the leading dots, each of which goes up by one from the value's path."""
     name = reference.lstrip(".").replace("[", ".").replace("]", "")
     dots = len(reference) - len(reference.lstrip("."))

@@ -17,31 +17,34 @@ SMALLER_IS_BETTER = ("forgetting", "stability_gap")
 
 
 def search_settings(
-    sweeper: DictConfig, folder: Path, metric: str, typed_keys: Collection[str]
+    sweeper_config: DictConfig,
+    sweep_folder: Path,
+    objective_metric: str,
+    typed_keys: Collection[str],
 ) -> dict[str, Any]:
     """The entries of `hydra.sweeper` that the user left open, by name, and the number of trials
     that are left to do.
 
-    sweeper: `hydra.sweeper`;  folder: of the sweep;  metric: what the jobs return. Trials that
-    failed count as done; those that were on when the search was killed do not, and come first. The
-    folder of a job is called by its values, so what it had finished is not run again.
+    sweeper_config: `hydra.sweeper`;  objective_metric: what the jobs return. Trials that failed
+    count as done; those that were on when the search was killed do not, and come first. The folder
+    of a job is called by its values, so what it had finished is not run again.
 
     Raises UserError where the installed packages cannot keep a study.
     """
-    direction = "minimize" if metric in SMALLER_IS_BETTER else "maximize"
+    direction = "minimize" if objective_metric in SMALLER_IS_BETTER else "maximize"
     settings: dict[str, Any] = {}
     if "hydra.sweeper.direction" not in typed_keys:
         settings["direction"] = direction
     if "hydra.sweeper.max_failure_rate" not in typed_keys:
         settings["max_failure_rate"] = 1.0  # the others go on
-    if sweeper.study_name is None:
+    if sweeper_config.study_name is None:
         settings["study_name"] = STUDY_NAME
-    if sweeper.storage is None:
+    if sweeper_config.storage is None:
         check_versions()
-        settings["storage"] = f"sqlite:///{folder / STUDY_FILE}"
-    storage = settings.get("storage", sweeper.storage)
-    done = trials_done(str(storage), settings.get("study_name", sweeper.study_name))
-    settings["n_trials"] = max(0, sweeper.n_trials - done)
+        settings["storage"] = f"sqlite:///{sweep_folder / STUDY_FILE}"
+    storage = settings.get("storage", sweeper_config.storage)
+    done = trials_done(str(storage), settings.get("study_name", sweeper_config.study_name))
+    settings["n_trials"] = max(0, sweeper_config.n_trials - done)
     return settings
 
 

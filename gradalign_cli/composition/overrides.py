@@ -19,14 +19,14 @@ OVERRIDE = re.compile(r"(\+{0,2}|~)([^=~+]+)(=.*)?", re.DOTALL)
 LONGEST_KEY = 200  # characters; longer ones are no names of files
 
 
-def hydra_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def hydra_overrides(overrides: Sequence[str], config_folders: Sequence[Path]) -> list[str]:
     """Overrides as Hydra wants them.
 
     A choice of a group is Hydra's own, where a folder with configs has the group. A value is added
     or replaced, so that a name that is not known is refused by `check_settings`, which knows all of
     them, and not by Hydra.
     """
-    groups = {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
+    groups = {path.name for folder in config_folders for path in folder.iterdir() if path.is_dir()}
     changed = [hydra_override(override, groups) for override in overrides]
     parser = OverridesParser.create()
     for typed, override in zip(overrides, changed, strict=True):
@@ -86,12 +86,13 @@ def hydra_override(override: str, groups: set[str]) -> str:
     return f"++{key}{value}"
 
 
-def check_removal(key: str, name: str) -> None:
+def check_removal(typed_key: str, removed_entry: str) -> None:
     """Raise UserError where a run needs what `~` would take away."""
-    if name.startswith("hydra") or (name not in OPTIONAL_GROUPS and "." not in name):
+    is_optional = removed_entry in OPTIONAL_GROUPS or "." in removed_entry
+    if removed_entry.startswith("hydra") or not is_optional:
         optional = ", ".join(OPTIONAL_GROUPS)
         raise UserError(
-            f"`{key}` must stay: ~ takes away one of {optional}, or an entry in a group"
+            f"`{typed_key}` must stay: ~ takes away one of {optional}, or an entry in a group"
         )
 
 

@@ -8,9 +8,9 @@ from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, benchmark_on_d
 from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.benchmarks.quick import quick_benchmark
 from gradalign_cli.buffers.buffer import Buffer, total_capacity
-from gradalign_cli.composition.alignment import aligned_vector
+from gradalign_cli.composition.alignment import read_aligned_vector
 from gradalign_cli.composition.construct import call_target
-from gradalign_cli.composition.datasets import benchmark_datasets
+from gradalign_cli.composition.datasets import dataset_arguments
 from gradalign_cli.composition.named_modules import module_arguments
 from gradalign_cli.composition.paper_settings import check_paper
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
@@ -70,7 +70,7 @@ def build_run(
         config.memory_batch,
         schedule,
         augmentation,
-        aligned_vector(config, methods),
+        read_aligned_vector(config, methods),
     )
     return parts, replicas, replica_settings
 
@@ -101,7 +101,7 @@ def check_parts_fit(
 
 def build_benchmark(config: DictConfig) -> Benchmark:
     """The benchmark, in the stream that the config chooses, and small where the run is quick."""
-    benchmark: Benchmark = call_target("benchmark", config.benchmark, **benchmark_datasets(config))
+    benchmark: Benchmark = call_target("benchmark", config.benchmark, **dataset_arguments(config))
     if is_quick(config):
         benchmark = quick_benchmark(benchmark)
     if config.get("stream") is not None:

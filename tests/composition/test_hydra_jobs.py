@@ -147,11 +147,11 @@ def test_the_jobs_of_a_sweep_are_in_folders_called_by_their_overrides(entry):
         for method in ("gem", "agem")
         for capacity in (5, 6)
     ]
-    assert [outcome.overrides for outcome in outcomes][:2] == [
+    assert [outcome.swept_overrides for outcome in outcomes][:2] == [
         "method=gem, buffer.capacity=5",
         "method=gem, buffer.capacity=6",
     ]
-    assert {outcome.accuracy for outcome in outcomes} == {0.5}
+    assert {outcome.objective_value for outcome in outcomes} == {0.5}
     assert [config.passes for config in entry.configs] == [2] * 4
 
 

@@ -45,7 +45,7 @@ class KilledWorkers(SweepLauncher):
 def test_jobs_whose_worker_was_killed_start_again_and_none_is_lost_or_run_twice():
     launcher = KilledWorkers({1: 1, 2: 1})
     with pytest.warns(UserWarning, match="a worker was killed: what has not ended starts again"):
-        returns = launcher.run_all(JOBS)
+        returns = launcher.run_with_retries(JOBS)
     assert returns == {number: number for number in range(4)}
     assert sorted(launcher.finished) == [0, 1, 2, 3]
 
@@ -53,7 +53,7 @@ def test_jobs_whose_worker_was_killed_start_again_and_none_is_lost_or_run_twice(
 def test_a_job_that_kills_every_worker_fails_and_all_others_finish():
     launcher = KilledWorkers({0: 1000})
     with pytest.warns(UserWarning, match="a worker was killed"):
-        returns = launcher.run_all(JOBS)
+        returns = launcher.run_with_retries(JOBS)
     assert returns == {0: "lost", 1: 1, 2: 2, 3: 3}
     assert launcher.runs.count(0) <= 2 + sweep_launcher.FRUITLESS_ROUNDS
 

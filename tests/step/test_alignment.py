@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import open_dict
 
-from gradalign_cli.composition.alignment import aligned_vector
+from gradalign_cli.composition.alignment import read_aligned_vector
 from gradalign_cli.contract.gradients import random_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.adam_nscl import align_adam_step
@@ -135,9 +135,11 @@ def test_a_rule_that_is_not_defined_for_updates_is_refused(overrides):
     config = compose_config(*overrides, "alignment.of=update")
     chosen = [method(config.method.name)]
     with pytest.raises(UserError, match=r"`alignment.of` must be gradient with"):
-        aligned_vector(config, chosen)
-    assert aligned_vector(compose_config("method=agem", "alignment.of=update"), [method("agem")])
-    assert aligned_vector(compose_config(*overrides), chosen) == "gradient"
+        read_aligned_vector(config, chosen)
+    assert read_aligned_vector(
+        compose_config("method=agem", "alignment.of=update"), [method("agem")]
+    )
+    assert read_aligned_vector(compose_config(*overrides), chosen) == "gradient"
 
 
 def test_a_config_of_an_earlier_version_aligns_gradients_and_keeps_momentum():

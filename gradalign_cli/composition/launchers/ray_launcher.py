@@ -37,7 +37,7 @@ class RayLauncher(SweepLauncher):
                 except ray.exceptions.RayTaskError:
                     raise
                 except ray.exceptions.RayError:
-                    self.tell_killed(job)  # or the whole machine is gone
+                    self.tell_worker_killed(job)  # or the whole machine is gone
         finally:
             for unfinished in left:
                 ray.cancel(unfinished, force=True)

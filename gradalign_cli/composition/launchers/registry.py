@@ -38,8 +38,8 @@ def register_launchers() -> None:
     offer_ray()
 
 
-def our_launcher(target: str) -> str | None:
-    """The name of our launcher that takes the place of another, None where there is none.
+def replacement_launcher_target(target: str) -> str | None:
+    """The `_target_` of our launcher that takes the place of another, None where there is none.
 
     target: `hydra.launcher._target_` of the other.
     """

@@ -73,7 +73,7 @@ class SubmititLauncher(SweepLauncher):
                 if first:
                     queued = executor.map_array(call, first)
                     submitted |= dict(zip(queued, first, strict=True))
-                yield from self.ended_jobs(submitted)
+                yield from self.pop_ended_jobs(submitted)
                 time.sleep(SECONDS_BETWEEN_LOOKS[self.queue])
         except KeyboardInterrupt as stop:
             if self.queue == "local" or not isinstance(stop, Terminated):
@@ -106,7 +106,9 @@ class SubmititLauncher(SweepLauncher):
         )
         return executor
 
-    def ended_jobs(self, submitted: dict[Any, SweepJob]) -> Iterator[tuple[SweepJob, JobReturn]]:
+    def pop_ended_jobs(
+        self, submitted: dict[Any, SweepJob]
+    ) -> Iterator[tuple[SweepJob, JobReturn]]:
         """Take those jobs that have ended out of the submitted ones, each with what it gave."""
         import submitit
 
@@ -117,7 +119,7 @@ class SubmititLauncher(SweepLauncher):
             except submitit.core.utils.FailedJobError as error:  # as after too many timeouts
                 yield job, self.lost_job(job, failure_reason(str(error)))
             except submitit.core.utils.UncompletedJobError:
-                self.tell_killed(job)
+                self.tell_worker_killed(job)
 
     def most_at_once(self) -> int:
         """How many jobs may be in the queue."""

@@ -37,10 +37,10 @@ class SweepContext(NamedTuple):
 class WorkerState(NamedTuple):
     """What a worker needs to know of the process that launches.
 
-    folder: the working folder;  environment: variables of the environment.
+    environment: those of its variables that workers need.
     """
 
-    folder: Path
+    working_folder: Path
     environment: Mapping[str, str]
 
 
@@ -89,8 +89,8 @@ def run_in_worker(
 ) -> JobReturn:
     """Run a job in a worker's process, made like the one that launched it."""
     os.environ.update(state.environment)
-    if state.folder.is_dir():
-        os.chdir(state.folder)
+    if state.working_folder.is_dir():
+        os.chdir(state.working_folder)
     hydra.version.setbase("1.3")
     JobRuntime.instance().set("name", "train")
     setup_globals()

@@ -34,7 +34,7 @@ RETURNS: list[JobReturn] = []  # of all jobs that this process launched
 BASIC_SWEEPER = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"
 
 
-def telling_text(overrides: Sequence[str]) -> str:
+def job_identity(overrides: Sequence[str]) -> str:
     """What tells a job from the others of its sweep, however often and in whatever order it is
     asked for: without settings that leave its results as they are."""
     telling = filter_overrides(list(overrides))
@@ -81,14 +81,14 @@ class SweepLauncher(Launcher):
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
         ]
         make_folder(self.folder)
-        note_jobs(self.folder, [telling_text(job.overrides) for job in jobs])
-        returns = self.run_all(jobs)
+        note_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
+        returns = self.run_with_retries(jobs)
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]
         RETURNS.extend(ordered)
         return [failed_if_nan(job_return) for job_return in ordered] if self.searches else ordered
 
-    def run_all(self, jobs: Sequence[SweepJob]) -> dict[int, JobReturn]:
+    def run_with_retries(self, jobs: Sequence[SweepJob]) -> dict[int, JobReturn]:
         """Run jobs, again where a worker was killed; returns what each gave, by its number."""
         returns: dict[int, JobReturn] = {}
         left, fruitless = list(jobs), 0
@@ -110,7 +110,7 @@ class SweepLauncher(Launcher):
             returns[job.number] = self.lost_job(job)
         return returns
 
-    def tell_killed(self, job: SweepJob) -> None:
+    def tell_worker_killed(self, job: SweepJob) -> None:
         """Say that the worker of a job was killed, when that happens."""
         terminal_console().print(f"job {job.number + 1}: its worker was killed")
 
@@ -125,16 +125,20 @@ class SweepLauncher(Launcher):
         make_folder(folder)
         write_failure(folder, reason)
         warnings.warn(f"job {job.number + 1}: failed: {reason}", stacklevel=1)
-        return completed(job, config, folder, math.nan)
+        return completed_return(job, config, folder, math.nan)
 
 
-def completed(job: SweepJob, config: DictConfig, folder: Path, value: float) -> JobReturn:
+def completed_return(
+    job: SweepJob, config: DictConfig, folder: Path, objective_value: float
+) -> JobReturn:
     """What Hydra is told of a job that gave a value without being run by Hydra."""
     with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
         config.hydra.runtime.output_dir = str(folder)
     entry = DictConfig({"hydra": config.hydra})
     overrides = filter_overrides(job.overrides)
-    return JobReturn(overrides, hydra_cfg=entry, status=JobStatus.COMPLETED, _return_value=value)
+    return JobReturn(
+        overrides, hydra_cfg=entry, status=JobStatus.COMPLETED, _return_value=objective_value
+    )
 
 
 def failed_if_nan(job_return: JobReturn) -> JobReturn:
