@@ -57,7 +57,7 @@ def run(
         folder,
     )
     check_texts(overrides, config_dir)
-    config = DictConfig(compose_config(CONF, overrides, config_dir)[0])
+    config = DictConfig(compose_config(CONF, overrides, config_dir).settings)
     console = Console(file=io.StringIO()) if quiet else Console()
     threads = torch.get_num_threads()
     try:
@@ -93,7 +93,7 @@ def make_method(name: str, config_dir: str | None = None, overrides: Sequence[st
     """
     require(isinstance(name, str), "method", "a name or a Method", name)
     check_texts(overrides, config_dir)
-    config = compose_config(CONF, [f"method={name}", *overrides], config_dir)[0]["method"]
+    config = compose_config(CONF, [f"method={name}", *overrides], config_dir).settings["method"]
     method: Method = call_target("method", OmegaConf.create(config))
     return method
 

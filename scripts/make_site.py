@@ -113,7 +113,7 @@ def escaped(text: str) -> str:
 
 def settings_page() -> str:
     """All settings that a run has whatever its parts, with defaults and meaning."""
-    config, _ = compose_config(CONF, [])
+    config = compose_config(CONF, []).settings
     rows = [(name, meaning) for name, meaning in common_setting_rows(config)]
     body = "\n".join(f"| `{name}` | {escaped(meaning)} |" for name, meaning in rows)
     return (
@@ -132,7 +132,7 @@ def group_page(group: str) -> str:
             text = choice.path.read_text()
             parts.append(f"```yaml\n{text}```\n")
             continue
-        config = DictConfig(compose_config(CONF, [f"{group}={choice.name}"])[0][group])
+        config = DictConfig(compose_config(CONF, [f"{group}={choice.name}"]).settings[group])
         parts.append(settings_table(group, config, setting_comments(choice.path)))
     return "\n".join(parts)
 
@@ -213,7 +213,9 @@ def reproduced_rows() -> dict[str, list[TableRow]]:
 
 def cell_method(overrides: Sequence[str]) -> str:
     """The method that the runs of a cell use."""
-    return str(compose_config(CONF, list(overrides))[0]["method"]["name"]) if overrides else ""
+    return (
+        str(compose_config(CONF, list(overrides)).settings["method"]["name"]) if overrides else ""
+    )
 
 
 if __name__ == "__main__":

@@ -67,7 +67,7 @@ def main() -> int:
     ends: Counter[str] = Counter()
     faults = 0
     for method, buffer in itertools.product(methods, options("buffer")):
-        settings, _ = compose_config(CONF, [f"method={method}", f"buffer={buffer}", *SMALL])
+        settings = compose_config(CONF, [f"method={method}", f"buffer={buffer}", *SMALL]).settings
         for scenario, stream in itertools.product(SCENARIOS, STREAMS):
             config = with_stream(DictConfig(settings), stream)
             config.benchmark.scenario = scenario

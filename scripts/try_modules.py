@@ -76,7 +76,7 @@ def make_parts(model: Model, method: str, seeds: int) -> tuple[Parts, list[Repli
     data = Dataset("random", images, np.arange(10 * CLASSES) % CLASSES, 8 * CLASSES, CLASSES, None)
     benchmark = split(data, 2, "task")
     numbers = f"replicas.seed={list(range(seeds))}"
-    composed, _ = compose_config(CONF, [f"method={method}", numbers, "replicas.lr=0.001"])
+    composed = compose_config(CONF, [f"method={method}", numbers, "replicas.lr=0.001"]).settings
     config = OmegaConf.create(composed)
     settings = read_replica_settings(config)
     methods = [build_method(config, each) for each in settings]

@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
             "`gradalign check` must be told a part as in method=agem, one of "
             f"{', '.join(RULES_OF_GROUP)}, found none"
         )
-    config, _ = compose_config(CONF, options.overrides, options.config_dir)
+    config = compose_config(CONF, options.overrides, options.config_dir).settings
     whole = OmegaConf.create(config)
     assert isinstance(whole, DictConfig)
     console, findings = page_console(), []

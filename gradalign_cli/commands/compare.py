@@ -102,7 +102,7 @@ def comparison_name(comparison: Comparison) -> str:
 def method_key(comparison: Comparison, method: str) -> str:
     """The key of the runs of a method, see `run_key`."""
     overrides = [text for text in comparison.overrides if not text.startswith("hydra/")]
-    config, _ = compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir)
+    config = compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir).settings
     return run_key(config)
 
 

@@ -17,7 +17,7 @@ from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.composition.choices import choices_of_group, search_path_overrides
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.plugins import config_folders, typed_plugins
+from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.data.dataset import NAMES
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.table import table_names
@@ -136,7 +136,7 @@ def with_search_path(words: list[str]) -> list[str]:
     completion follows, and without other options."""
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
     folder = config_folder_of(words)
-    installed = config_folders(typed_plugins(overrides))
+    installed = plugin_config_folders(typed_plugins(overrides))
     return [*overrides, *search_path_overrides(folder, installed)]
 
 

@@ -27,7 +27,7 @@ from gradalign_cli.composition.choices import (
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.plugins import config_folders, typed_plugins
+from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.methods.method import (
     Gradients,
@@ -113,13 +113,13 @@ def load_method(
     config_dir: the user's folder of configs. Raises UserError where the method is unknown.
     """
     choices = choices_of_group("method", config_dir)
-    for folder in config_folders(typed_plugins(overrides)):
+    for folder in plugin_config_folders(typed_plugins(overrides)):
         choices += [c for c in choices_of_group("method", str(folder)) if c.config_dir]
     names = [choice.name for choice in choices]
     domain = "a method that `gradalign list methods` names"
     require_name(method_name, names, "METHOD", domain)
     chosen = [f"method={method_name}", *overrides]
-    config = DictConfig(compose_config(CONF, chosen, config_dir)[0]["method"])
+    config = DictConfig(compose_config(CONF, chosen, config_dir).settings["method"])
     return Explained(choices[names.index(method_name)], config, call_target("method", config))
 
 

@@ -36,7 +36,7 @@ def read_run_config(
             )
     typed = {override_key(text) for text in overrides}
     no_plugins = [] if "plugins" in typed else ["plugins=[]"]
-    config, _ = compose_config(run_folder.resolve(), [*overrides, *no_plugins], config_dir)
+    config = compose_config(run_folder.resolve(), [*overrides, *no_plugins], config_dir).settings
     created = OmegaConf.create(config)
     assert isinstance(created, DictConfig)
     return created

@@ -35,7 +35,7 @@ from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
 from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, search_settings
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.plugins import config_folders, typed_plugins
+from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
@@ -150,7 +150,7 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
     if parsed.config_dir:
         path, schema = f"file://{parsed.config_dir}", SearchPathQuery(provider="schema")
         search_path.prepend("command-line", path, schema)  # so our own parts come first
-    for folder in config_folders(typed_plugins(parsed.overrides)):
+    for folder in plugin_config_folders(typed_plugins(parsed.overrides)):
         schema = SearchPathQuery(provider="schema")  # which Hydra wants to be last
         search_path.prepend("plugin", f"file://{folder}", schema)
     try:

@@ -20,16 +20,16 @@ TRUSTED_PACKAGE = "torchvision.models"
 ADAPTER = "gradalign_cli.models.module.module"
 
 
-def module_arguments(config: DictConfig) -> dict[str, Any]:
+def module_builder_argument(model_config: DictConfig) -> dict[str, Any]:
     """The computed argument of a model that is a module of PyTorch: the function or class `build`
     that its config names as `module`. None for other models.
 
     Raises UserError where the name is of nothing that builds a module, or of a package that nobody
     trusts.
     """
-    if config.get("_target_") != ADAPTER:
+    if model_config.get("_target_") != ADAPTER:
         return {}
-    field, name = "model.module", config.get("module")
+    field, name = "model.module", model_config.get("module")
     if name is None:
         raise UserError(
             f"`{field}` must be the name of a function or class that makes a torch.nn.Module, such "

@@ -14,7 +14,7 @@ from gradalign_cli.errors import UserError, did_you_mean
 SETTINGS_OF_RUNS = ("lr", "memory_batch", "least_lr")  # that may depend on the method
 
 
-def check_paper(config: Mapping[str, Any]) -> None:
+def check_paper_settings(config: Mapping[str, Any]) -> None:
     """Raise UserError where `paper` names a method, or a setting of one, that there is not.
 
     config: plain values.
@@ -27,18 +27,20 @@ def check_paper(config: Mapping[str, Any]) -> None:
             raise UserError(f"`paper.{name}` is not a method{did_you_mean(str(name), methods)}")
         if not isinstance(settings, dict):
             raise UserError(f"`paper.{name}` must be settings with values, found {settings!r}")
-        known = [*method_settings(targets.get(name), methods.get(name)), *SETTINGS_OF_RUNS]
+        known = [*method_setting_names(targets.get(name), methods.get(name)), *SETTINGS_OF_RUNS]
         for setting in settings:
             if setting not in known:
                 hint = did_you_mean(str(setting), known)
                 raise UserError(f"`paper.{name}.{setting}` is not a setting of {name}{hint}")
 
 
-def method_settings(chosen: Mapping[str, Any] | None, path: Path | None) -> list[str]:
-    """The names of a method's settings, from its chosen config or from its yaml."""
-    if chosen is None:
-        assert path is not None
-        entries = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+def method_setting_names(
+    method_config: Mapping[str, Any] | None, yaml_path: Path | None
+) -> list[str]:
+    """The names of a method's settings, from its config, or else from its yaml."""
+    if method_config is None:
+        assert yaml_path is not None
+        entries = OmegaConf.to_container(OmegaConf.load(yaml_path), resolve=False)
         assert isinstance(entries, dict)
-        chosen = {"_target_": entries["_target_"]}
-    return list(declared_types(target_function("method", chosen)))
+        method_config = {"_target_": entries["_target_"]}
+    return list(declared_types(target_function("method", method_config)))

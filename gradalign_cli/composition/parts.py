@@ -1,5 +1,7 @@
 """From a composed config to the parts of a run; every value is checked before training starts."""
 
+from typing import NamedTuple
+
 import torch
 from omegaconf import DictConfig
 
@@ -11,8 +13,8 @@ from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.alignment import read_aligned_vector
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import dataset_arguments
-from gradalign_cli.composition.named_modules import module_arguments
-from gradalign_cli.composition.paper_settings import check_paper
+from gradalign_cli.composition.named_modules import module_builder_argument
+from gradalign_cli.composition.paper_settings import check_paper_settings
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.schema import plain_settings
 from gradalign_cli.composition.settings import is_quick
@@ -33,15 +35,21 @@ NEEDED = {
 }  # of `needed_task_ids`
 
 
-def build_run(
-    config: DictConfig, device: torch.device
-) -> tuple[Parts, list[Replica], list[dict[str, float]]]:
+class BuiltRun(NamedTuple):
     """The parts of a run, its replicas, and the numbers of each replica: seed, lr, and what else
-    varies between them.
+    varies between them."""
+
+    parts: Parts
+    replicas: list[Replica]
+    replica_settings: list[dict[str, float]]
+
+
+def build_run(config: DictConfig, device: torch.device) -> BuiltRun:
+    """What a config describes, on a device.
 
     Raises UserError where a value is out of its domain or parts do not fit together.
     """
-    check_paper(plain_settings(config))
+    check_paper_settings(plain_settings(config))
     replica_settings = read_replica_settings(config)
     methods = [build_method(config, replica) for replica in replica_settings]
     optimizer: Optimizer = call_target("optimizer", config.optimizer)
@@ -56,7 +64,7 @@ def build_run(
             classes_per_task=benchmark.classes_per_task,
         )
     check_boundaries(config, benchmark, methods[0], buffer)
-    check_task_ends(benchmark, optimizer)
+    check_optimizer_boundaries(benchmark, optimizer)
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     augmentation = build_augmentation(config, benchmark)
@@ -72,13 +80,15 @@ def build_run(
         augmentation,
         read_aligned_vector(config, methods),
     )
-    return parts, replicas, replica_settings
+    return BuiltRun(parts, replicas, replica_settings)
 
 
-def build_model(config: DictConfig, shape: tuple[int, int, int], outputs: int) -> Model:
+def build_model(config: DictConfig, image_shape: tuple[int, int, int], outputs: int) -> Model:
     """The network for images of a shape (channels, height, width) and so many logits."""
-    arguments = module_arguments(config.model)
-    model: Model = call_target("model", config.model, shape=shape, outputs=outputs, **arguments)
+    arguments = module_builder_argument(config.model)
+    model: Model = call_target(
+        "model", config.model, shape=image_shape, outputs=outputs, **arguments
+    )
     return model
 
 
@@ -169,7 +179,7 @@ def check_tasks_have_examples(stream: Stream) -> None:
                 )
 
 
-def check_task_ends(benchmark: Benchmark, optimizer: Optimizer) -> None:
+def check_optimizer_boundaries(benchmark: Benchmark, optimizer: Optimizer) -> None:
     """Raise UserError where the optimizer waits for ends of tasks that the stream does not tell."""
     told = benchmark.boundaries != "none" or optimizer.at_task_end == "keep"
     domain = "keep where the `stream` does not tell where tasks end"

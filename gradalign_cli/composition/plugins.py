@@ -25,18 +25,18 @@ def installed_plugins() -> dict[str, str]:
     return {entry.name: entry.value for entry in sorted(entry_points(group=GROUP))}
 
 
-def plugin_module(name: str) -> str:
+def plugin_module_name(plugin_name: str) -> str:
     """The module of a plugin: that of an installed one of this name, else the name itself."""
-    return installed_plugins().get(name, name)
+    return installed_plugins().get(plugin_name, plugin_name)
 
 
-def is_importable(module: str) -> bool:
+def is_importable(module_name: str) -> bool:
     """Whether there is a module of this dotted name. Nothing is imported, so an inner module is
     looked for in the folders of its packages."""
-    if module in sys.modules:
+    if module_name in sys.modules:
         return True
     importlib.invalidate_caches()  # as its file may be newer than what was listed
-    package, *inner = module.split(".")
+    package, *inner = module_name.split(".")
     if package in sys.modules:  # which may have no spec
         locations = getattr(sys.modules[package], "__path__", None)
         spec = None
@@ -63,11 +63,11 @@ def typed_plugins(overrides: Sequence[str]) -> list[str]:
     return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
 
 
-def config_folders(plugins: Sequence[str]) -> list[Path]:
+def plugin_config_folders(plugin_names: Sequence[str]) -> list[Path]:
     """The folders of configs that installed plugins of these names bring. Their modules are found
     and not imported."""
     modules, folders = installed_plugins(), []
-    for name in plugins:
+    for name in plugin_names:
         package, *inner = modules.get(name, "").split(".")
         spec = importlib.util.find_spec(package) if package else None
         for location in (spec and spec.submodule_search_locations) or ():

@@ -110,7 +110,7 @@ def check_settings(config: Mapping[str, Any]) -> None:
     config: plain values, without Hydra's own entry.
     """
     known = [*get_type_hints(Settings), *ROOM_OF_GROUP, *FREE_ENTRIES]
-    check_names("", config, [*known, "experiment"])
+    check_setting_names("", config, [*known, "experiment"])
     if "experiment" in config:  # a group, so it never stands in a composed config
         require(False, "experiment", "the name of an experiment", config["experiment"])
     for group in ROOM_OF_GROUP:
@@ -132,46 +132,48 @@ def check_settings(config: Mapping[str, Any]) -> None:
     logger_names(config.get("logger", "csv"))
 
 
-def check_names(prefix: str, entries: Mapping[str, Any], known: list[str]) -> None:
-    """Raise UserError where an entry has none of the known names."""
+def check_setting_names(prefix: str, entries: Mapping[str, Any], allowed_names: list[str]) -> None:
+    """Raise UserError where an entry has none of the allowed names."""
     for name in entries:
-        if name not in known:
-            advice = did_you_mean(str(name), known) or "; `gradalign train --help` lists all"
+        if name not in allowed_names:
+            advice = (
+                did_you_mean(str(name), allowed_names) or "; `gradalign train --help` lists all"
+            )
             raise UserError(f"`{prefix}{name}` is not a setting{advice}")
 
 
-def check_values(prefix: str, entries: Mapping[str, Any], settings: Any) -> None:
-    """Raise UserError unless the entries have the types and domains of `settings`' fields."""
-    for name, declared in get_type_hints(settings, include_extras=True).items():
+def check_values(prefix: str, entries: Mapping[str, Any], settings_class: Any) -> None:
+    """Raise UserError unless the entries have the types and domains of a class's fields."""
+    for name, declared in get_type_hints(settings_class, include_extras=True).items():
         field = prefix + name
-        if name not in entries and name in settings._field_defaults:
+        if name not in entries and name in settings_class._field_defaults:
             continue
         require(name in entries, field, "given", None)
         value = entries[name]
         if declared in (Metrics, Alignment, Checkpoint):
             require(isinstance(value, dict), field, "settings with values", value)
-            check_names(f"{field}.", value, list(get_type_hints(declared)))
+            check_setting_names(f"{field}.", value, list(get_type_hints(declared)))
             check_values(f"{field}.", value, declared)
         else:
             check_value(field, declared, value)
 
 
-def check_value(field: str, declared: Any, value: Any) -> None:
+def check_value(field: str, declared_type: Any, value: Any) -> None:
     """Raise UserError unless a value is of its declared type and in its domain."""
     domains: tuple[Any, ...] = ()
-    if get_origin(declared) is Annotated:
-        declared, *domains = get_args(declared)  # type: ignore[assignment]
-    if value is None and NoneType in get_args(declared):
+    if get_origin(declared_type) is Annotated:
+        declared_type, *domains = get_args(declared_type)  # type: ignore[assignment]
+    if value is None and NoneType in get_args(declared_type):
         return
     for domain in domains:
-        check_domain(field, domain, value, NoneType in get_args(declared))
-    check_type(field, declared, value)
+        check_domain(field, domain, value, NoneType in get_args(declared_type))
+    check_type(field, declared_type, value)
 
 
-def check_domain(field: str, domain: Any, value: Any, optional: bool) -> None:
+def check_domain(field: str, domain: Any, value: Any, may_be_null: bool) -> None:
     """Raise UserError unless a value is in a domain."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    or_null = " or null" if optional else ""
+    or_null = " or null" if may_be_null else ""
     if isinstance(domain, AtLeast):
         fits = number and isinstance(value, int) and value >= domain.minimum
         words = f"a whole number of at least {domain.minimum}"

@@ -37,22 +37,24 @@ def check_yaml(path: Path) -> None:
         raise UserError(f"{path} must hold at most {MOST_VALUES} values, found more")
 
 
-def count_values(path: Path, node: yaml.Node, counts: dict[int, int]) -> int:
+def count_values(path: Path, node: yaml.Node, count_of_node_id: dict[int, int]) -> int:
     """How many values a node has once its aliases are written out.
 
-    counts: those of the nodes that were counted before, by id. Raises UserError where a tag asks
+    count_of_node_id: those of the nodes that were counted before. Raises UserError where a tag asks
     for an object that is no plain value.
     """
-    if id(node) in counts:
-        return counts[id(node)]
+    if id(node) in count_of_node_id:
+        return count_of_node_id[id(node)]
     if node.tag not in PLAIN_TAGS:
         line = node.start_mark.line + 1
         raise UserError(f"{path} must hold plain values, found the tag {node.tag} in line {line}")
-    counts[id(node)] = MOST_VALUES + 1  # an alias of what it stands in has no end
+    count_of_node_id[id(node)] = MOST_VALUES + 1  # an alias of what it stands in has no end
     children: list[yaml.Node] = []
     if isinstance(node, yaml.SequenceNode):
         children = node.value
     elif isinstance(node, yaml.MappingNode):
         children = [child for pair in node.value for child in pair]
-    counts[id(node)] = 1 + sum(count_values(path, child, counts) for child in children)
-    return counts[id(node)]
+    count_of_node_id[id(node)] = 1 + sum(
+        count_values(path, child, count_of_node_id) for child in children
+    )
+    return count_of_node_id[id(node)]

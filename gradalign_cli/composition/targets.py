@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from gradalign_cli.composition.plugins import is_importable, plugin_module
+from gradalign_cli.composition.plugins import is_importable, plugin_module_name
 from gradalign_cli.errors import UserError, error_text, require
 
 ROOM_OF_GROUP = {
@@ -46,16 +46,16 @@ def list_command(group: str) -> str:
     return f"gradalign list {'method' if group == 'objective' else group}"
 
 
-def allow_plugins(names: object, folders: Sequence[Path]) -> None:
+def allow_plugins(plugin_names: object, import_folders: Sequence[Path]) -> None:
     """Let configs name functions of these modules, or of the modules of installed plugins of these
     names, and of modules inside them. They are imported from what is installed, or else from one of
     the folders.
 
-    Raises UserError where `names` is no list of names of modules that are there.
+    Raises UserError where `plugin_names` is no list of names of modules that are there.
     """
-    check_plugin_names(names)
-    modules = {name: plugin_module(name) for name in names}  # type: ignore[attr-defined]
-    for folder in map(str, folders):
+    check_plugin_names(plugin_names)
+    modules = {name: plugin_module_name(name) for name in plugin_names}  # type: ignore[attr-defined]
+    for folder in map(str, import_folders):
         if modules and folder not in sys.path:
             sys.path.append(folder)
     for name, module in modules.items():
@@ -64,22 +64,22 @@ def allow_plugins(names: object, folders: Sequence[Path]) -> None:
     PLUGINS[:] = modules.values()
 
 
-def check_plugin_names(names: object) -> None:
+def check_plugin_names(plugin_names: object) -> None:
     """Raise UserError unless something is a list of names that modules can have."""
-    are_names = isinstance(names, list | tuple) and all(
+    are_names = isinstance(plugin_names, list | tuple) and all(
         isinstance(name, str) and all(part.isidentifier() for part in name.split("."))
-        for name in names
+        for name in plugin_names
     )
-    require(are_names, "plugins", "a list of names of modules", names)
+    require(are_names, "plugins", "a list of names of modules", plugin_names)
 
 
-def check_plugins_typed(plugins: object, overrides: Sequence[str]) -> None:
+def check_plugins_typed(plugin_names: object, overrides: Sequence[str]) -> None:
     """Raise UserError where a config names plugins that none of the user's overrides names."""
     typed = any(text.lstrip("+").partition("=")[0] == "plugins" for text in overrides)
-    if plugins and not typed:
+    if plugin_names and not typed:
         raise UserError(
             "`plugins` must be given on the command line, as it says whose code may run, found "
-            f"{plugins} in a config"
+            f"{plugin_names} in a config"
         )
 
 
@@ -118,14 +118,14 @@ def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]
     return function
 
 
-def import_allowed(field: str, name: object, trusted: Sequence[str]) -> Any:
+def import_allowed(field: str, name: object, trusted_modules: Sequence[str]) -> Any:
     """What a dotted name names, where it lies in a trusted module or a plugin, and so was written
     there. No other module is imported for it.
 
     Raises UserError for any other name.
     """
     require(isinstance(name, str), field, "the name of a function", name)
-    allowed = [*trusted, *PLUGINS]
+    allowed = [*trusted_modules, *PLUGINS]
     if not any(is_inside(str(name), module) for module in allowed):
         raise UserError(
             f"`{field}` must be a function of {allowed[0]}, or of a module that is named on the "

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from gradalign_cli.errors import UserError
 
@@ -25,13 +25,21 @@ TYPED_ENTRIES = {
 TRUSTED_FORMATTERS = ("colorlog.ColoredFormatter",)
 
 
-def entries_of(node: Any, path: str) -> Iterator[tuple[str, str, Any]]:
-    """The path, name and value of each entry of a tree of mappings and lists."""
-    pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
+class TreeEntry(NamedTuple):
+    """An entry of a mapping or a list;  path: its dotted name, which ends in `name`."""
+
+    path: str
+    name: str
+    value: Any
+
+
+def tree_entries(tree: Any, path: str) -> Iterator[TreeEntry]:
+    """Each entry of a tree of mappings and lists that is at this path."""
+    pairs = tree.items() if isinstance(tree, Mapping) else enumerate(tree)
     for name, value in pairs:
-        yield f"{path}.{name}", str(name), value
+        yield TreeEntry(f"{path}.{name}", str(name), value)
         if isinstance(value, Mapping | list):
-            yield from entries_of(value, f"{path}.{name}")
+            yield from tree_entries(value, f"{path}.{name}")
 
 
 def entry_of(hydra_entry: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -48,7 +56,7 @@ def check_hydra_entry(hydra_entry: Mapping[str, Any], typed_keys: Collection[str
     variables of the environment, and name plugins. What a launcher and a sweeper, a callback and a
     logger are must be Hydra's, a plugin's of it, or ours.
     """
-    for path, name, value in entries_of(hydra_entry, "hydra"):
+    for path, name, value in tree_entries(hydra_entry, "hydra"):
         in_logging = path.startswith(("hydra.job_logging.", "hydra.hydra_logging."))
         if name == "_target_":
             trusted = isinstance(value, str) and value.startswith(TRUSTED_TARGETS)
@@ -62,7 +70,7 @@ def check_hydra_entry(hydra_entry: Mapping[str, Any], typed_keys: Collection[str
             continue
         if not trusted:
             raise UserError(f"`{path}` must be one of Hydra's own, found {value!r}")
-    for path, name, _ in entries_of(entry_of(hydra_entry, "sweeper"), "hydra.sweeper"):
+    for path, name, _ in tree_entries(entry_of(hydra_entry, "sweeper"), "hydra.sweeper"):
         if re.match(r"[+~]*plugins\b", name):
             raise UserError(f"`{path}` must be given on the command line, not in a config")
     for part, names in TYPED_ENTRIES.items():

@@ -97,7 +97,7 @@ def cell_key(conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str
     """
     threads = tuple(override for override in overrides if override.startswith("threads="))
     return run_key(
-        compose_config(conf_folder, cell.overrides + QUICK_OVERRIDES * quick + threads)[0]
+        compose_config(conf_folder, cell.overrides + QUICK_OVERRIDES * quick + threads).settings
     )
 
 

@@ -76,7 +76,7 @@ def test_mistakes_are_refused_before_anything_is_written(arguments, sentence, sw
 
 
 def test_a_run_draws_its_page_unless_it_shall_not(tmp_path, draws_pages):
-    config = OmegaConf.create(compose_config(CONF, [*SMALL, "method=er"])[0])
+    config = OmegaConf.create(compose_config(CONF, [*SMALL, "method=er"]).settings)
     train(config, tmp_path / "page", Console(quiet=True))
     text = (tmp_path / "page/report.html").read_text()
     (replica,) = json.loads((tmp_path / "page/metrics.json").read_text())["replicas"]
@@ -92,7 +92,7 @@ def test_a_run_is_finished_though_its_page_cannot_be_written(tmp_path, monkeypat
         raise UserError("the disk is full")
 
     monkeypatch.setattr(run_page, "write_run_page", refuse)
-    config = OmegaConf.create(compose_config(CONF, SMALL)[0])
+    config = OmegaConf.create(compose_config(CONF, SMALL).settings)
     with pytest.warns(UserWarning, match=r"report.html is not written: the disk is full"):
         train(config, tmp_path / "run", Console(quiet=True))
     assert (tmp_path / "run/accuracy.csv").exists()

@@ -17,7 +17,7 @@ from gradalign_cli.tables.results import read_run, run_key
 
 
 def config_of(*overrides):
-    return OmegaConf.create(compose_config(CONF, overrides)[0])
+    return OmegaConf.create(compose_config(CONF, overrides).settings)
 
 
 def test_a_quick_run_is_marked_in_every_file_and_in_its_titles(tmp_path):
@@ -37,7 +37,9 @@ def test_a_quick_run_is_marked_in_every_file_and_in_its_titles(tmp_path):
     assert len(record["classes"][0]) == 3
     assert record["steps"] == 3 * 5 * 20  # tasks, passes, batches of ten
     key, _ = read_run(tmp_path)
-    assert key == run_key(compose_config(CONF, ("quick=true", "passes=9", "model.widths=[8]"))[0])
+    assert key == run_key(
+        compose_config(CONF, ("quick=true", "passes=9", "model.widths=[8]")).settings
+    )
 
 
 def test_quick_makes_parts_of_blurry_and_of_task_free_streams_small():

@@ -43,7 +43,7 @@ def test_every_example_is_a_run_and_the_first_eight_need_no_download(
     monkeypatch.setenv("GRADALIGN_DATA", str(tmp_path))
     position = [example for example, _ in EXAMPLES].index(command)
     for overrides in runs_of(command):
-        config = OmegaConf.create(compose_config(CONF, overrides)[0])
+        config = OmegaConf.create(compose_config(CONF, overrides).settings)
         assert (config.benchmark.dataset == "digits") == (position < 8)
         if position < 8:
             _, replicas, _ = build_run(config, torch.device("cpu"))
@@ -73,7 +73,7 @@ def test_help_fits_the_width_and_cuts_nothing(width, capsys, monkeypatch):
 
 def test_every_setting_is_shown_with_its_default_and_comment(capsys):
     text = words(page(capsys, "train", "--help"))
-    config = compose_config(CONF, [])[0]
+    config = compose_config(CONF, []).settings
     comments = setting_comments(CONF / "config.yaml")
     for name in ("batch_size", "threads", "engine", "memory_batch", "memory_budget"):
         assert words(f"{typed(name, config[name])} {comments[name]}")[:25] in text

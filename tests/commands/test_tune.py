@@ -60,7 +60,7 @@ def test_tuning_sees_the_first_three_tasks_alone_and_the_experiment_the_others_a
     assert len((folder / "accuracy.csv").read_text().splitlines()[0].split(",")) == 2 + 3
     search = f"hydra.searchpath=[file://{tmp_path / 'outputs/tuned'}]"
     config, groups = compose_config(CONF, ["+experiment=mine", search])
-    expected, _ = compose_config(CONF, OVERRIDES)
+    expected = compose_config(CONF, OVERRIDES).settings
     assert config["replicas"] == {"seed": [0, 1], "lr": 0.1}
     assert config["benchmark"] == expected["benchmark"] | {"skip_tasks": 3}
     assert {name: config[name] for name in ("method", "model", "buffer")} == {
@@ -79,9 +79,9 @@ def test_the_choice_does_not_depend_on_the_images_of_the_other_tasks(order, tmp_
     overrides = [*OVERRIDES, f"benchmark.class_order={order}", "benchmark.scenario=class"]
     tune(CONF, "clean", overrides)
     load_dataset, experiment_classes = datasets.load_dataset, []
-    config, _ = compose_config(
+    config = compose_config(
         CONF, ["+experiment=clean", f"hydra.searchpath=[file://{tmp_path}/outputs/tuned]"]
-    )
+    ).settings
     dataset = load_dataset("digits", None)
     benchmark_config = OmegaConf.create(config["benchmark"])
     benchmark = call_target("benchmark", benchmark_config, dataset=dataset)
@@ -144,8 +144,8 @@ def test_an_experiment_has_no_entries_of_groups_that_were_overridden(tmp_path, m
     overrides = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
     tune(CONF, "mine", overrides)
     search = f"hydra.searchpath=[file://{tmp_path / 'outputs/tuned'}]"
-    config, _ = compose_config(CONF, ["+experiment=mine", search])
-    expected, _ = compose_config(CONF, overrides)
+    config = compose_config(CONF, ["+experiment=mine", search]).settings
+    expected = compose_config(CONF, overrides).settings
     for name in ("benchmark", "buffer", "method", "objective"):
         assert config[name].keys() == expected[name].keys()
     assert OmegaConf.load(tmp_path / "outputs/tuned/experiment/mine.yaml").replicas.lr == 0.5

@@ -131,7 +131,7 @@ def test_a_run_is_called_by_its_benchmark_unless_it_has_a_name(entry):
     assert [folder.parent for folder in entry.folders] == [
         entry.folder / "outputs" / n for n in names
     ]
-    assert compose_config(CONF, ["benchmark=permuted_mnist"])[0]["name"] == "permuted_mnist"
+    assert compose_config(CONF, ["benchmark=permuted_mnist"]).settings["name"] == "permuted_mnist"
 
 
 def test_a_run_that_writes_nothing_leaves_no_folder_and_the_folders_before_it_stay(entry):
@@ -166,7 +166,7 @@ def test_folders_of_configs_are_relative_to_the_working_folder(entry):
     entry.write(mine__buffer__small="_target_: gradalign_cli.buffers.ring.ring\ncapacity: 2")
     entry.run("--config-dir", "mine", "buffer=small")
     assert entry.configs.pop().buffer.capacity == 2
-    chosen = compose_config(CONF, ["name=again"])[0]
+    chosen = compose_config(CONF, ["name=again"]).settings
     entry.write(run__config=yaml.safe_dump(chosen))
     entry.run("--config-path", "run", "--config-name", "config", "batch_size=7")
     assert (entry.names[-1], entry.configs.pop().batch_size) == ("again", 7)

@@ -3,7 +3,7 @@ import torchvision
 from omegaconf import OmegaConf
 
 from gradalign_cli.composition import targets
-from gradalign_cli.composition.named_modules import ADAPTER, module_arguments
+from gradalign_cli.composition.named_modules import ADAPTER, module_builder_argument
 from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.errors import UserError
 
@@ -26,7 +26,9 @@ def my_networks(tmp_path, monkeypatch):
 
 def named(name):
     """What a config's `model.module` is."""
-    build = module_arguments(OmegaConf.create({"_target_": ADAPTER, "module": name}))["build"]
+    build = module_builder_argument(OmegaConf.create({"_target_": ADAPTER, "module": name}))[
+        "build"
+    ]
     (named_function,) = [
         cell.cell_contents for cell in build.__closure__ if callable(cell.cell_contents)
     ]
@@ -40,7 +42,10 @@ def test_networks_of_torchvision_and_of_plugins_can_be_named():
     allow_plugins(["my_networks"], [])
     assert named("my_networks.Net").__name__ == "Net"
     assert named("my_networks.make").__name__ == "make"
-    assert module_arguments(OmegaConf.create({"_target_": "mine.mlp", "module": "os.system"})) == {}
+    assert (
+        module_builder_argument(OmegaConf.create({"_target_": "mine.mlp", "module": "os.system"}))
+        == {}
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,9 +83,9 @@ def test_a_plugin_does_not_lend_its_trust_to_what_it_imports():
 
 def test_a_network_that_could_not_fit_is_refused_before_it_takes_memory():
     config = OmegaConf.create({"_target_": ADAPTER, "module": "torchvision.models.resnet50"})
-    build = module_arguments(config)["build"]
+    build = module_builder_argument(config)["build"]
     with pytest.raises(
         UserError, match=r"`model\.arguments` must be smaller: the run needs .* GiB"
     ):
         build(width_per_group=100_000)
-    assert module_arguments(config)["build"](num_classes=3).fc.out_features == 3
+    assert module_builder_argument(config)["build"](num_classes=3).fc.out_features == 3

@@ -7,7 +7,11 @@ import pytest
 from gradalign_cli.cli import main
 from gradalign_cli.commands.completion import completions
 from gradalign_cli.composition import targets
-from gradalign_cli.composition.plugins import config_folders, installed_plugins, typed_plugins
+from gradalign_cli.composition.plugins import (
+    installed_plugins,
+    plugin_config_folders,
+    typed_plugins,
+)
 from tests.commands.test_list import words
 
 SMALL = ("benchmark.first_tasks=2", "benchmark.samples_per_task=5", "model.widths=[4]")
@@ -78,5 +82,7 @@ def test_plugins_are_read_off_the_overrides_and_found_without_an_import(site):
     assert installed_plugins()["thirds"] == "gradalign_thirds"
     assert typed_plugins(["method=gem", "plugins=[a,b.c]"]) == ["a", "b.c"]
     assert typed_plugins(["plugins=[", "method=gem"]) == typed_plugins(["plugins=5"]) == []
-    assert config_folders(["thirds", "unknown"]) == [(site / "gradalign_thirds/conf").resolve()]
+    assert plugin_config_folders(["thirds", "unknown"]) == [
+        (site / "gradalign_thirds/conf").resolve()
+    ]
     assert "gradalign_thirds" not in sys.modules

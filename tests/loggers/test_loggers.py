@@ -33,7 +33,7 @@ def run(tmp_path_factory):
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         patch.delenv("WANDB_MODE", raising=False)
         logger = f"logger=[csv,{','.join(there)}]" if there else "logger=csv"
-        config = OmegaConf.create(compose_config(CONF, [*SMALL, logger])[0])
+        config = OmegaConf.create(compose_config(CONF, [*SMALL, logger]).settings)
         train(config, folder / "run", Console(quiet=True))
     return folder / "run"
 
@@ -193,7 +193,7 @@ class FailingLogger:
 def test_a_run_is_not_lost_with_a_logger_that_fails(tmp_path, monkeypatch, numbers):
     failing = FailingLogger(numbers)
     monkeypatch.setattr("gradalign_cli.commands.training_run.make_loggers", lambda *_: [failing])
-    config = OmegaConf.create(compose_config(CONF, SMALL)[0])
+    config = OmegaConf.create(compose_config(CONF, SMALL).settings)
     with pytest.warns(UserWarning, match="FailingLogger fails: .*it is left out from here on"):
         train(config, tmp_path / "run", Console(quiet=True))
     assert (tmp_path / "run/accuracy.csv").exists()
@@ -202,6 +202,6 @@ def test_a_run_is_not_lost_with_a_logger_that_fails(tmp_path, monkeypatch, numbe
 def test_a_logger_that_cannot_begin_stops_the_run_in_a_sentence(tmp_path, monkeypatch):
     name = "gradalign_cli.commands.training_run.make_loggers"
     monkeypatch.setattr(name, lambda *_: [FailingLogger(-1)])
-    config = OmegaConf.create(compose_config(CONF, SMALL)[0])
+    config = OmegaConf.create(compose_config(CONF, SMALL).settings)
     with pytest.raises(UserError, match=r"FailingLogger fails: no such store; .*unfinished run"):
         train(config, tmp_path / "run", Console(quiet=True))

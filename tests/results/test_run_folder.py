@@ -21,7 +21,7 @@ SMALL = ("benchmark.samples_per_task=10", "benchmark.first_tasks=2", "model.widt
 
 def train_small(folder, *overrides):
     """A small run in a folder."""
-    config = OmegaConf.create(compose_config(CONF, (*SMALL, *overrides))[0])
+    config = OmegaConf.create(compose_config(CONF, (*SMALL, *overrides)).settings)
     return train(config, folder, Console(quiet=True))
 
 

@@ -223,7 +223,7 @@ def run_digits(folder, *overrides):
         "schedule.held_out_share=0.2",
     ]
     settings += ["schedule.patience=1", "schedule.factor=10", "schedule.least_lr=0.05"]
-    config = OmegaConf.create(compose_config(CONF, [*settings, *overrides])[0])
+    config = OmegaConf.create(compose_config(CONF, [*settings, *overrides]).settings)
     training.train(config, folder, Console(quiet=True))
     lines = (folder / "accuracy.csv").read_text().splitlines()[1:]
     rows = [line.split(",", 1) for line in lines]

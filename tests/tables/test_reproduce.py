@@ -255,7 +255,7 @@ def test_quick_runs_are_neither_compared_nor_ranked(conf, tmp_path):
 
 def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds():
     def config_key(*overrides):
-        return run_key(compose_config(CONF, overrides)[0])
+        return run_key(compose_config(CONF, overrides).settings)
 
     same = config_key("replicas.seed=[1,2]", "engine=vmap", "threads=1", "resume=auto")
     assert same == config_key()
@@ -264,18 +264,20 @@ def test_a_key_depends_on_what_is_computed_and_not_on_the_machine_or_the_seeds()
 
 
 def test_a_quick_run_has_another_key_than_a_full_one_and_full_ones_that_of_earlier_versions():
-    config, quick = (compose_config(CONF, overrides)[0] for overrides in ((), ("quick=true",)))
+    config, quick = (
+        compose_config(CONF, overrides).settings for overrides in ((), ("quick=true",))
+    )
     assert run_key(quick) != run_key(config)
     del config["quick"]  # which earlier versions did not have
-    assert run_key(config) == run_key(compose_config(CONF, ())[0])
+    assert run_key(config) == run_key(compose_config(CONF, ()).settings)
     small = compose_config(CONF, ("benchmark.first_tasks=3", "benchmark.samples_per_task=200"))
     assert run_key(small[0]) not in (run_key(quick), run_key(config))
 
 
 def test_a_setting_that_earlier_versions_lack_is_part_of_the_key_where_it_changes_the_run():
-    config = compose_config(CONF, ("optimizer.momentum=0.9",))[0]
+    config = compose_config(CONF, ("optimizer.momentum=0.9",)).settings
     changes = ("alignment.of=update", "optimizer.nesterov=true", "optimizer.at_task_end=reset")
-    changed = [compose_config(CONF, ("optimizer.momentum=0.9", c))[0] for c in changes]
+    changed = [compose_config(CONF, ("optimizer.momentum=0.9", c)).settings for c in changes]
     assert len({run_key(config), *map(run_key, changed)}) == 4
     key = run_key(config)
     for group, setting in (tuple(c.partition("=")[0].split(".")) for c in changes):
@@ -285,7 +287,7 @@ def test_a_setting_that_earlier_versions_lack_is_part_of_the_key_where_it_change
 
 def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accuracies():
     def config_key(*overrides):
-        return run_key(compose_config(CONF, overrides)[0])
+        return run_key(compose_config(CONF, overrides).settings)
 
     for model in ("reduced_resnet18", "resnet18", "alexnet", "lenet"):
         overrides = ("benchmark=split_cifar10", f"model={model}")
@@ -295,7 +297,7 @@ def test_the_number_of_threads_is_part_of_the_key_where_rounding_changes_accurac
 
 def test_a_cell_takes_the_runs_with_the_threads_that_were_asked_for():
     def runs_key(cell, *overrides):
-        return run_key(compose_config(CONF, (*cell.overrides, *overrides))[0])
+        return run_key(compose_config(CONF, (*cell.overrides, *overrides)).settings)
 
     cells = {cell.name: cell for cell in load_table(CONF, "agem-2019-table4").cells}
     convolutional, plain = cells["Split CIFAR, VAN"], cells["Permuted MNIST, VAN"]
@@ -324,7 +326,7 @@ def test_every_cell_that_can_be_run_gives_the_metrics_that_are_published(name):
     """A cell that did not would be repeated at every call."""
     for cell in load_table(CONF, name).cells:
         if cell.missing_requirement is None:
-            config, _ = compose_config(CONF, cell.overrides)
+            config = compose_config(CONF, cell.overrides).settings
             batches = config["metrics"]["lca_batches"]
             learning_curves = np.zeros((2, batches + 1)) if batches else None
             run_metrics = metrics(np.zeros((3, 2)), learning_curves).keys()

@@ -13,7 +13,7 @@ from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import LARGEST_FILE
 from gradalign_cli.tables.results import results_by_key, run_key
 
-CONFIG = compose_config(CONF, ())[0]
+CONFIG = compose_config(CONF, ()).settings
 RECORD = {
     "config": CONFIG, "numerics": NUMERICS, "training_seconds": 1.5, "evaluation_seconds": 0.5,
     "torch": "2", "threads": [1],

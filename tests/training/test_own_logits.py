@@ -73,7 +73,7 @@ def test_batched_replicas_count_the_same(tiny):
 
 def test_the_run_folder_has_the_matrix_and_its_metrics(tmp_path):
     overrides = ["benchmark.scenario=class", "benchmark.samples_per_task=60", "model.widths=[8]"]
-    config = OmegaConf.create(compose_config(CONF, [*overrides, "metrics.convention=gem"])[0])
+    config = OmegaConf.create(compose_config(CONF, [*overrides, "metrics.convention=gem"]).settings)
     train_config(config, tmp_path, Console(quiet=True))
     with (tmp_path / "accuracy_task.csv").open() as file:
         head, *lines = csv.reader(file)
