@@ -20,51 +20,51 @@ TYPES = torch.float32, torch.float64
 RANDOM_TRIALS = 10
 
 
-class Alignment(NamedTuple):
+class TriedMethod(NamedTuple):
     """A method to try, its initial state and one after training, and the parts of the parameters
     that the states are for."""
 
     method: Method
     initial_state: Any
-    state: Any
+    trained_state: Any
     layers: tuple[Layer, ...]
 
 
 class Direction(NamedTuple):
-    """What `align` has made of gradients;  case: what is special about these."""
+    """What `align` has made of gradients;  case_name: what is special about these."""
 
-    case: str
+    case_name: str
     gradients: Gradients
     direction: Tensor
     state_after: Any
 
 
-def alignment_rules(subject: Alignment) -> list[Rule]:
+def alignment_rules(subject: TriedMethod) -> list[Rule]:
     """The rules for `align`, those first that the others build on."""
     return [
         Rule(
             "the initial state is a tensor or a tuple of tensors",
             lambda: check_state(subject),
-            is_basis=True,
+            is_prerequisite=True,
         ),
         Rule("the direction has the shape [P] of the gradient", lambda: check_shape(subject), True),
         Rule("the direction has the type of the gradient", lambda: check_type(subject)),
         Rule("the direction is finite, whatever the gradients", lambda: check_finite(subject)),
-        Rule("`align` leaves the form of the state as it is", lambda: check_form(subject)),
-        Rule("`align` changes nothing in place", lambda: check_inputs(subject)),
+        Rule("`align` leaves the form of the state as it is", lambda: check_state_form(subject)),
+        Rule("`align` changes nothing in place", lambda: check_inputs_unchanged(subject)),
         Rule("its claims are names of claims", lambda: check_claim_names(subject)),
         *claim_rules(subject),
     ]
 
 
-def check_state(subject: Alignment) -> None:
+def check_state(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a state holds something else than tensors."""
     named_tensors(subject.initial_state, "the state")
 
 
-def directions(subject: Alignment, dtype: torch.dtype) -> Iterator[Direction]:
+def directions(subject: TriedMethod, dtype: torch.dtype) -> Iterator[Direction]:
     """The directions of easy and hard gradients of a type."""
-    state = with_float_type(subject.state, dtype)
+    state = with_float_type(subject.trained_state, dtype)
     usual = random_gradients(subject.method, subject.layers, dtype)
     for case, gradients in hard_gradients(usual).items():
         copies = tree_map(torch.clone, state)
@@ -83,7 +83,7 @@ def with_float_type(tree: Any, dtype: torch.dtype) -> Any:
     return tree_map(lambda t: t.to(dtype) if t.dtype == torch.float32 else t, tree)
 
 
-def check_shape(subject: Alignment) -> None:
+def check_shape(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction is no vector like the gradient."""
     for case, gradients, direction, _ in directions(subject, torch.float32):
         is_tensor = isinstance(direction, Tensor)
@@ -95,7 +95,7 @@ def check_shape(subject: Alignment) -> None:
         )
 
 
-def check_type(subject: Alignment) -> None:
+def check_type(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction is not of the gradient's type."""
     for dtype in TYPES:
         for case, _, direction, _ in directions(subject, dtype):
@@ -106,7 +106,7 @@ def check_type(subject: Alignment) -> None:
             )
 
 
-def check_finite(subject: Alignment) -> None:
+def check_finite(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction has an entry that is no number."""
     for dtype in TYPES:
         for case, _, direction, _ in directions(subject, dtype):
@@ -117,10 +117,10 @@ def check_finite(subject: Alignment) -> None:
             )
 
 
-def check_form(subject: Alignment) -> None:
+def check_state_form(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where the state changes its form."""
     for dtype in TYPES:
-        state = with_float_type(subject.state, dtype)
+        state = with_float_type(subject.trained_state, dtype)
         for case, _, _, after in directions(subject, dtype):
             change = form_change(state, after, "the state")
             expect(
@@ -130,13 +130,13 @@ def check_form(subject: Alignment) -> None:
             )
 
 
-def check_inputs(subject: Alignment) -> None:
+def check_inputs_unchanged(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where `align` writes into the gradients or the state."""
     usual = random_gradients(subject.method, subject.layers, torch.float32)
     for case, gradients in hard_gradients(usual).items():
-        copies, state = copy_gradients(gradients), tree_map(torch.clone, subject.state)
+        copies, state = copy_gradients(gradients), tree_map(torch.clone, subject.trained_state)
         subject.method.align(copies, state)
-        change = difference(subject.state, state, "the state", 0.0)
+        change = difference(subject.trained_state, state, "the state", 0.0)
         for name, field in gradients._asdict().items():
             if isinstance(field, Tensor) and not torch.equal(field, getattr(copies, name)):
                 change = change or f"gradients.{name} is written into"
@@ -147,7 +147,7 @@ def check_inputs(subject: Alignment) -> None:
         )
 
 
-def check_claim_names(subject: Alignment) -> None:
+def check_claim_names(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a method claims what cannot be tried."""
     claims, names = subject.method.claims, get_args(Claim)
     expect(isinstance(claims, tuple), f"`claims` must be a tuple of names, found {claims!r}")
@@ -156,7 +156,7 @@ def check_claim_names(subject: Alignment) -> None:
         expect(claim in names, f"{domain}, found {claim!r}{did_you_mean(str(claim), names)}")
 
 
-def claim_rules(subject: Alignment) -> list[Rule]:
+def claim_rules(subject: TriedMethod) -> list[Rule]:
     """A rule for each claim of the method, or one that says that it has none."""
 
     def nothing_is_claimed() -> None:
@@ -174,7 +174,7 @@ def claim_rules(subject: Alignment) -> list[Rule]:
     return rules or [Rule("what it claims of its directions is true", nothing_is_claimed)]
 
 
-def check_claim(subject: Alignment, claim: Any) -> None:
+def check_claim(subject: TriedMethod, claim: Any) -> None:
     """Raise BrokenRuleError where a claim of the method is not true of a direction."""
     test = CLAIM_TESTS[claim]
     for case, gradients, state in claim_cases(subject):
@@ -183,10 +183,10 @@ def check_claim(subject: Alignment, claim: Any) -> None:
             raise BrokenRuleError(f"it claims {claim}, which is not true of {case}: {test.advice}")
 
 
-def claim_cases(subject: Alignment) -> Iterator[tuple[str, Gradients, Any]]:
+def claim_cases(subject: TriedMethod) -> Iterator[tuple[str, Gradients, Any]]:
     """Gradients in float64 on which claims are tried, with what is special about them and a state
     for them: random ones in the network's layers, then those that solvers find hard."""
-    method, state = subject.method, with_float_type(subject.state, torch.float64)
+    method, state = subject.method, with_float_type(subject.trained_state, torch.float64)
     for seed in range(RANDOM_TRIALS):
         usual = random_gradients(method, subject.layers, torch.float64, seed)
         for case, gradients in hard_gradients(usual).items():

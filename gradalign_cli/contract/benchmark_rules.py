@@ -1,25 +1,23 @@
 """The contract of a benchmark: tasks that are rows of its images, and what tasks see of them."""
 
-from collections.abc import Callable
-
 import torch
 
-from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.contract.findings import Rule, expect
+from gradalign_cli.contract.small_runs import BuildBenchmark
 from gradalign_cli.contract.trees import difference
 from gradalign_cli.numerics.trees import take_rows
-
-BuildBenchmark = Callable[[], Benchmark]
 
 
 def benchmark_rules(build: BuildBenchmark) -> list[Rule]:
     """The rules of a benchmark's contract;  build: () -> the benchmark, new."""
     return [
         Rule("every task has rows to train and to test on", lambda: check_tasks(build), True),
-        Rule("rows are rows of the images", lambda: check_rows(build), is_basis=True),
+        Rule("rows are rows of the images", lambda: check_rows(build), is_prerequisite=True),
         Rule("no row is both trained and tested on", lambda: check_disjoint(build)),
-        Rule("a seed gives one stream, whatever came before", lambda: check_chance(build)),
-        Rule("the target of every example is a visible logit", lambda: check_targets(build)),
+        Rule("a seed gives one stream, whatever came before", lambda: check_reproducible(build)),
+        Rule(
+            "the target of every example is a visible logit", lambda: check_targets_visible(build)
+        ),
     ]
 
 
@@ -55,7 +53,7 @@ def check_disjoint(build: BuildBenchmark) -> None:
     expect(not shared_count, f"{int(shared_count)} rows are in train_rows and in test_rows")
 
 
-def check_chance(build: BuildBenchmark) -> None:
+def check_reproducible(build: BuildBenchmark) -> None:
     """Raise BrokenRuleError where a seed does not decide the stream."""
     before = torch.get_rng_state()
     first = build().make_stream(3)
@@ -76,7 +74,7 @@ def as_tuples(tree: object) -> object:
     return tree
 
 
-def check_targets(build: BuildBenchmark) -> None:
+def check_targets_visible(build: BuildBenchmark) -> None:
     """Raise BrokenRuleError where a class has no logit, or one that its task hides."""
     benchmark = build()
     stream = benchmark.make_stream(0)

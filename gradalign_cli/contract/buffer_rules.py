@@ -1,17 +1,19 @@
 """The contract of a buffer: what its memory holds, then runs with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from gradalign_cli.buffers.buffer import Buffer, Memory
+from gradalign_cli.buffers.buffer import Memory
 from gradalign_cli.contract.findings import Rule, UnaskedRuleError, expect
 from gradalign_cli.contract.run_rules import run_rules
 from gradalign_cli.contract.small_runs import (
     SMALL,
+    BuildBuffer,
     Factories,
-    after_task,
+    learner_after_task,
     make_parts,
     make_replicas,
     steps_of_task,
@@ -23,15 +25,23 @@ from gradalign_cli.training.replica import new_learner
 SLOT_FIELDS = ("rows", "tasks", "class_in_task")
 
 
-def buffer_rules(build: Callable[[int, int], Buffer]) -> list[Rule]:
+def buffer_rules(build: BuildBuffer) -> list[Rule]:
     """The rules of a buffer's contract;  build: (tasks, classes per task) -> the buffer, new."""
     factories = SMALL._replace(buffer=build, method=lambda: derpp(0.1, 0.5))
     return [
-        Rule("an empty memory has -1 in all slots", lambda: check_empty(factories), is_basis=True),
-        Rule("each slot belongs to some task", lambda: check_task_slots(factories), is_basis=True),
+        Rule(
+            "an empty memory has -1 in all slots",
+            lambda: check_initial_memory(factories),
+            is_prerequisite=True,
+        ),
+        Rule(
+            "each slot belongs to some task",
+            lambda: check_task_slot_table(factories),
+            is_prerequisite=True,
+        ),
         Rule(
             "what is stored has come, with its task and class, in a slot of its task",
-            lambda: check_stored(factories),
+            lambda: check_stored_examples(factories),
         ),
         Rule("a full stream stores something", lambda: check_fills(factories)),
         Rule(
@@ -42,7 +52,7 @@ def buffer_rules(build: Callable[[int, int], Buffer]) -> list[Rule]:
     ]
 
 
-def check_empty(factories: Factories) -> None:
+def check_initial_memory(factories: Factories) -> None:
     """Raise BrokenRuleError where a new memory is not empty or not of whole numbers."""
     memory = make_parts(factories).buffer.init()
     for name in SLOT_FIELDS:
@@ -54,7 +64,7 @@ def check_empty(factories: Factories) -> None:
         )
 
 
-def check_task_slots(factories: Factories) -> None:
+def check_task_slot_table(factories: Factories) -> None:
     """Raise BrokenRuleError where `task_slots` is no table of slots for each task."""
     parts = make_parts(factories)
     slots, capacity = parts.buffer.task_slots, len(parts.buffer.init().rows)
@@ -67,23 +77,31 @@ def check_task_slots(factories: Factories) -> None:
     )
 
 
-def memories(factories: Factories) -> Iterator[tuple[Parts, int, Tensor, Memory]]:
-    """After each step of each task, and after its end: the parts, the task, the rows [n] that have
-    come so far, and the memory."""
+class MemoryAfterStep(NamedTuple):
+    """A memory in the course of a task, and the rows [n] that have come so far."""
+
+    parts: Parts
+    task: int
+    arrived_rows: Tensor
+    memory: Memory
+
+
+def memories_after_steps(factories: Factories) -> Iterator[MemoryAfterStep]:
+    """The memory after each step of each task, and after its end."""
     parts = make_parts(factories)
     replica = make_replicas(parts, (0,))[0]
     learner, rows = new_learner(parts, replica), torch.zeros(0, dtype=torch.long)
     for task in range(parts.benchmark.tasks):
         for step in steps_of_task(parts, replica, learner, task):
             rows = torch.cat([rows, step.draw.rows])
-            yield parts, task, rows, step.after.memory
-        learner = after_task(parts, replica, learner, task)
-        yield parts, task, rows, learner.memory
+            yield MemoryAfterStep(parts, task, rows, step.after.memory)
+        learner = learner_after_task(parts, replica, learner, task)
+        yield MemoryAfterStep(parts, task, rows, learner.memory)
 
 
-def check_stored(factories: Factories) -> None:
+def check_stored_examples(factories: Factories) -> None:
     """Raise BrokenRuleError where a slot holds what never came or is another's."""
-    for parts, task, rows, memory in memories(factories):
+    for parts, task, rows, memory in memories_after_steps(factories):
         view = parts.benchmark.make_stream(0).view
         train_rows = parts.benchmark.make_stream(0).train_rows
         for slot in (memory.rows >= 0).nonzero()[:, 0].tolist():
@@ -106,8 +124,8 @@ def check_stored(factories: Factories) -> None:
 
 def check_fills(factories: Factories) -> None:
     """Raise BrokenRuleError where nothing is stored after a task."""
-    *_, (_, _, _, memory) = memories(factories)
-    expect(bool((memory.rows >= 0).any()), "the memory is still empty after three tasks")
+    *_, last = memories_after_steps(factories)
+    expect(bool((last.memory.rows >= 0).any()), "the memory is still empty after three tasks")
 
 
 def check_ended_tasks(factories: Factories) -> None:
@@ -116,7 +134,7 @@ def check_ended_tasks(factories: Factories) -> None:
     if not parts.buffer.keeps_ended_tasks:
         raise UnaskedRuleError("it does not say so")
     replica = make_replicas(parts, (0,))[0]
-    learner = after_task(parts, replica, new_learner(parts, replica), 0)
+    learner = learner_after_task(parts, replica, new_learner(parts, replica), 0)
     ended = learner.memory.tasks == 0
     for step in steps_of_task(parts, replica, learner, 1):
         expect(

@@ -9,57 +9,60 @@ import torch
 from torch import Tensor
 
 
-def draw(rows: int, size: int = 12, seed: int = 0) -> Tensor:
+def random_jacobian(rows: int, size: int = 12, seed: int = 0) -> Tensor:
     """A random Jacobian [rows, size]."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, size, generator=generator, dtype=torch.float64)
 
 
-def with_norms(J: Tensor, spread: float) -> Tensor:
-    """The rows with lengths from 1 down to 1 / spread."""
-    lengths = torch.logspace(0, -math.log10(spread), len(J))
+def with_norms(J: Tensor, norm_ratio: float) -> Tensor:
+    """The rows with lengths from 1 down to 1 / norm_ratio."""
+    lengths = torch.logspace(0, -math.log10(norm_ratio), len(J))
     return torch.nn.functional.normalize(J, dim=1) * lengths.double()[:, None]
 
 
-def opposed(J: Tensor, angle: float) -> Tensor:
-    """The last gradient turned to the opposite of the first, but for an angle in radians."""
+def with_last_opposed(J: Tensor, radians: float) -> Tensor:
+    """The last gradient turned to the opposite of the first, but for an angle."""
     J = J.clone()
-    J[-1] = -J[0] + angle * J[0].norm() * torch.nn.functional.normalize(J[-1], dim=0)
+    J[-1] = -J[0] + radians * J[0].norm() * torch.nn.functional.normalize(J[-1], dim=0)
     return J
 
 
-def with_last(J: Tensor, *weights: float) -> Tensor:
+def with_last_combined(J: Tensor, *weights: float) -> Tensor:
     """The last gradient replaced by a combination of the others."""
     J = J.clone()
     J[-1] = torch.tensor(weights, dtype=torch.float64) @ J[: len(weights)]
     return J
 
 
-def correlated(rows: int, common: float) -> Tensor:
+def correlated_gradients(rows: int, common_norm: float) -> Tensor:
     """Gradients that share a direction of a given length."""
-    return draw(rows) + common * draw(1, seed=9)
+    return random_jacobian(rows) + common_norm * random_jacobian(1, seed=9)
 
 
 WELL_POSED = {  # a change of the last bit changes the solution as little
-    "two": draw(2),
-    "three": draw(3),
-    "five": draw(5, seed=3),
-    "nine": draw(9, 40, seed=4),
-    "opposed": opposed(draw(3), 0.3),
-    "nearly opposed": opposed(draw(3), 1e-2),
-    "correlated": correlated(4, 3.0),
-    "anticorrelated": torch.cat([correlated(3, 2.0), correlated(1, -2.0)]),
-    "norms over 1e2": with_norms(draw(4), 1e2),
-    "norms over 1e4": with_norms(opposed(draw(4), 0.5), 1e4),
-    "norms over 1e6": with_norms(draw(4, seed=5), 1e6),
-    "all at 1e-20": 1e-20 * opposed(draw(3), 0.3),
-    "all at 1e15": 1e15 * opposed(draw(3), 0.3),
+    "two": random_jacobian(2),
+    "three": random_jacobian(3),
+    "five": random_jacobian(5, seed=3),
+    "nine": random_jacobian(9, 40, seed=4),
+    "opposed": with_last_opposed(random_jacobian(3), 0.3),
+    "nearly opposed": with_last_opposed(random_jacobian(3), 1e-2),
+    "correlated": correlated_gradients(4, 3.0),
+    "anticorrelated": torch.cat([correlated_gradients(3, 2.0), correlated_gradients(1, -2.0)]),
+    "norms over 1e2": with_norms(random_jacobian(4), 1e2),
+    "norms over 1e4": with_norms(with_last_opposed(random_jacobian(4), 0.5), 1e4),
+    "norms over 1e6": with_norms(random_jacobian(4, seed=5), 1e6),
+    "all at 1e-20": 1e-20 * with_last_opposed(random_jacobian(3), 0.3),
+    "all at 1e15": 1e15 * with_last_opposed(random_jacobian(3), 0.3),
 }
 DEGENERATE = {  # the solution may not be unique, or jump
-    "one zero": torch.cat([draw(2), torch.zeros(1, 12), -draw(1, seed=7)]).double(),
-    "duplicate": with_last(draw(3), 1.0, 0.0),
-    "collinear": with_last(draw(3), 2.5, 0.0),
-    "rank-deficient": with_last(draw(3), 1.0, 1.0),
-    "near-collinear": with_last(draw(3), 1.0, 0.0) + 1e-6 * draw(3, seed=8),
+    "one zero": torch.cat(
+        [random_jacobian(2), torch.zeros(1, 12), -random_jacobian(1, seed=7)]
+    ).double(),
+    "duplicate": with_last_combined(random_jacobian(3), 1.0, 0.0),
+    "collinear": with_last_combined(random_jacobian(3), 2.5, 0.0),
+    "rank-deficient": with_last_combined(random_jacobian(3), 1.0, 1.0),
+    "near-collinear": with_last_combined(random_jacobian(3), 1.0, 0.0)
+    + 1e-6 * random_jacobian(3, seed=8),
 }
 FAMILIES = WELL_POSED | DEGENERATE

@@ -22,14 +22,14 @@ class Rule(NamedTuple):
     """A rule of a contract.
 
     sentence: what the part must do.
-    test:     () -> nothing; raises BrokenRuleError where the part does not, UnaskedRuleError where
-              it need not.
-    is_basis: whether the rules behind it cannot be tried where this one fails.
+    test: () -> nothing; raises BrokenRuleError where the part does not, UnaskedRuleError where it
+    need not.
+    is_prerequisite: whether the rules behind it cannot be tried where this one fails.
     """
 
     sentence: str
     test: Callable[[], object]
-    is_basis: bool = False
+    is_prerequisite: bool = False
 
 
 class Finding(NamedTuple):
@@ -40,26 +40,26 @@ class Finding(NamedTuple):
     reason: str
 
 
-def expect(is_kept: bool, sentence: str) -> None:
+def expect(is_satisfied: bool, sentence: str) -> None:
     """Raise BrokenRuleError with this sentence unless the part keeps the rule."""
-    if not is_kept:
+    if not is_satisfied:
         raise BrokenRuleError(sentence)
 
 
-def try_rules(rules: Iterable[Rule], home: Path) -> list[Finding]:
-    """Try the rules in order;  home: the file of the part, in which errors are located."""
+def try_rules(rules: Iterable[Rule], part_file: Path) -> list[Finding]:
+    """Try the rules in order;  part_file: the file of the part, in which errors are located."""
     findings, broken_basis = [], False
     for rule in rules:
         if broken_basis:
             findings.append(Finding(rule.sentence, "not tried", "a rule above fails"))
             continue
-        finding = try_rule(rule, home)
+        finding = try_rule(rule, part_file)
         findings.append(finding)
-        broken_basis = rule.is_basis and finding.verdict == "fails"
+        broken_basis = rule.is_prerequisite and finding.verdict == "fails"
     return findings
 
 
-def try_rule(rule: Rule, home: Path) -> Finding:
+def try_rule(rule: Rule, part_file: Path) -> Finding:
     """Try one rule. An error of the part's own code breaks it too."""
     try:
         rule.test()
@@ -68,15 +68,17 @@ def try_rule(rule: Rule, home: Path) -> Finding:
     except UnaskedRuleError as reason:
         return Finding(rule.sentence, "not asked", str(reason))
     except Exception as error:  # the part's own code may raise anything
-        return Finding(rule.sentence, "fails", f"{place_of(error, home)}{advice_for(error)}")
+        return Finding(
+            rule.sentence, "fails", f"{place_of_error(error, part_file)}{advice_for(error)}"
+        )
     return Finding(rule.sentence, "holds", "")
 
 
-def place_of(error: Exception, home: Path) -> str:
+def place_of_error(error: Exception, part_file: Path) -> str:
     """The line of the part's file that an error comes from, such as "half.py, line 12: "."""
     lines = [
         frame.lineno
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename) == home
+        if Path(frame.filename) == part_file
     ]
-    return f"{home.name}, line {lines[-1]}: " if lines else ""
+    return f"{part_file.name}, line {lines[-1]}: " if lines else ""

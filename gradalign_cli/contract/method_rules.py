@@ -6,13 +6,13 @@ from typing import NamedTuple
 import torch
 
 from gradalign_cli.buffers.buffer import keep_memory
-from gradalign_cli.contract.alignment_rules import Alignment, alignment_rules
+from gradalign_cli.contract.alignment_rules import TriedMethod, alignment_rules
 from gradalign_cli.contract.findings import Rule, UnaskedRuleError, expect
 from gradalign_cli.contract.run_rules import CLOSE, run_rules
 from gradalign_cli.contract.small_runs import (
     SMALL,
     Factories,
-    after_tasks,
+    learner_after_tasks,
     make_parts,
     make_replicas,
     steps_of_task,
@@ -30,46 +30,46 @@ from gradalign_cli.training.replica import new_learner
 class MethodSource(NamedTuple):
     """Where methods to try come from.
 
-    build:   (**numbers) -> the method as its config makes it, newly built, with these numbers in
-             the place of the config's.
-    numbers: the settings that may differ between replicas, with their values.
+    build: (**numbers) -> the method as its config makes it, newly built, with these numbers in the
+    place of the config's;  replica_numbers: the settings that may differ between replicas, with
+    their values.
     """
 
     build: Callable[..., Method]
-    numbers: Mapping[str, float]
+    replica_numbers: Mapping[str, float]
 
 
 def method_rules(source: MethodSource) -> list[Rule]:
     """The rules of a method's contract, in the order in which they are tried."""
     factories = SMALL._replace(method=source.build)
     return [
-        *alignment_rules(trained_alignment(factories)),
+        *alignment_rules(trained_method(factories)),
         *run_rules(factories),
         Rule(
             "where nothing is remembered, a step is that of fine-tuning",
-            lambda: check_empty_memory(factories),
+            lambda: check_step_without_memory(factories),
         ),
         Rule("its `report` is tensors", lambda: check_report(factories)),
         Rule(
             "settings that are numbers may differ between replicas",
-            lambda: check_numbers(source, factories),
+            lambda: check_replica_numbers(source, factories),
         ),
     ]
 
 
-def trained_alignment(factories: Factories) -> Alignment:
+def trained_method(factories: Factories) -> TriedMethod:
     """The method with its state after two tasks, or its first state where training fails."""
     parts = make_parts(factories)
     replica = make_replicas(parts, (0,))[0]
     untrained = new_learner(parts, replica).method_state
     try:
-        state = after_tasks(parts, replica, 2).method_state
+        state = learner_after_tasks(parts, replica, 2).method_state
     except Exception:  # told by the rule that the method trains
         state = untrained
-    return Alignment(parts.method, untrained, state, parts.model.layers)
+    return TriedMethod(parts.method, untrained, state, parts.model.layers)
 
 
-def check_empty_memory(factories: Factories) -> None:
+def check_step_without_memory(factories: Factories) -> None:
     """Raise BrokenRuleError where a step differs from plain SGD's although nothing is stored."""
     parts = make_parts(factories)
     if "acts_without_memory" in parts.method.claims:
@@ -102,10 +102,10 @@ def check_report(factories: Factories) -> None:
         )
 
 
-def check_numbers(source: MethodSource, factories: Factories) -> None:
+def check_replica_numbers(source: MethodSource, factories: Factories) -> None:
     """Raise BrokenRuleError where a replica's numbers are not read from its state."""
     tried = 0
-    for name, value in source.numbers.items():
+    for name, value in source.replica_numbers.items():
         for changed in (value / 2, value * 2, 0.25, 0.75):
             try:
                 methods = [source.build(), source.build(**{name: changed})]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.contract.findings import Rule, UnaskedRuleError, expect
+from gradalign_cli.contract.small_runs import BuildModel
 from gradalign_cli.contract.trees import difference
 from gradalign_cli.errors import UserError
 from gradalign_cli.models.model import Model, Output
@@ -15,18 +16,20 @@ from gradalign_cli.step.draws import KEYS
 SHAPE, OUTPUTS, IMAGES = (3, 32, 32), 7, 3
 CLOSE = 1e-3  # between batched and single passes, relative to 1 + a number
 
-BuildModel = Callable[[tuple[int, int, int], int], Model]
-
 
 def model_rules(build: BuildModel) -> list[Rule]:
     """The rules of a model's contract;  build: (image shape, outputs) -> the model, new."""
     return [
         Rule("`init` gives a vector [P] by its generator alone", lambda: check_init(build), True),
-        Rule("`layers` are the parts of that vector", lambda: check_layers(build), True),
-        Rule("`apply` gives logits [n, outputs] that are finite", lambda: check_apply(build), True),
+        Rule("`layers` are the parts of that vector", lambda: check_layer_sizes(build), True),
+        Rule(
+            "`apply` gives logits [n, outputs] that are finite",
+            lambda: check_output_form(build),
+            True,
+        ),
         Rule("the gradient is finite, and not 0", lambda: check_gradient(build)),
-        Rule("`apply` changes nothing in place", lambda: check_inputs(build)),
-        Rule("in tests an image counts for itself alone", lambda: check_independence(build)),
+        Rule("`apply` changes nothing in place", lambda: check_inputs_unchanged(build)),
+        Rule("in tests an image counts for itself alone", lambda: check_image_independence(build)),
         Rule("`layer_inputs` fit the matrices of the layers", lambda: check_layer_inputs(build)),
         Rule("batched over parameters (engine vmap): the same", lambda: check_vmap(build)),
     ]
@@ -42,21 +45,23 @@ def initial_params(model: Model) -> Tensor:
     return model.init(generator(0, "network"))
 
 
-def keys(model: Model) -> Tensor | tuple[()]:
+def noise_keys(model: Model) -> Tensor | tuple[()]:
     """Keys of dropout, where the model asks for them."""
     source = torch.Generator().manual_seed(2)
     return torch.randint(KEYS, (IMAGES,), generator=source) if model.needs_noise else ()
 
 
-def apply(model: Model, params: Tensor, training: bool = True) -> Output:
+def output_on_images(model: Model, params: Tensor, training: bool = True) -> Output:
     """The output for the three images."""
-    return network(model, training)(params, model.initial_statistics)
+    return output_of_params_and_statistics(model, training)(params, model.initial_statistics)
 
 
-def network(model: Model, training: bool = True) -> Callable[[Tensor, Tensor], Output]:
+def output_of_params_and_statistics(
+    model: Model, training: bool = True
+) -> Callable[[Tensor, Tensor], Output]:
     """The model as a function of parameters and statistics, on the three images."""
-    batch, noise_keys = images(), keys(model) if training else ()
-    return lambda params, statistics: model.apply(params, statistics, batch, training, noise_keys)
+    batch, keys = images(), noise_keys(model) if training else ()
+    return lambda params, statistics: model.apply(params, statistics, batch, training, keys)
 
 
 def check_init(build: BuildModel) -> None:
@@ -69,18 +74,18 @@ def check_init(build: BuildModel) -> None:
     expect(is_drawn, "`init` must draw from the generator that it is given, and from no other")
 
 
-def check_layers(build: BuildModel) -> None:
+def check_layer_sizes(build: BuildModel) -> None:
     """Raise BrokenRuleError where the layers do not add up to the parameters."""
     model = build(SHAPE, OUTPUTS)
     total, size = sum(layer.size for layer in model.layers), len(initial_params(model))
     expect(total == size, f"`layers` have {total} entries in all, the parameters {size}")
 
 
-def check_apply(build: BuildModel) -> None:
+def check_output_form(build: BuildModel) -> None:
     """Raise BrokenRuleError where an output has another form."""
     model = build(SHAPE, OUTPUTS)
     for training in (True, False):
-        output = apply(model, initial_params(model), training)
+        output = output_on_images(model, initial_params(model), training)
         expect(
             output.logits.shape == (IMAGES, OUTPUTS) and bool(output.logits.isfinite().all()),
             f"logits must be finite and [{IMAGES}, {OUTPUTS}], found {list(output.logits.shape)}",
@@ -96,24 +101,24 @@ def check_apply(build: BuildModel) -> None:
 def check_gradient(build: BuildModel) -> None:
     """Raise BrokenRuleError where no gradient reaches the parameters."""
     model = build(SHAPE, OUTPUTS)
-    g = torch.func.grad(lambda params: apply(model, params).logits.logsumexp(1).sum())(
+    g = torch.func.grad(lambda params: output_on_images(model, params).logits.logsumexp(1).sum())(
         initial_params(model)
     )
     expect(bool(g.isfinite().all()), "the gradient has entries that are NaN or infinite")
     expect(bool((g != 0).any()), "the gradient is 0: is something detached?")
 
 
-def check_inputs(build: BuildModel) -> None:
+def check_inputs_unchanged(build: BuildModel) -> None:
     """Raise BrokenRuleError where a pass writes into parameters, statistics or images."""
     model = build(SHAPE, OUTPUTS)
     params, statistics, batch = initial_params(model), model.initial_statistics.clone(), images()
     copies = params.clone(), statistics.clone(), batch.clone()
-    model.apply(params, statistics, batch, True, keys(model))
+    model.apply(params, statistics, batch, True, noise_keys(model))
     change = difference(copies, (params, statistics, batch), "the input", 0.0)
     expect(not change, f"{change}: running statistics are returned, not written in place")
 
 
-def check_independence(build: BuildModel) -> None:
+def check_image_independence(build: BuildModel) -> None:
     """Raise BrokenRuleError where tests of an image depend on those beside it."""
     model = build(SHAPE, OUTPUTS)
     params, statistics = initial_params(model), model.initial_statistics
@@ -145,7 +150,7 @@ def check_vmap(build: BuildModel) -> None:
     model = build(SHAPE, OUTPUTS)
     params = torch.stack([model.init(generator(seed, "network")) for seed in (0, 1)])
     statistics = model.initial_statistics.expand(2, -1)
-    batched = torch.func.vmap(network(model))(params, statistics).logits
-    expected = torch.stack([apply(model, vector).logits for vector in params])
+    batched = torch.func.vmap(output_of_params_and_statistics(model))(params, statistics).logits
+    expected = torch.stack([output_on_images(model, vector).logits for vector in params])
     change = difference(expected, batched, "logits", CLOSE)
     expect(not change, f"{change} between batched and single passes")

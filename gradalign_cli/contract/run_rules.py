@@ -9,8 +9,8 @@ import torch
 from gradalign_cli.contract.findings import Rule, expect
 from gradalign_cli.contract.small_runs import (
     Factories,
-    after_task,
-    after_tasks,
+    learner_after_task,
+    learner_after_tasks,
     make_parts,
     make_replicas,
     steps_of_task,
@@ -35,35 +35,41 @@ ROUNDING, CLOSE, CLOSE_ON_DEVICE = 1e-6, 1e-4, 1e-3  # relative to 1 + a number
 
 def run_rules(factories: Factories) -> list[Rule]:
     """The rules for runs with a part that `factories` make."""
-    plain = cache(lambda: run(factories))  # the learners that all others must equal
+    eager_learners = cache(lambda: train_two_replicas(factories))  # which all others must equal
     return [
-        Rule("it trains on three tasks, and the network stays finite", plain, is_basis=True),
-        Rule("a step leaves the form of all that it changes", lambda: check_step_form(factories)),
-        Rule("a step changes nothing in place", lambda: check_inputs(factories)),
+        Rule(
+            "it trains on three tasks, and the network stays finite",
+            eager_learners,
+            is_prerequisite=True,
+        ),
+        Rule(
+            "a step leaves the form of all that it changes", lambda: check_learner_form(factories)
+        ),
+        Rule("a step changes nothing in place", lambda: check_inputs_unchanged(factories)),
         Rule(
             "a run repeated is the same, bit for bit, and no global generator is used",
-            lambda: check_chance(factories, plain()),
+            lambda: check_reproducible(factories, eager_learners()),
         ),
         Rule(
             "all that is remembered is in the state: replicas and runs do not meet",
-            lambda: check_memory(factories, plain()),
+            lambda: check_no_hidden_state(factories, eager_learners()),
         ),
         Rule(
             "batched over replicas (engine vmap): the same",
-            lambda: check_vmap(factories, plain()),
+            lambda: check_vmap(factories, eager_learners()),
         ),
         Rule(
             "recorded (engine graph on a CPU): the same",
-            lambda: check_recorded(factories, plain()),
+            lambda: check_recorded(factories, eager_learners()),
         ),
         Rule(
             "captured (engine graph on a GPU), on a simulated device: the same",
-            lambda: check_captured(factories, plain()),
+            lambda: check_captured(factories, eager_learners()),
         ),
     ]
 
 
-def run(factories: Factories, engine: Engine | None = None) -> Learner:
+def train_two_replicas(factories: Factories, engine: Engine | None = None) -> Learner:
     """The learners of two replicas after all tasks. Raises BrokenRuleError where their networks are
     not finite."""
     parts = make_parts(factories)
@@ -76,11 +82,11 @@ def run(factories: Factories, engine: Engine | None = None) -> Learner:
     return learners
 
 
-def check_step_form(factories: Factories) -> None:
+def check_learner_form(factories: Factories) -> None:
     """Raise BrokenRuleError where a step or the end of a task changes the form of the learner."""
     parts = make_parts(factories)
     replica = make_replicas(parts, (0,))[0]
-    untrained, learner = new_learner(parts, replica), after_tasks(parts, replica, 2)
+    untrained, learner = new_learner(parts, replica), learner_after_tasks(parts, replica, 2)
     starts_empty = not all(leaf.numel() for leaf in tree_leaves(untrained.method_state))
     change = form_change(untrained, learner, "the learner", not starts_empty)
     expect(
@@ -93,7 +99,7 @@ def check_step_form(factories: Factories) -> None:
         expect(not change, f"{change} after a step: make room for all at the start")
 
 
-def check_inputs(factories: Factories) -> None:
+def check_inputs_unchanged(factories: Factories) -> None:
     """Raise BrokenRuleError where a step or the end of a task writes into what it is given."""
     parts = make_parts(factories)
     replica = make_replicas(parts, (0,))[0]
@@ -101,7 +107,7 @@ def check_inputs(factories: Factories) -> None:
     for task in range(parts.benchmark.tasks):
         copy = tree_map(torch.clone, learner)
         view = tree_map(torch.clone, replica.stream.view)
-        after = after_task(parts, replica, learner, task)
+        after = learner_after_task(parts, replica, learner, task)
         change = difference(copy, learner, "the learner", 0.0)
         change = change or difference(view, replica.stream.view, "the view", 0.0)
         expect(
@@ -117,13 +123,13 @@ def global_generators() -> list[object]:
     return [random.getstate(), repr(numpy_state), torch.get_rng_state().tolist()]
 
 
-def check_chance(factories: Factories, plain: Learner) -> None:
+def check_reproducible(factories: Factories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where a run draws from a global generator, or cannot be repeated."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
             before = global_generators()
-            repeated = run(factories)
+            repeated = train_two_replicas(factories)
             after = global_generators()
         finally:
             random.setstate(python_state)
@@ -134,7 +140,7 @@ def check_chance(factories: Factories, plain: Learner) -> None:
         "what a run is: take random numbers from what the step is given, such as "
         "Gradients.random_numbers",
     )
-    change = difference(plain, repeated, "the learner", 0.0)
+    change = difference(eager_learners, repeated, "the learner", 0.0)
     expect(
         not change,
         f"{change} in a second run with the same seeds: something outlives a run, such as a "
@@ -142,13 +148,15 @@ def check_chance(factories: Factories, plain: Learner) -> None:
     )
 
 
-def check_memory(factories: Factories, plain: Learner) -> None:
+def check_no_hidden_state(factories: Factories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where a replica depends on those beside it, or on Python objects."""
     advice = "something is remembered outside of the state, in a variable, a list or an attribute"
     for number, seed in enumerate((0, 1)):
         parts = make_parts(factories)
         alone = train(parts, make_replicas(parts, (seed,)))
-        expected = tree_map(lambda tensor, number=number: tensor[number : number + 1], plain)
+        expected = tree_map(
+            lambda tensor, number=number: tensor[number : number + 1], eager_learners
+        )
         # states of replicas side by side may be padded to one shape
         change = form_change(expected, alone, "the learner", shapes_too=False)
         if not change and not form_change(expected, alone, "the learner"):
@@ -156,43 +164,45 @@ def check_memory(factories: Factories, plain: Learner) -> None:
         expect(not change, f"{change} between a replica alone and beside another: {advice}")
     parts = make_parts(factories)
     replica = make_replicas(parts, (0,))[0]
-    learner = after_tasks(parts, replica, 2)
+    learner = learner_after_tasks(parts, replica, 2)
     rebuilt = make_parts(factories)
     new_replica = make_replicas(rebuilt, (0,))[0]
     change = difference(
-        after_task(parts, replica, learner, 2),
-        after_task(rebuilt, new_replica, learner, 2),
+        learner_after_task(parts, replica, learner, 2),
+        learner_after_task(rebuilt, new_replica, learner, 2),
         "the learner",
         0.0,
     )
     expect(not change, f"{change} between a run and one continued from its learner: {advice}")
 
 
-def check_engine(factories: Factories, plain: Learner, engine: Engine, kind: str) -> None:
+def check_engine(
+    factories: Factories, eager_learners: Learner, engine: Engine, step_kind: str
+) -> None:
     """Raise BrokenRuleError where an engine's learners are not those of the plain steps."""
-    change = difference(plain, run(factories, engine), "the learner", CLOSE)
-    expect(not change, f"{change} between plain steps and {kind} ones")
+    change = difference(eager_learners, train_two_replicas(factories, engine), "the learner", CLOSE)
+    expect(not change, f"{change} between plain steps and {step_kind} ones")
 
 
-def check_vmap(factories: Factories, plain: Learner) -> None:
+def check_vmap(factories: Factories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where batched replicas are not those of a loop."""
     batched = make_plain_run(step_by_vmap)
     engine = Engine("vmap", CPU, functional_gradient, batched, map_in_loop)
-    check_engine(factories, plain, engine, "batched")
+    check_engine(factories, eager_learners, engine, "batched")
 
 
-def check_recorded(factories: Factories, plain: Learner) -> None:
+def check_recorded(factories: Factories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
     recorded = RecordedRun(eager().run_steps, min_steps=MIN_STEPS)
     engine = Engine("graph", CPU, autograd_gradient, recorded, map_in_loop)
-    check_engine(factories, plain, engine, "recorded")
+    check_engine(factories, eager_learners, engine, "recorded")
 
 
-def check_captured(factories: Factories, plain: Learner) -> None:
+def check_captured(factories: Factories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where captured steps on the simulated device are not the plain ones."""
     with simulated_device():
         parts = make_parts(factories, SIMULATED)
         on_device = train(parts, make_replicas(parts, (0, 1)), simulated_graph(MIN_STEPS))
     learners = tree_map(cpu_values_of, on_device)
-    change = difference(plain, learners, "the learner", CLOSE_ON_DEVICE)
+    change = difference(eager_learners, learners, "the learner", CLOSE_ON_DEVICE)
     expect(not change, f"{change} between plain steps on the CPU and captured ones on a device")

@@ -32,15 +32,17 @@ from gradalign_cli.training.task_end import end_task
 SLOTS, BATCH, MEMORY_BATCH, SAMPLES, LR = 18, 5, 6, 18, 0.02
 
 
+BuildBenchmark = Callable[[], Benchmark]
+BuildBuffer = Callable[[int, int], Buffer]  # (tasks, classes per task) -> a new one
+BuildModel = Callable[[tuple[int, int, int], int], Model]  # (image shape, outputs) -> a new one
+
+
 class Factories(NamedTuple):
-    """What small parts are made of.
+    """What small parts are made of."""
 
-    buffer: (tasks, classes per task) -> Buffer;  model: (image shape, outputs) -> Model.
-    """
-
-    benchmark: Callable[[], Benchmark]
-    buffer: Callable[[int, int], Buffer]
-    model: Callable[[tuple[int, int, int], int], Model]
+    benchmark: BuildBenchmark
+    buffer: BuildBuffer
+    model: BuildModel
     method: Callable[[], Method]
 
 
@@ -116,15 +118,15 @@ def draws_of_task(parts: Parts, replica: Replica, task: int) -> Iterator[Draw]:
             yield tree_index(tree_index(draws, s), 0)
 
 
-def after_task(parts: Parts, replica: Replica, learner: Learner, task: int) -> Learner:
+def learner_after_task(parts: Parts, replica: Replica, learner: Learner, task: int) -> Learner:
     """The learner after the steps and the end of one more task."""
     after = steps_of_task(parts, replica, learner, task)[-1].after
     return tree_index(end_task(parts, [replica], tree_stack([after]), task), 0)
 
 
-def after_tasks(parts: Parts, replica: Replica, tasks: int) -> Learner:
+def learner_after_tasks(parts: Parts, replica: Replica, tasks: int) -> Learner:
     """A learner that has trained on the first tasks."""
     learner = new_learner(parts, replica)
     for task in range(tasks):
-        learner = after_task(parts, replica, learner, task)
+        learner = learner_after_task(parts, replica, learner, task)
     return learner

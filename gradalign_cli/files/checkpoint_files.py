@@ -27,9 +27,9 @@ LENGTH_BYTES = 8  # of the header's length, with which a file begins
 
 
 class CheckpointContent(NamedTuple):
-    """What a checkpoint holds: a text, and tensors by name."""
+    """What a checkpoint holds: JSON, and tensors by name."""
 
-    text: str
+    json_text: str
     tensors: dict[str, Tensor]
 
 
@@ -49,7 +49,7 @@ def write_checkpoint(folder: Path, content: CheckpointContent) -> None:
     earlier = checkpoint_files(folder)
     match = NAME.fullmatch(earlier[0].name) if earlier else None
     number = int(match[1]) + 1 if match else 1
-    metadata = {"text": content.text, "checksum": checksum(content)}
+    metadata = {"text": content.json_text, "checksum": checksum(content)}
     with replacement(folder / f"checkpoint.{number:06}.safetensors") as file:
         file.write(save(content.tensors, metadata))
     for path in earlier[FILES_TO_KEEP - 1 :]:
@@ -76,7 +76,7 @@ def read_checkpoint(path: Path) -> CheckpointContent:
 
 def checksum(content: CheckpointContent) -> str:
     """A hash of the text and of the tensors' names, types, shapes and numbers."""
-    digest = hashlib.blake2b(content.text.encode(), digest_size=16)
+    digest = hashlib.blake2b(content.json_text.encode(), digest_size=16)
     for name, tensor in sorted(content.tensors.items()):
         digest.update(f"|{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(as_bytes(tensor))

@@ -115,9 +115,9 @@ def lock_owner(folder: Path) -> str | None:
     return None
 
 
-def unlock(descriptor: int, path: Path, process: int) -> None:
+def unlock(descriptor: int, path: Path, process_id: int) -> None:
     """Remove the file and free the lock; a child that inherited them leaves both alone."""
-    if os.getpid() == process:
+    if os.getpid() == process_id:
         with suppress(OSError):  # a folder that is gone has no file to remove
             if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):
                 path.unlink()

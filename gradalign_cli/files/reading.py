@@ -41,18 +41,18 @@ def check_regular(path: Path, status: os.stat_result) -> None:
         raise UserError(f"{path} must be a regular file, found {KINDS.get(kind, 'something else')}")
 
 
-def read_bounded(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes; UserError for any other."""
+def read_bounded(path: Path, byte_limit: int) -> bytes:
+    """The content of a regular file of at most `byte_limit` bytes; UserError for any other."""
     with open_regular(path) as file, os_errors_as_sentences("read", path):
-        content = file.read(limit + 1)
-    if len(content) > limit:
-        raise UserError(f"{path} must have at most {limit} bytes, found more")
+        content = file.read(byte_limit + 1)
+    if len(content) > byte_limit:
+        raise UserError(f"{path} must have at most {byte_limit} bytes, found more")
     return content
 
 
-def read_json(path: Path, limit: int) -> Any:
-    """The content of a JSON file of at most `limit` bytes; UserError where it is not valid."""
-    content = read_bounded(path, limit)
+def read_json(path: Path, byte_limit: int) -> Any:
+    """The content of a JSON file of at most `byte_limit` bytes; UserError where it is not valid."""
+    content = read_bounded(path, byte_limit)
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:

@@ -68,7 +68,7 @@ def rebuild_tree(described: DescribedTree, template: Any = None) -> Any:
 
     def rebuild(value: Any, like: Any) -> Any:
         if isinstance(value, list):
-            return [rebuild(part, like_part(like, n)) for n, part in enumerate(value)]
+            return [rebuild(part, part_template(like, n)) for n, part in enumerate(value)]
         if not isinstance(value, dict):
             return value
         if "tensor" in value:
@@ -76,7 +76,9 @@ def rebuild_tree(described: DescribedTree, template: Any = None) -> Any:
         if "array" in value:
             return rebuild_tensor(value["array"], described.tensors).numpy()
         if "tuple" in value:
-            return tuple(rebuild(part, like_part(like, n)) for n, part in enumerate(value["tuple"]))
+            return tuple(
+                rebuild(part, part_template(like, n)) for n, part in enumerate(value["tuple"])
+            )
         if "entries" in value:
             likes = like if isinstance(like, dict) else {}
             return {name: rebuild(part, likes.get(name)) for name, part in value["entries"].items()}
@@ -88,17 +90,18 @@ def rebuild_tree(described: DescribedTree, template: Any = None) -> Any:
     return rebuild(described.description, template)
 
 
-def like_part(template: Any, number: int) -> Any:
+def part_template(template: Any, position: int) -> Any:
     """The template of a part of a tuple or list: that in its place, or the last one."""
     if not isinstance(template, tuple | list) or not template:
         return None
-    return template[min(number, len(template) - 1)]
+    return template[min(position, len(template) - 1)]
 
 
-def rebuild_tensor(layout: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
-    """The tensor with this layout. Raises ValueError where it does not fit its numbers."""
-    numbers, shape, stride = tensors[layout["tensor"]], layout["shape"], layout["stride"]
-    own_shape, offset = list(numbers.shape), int(layout["offset"])
+def rebuild_tensor(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+    """The tensor that `describe_tensor` described. Raises ValueError where the layout does not fit
+    its numbers."""
+    numbers, offset = tensors[description["tensor"]], int(description["offset"])
+    own_shape, shape, stride = list(numbers.shape), description["shape"], description["stride"]
     if len(shape) != len(own_shape) or len(stride) != len(shape) or offset not in range(ALIGNMENT):
         raise ValueError("a tensor's layout does not fit it")
     last = sum((size - 1) * step for size, step in zip(own_shape, stride, strict=True))

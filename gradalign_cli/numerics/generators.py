@@ -14,6 +14,6 @@ def generator(seed: int, purpose: str, task: int = 0) -> torch.Generator:
 
 
 def permutation(count: int, source_generator: torch.Generator) -> Tensor:
-    """A random order [count] of the numbers 0 .. count - 1, on the device of the generator `source`
+    """A random order [count] of the numbers 0 .. count - 1, on the device of the generator
     whatever the default device is."""
     return torch.randperm(count, generator=source_generator, device=source_generator.device)

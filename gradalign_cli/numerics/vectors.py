@@ -70,14 +70,14 @@ def divide_by_largest_entry(vectors: Tensor) -> Tensor:
     return vectors / largest.clamp_min(torch.finfo(vectors.dtype).tiny)
 
 
-def mean_over_rows(rows: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """The mean [P] over rows [n] of `function(rows) [n, P]`, computed for 64 rows at a time.
+def mean_over_rows(row_indices: Tensor, vectors_of_rows: Callable[[Tensor], Tensor]) -> Tensor:
+    """The mean [P] over rows [n] of `vectors_of_rows(row_indices)` [n, P], for 64 rows at a time.
 
     Only the sum of a piece is kept: small blocks that stay among large freed ones would keep the
     large ones from being used again (allocator.py).
     """
-    first_piece, *pieces = rows.split(64)
-    total = function(first_piece).sum(0)
+    first_piece, *pieces = row_indices.split(64)
+    total = vectors_of_rows(first_piece).sum(0)
     for piece in pieces:
-        total += function(piece).sum(0)
-    return total / len(rows)
+        total += vectors_of_rows(piece).sum(0)
+    return total / len(row_indices)
