@@ -56,7 +56,7 @@ def run(
         "the path of a folder",
         folder,
     )
-    check_texts(overrides, config_dir)
+    check_overrides_and_config_dir(overrides, config_dir)
     config = DictConfig(compose_config(CONF, overrides, config_dir).settings)
     console = Console(file=io.StringIO()) if quiet else Console()
     threads = torch.get_num_threads()
@@ -68,7 +68,7 @@ def run(
     return RunResult(Path(folder), read_accuracy(Path(folder)), metrics, record)
 
 
-def check_texts(overrides: Sequence[str], config_dir: str | None) -> None:
+def check_overrides_and_config_dir(overrides: Sequence[str], config_dir: str | None) -> None:
     """Raise UserError unless the overrides are texts and the folder of the user's parts is one."""
     for override in overrides:
         require(isinstance(override, str), "overrides", "texts such as 'method=gem'", override)
@@ -76,9 +76,9 @@ def check_texts(overrides: Sequence[str], config_dir: str | None) -> None:
     require(is_folder, "config_dir", "a folder of your parts", config_dir)
 
 
-def read_accuracy(folder: Path) -> np.ndarray:
+def read_accuracy(run_folder: Path) -> np.ndarray:
     """The matrices [R, T + 1, T] of a run's accuracy.csv."""
-    with (folder / "accuracy.csv").open(newline="") as file:
+    with (run_folder / "accuracy.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     values = np.array([[float(cell) for cell in row[2:]] for row in rows])
     tasks = len(header) - 2
@@ -92,7 +92,7 @@ def make_method(name: str, config_dir: str | None = None, overrides: Sequence[st
     UserError where there is no such method, or a value is out of its domain.
     """
     require(isinstance(name, str), "method", "a name or a Method", name)
-    check_texts(overrides, config_dir)
+    check_overrides_and_config_dir(overrides, config_dir)
     config = compose_config(CONF, [f"method={name}", *overrides], config_dir).settings["method"]
     method: Method = call_target("method", OmegaConf.create(config))
     return method

@@ -15,14 +15,14 @@ LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
-def call_target(group: str, config: DictConfig, **computed_arguments: Any) -> Any:
+def call_target(group: str, group_config: DictConfig, **computed_arguments: Any) -> Any:
     """Call the function that a group's config names by `_target_`, with the config's other entries
     and the `computed_arguments`.
 
     Raises UserError where an entry is missing, unknown, or not of the type the function declares.
     """
-    function = target_function(group, config)
-    entries = OmegaConf.to_container(config, resolve=True)
+    function = target_function(group, group_config)
+    entries = OmegaConf.to_container(group_config, resolve=True)
     assert isinstance(entries, dict)
     arguments = {str(name): value for name, value in entries.items()} | computed_arguments
     labels = ["_target_", "defaults"]  # the latter is Hydra's, in a yaml read as it lies

@@ -48,12 +48,12 @@ def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
     return [dict(zip(choices, values, strict=True)) for values in combinations]
 
 
-def settings_that_may_vary(group: str, config: DictConfig) -> list[str]:
+def settings_that_may_vary(group: str, group_config: DictConfig) -> list[str]:
     """The settings of a method that may vary between replicas: those declared as `float`.
 
     group: `method` or `objective`.
     """
-    declared = declared_types(target_function(group, config))
+    declared = declared_types(target_function(group, group_config))
     return [name for name, kind in declared.items() if kind is float]
 
 
@@ -67,16 +67,16 @@ def build_method(config: DictConfig, replica_settings: dict[str, float]) -> Meth
 
 
 def build_method_of_group(
-    group: str, config: DictConfig, replica_settings: dict[str, float]
+    group: str, group_config: DictConfig, replica_settings: dict[str, float]
 ) -> Method:
     """A method from its config, with the replica's numbers in the place of the config's."""
     names = replica_settings.keys() - {"seed", "lr"}  # these are the replica's own
     replaced = {
         name: float(replica_settings[name])
-        for name in settings_that_may_vary(group, config)
+        for name in settings_that_may_vary(group, group_config)
         if name in names
     }
-    merged = OmegaConf.merge(config, replaced)
+    merged = OmegaConf.merge(group_config, replaced)
     assert isinstance(merged, DictConfig)
     method: Method = call_target(group, merged)
     return method

@@ -94,46 +94,46 @@ def hydra_silenced() -> Iterator[None]:
         logger.disabled = disabled
 
 
-def is_inside(name: str, module: str) -> bool:
+def is_inside(dotted_name: str, module_name: str) -> bool:
     """Whether a dotted name is a module or lies in it."""
-    return name == module or name.startswith(module + ".")
+    return dotted_name == module_name or dotted_name.startswith(module_name + ".")
 
 
-def is_of_plugin(name: str) -> bool:
+def is_of_plugin(dotted_name: str) -> bool:
     """Whether a dotted name lies in a module that the user named on the command line."""
-    return any(is_inside(name, plugin) for plugin in PLUGINS)
+    return any(is_inside(dotted_name, plugin) for plugin in PLUGINS)
 
 
-def target_function(group: str, config: Mapping[Any, Any]) -> Callable[..., Any]:
+def target_function(group: str, group_config: Mapping[Any, Any]) -> Callable[..., Any]:
     """The function that a group's config names by `_target_`. It is looked for, and so imported,
     only in the package's folder for the group and in plugins.
 
     Raises UserError for any other.
     """
     field, room = f"{group}._target_", f"gradalign_cli.{ROOM_OF_GROUP[group]}"
-    function = import_allowed(field, config.get("_target_"), [room])
+    function = import_allowed(field, group_config.get("_target_"), [room])
     result = getattr(getattr(function, "__annotations__", {}).get("return"), "__name__", None)
     if not inspect.isfunction(function) or result not in (None, RESULT_OF_GROUP[group]):
         raise UserError(f"`{field}` must be a function that returns a {RESULT_OF_GROUP[group]}")
     return function
 
 
-def import_allowed(field: str, name: object, trusted_modules: Sequence[str]) -> Any:
+def import_allowed(field: str, dotted_name: object, trusted_modules: Sequence[str]) -> Any:
     """What a dotted name names, where it lies in a trusted module or a plugin, and so was written
     there. No other module is imported for it.
 
     Raises UserError for any other name.
     """
-    require(isinstance(name, str), field, "the name of a function", name)
+    require(isinstance(dotted_name, str), field, "the name of a function", dotted_name)
     allowed = [*trusted_modules, *PLUGINS]
-    if not any(is_inside(str(name), module) for module in allowed):
+    if not any(is_inside(str(dotted_name), module) for module in allowed):
         raise UserError(
             f"`{field}` must be a function of {allowed[0]}, or of a module that is named on the "
-            f"command line as in plugins=[{str(name).split('.')[0]}], found {name!r}"
+            f"command line as in plugins=[{str(dotted_name).split('.')[0]}], found {dotted_name!r}"
         )
     try:
         with hydra_silenced():
-            named = get_object(str(name))
+            named = get_object(str(dotted_name))
     except (Exception, SystemExit) as error:  # what the import of the user's own module raised
         reason = error_text(error.__cause__ or error)
         raise UserError(

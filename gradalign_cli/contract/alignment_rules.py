@@ -44,12 +44,19 @@ def alignment_rules(subject: TriedMethod) -> list[Rule]:
     return [
         Rule(
             "the initial state is a tensor or a tuple of tensors",
-            lambda: check_state(subject),
+            lambda: check_state_is_tensors(subject),
             is_prerequisite=True,
         ),
-        Rule("the direction has the shape [P] of the gradient", lambda: check_shape(subject), True),
-        Rule("the direction has the type of the gradient", lambda: check_type(subject)),
-        Rule("the direction is finite, whatever the gradients", lambda: check_finite(subject)),
+        Rule(
+            "the direction has the shape [P] of the gradient",
+            lambda: check_direction_shape(subject),
+            True,
+        ),
+        Rule("the direction has the type of the gradient", lambda: check_direction_type(subject)),
+        Rule(
+            "the direction is finite, whatever the gradients",
+            lambda: check_direction_finite(subject),
+        ),
         Rule("`align` leaves the form of the state as it is", lambda: check_state_form(subject)),
         Rule("`align` changes nothing in place", lambda: check_inputs_unchanged(subject)),
         Rule("its claims are names of claims", lambda: check_claim_names(subject)),
@@ -57,7 +64,7 @@ def alignment_rules(subject: TriedMethod) -> list[Rule]:
     ]
 
 
-def check_state(subject: TriedMethod) -> None:
+def check_state_is_tensors(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a state holds something else than tensors."""
     named_tensors(subject.initial_state, "the state")
 
@@ -83,7 +90,7 @@ def with_float_type(tree: Any, dtype: torch.dtype) -> Any:
     return tree_map(lambda t: t.to(dtype) if t.dtype == torch.float32 else t, tree)
 
 
-def check_shape(subject: TriedMethod) -> None:
+def check_direction_shape(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction is no vector like the gradient."""
     for case, gradients, direction, _ in directions(subject, torch.float32):
         is_tensor = isinstance(direction, Tensor)
@@ -95,7 +102,7 @@ def check_shape(subject: TriedMethod) -> None:
         )
 
 
-def check_type(subject: TriedMethod) -> None:
+def check_direction_type(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction is not of the gradient's type."""
     for dtype in TYPES:
         for case, _, direction, _ in directions(subject, dtype):
@@ -106,7 +113,7 @@ def check_type(subject: TriedMethod) -> None:
             )
 
 
-def check_finite(subject: TriedMethod) -> None:
+def check_direction_finite(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction has an entry that is no number."""
     for dtype in TYPES:
         for case, _, direction, _ in directions(subject, dtype):

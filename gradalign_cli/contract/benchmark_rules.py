@@ -11,9 +11,13 @@ from gradalign_cli.numerics.trees import take_rows
 def benchmark_rules(build: BuildBenchmark) -> list[Rule]:
     """The rules of a benchmark's contract;  build: () -> the benchmark, new."""
     return [
-        Rule("every task has rows to train and to test on", lambda: check_tasks(build), True),
-        Rule("rows are rows of the images", lambda: check_rows(build), is_prerequisite=True),
-        Rule("no row is both trained and tested on", lambda: check_disjoint(build)),
+        Rule(
+            "every task has rows to train and to test on",
+            lambda: check_tasks_have_rows(build),
+            True,
+        ),
+        Rule("rows are rows of the images", lambda: check_row_range(build), is_prerequisite=True),
+        Rule("no row is both trained and tested on", lambda: check_train_test_disjoint(build)),
         Rule("a seed gives one stream, whatever came before", lambda: check_reproducible(build)),
         Rule(
             "the target of every example is a visible logit", lambda: check_targets_visible(build)
@@ -21,7 +25,7 @@ def benchmark_rules(build: BuildBenchmark) -> list[Rule]:
     ]
 
 
-def check_tasks(build: BuildBenchmark) -> None:
+def check_tasks_have_rows(build: BuildBenchmark) -> None:
     """Raise BrokenRuleError where a task is missing or empty."""
     benchmark = build()
     stream = benchmark.make_stream(0)
@@ -34,7 +38,7 @@ def check_tasks(build: BuildBenchmark) -> None:
         )
 
 
-def check_rows(build: BuildBenchmark) -> None:
+def check_row_range(build: BuildBenchmark) -> None:
     """Raise BrokenRuleError where a row is none of an image."""
     benchmark = build()
     stream, count = benchmark.make_stream(0), len(benchmark.images)
@@ -46,7 +50,7 @@ def check_rows(build: BuildBenchmark) -> None:
         )
 
 
-def check_disjoint(build: BuildBenchmark) -> None:
+def check_train_test_disjoint(build: BuildBenchmark) -> None:
     """Raise BrokenRuleError where a test knows what was trained on."""
     stream = build().make_stream(0)
     shared_count = torch.isin(torch.cat(stream.train_rows), torch.cat(stream.test_rows)).sum()

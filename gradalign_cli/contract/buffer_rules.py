@@ -43,10 +43,10 @@ def buffer_rules(build: BuildBuffer) -> list[Rule]:
             "what is stored has come, with its task and class, in a slot of its task",
             lambda: check_stored_examples(factories),
         ),
-        Rule("a full stream stores something", lambda: check_fills(factories)),
+        Rule("a full stream stores something", lambda: check_memory_fills(factories)),
         Rule(
             "the examples of ended tasks stay, where `keeps_ended_tasks` says so",
-            lambda: check_ended_tasks(factories),
+            lambda: check_ended_tasks_stay(factories),
         ),
         *run_rules(factories),
     ]
@@ -122,13 +122,13 @@ def check_stored_examples(factories: Factories) -> None:
             )
 
 
-def check_fills(factories: Factories) -> None:
+def check_memory_fills(factories: Factories) -> None:
     """Raise BrokenRuleError where nothing is stored after a task."""
     *_, last = memories_after_steps(factories)
     expect(bool((last.memory.rows >= 0).any()), "the memory is still empty after three tasks")
 
 
-def check_ended_tasks(factories: Factories) -> None:
+def check_ended_tasks_stay(factories: Factories) -> None:
     """Raise BrokenRuleError where a later task replaces an example of an ended one."""
     parts = make_parts(factories)
     if not parts.buffer.keeps_ended_tasks:

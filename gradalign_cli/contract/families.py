@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 
-def random_jacobian(rows: int, size: int = 12, seed: int = 0) -> Tensor:
-    """A random Jacobian [rows, size]."""
+def random_jacobian(row_count: int, column_count: int = 12, seed: int = 0) -> Tensor:
+    """A random Jacobian [row_count, column_count]."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(rows, size, generator=generator, dtype=torch.float64)
+    return torch.randn(row_count, column_count, generator=generator, dtype=torch.float64)
 
 
 def with_norms(J: Tensor, norm_ratio: float) -> Tensor:
@@ -35,9 +35,9 @@ def with_last_combined(J: Tensor, *weights: float) -> Tensor:
     return J
 
 
-def correlated_gradients(rows: int, common_norm: float) -> Tensor:
+def correlated_gradients(row_count: int, common_norm: float) -> Tensor:
     """Gradients that share a direction of a given length."""
-    return random_jacobian(rows) + common_norm * random_jacobian(1, seed=9)
+    return random_jacobian(row_count) + common_norm * random_jacobian(1, seed=9)
 
 
 WELL_POSED = {  # a change of the last bit changes the solution as little

@@ -49,7 +49,7 @@ def method_rules(source: MethodSource) -> list[Rule]:
             "where nothing is remembered, a step is that of fine-tuning",
             lambda: check_step_without_memory(factories),
         ),
-        Rule("its `report` is tensors", lambda: check_report(factories)),
+        Rule("its `report` is tensors", lambda: check_report_tensors(factories)),
         Rule(
             "settings that are numbers may differ between replicas",
             lambda: check_replica_numbers(source, factories),
@@ -91,7 +91,7 @@ def check_step_without_memory(factories: Factories) -> None:
             )
 
 
-def check_report(factories: Factories) -> None:
+def check_report_tensors(factories: Factories) -> None:
     """Raise BrokenRuleError where record.json could not hold what the method reports."""
     parts = make_parts(factories)
     learners = train(parts, make_replicas(parts, (0, 1)))

@@ -124,9 +124,9 @@ def learner_after_task(parts: Parts, replica: Replica, learner: Learner, task: i
     return tree_index(end_task(parts, [replica], tree_stack([after]), task), 0)
 
 
-def learner_after_tasks(parts: Parts, replica: Replica, tasks: int) -> Learner:
+def learner_after_tasks(parts: Parts, replica: Replica, task_count: int) -> Learner:
     """A learner that has trained on the first tasks."""
     learner = new_learner(parts, replica)
-    for task in range(tasks):
+    for task in range(task_count):
         learner = learner_after_task(parts, replica, learner, task)
     return learner

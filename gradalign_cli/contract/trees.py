@@ -7,27 +7,28 @@ from torch import Tensor
 from gradalign_cli.contract.findings import BrokenRuleError
 
 
-def named_tensors(tree: Any, name: str) -> dict[str, Tensor]:
-    """The tensors of a tree by their path below `name`. Raises BrokenRuleError where it holds
+def named_tensors(tree: Any, tree_name: str) -> dict[str, Tensor]:
+    """The tensors of a tree by their path below `tree_name`. Raises BrokenRuleError where it holds
     something else."""
     if isinstance(tree, Tensor):
-        return {name: tree}
+        return {tree_name: tree}
     if not isinstance(tree, tuple):
         raise BrokenRuleError(
-            f"{name} must be a tensor or a tuple of tensors, such as a NamedTuple, found "
+            f"{tree_name} must be a tensor or a tuple of tensors, such as a NamedTuple, found "
             f"{type(tree).__name__}; only tensors can be batched, captured and saved"
         )
     fields = getattr(tree, "_fields", range(len(tree)))
     branches = [
-        named_tensors(part, f"{name}.{field}") for field, part in zip(fields, tree, strict=True)
+        named_tensors(part, f"{tree_name}.{field}")
+        for field, part in zip(fields, tree, strict=True)
     ]
     return {path: tensor for branch in branches for path, tensor in branch.items()}
 
 
-def form_change(before: Any, after: Any, name: str, shapes_too: bool = True) -> str:
+def form_change(before: Any, after: Any, tree_name: str, shapes_too: bool = True) -> str:
     """How the form of a tree has changed: its tensors, their types, and their shapes or else only
     numbers of dimensions. Empty where it has not."""
-    old, new = named_tensors(before, name), named_tensors(after, name)
+    old, new = named_tensors(before, tree_name), named_tensors(after, tree_name)
     if old.keys() != new.keys():
         return f"it held {', '.join(old) or 'nothing'} and holds {', '.join(new) or 'nothing'}"
     for path, tensor in old.items():
@@ -40,14 +41,14 @@ def form_change(before: Any, after: Any, name: str, shapes_too: bool = True) -> 
     return ""
 
 
-def difference(expected: Any, computed: Any, name: str, tolerance: float) -> str:
+def difference(expected: Any, computed: Any, tree_name: str, tolerance: float) -> str:
     """Which tensor of a tree differs by more than the tolerance, relative to 1 + its size, and by
     how much. Empty where none does."""
-    change = form_change(expected, computed, name)
+    change = form_change(expected, computed, tree_name)
     if change:
         return change
-    values = named_tensors(computed, name)
-    for path, tensor in named_tensors(expected, name).items():
+    values = named_tensors(computed, tree_name)
+    for path, tensor in named_tensors(expected, tree_name).items():
         wanted, value = tensor.double(), values[path].double()
         gap = (wanted - value).abs()
         same = (wanted == value) | (wanted.isnan() & value.isnan())  # infinite ones, too

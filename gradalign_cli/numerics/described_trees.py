@@ -42,17 +42,18 @@ def describe_tree(tree: Any) -> DescribedTree:
     return DescribedTree(describe(tree), tensors)
 
 
-def describe_tensor(tensor: Tensor, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """The name of a tensor and how it lies in memory; its numbers, each once, go to `tensors`.
+def describe_tensor(tensor: Tensor, described_tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """The name of a tensor and how it lies in memory.
 
-    The layout belongs to the result: libraries add up in another order where numbers lie otherwise.
+    described_tensors: gets its numbers, each once. The layout belongs to the result: libraries add
+    up in another order where numbers lie otherwise.
     """
-    name, repeated = str(len(tensors)), tensor
+    name, repeated = str(len(described_tensors)), tensor
     for dimension, stride in enumerate(tensor.stride()):
         if stride == 0 and tensor.shape[dimension] > 1:
             repeated = repeated.narrow(dimension, 0, 1)
     in_order = torch.contiguous_format
-    tensors[name] = repeated.detach().to("cpu", copy=True, memory_format=in_order)
+    described_tensors[name] = repeated.detach().to("cpu", copy=True, memory_format=in_order)
     offset = tensor.storage_offset() * tensor.element_size() % ALIGNMENT // tensor.element_size()
     layout = {"stride": list(tensor.stride()), "offset": offset}
     return {"tensor": name, "shape": list(tensor.shape), **layout}

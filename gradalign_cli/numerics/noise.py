@@ -32,14 +32,14 @@ def random_integers(keys: Tensor, integers_per_key: int) -> Tensor:
     return xor_shift(x, 31).view(torch.int16)[:, :integers_per_key]
 
 
-def drop_units(x: Tensor, share: float, integers: Tensor) -> Tensor:
+def drop_units(x: Tensor, dropped_share: float, integers: Tensor) -> Tensor:
     """Dropout (Srivastava et al. 2014) of activations x [n, ...] in training: a share of them is 0,
     and the others are scaled up so that the mean stays.
 
     integers: [n, activations of an example] `random_integers`; the activations with the lowest ones
     are dropped. The share is rounded to a multiple of 1 / 65536.
     """
-    dropped_levels = min(round(share * LEVELS), LEVELS - 1)
+    dropped_levels = min(round(dropped_share * LEVELS), LEVELS - 1)
     retained = (integers >= dropped_levels - LEVELS // 2).view(x.shape)
     return torch.where(retained, x * (LEVELS / (LEVELS - dropped_levels)), 0.0)
 

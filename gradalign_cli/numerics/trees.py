@@ -62,10 +62,10 @@ def pad_to_shape(tensor: Tensor, shape: Sequence[int]) -> Tensor:
     return pad(tensor, [n for each in reversed(missing) for n in (0, each)])
 
 
-def take_rows(field: Tensor, index: Tensor | int) -> Tensor:
-    """field[index] along the first dimension, several times faster on a CPU for many rows."""
-    if isinstance(index, int):
-        return field[index]
-    if index.ndim == 1:
-        return field.index_select(0, index)
-    return field.index_select(0, index.flatten()).view(*index.shape, *field.shape[1:])
+def take_rows(tensor: Tensor, row_indices: Tensor | int) -> Tensor:
+    """tensor[row_indices] along dimension 0, several times faster on a CPU for many rows."""
+    if isinstance(row_indices, int):
+        return tensor[row_indices]
+    if row_indices.ndim == 1:
+        return tensor.index_select(0, row_indices)
+    return tensor.index_select(0, row_indices.flatten()).view(*row_indices.shape, *tensor.shape[1:])

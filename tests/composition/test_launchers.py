@@ -37,7 +37,7 @@ class KilledWorkers(SweepLauncher):
     def has_begun(self, job):
         return job.number in self.runs
 
-    def lost_job(self, job):
+    def lost_job_return(self, job):
         self.lost.append(job.number)
         return "lost"
 

@@ -68,7 +68,7 @@ class SubmititLauncher(SweepLauncher):
         waiting, submitted = list(jobs), dict[Any, SweepJob]()
         try:
             while waiting or submitted:
-                free = self.most_at_once() - len(submitted)
+                free = self.most_queued_jobs() - len(submitted)
                 first, waiting = waiting[:free], waiting[free:]
                 if first:
                     queued = executor.map_array(call, first)
@@ -117,11 +117,11 @@ class SubmititLauncher(SweepLauncher):
             try:
                 yield job, queued.results()[0]
             except submitit.core.utils.FailedJobError as error:  # as after too many timeouts
-                yield job, self.lost_job(job, failure_reason(str(error)))
+                yield job, self.lost_job_return(job, failure_reason(str(error)))
             except submitit.core.utils.UncompletedJobError:
                 self.tell_worker_killed(job)
 
-    def most_at_once(self) -> int:
+    def most_queued_jobs(self) -> int:
         """How many jobs may be in the queue."""
         return MOST_JOBS
 
@@ -138,7 +138,7 @@ class LocalLauncher(SubmititLauncher):
 
     queue = "local"
 
-    def most_at_once(self) -> int:
+    def most_queued_jobs(self) -> int:
         """How many jobs the cores have room for."""
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return max(1, (cores or 1) // int(self.options.get("cpus_per_task") or 1))

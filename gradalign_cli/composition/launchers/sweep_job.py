@@ -26,12 +26,12 @@ class SweepJob(NamedTuple):
 class SweepContext(NamedTuple):
     """What all jobs of a sweep share. It can be pickled.
 
-    config: the sweep's, before the overrides of a job;  task_function: called with a job's config.
+    task_function: called with a job's config;  sweep_config: before the overrides of a job.
     """
 
     hydra_context: HydraContext
     task_function: TaskFunction
-    config: DictConfig
+    sweep_config: DictConfig
 
 
 class WorkerState(NamedTuple):
@@ -57,7 +57,7 @@ def worker_state() -> WorkerState:
 def job_config(context: SweepContext, job: SweepJob, job_id: str | None = None) -> DictConfig:
     """The config of a job, with Hydra's entry;  job_id: of a queue."""
     loader = context.hydra_context.config_loader
-    config = loader.load_sweep_config(context.config, list(job.overrides))
+    config = loader.load_sweep_config(context.sweep_config, list(job.overrides))
     with open_dict(config):
         config.hydra.job.id = job_id or str(job.number)
         config.hydra.job.num = job.number

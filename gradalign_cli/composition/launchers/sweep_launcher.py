@@ -75,7 +75,7 @@ class SweepLauncher(Launcher):
         A job that failed gives NaN to Hydra's own sweeper and an error to one that searches.
         """
         setup_globals()
-        hydra_entry = self.context.config.hydra
+        hydra_entry = self.context.sweep_config.hydra
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         jobs = [
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
@@ -107,7 +107,7 @@ class SweepLauncher(Launcher):
                 begun = list(takewhile(self.has_begun, left))
                 left = left[len(begun) :] + begun
         for job in left:
-            returns[job.number] = self.lost_job(job)
+            returns[job.number] = self.lost_job_return(job)
         return returns
 
     def tell_worker_killed(self, job: SweepJob) -> None:
@@ -118,7 +118,7 @@ class SweepLauncher(Launcher):
         """Whether a job's folder is there."""
         return job_folder_of(job_config(self.context, job)).is_dir()
 
-    def lost_job(self, job: SweepJob, reason: str = KILLED_TOO_OFTEN) -> JobReturn:
+    def lost_job_return(self, job: SweepJob, reason: str = KILLED_TOO_OFTEN) -> JobReturn:
         """What a job gives that could not say itself why it failed; its folder says so too."""
         config = job_config(self.context, job)
         folder = job_folder_of(config)
