@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -14,20 +14,28 @@ SETTING_COLUMNS = Column("setting and default"), Column("type"), Column("meaning
 LABELS = ("name", "_target_", "defaults")  # entries of a part's config that are no settings
 
 
-def setting_rows(
-    group: str, config: DictConfig, comments: Mapping[str, str]
-) -> list[tuple[str, str, str]]:
-    """`GROUP.SETTING=VALUE`, type and comment of each setting of a part.
+class SettingRow(NamedTuple):
+    """A setting: `GROUP.SETTING=VALUE` as it is typed, the type in words, and what it means."""
 
-    config: of the part, composed;  comments: of its yaml, by setting.
+    assignment: str
+    type: str
+    meaning: str
+
+
+def setting_rows(
+    group: str, part_config: DictConfig, comments: Mapping[str, str]
+) -> list[SettingRow]:
+    """The row of each setting of a part.
+
+    part_config: of the part, composed;  comments: of its yaml, by setting.
     """
-    declared = types_of(str(config.get("_target_", "")))
-    values = OmegaConf.to_container(config, resolve=True)
+    declared = types_of(str(part_config.get("_target_", "")))
+    values = OmegaConf.to_container(part_config, resolve=True)
     assert isinstance(values, dict)
     settings = {str(name): value for name, value in values.items() if name not in LABELS}
     return [
-        (
-            typed(f"{group}.{name}", value),
+        SettingRow(
+            shell_assignment(f"{group}.{name}", value),
             type_text(declared.get(name)),
             comments.get(name, ""),
         )
@@ -46,7 +54,7 @@ def types_of(target: str) -> dict[str, Any]:
         return {}
 
 
-def typed(name: str, value: Any) -> str:
+def shell_assignment(name: str, value: Any) -> str:
     """A setting with its value, as it is typed in a shell."""
     text = f"{name}={value_text(value)}"
     return f"'{text}'" if set(text) & set("[]{}$ ,") else text

@@ -41,25 +41,27 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: flat[name] for name in sorted(flat, key=lambda name: name not in PARTS)}
 
 
-def add_settings(prefix: str, entries: Mapping[str, Any], flat: dict[str, str], depth: int) -> None:
+def add_settings(
+    prefix: str, entries: Mapping[str, Any], settings_by_name: dict[str, str], levels_left: int
+) -> None:
     """Add the entries, and those in them, to the flat settings."""
     for key, value in entries.items():
         name = f"{prefix}{one_line(str(key), LONGEST_TEXT)}"
-        if name in LEFT_OUT or len(flat) >= MOST_SETTINGS:
+        if name in LEFT_OUT or len(settings_by_name) >= MOST_SETTINGS:
             continue
-        if isinstance(value, dict) and depth:
+        if isinstance(value, dict) and levels_left:
             inner = value
             if "_target_" in value:
-                flat[name] = part_name(value)
+                settings_by_name[name] = part_name(value)
                 inner = {key: v for key, v in value.items() if key not in ("name", "_target_")}
-            add_settings(f"{name}.", inner, flat, depth - 1)
+            add_settings(f"{name}.", inner, settings_by_name, levels_left - 1)
         else:
-            flat[name] = value_text(value)
+            settings_by_name[name] = value_text(value)
 
 
-def part_name(part: Mapping[str, Any]) -> str:
+def part_name(part_config: Mapping[str, Any]) -> str:
     """What a part is called."""
-    name = part.get("name") or str(part["_target_"]).rpartition(".")[2]
+    name = part_config.get("name") or str(part_config["_target_"]).rpartition(".")[2]
     return one_line(str(name), LONGEST_TEXT)
 
 
@@ -74,16 +76,16 @@ def value_text(value: Any) -> str:
     return f"{one_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
 
 
-def telling_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
+def distinguishing_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """The fewest names, in their order, whose values tell apart all settings that differ: a name is
     taken if it tells more apart than those before it."""
     names = list(dict.fromkeys(name for entry in settings for name in entry))
-    telling: list[str] = []
+    distinguishing: list[str] = []
     labels: list[tuple[str, ...]] = [() for _ in settings]
     for name in names:
         finer = [
             (*label, entry.get(name, ABSENT)) for label, entry in zip(labels, settings, strict=True)
         ]
         if len(set(finer)) > len(set(labels)):
-            labels, telling = finer, [*telling, name]
-    return telling
+            labels, distinguishing = finer, [*distinguishing, name]
+    return distinguishing

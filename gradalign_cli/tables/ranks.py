@@ -37,13 +37,13 @@ class Ranks(NamedTuple):
     critical_difference: float
 
 
-def setting_means(results: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
+def setting_means(result_of_cell: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
     """For each setting the mean of a metric over the seeds of each method.
 
-    results: by the name of the cell.
+    result_of_cell: by the name of the cell.
     """
     means: dict[str, dict[str, float]] = {}
-    for cell_name, result in results.items():
+    for cell_name, result in result_of_cell.items():
         setting, method = setting_and_method(cell_name)
         values = [metrics[metric] for metrics in result.seeds.values() if metric in metrics]
         if values:
@@ -51,10 +51,10 @@ def setting_means(results: dict[str, Result], metric: str) -> dict[str, dict[str
     return means
 
 
-def method_ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks | None:
+def method_ranks(table: Table, result_of_cell: dict[str, Result], metric: str) -> Ranks | None:
     """The average ranks of a table's methods by a metric, or None where they are not ranked.
 
-    results: by the name of the cell. The settings are those with at least three methods, the
+    result_of_cell: by the name of the cell. The settings are those with at least three methods, the
     methods those that all of these settings have. None where the table is not ranked, or with fewer
     than five settings or three methods.
     """
@@ -64,7 +64,7 @@ def method_ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks
         return None
     means = {
         setting: row
-        for setting, row in setting_means(results, metric).items()
+        for setting, row in setting_means(result_of_cell, metric).items()
         if len(row) >= MIN_METHODS
     }
     if len(means) < MIN_SETTINGS:

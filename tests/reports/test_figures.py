@@ -55,9 +55,9 @@ def test_a_report_has_the_figures_that_its_runs_can_fill(plots):
 def test_every_figure_has_a_title_a_sentence_numbers_and_named_axes(plots):
     for plot in plots.values():
         assert plot.title
-        assert plot.sentence.endswith((".", ". "))
-        assert plot.numbers
-        assert all(len(row) == len(plot.columns) for row in plot.numbers)
+        assert plot.caption.endswith((".", ". "))
+        assert plot.table_rows
+        assert all(len(row) == len(plot.table_columns) for row in plot.table_rows)
         named = [axes for axes in drawn(plot).axes if axes.axison]
         assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
 
@@ -115,7 +115,7 @@ def test_costs_are_those_of_one_seed(plots):
 
 
 def test_the_front_joins_what_no_other_beats():
-    assert curves.front([3, 1, 2, 1], [9, 5, 4, 2]) == [1, 0]
+    assert curves.pareto_front([3, 1, 2, 1], [9, 5, 4, 2]) == [1, 0]
     figure = figures.cost_against_accuracy({"s": {"a": 1, "b": 2}}, {"a": 0.5, "b": 0.4})
     assert list(figure.axes[0].lines[-1].get_xdata()) == [1]
 
