@@ -67,7 +67,7 @@ def test_every_seed_is_a_dot(plots):
     assert [sorted(line.get_xdata()) for line in dots] == [
         pytest.approx([80, 90]), pytest.approx([50, 60]),
     ]  # fmt: skip
-    assert ["agem", "ACC", "1", "60.00"] in plots["seeds"].numbers
+    assert ["agem", "ACC", "1", "60.00"] in plots["seeds"].table_rows
 
 
 def test_heat_maps_show_the_mean_over_seeds_in_percent(plots):
@@ -111,7 +111,7 @@ def test_tests_between_steps_show_the_tasks_so_far(plots):
 
 
 def test_costs_are_those_of_one_seed(plots):
-    assert plots["cost"].numbers[1] == ["agem", "55.00", "100", "2", "512"]
+    assert plots["cost"].table_rows[1] == ["agem", "55.00", "100", "2", "512"]
 
 
 def test_the_front_joins_what_no_other_beats():
