@@ -45,13 +45,13 @@ def main(arguments: list[str]) -> int:
     if not options.by.startswith("LCA"):  # which is called by a number of batches
         require_name(options.by, METRIC_NAMES, "--by", "a metric of a run")
     folder = COMPARISONS / comparison_folder_name(comparison)
-    keys = {method: method_key(comparison, method) for method in methods}
+    keys = {method: run_key_of_method(comparison, method) for method in methods}
     try:
         any_failed = train_missing_any_failed(comparison, keys, folder)
     except KeyboardInterrupt as stop:
         stop.add_note("the same command goes on with what is missing")
         raise
-    finished = finished_seeds(folder, set(keys.values()))
+    finished = finished_seeds_by_key_and_folder(folder, set(keys.values()))
     runs = [path for by_folder in finished.values() for path in by_folder]
     if not runs:
         return 1
@@ -99,14 +99,16 @@ def comparison_folder_name(comparison: Comparison) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest() if text else "defaults"
 
 
-def method_key(comparison: Comparison, method: str) -> str:
+def run_key_of_method(comparison: Comparison, method: str) -> str:
     """The key of the runs of a method, see `run_key`."""
     overrides = [text for text in comparison.overrides if not text.startswith("hydra/")]
     config, _ = compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir)
     return run_key(config)
 
 
-def finished_seeds(comparison_folder: Path, run_keys: set[str]) -> dict[str, dict[Path, list[int]]]:
+def finished_seeds_by_key_and_folder(
+    comparison_folder: Path, run_keys: set[str]
+) -> dict[str, dict[Path, list[int]]]:
     """For each of the keys the folders of its finished runs below a folder, and their seeds."""
     finished: dict[str, dict[Path, list[int]]] = {}
     for path in sorted(comparison_folder.glob("*/*/accuracy.csv")):
@@ -122,9 +124,9 @@ def train_missing_any_failed(
     """Train the methods on the seeds that no finished run of them has; methods that lack the same
     seeds are jobs of one sweep. Returns whether one failed.
 
-    key_of_method: of each method, see `method_key`.
+    key_of_method: of each method, see `run_key_of_method`.
     """
-    finished = finished_seeds(comparison_folder, set(key_of_method.values()))
+    finished = finished_seeds_by_key_and_folder(comparison_folder, set(key_of_method.values()))
     sweeps: dict[tuple[int, ...], list[str]] = {}
     for method, key in key_of_method.items():
         trained_seeds = {seed for seeds in finished.get(key, {}).values() for seed in seeds}

@@ -77,7 +77,7 @@ class DirectionRow(NamedTuple):
     angle: str
     turn: str
     length: str
-    product: str
+    dot_product: str
 
 
 def main(arguments: list[str]) -> int:

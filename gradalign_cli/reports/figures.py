@@ -84,9 +84,9 @@ def heat_maps(
     return figure
 
 
-def task_ticks(tasks: int) -> list[int]:
+def task_ticks(task_count: int) -> list[int]:
     """At most five tasks, the first and the last among them, evenly apart."""
-    return sorted({round(tick) for tick in np.linspace(1, tasks, min(tasks, 5))})
+    return sorted({round(tick) for tick in np.linspace(1, task_count, min(task_count, 5))})
 
 
 def write_cells(axis: Axes, percents: np.ndarray, first_row_task: int, font_size: float) -> None:

@@ -10,7 +10,12 @@ import numpy as np
 
 from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.reports.run import Run
-from gradalign_cli.reports.settings import ABSENT, distinguishing_names, flat_settings, value_text
+from gradalign_cli.reports.settings import (
+    ABSENT,
+    distinguishing_names,
+    flat_settings,
+    short_value_text,
+)
 
 
 class Group(NamedTuple):
@@ -58,13 +63,13 @@ class Group(NamedTuple):
         return list({run.folder: run for run, _ in self.replica_of_seed.values()}.values())
 
 
-def grouped(runs: Iterable[Run]) -> list[Group]:
+def group_replicas(runs: Iterable[Run]) -> list[Group]:
     """The groups of all replicas, in the order in which they come."""
     flat, members = [], []
     for run in runs:
         config = flat_settings(run.config)
         for number, replica in enumerate(run.replica_settings_and_metrics):
-            numbers = {n: value_text(replica[n]) for n in run.setting_names if n != "seed"}
+            numbers = {n: short_value_text(replica[n]) for n in run.setting_names if n != "seed"}
             flat.append(config | numbers)
             members.append((run, number))
     telling = distinguishing_names(flat)
@@ -91,35 +96,40 @@ def group_label(distinguishing_settings: dict[str, str]) -> str:
     )
 
 
-def selected(groups: Sequence[Group], conditions: Sequence[str], field: str) -> list[Group]:
+def select_groups(groups: Sequence[Group], conditions: Sequence[str], option: str) -> list[Group]:
     """The groups that meet every condition `NAME=VALUE` or `NAME=VALUE,VALUE`. Raises UserError for
     a name that no group has, and where none is left."""
     names = {name for group in groups for name in group.settings}
     chosen = list(groups)
     for condition in conditions:
         name, equals, text = condition.partition("=")
-        require(bool(equals), field, "NAME=VALUE", condition)
+        require(bool(equals), option, "NAME=VALUE", condition)
         if name not in names:
             hint = did_you_mean(name, names)
-            raise UserError(f"`{field}` must name a setting of the runs, found {name!r}{hint}")
+            raise UserError(f"`{option}` must name a setting of the runs, found {name!r}{hint}")
         values = text.split(",")
         chosen = [group for group in chosen if group.settings.get(name, ABSENT) in (*values, text)]
     if not chosen:
         options = {group.settings.get(name, ABSENT) for group in groups}
         there = ", ".join(sorted(options)[:10])
         raise UserError(
-            f"`{field}` must leave a run, found {' '.join(conditions)!r}; {name} is {there}"
+            f"`{option}` must leave a run, found {' '.join(conditions)!r}; {name} is {there}"
         )
     return chosen
 
 
-def baseline_group(groups: Sequence[Group], condition: str) -> Group:
+def baseline_group(groups: Sequence[Group], label_or_condition: str) -> Group:
     """The one group that is called so or meets the condition; UserError where there is not one."""
-    named = [group for group in groups if group.label == condition]
-    if not named and "=" not in condition:
+    named = [group for group in groups if group.label == label_or_condition]
+    if not named and "=" not in label_or_condition:
         labels = ", ".join(group.label for group in groups[:10])
-        hint = did_you_mean(condition, [group.label for group in groups]) or f"; there are {labels}"
-        raise UserError(f"`--baseline` must be a row or NAME=VALUE, found {condition!r}{hint}")
-    chosen = named or selected(groups, condition.split(" "), "--baseline")
+        hint = (
+            did_you_mean(label_or_condition, [group.label for group in groups])
+            or f"; there are {labels}"
+        )
+        raise UserError(
+            f"`--baseline` must be a row or NAME=VALUE, found {label_or_condition!r}{hint}"
+        )
+    chosen = named or select_groups(groups, label_or_condition.split(" "), "--baseline")
     require(len(chosen) == 1, "--baseline", "of one row", [group.label for group in chosen])
     return chosen[0]

@@ -58,8 +58,8 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
         task_plot(groups),
         so_far_plot(groups),
         continual_plot(groups),
-        *angle_plots(groups, alignment_of_label),
-        hurt_plot(groups),
+        *alignment_plots(groups, alignment_of_label),
+        memory_hurting_plot(groups),
         cost_plot(groups),
     ]
     return [plot for plot in plots if plot is not None]
@@ -71,7 +71,7 @@ def run_plots(rows: Sequence[Row]) -> list[Plot]:
     alignment_of_label = {
         label: alignment_columns(group) for label, group in first_groups(groups, MOST_LINES).items()
     }
-    cosine, *_ = angle_plots(groups, alignment_of_label)
+    cosine, *_ = alignment_plots(groups, alignment_of_label)
     plots = [accuracy_plot(groups), so_far_plot(groups), continual_plot(groups), cosine]
     return [plot for plot in plots if plot is not None]
 
@@ -265,7 +265,7 @@ def continual_plot(groups: dict[str, Group]) -> Plot | None:
     )
 
 
-def angle_plots(
+def alignment_plots(
     groups: dict[str, Group], alignment_of_label: dict[str, list[Columns]]
 ) -> list[Plot | None]:
     """Cosine over time, violations by task, and the share of the gradient that is followed.
@@ -316,7 +316,7 @@ def angle_plots(
     ]
 
 
-def hurt_plot(groups: dict[str, Group]) -> Plot | None:
+def memory_hurting_plot(groups: dict[str, Group]) -> Plot | None:
     """How often the applied update hurt the memory."""
     shares = {
         label: 100 * memory_hurting_step_share(g)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.reports.comparability import comparability_warnings
-from gradalign_cli.reports.group import Group, baseline_group, grouped, selected
+from gradalign_cli.reports.group import Group, baseline_group, group_replicas, select_groups
 from gradalign_cli.reports.rows import Row, report_rows
 from gradalign_cli.reports.run import Reading, read_runs
 
@@ -34,10 +34,10 @@ def make_report(
     reading = read_runs(folders)
     if not reading.runs:
         raise UserError(no_run_sentence(reading))
-    groups = grouped(reading.runs)
+    groups = group_replicas(reading.runs)
     if conditions:
-        runs = {r.folder: r for g in selected(groups, conditions, "--where") for r in g.runs()}
-        groups = selected(grouped(runs.values()), conditions, "--where")
+        runs = {r.folder: r for g in select_groups(groups, conditions, "--where") for r in g.runs()}
+        groups = select_groups(group_replicas(runs.values()), conditions, "--where")
     base = None if baseline is None else baseline_group(groups, baseline)
     return report_of_groups(groups, sort_metric, base, reading)
 

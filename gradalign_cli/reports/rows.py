@@ -40,7 +40,7 @@ def report_rows(groups: Sequence[Group], sort_metric: str, baseline: Group | Non
     no run has the metric."""
     names = list(dict.fromkeys(name for group in groups for name in group.metrics()))
     require_name(sort_metric, names, "--by", "a metric of the runs")
-    differences = [difference_to(group, baseline, sort_metric) for group in groups]
+    differences = [difference_to_baseline(group, baseline, sort_metric) for group in groups]
     p_values = [d.p_value for d in differences if d is not None and d.p_value is not None]
     corrected = iter(holm_corrected(p_values))
     rows = []
@@ -68,7 +68,9 @@ def group_summaries(group: Group, metric_names: Sequence[str]) -> dict[str, dict
     }
 
 
-def difference_to(group: Group, baseline: Group | None, metric: str) -> PairedDifference | None:
+def difference_to_baseline(
+    group: Group, baseline: Group | None, metric: str
+) -> PairedDifference | None:
     """The group minus the baseline on the seeds that both have; None where there are none."""
     if baseline is None or group is baseline:
         return None
@@ -79,12 +81,12 @@ def difference_to(group: Group, baseline: Group | None, metric: str) -> PairedDi
     return paired_difference([values[seed] - baseline_values[seed] for seed in shared])
 
 
-def can_test(seed_count: int, row_count: int) -> bool:
+def can_reach_significance(seed_count: int, tested_row_count: int) -> bool:
     """Whether the sign-permutation test over n seeds can become significant in so many rows."""
-    return least_p_value(seed_count) * row_count <= SIGNIFICANT
+    return least_p_value(seed_count) * tested_row_count <= SIGNIFICANT
 
 
-def verdict(difference: PairedDifference, p_value: float | None, row_count: int) -> str:
+def verdict(difference: PairedDifference, p_value: float | None, tested_row_count: int) -> str:
     """`above` or `below` the baseline, `not distinguishable` or `too few seeds`.
 
     Above and below ask that the 95% interval leaves out 0, and that the corrected p-value is at
@@ -93,6 +95,8 @@ def verdict(difference: PairedDifference, p_value: float | None, row_count: int)
     if difference.low is None or difference.high is None or p_value is None:
         return "too few seeds"
     covers_zero = difference.low <= 0 <= difference.high
-    if covers_zero or (can_test(difference.n, row_count) and p_value > SIGNIFICANT):
+    if covers_zero or (
+        can_reach_significance(difference.n, tested_row_count) and p_value > SIGNIFICANT
+    ):
         return "not distinguishable"
     return "above" if difference.mean > 0 else "below"

@@ -70,11 +70,11 @@ def read_runs(folders: Iterable[Path]) -> Reading:
         try:
             runs.append(read_run(folder))
         except UserError as error:
-            refused.append(f"{folder} is left out: {one_line(str(error), LONGEST_REASON)}")
+            refused.append(f"{folder} is left out: {printable_line(str(error), LONGEST_REASON)}")
     return Reading(runs, unfinished, refused)
 
 
-def one_line(text: str, max_letters: int) -> str:
+def printable_line(text: str, max_letters: int) -> str:
     """Text from a stranger as one line of letters that a terminal shows, at most `max_letters`."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:max_letters])
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradalign_cli.reports.run import one_line
+from gradalign_cli.reports.run import printable_line
 from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT, short_number
 
 # settings that leave the numbers of a run as they are, or are shown in another place
@@ -46,7 +46,7 @@ def add_settings(
 ) -> None:
     """Add the entries, and those in them, to the flat settings."""
     for key, value in entries.items():
-        name = f"{prefix}{one_line(str(key), LONGEST_TEXT)}"
+        name = f"{prefix}{printable_line(str(key), LONGEST_TEXT)}"
         if name in LEFT_OUT or len(settings_by_name) >= MOST_SETTINGS:
             continue
         if isinstance(value, dict) and levels_left:
@@ -56,24 +56,24 @@ def add_settings(
                 inner = {key: v for key, v in value.items() if key not in ("name", "_target_")}
             add_settings(f"{name}.", inner, settings_by_name, levels_left - 1)
         else:
-            settings_by_name[name] = value_text(value)
+            settings_by_name[name] = short_value_text(value)
 
 
 def part_name(part_config: Mapping[str, Any]) -> str:
     """What a part is called."""
     name = part_config.get("name") or str(part_config["_target_"]).rpartition(".")[2]
-    return one_line(str(name), LONGEST_TEXT)
+    return printable_line(str(name), LONGEST_TEXT)
 
 
-def value_text(value: Any) -> str:
+def short_value_text(value: Any) -> str:
     """A value as it stands on the command line."""
     if isinstance(value, float):
         return short_number(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if len(text) <= LONGEST_TEXT:
-        return one_line(text, LONGEST_TEXT)
+        return printable_line(text, LONGEST_TEXT)
     digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=4).hexdigest()
-    return f"{one_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
+    return f"{printable_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
 
 
 def distinguishing_names(settings: Sequence[Mapping[str, str]]) -> list[str]:

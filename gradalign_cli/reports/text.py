@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from gradalign_cli.reports.rows import LOWER_IS_BETTER, MAIN_METRICS, Row, can_test
+from gradalign_cli.reports.rows import LOWER_IS_BETTER, MAIN_METRICS, Row, can_reach_significance
 
 TITLE = "mean ± half a 95% t-interval over seeds, in percent"
 
@@ -71,7 +71,7 @@ def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
             "differences are paired by seed; p is of a sign-permutation test, corrected by Holm "
             "over the rows"
         )
-    if any(not can_test(d.n, len(tested)) for d in tested):
+    if any(not can_reach_significance(d.n, len(tested)) for d in tested):
         n = min(d.n for d in tested)
         least = min(1.0, len(tested) * 2.0 ** (1 - n))
         sentences.append(

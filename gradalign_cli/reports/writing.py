@@ -31,14 +31,14 @@ def comma_separated(rows: Sequence[Row], sort_metric: str) -> str:
                 "" if numbers[name] is None else f"{numbers[name]:.6g}"
                 for name in ("n", "mean", "std", "ci95_low", "ci95_high")
             ]
-            words = [plain_cell(word) for word in (row.group.label, *settings)]
+            words = [formula_safe_cell(word) for word in (row.group.label, *settings)]
             writer.writerow(
                 [*words, metric, *values, *difference_cells(row, metric == sort_metric)]
             )
     return text.getvalue()
 
 
-def plain_cell(text: str) -> str:
+def formula_safe_cell(text: str) -> str:
     """A text that a spreadsheet does not take for a formula."""
     return f"'{text}" if text.startswith(FORMULAS) else text
 

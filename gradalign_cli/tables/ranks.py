@@ -137,7 +137,7 @@ def ranks_diagram(ranks: Ranks) -> str:
     count, spans = len(ranks.mean_ranks), indistinct_spans(ranks)
     axis_y = 60 + 10 * len(spans)
     width, height = 2 * MARGIN + RANK_WIDTH * (count - 1), axis_y + LINE_HEIGHT * (count + 1)
-    lines, texts = axis_parts(ranks, axis_y)
+    lines, texts = axis_lines_and_texts(ranks, axis_y)
     for number, (best, worst) in enumerate(spans):
         bar_y = 40 + 10 * number
         lines.append((rank_x(best) - 3, bar_y, rank_x(worst) + 3, bar_y, 4))
@@ -156,7 +156,7 @@ def rank_x(rank: float) -> float:
     return MARGIN + RANK_WIDTH * (rank - 1)
 
 
-def axis_parts(ranks: Ranks, axis_y: float) -> tuple[list[Line], list[Text]]:
+def axis_lines_and_texts(ranks: Ranks, axis_y: float) -> tuple[list[Line], list[Text]]:
     """The lines and texts of the axis of ranks and of the critical difference above it."""
     count = len(ranks.mean_ranks)
     lines: list[Line] = [

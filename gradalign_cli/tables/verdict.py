@@ -120,13 +120,13 @@ def verdict(
     metric: str,
     mean: float | None,
     difference: float | None,
-    noise: float | None,
+    half_width_of_difference: float | None,
     quick: bool,
 ) -> str:
     """`within`, `above` or `below` the tolerance, `too few seeds`, or `not judged` and why.
 
     A difference up to the tolerance is within. A larger one is above or below, unless the seeds,
-    ours and the paper's, are too few to tell it from 0: unless it lies within `noise`, half the
+    ours and the paper's, are too few to tell it from 0: unless it lies within half the
     width of its 95% interval, see `difference_half_width`. So noise makes no number within; with
     more seeds it may become so, or not.
     """
@@ -142,7 +142,7 @@ def verdict(
         return "not judged: published number from memory"
     if abs(difference) <= cell.tolerance[metric]:
         return "within"
-    if noise is not None and abs(difference) <= noise:
+    if half_width_of_difference is not None and abs(difference) <= half_width_of_difference:
         return "too few seeds"
     return "above" if difference > 0 else "below"
 
