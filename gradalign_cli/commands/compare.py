@@ -16,7 +16,7 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
 from gradalign_cli.reports.report import make_report
-from gradalign_cli.tables.results import read_run, run_key
+from gradalign_cli.tables.results import read_key_and_result, run_key
 
 COMPARISONS = Path("outputs/compare")
 OF_ALL_RUNS = get_args(ObjectiveMetric)
@@ -29,7 +29,7 @@ class Comparison(NamedTuple):
 
     methods: list[str]
     overrides: list[str]
-    seeds: int
+    seed_count: int
     config_dir: str | None
 
 
@@ -44,14 +44,14 @@ def main(arguments: list[str]) -> int:
         require_name(options.baseline, methods, "--baseline", "one of the methods")
     if not options.by.startswith("LCA"):  # which is called by a number of batches
         require_name(options.by, METRIC_NAMES, "--by", "a metric of a run")
-    folder = COMPARISONS / comparison_name(comparison)
-    keys = {method: method_key(comparison, method) for method in methods}
+    folder = COMPARISONS / comparison_folder_name(comparison)
+    keys = {method: run_key_of_method(comparison, method) for method in methods}
     try:
-        any_failed = train_missing(comparison, keys, folder)
+        any_failed = train_missing_any_failed(comparison, keys, folder)
     except KeyboardInterrupt as stop:
         stop.add_note("the same command goes on with what is missing")
         raise
-    finished = finished_seeds(folder, set(keys.values()))
+    finished = finished_seeds_by_key_and_folder(folder, set(keys.values()))
     runs = [path for by_folder in finished.values() for path in by_folder]
     if not runs:
         return 1
@@ -83,7 +83,7 @@ def check_comparison(comparison: Comparison) -> None:
     names = [choice.name for choice in choices_of_group("method", comparison.config_dir)]
     for method in comparison.methods:
         require_name(method, names, "METHOD", "a method that `gradalign list methods` names")
-    seeds = comparison.seeds
+    seeds = comparison.seed_count
     require(1 <= seeds <= MOST_SEEDS, "--seeds", f"at least 1 and at most {MOST_SEEDS}", seeds)
     for override in comparison.overrides:
         name = override.lstrip("+~").partition("=")[0]
@@ -93,51 +93,57 @@ def check_comparison(comparison: Comparison) -> None:
             raise UserError(f"`{name}` must have one value here, found {override!r}")
 
 
-def comparison_name(comparison: Comparison) -> str:
+def comparison_folder_name(comparison: Comparison) -> str:
     """The name of the folder of all comparisons with the same overrides."""
     text = "\n".join(sorted(comparison.overrides))
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest() if text else "defaults"
 
 
-def method_key(comparison: Comparison, method: str) -> str:
+def run_key_of_method(comparison: Comparison, method: str) -> str:
     """The key of the runs of a method, see `run_key`."""
     overrides = [text for text in comparison.overrides if not text.startswith("hydra/")]
     config = compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir).settings
     return run_key(config)
 
 
-def finished_seeds(folder: Path, keys: set[str]) -> dict[str, dict[Path, list[int]]]:
+def finished_seeds_by_key_and_folder(
+    comparison_folder: Path, run_keys: set[str]
+) -> dict[str, dict[Path, list[int]]]:
     """For each of the keys the folders of its finished runs below a folder, and their seeds."""
     finished: dict[str, dict[Path, list[int]]] = {}
-    for path in sorted(folder.glob("*/*/accuracy.csv")):
-        run = read_run(path.parent)
-        if run is not None and run[0] in keys:
+    for path in sorted(comparison_folder.glob("*/*/accuracy.csv")):
+        run = read_key_and_result(path.parent)
+        if run is not None and run[0] in run_keys:
             finished.setdefault(run[0], {})[path.parent] = sorted(run[1].seeds)
     return finished
 
 
-def train_missing(comparison: Comparison, keys: dict[str, str], folder: Path) -> bool:
+def train_missing_any_failed(
+    comparison: Comparison, key_of_method: dict[str, str], comparison_folder: Path
+) -> bool:
     """Train the methods on the seeds that no finished run of them has; methods that lack the same
     seeds are jobs of one sweep. Returns whether one failed.
 
-    keys: of each method, see `method_key`.
+    key_of_method: of each method, see `run_key_of_method`.
     """
-    finished = finished_seeds(folder, set(keys.values()))
+    finished = finished_seeds_by_key_and_folder(comparison_folder, set(key_of_method.values()))
     sweeps: dict[tuple[int, ...], list[str]] = {}
-    for method, key in keys.items():
+    for method, key in key_of_method.items():
         trained_seeds = {seed for seeds in finished.get(key, {}).values() for seed in seeds}
-        missing = tuple(seed for seed in range(comparison.seeds) if seed not in trained_seeds)
+        missing = tuple(seed for seed in range(comparison.seed_count) if seed not in trained_seeds)
         if missing:
             sweeps.setdefault(missing, []).append(method)
     any_failed = False
     for seeds, methods in sweeps.items():
-        outcomes = run_jobs(job, sweep_arguments(comparison, methods, seeds, folder)) or []
+        outcomes = (
+            run_jobs(job, sweep_arguments(comparison, methods, seeds, comparison_folder)) or []
+        )
         any_failed |= any(map(is_failed, outcomes))
     return any_failed
 
 
 def sweep_arguments(
-    comparison: Comparison, methods: Sequence[str], seeds: Sequence[int], folder: Path
+    comparison: Comparison, methods: Sequence[str], seeds: Sequence[int], comparison_folder: Path
 ) -> list[str]:
     """The arguments of `gradalign train` for a sweep over methods. A finished run of its folder is
     one of other settings or of another version, and is replaced."""
@@ -146,7 +152,7 @@ def sweep_arguments(
     return [
         *("-m", *options, *comparison.overrides, f"method={','.join(methods)}"),
         f"replicas.seed=[{','.join(map(str, seeds))}]",
-        f"hydra.sweep.dir={folder}/seeds_{names}",
+        f"hydra.sweep.dir={comparison_folder}/seeds_{names}",
         "hydra.sweep.subdir=${method.name}",
         "overwrite=true",
     ]

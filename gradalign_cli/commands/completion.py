@@ -82,13 +82,13 @@ def completions(line: str) -> list[str]:
         return [option for option in options_of(verb) if option.startswith(word)]
     if verb in ("train", "tune", "check"):
         return hydra_completions(before, word)
-    return [name for name in sorted(names_for(verb, before)) if name.startswith(word)]
+    return [name for name in sorted(names_after(verb, before)) if name.startswith(word)]
 
 
-def names_for(verb: str, words: list[str]) -> list[str]:
+def names_after(verb: str, words: list[str]) -> list[str]:
     """The names that can follow a verb and the words behind it."""
     if verb == "explain":
-        folder = config_folder_of(words)
+        folder = config_dir_of(words)
         options = [word for word in words if word not in ("--config-dir", folder)]
         return [] if options else [choice.name for choice in choices_of_group("method", folder)]
     if verb == "new":
@@ -105,17 +105,19 @@ def names_for(verb: str, words: list[str]) -> list[str]:
     return []
 
 
-def hydra_completions(words: list[str], word: str) -> list[str]:
+def hydra_completions(earlier_words: list[str], unfinished_word: str) -> list[str]:
     """What Hydra's own completion makes of a word behind others of `gradalign train`."""
-    if word.startswith("benchmark.dataset="):
+    if unfinished_word.startswith("benchmark.dataset="):
         names = [f"benchmark.dataset={name}" for name in sorted(NAMES)]
-        return [name for name in names if name.startswith(word)]
-    is_objective = word.startswith("objective=")  # which is chosen among the methods
-    asked = word.replace("objective=", "method=", 1) if is_objective else word
+        return [name for name in names if name.startswith(unfinished_word)]
+    is_objective = unfinished_word.startswith("objective=")  # which is chosen among the methods
+    asked = unfinished_word.replace("objective=", "method=", 1) if is_objective else unfinished_word
     with initialize_config_dir(str(CONF), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
-        line = " ".join([*hydra_overrides(with_search_path(words), [CONF]), asked])
+        line = " ".join(
+            [*hydra_overrides(overrides_with_search_path(earlier_words), [CONF]), asked]
+        )
         texts = DefaultCompletionPlugin(hydra.config_loader)._query("config", line)
     texts = [text for text in texts if not re.search(r"\.(_target_|name)=", text)]
     return [text.replace("method=", "objective=", 1) if is_objective else text for text in texts]
@@ -131,16 +133,16 @@ def options_of(verb: str) -> list[str]:
     return sorted(set(re.findall(r"--[a-z][\w-]*", page.getvalue())))
 
 
-def with_search_path(words: list[str]) -> list[str]:
+def overrides_with_search_path(words: list[str]) -> list[str]:
     """The words with the folders behind `--config-dir` and of plugins as an override, which Hydra's
     completion follows, and without other options."""
     overrides = [word for word in words if "=" in word and not word.startswith("-")]
-    folder = config_folder_of(words)
+    folder = config_dir_of(words)
     installed = plugin_config_folders(typed_plugins(overrides))
     return [*overrides, *search_path_overrides(folder, installed)]
 
 
-def config_folder_of(words: list[str]) -> str | None:
+def config_dir_of(words: list[str]) -> str | None:
     """The folder behind `--config-dir`, None where there is none."""
     folders = [
         folder

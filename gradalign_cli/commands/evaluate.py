@@ -19,6 +19,7 @@ from gradalign_cli.numerics.devices import to_device
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.results.network_file import (
     NETWORK_FILE,
+    Sizes,
     TrainedNetworks,
     read_networks,
     read_sizes,
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
+def evaluate(run_folder: Path, config: DictConfig) -> np.ndarray:
     """The accuracy [R, T] of a run's networks on the test set of each task.
 
     config: of the run, perhaps with another dataset. Images are standardised as in training.
@@ -62,7 +63,7 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
     device = choose_device(config)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    sizes = read_sizes(folder / NETWORK_FILE)
+    sizes = read_sizes(run_folder / NETWORK_FILE)
     parts, replicas, _ = build_run(config, device)
     benchmark_sizes = sizes_of(parts.benchmark)
     if benchmark_sizes != sizes:
@@ -70,8 +71,8 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
             f"`benchmark` must have the sizes that the networks were trained with, "
             f"{sizes_text(sizes)}, found {sizes_text(benchmark_sizes)}"
         )
-    networks = read_networks(folder / NETWORK_FILE, parts.model, len(replicas))
-    check_classes(folder / NETWORK_FILE, networks, replicas)
+    networks = read_networks(run_folder / NETWORK_FILE, parts.model, len(replicas))
+    check_classes(run_folder / NETWORK_FILE, networks, replicas)
 
     def params_of_task(
         state: object, params: torch.Tensor, task: int, layers: object
@@ -92,26 +93,27 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
     return torch.stack(rows).double().numpy()
 
 
-def check_classes(path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]) -> None:
+def check_classes(
+    network_path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]
+) -> None:
     """Raise UserError where a file has logits for fewer classes than the dataset."""
     logit_of_class = networks.views["logit_of_class"]
     assert isinstance(logit_of_class, torch.Tensor)
     classes, wanted = logit_of_class.shape[1], len(replicas[0].stream.view.logit_of_class)
     domain = f"a file with the {wanted} classes of the dataset in `logit_of_class`"
-    require(classes >= wanted, str(path), domain, classes)
+    require(classes >= wanted, str(network_path), domain, classes)
 
 
-def sizes_text(sizes: Sequence[object]) -> str:
+def sizes_text(sizes: Sizes) -> str:
     """Sizes in words."""
-    shape, _, outputs, tasks = sizes
-    return f"images {shape}, {outputs} logits and {tasks} tasks"
+    return f"images {sizes.image_shape}, {sizes.outputs} logits and {sizes.tasks} tasks"
 
 
-def accuracy_table(accuracy: np.ndarray) -> Table:
+def accuracy_table(final_accuracy: np.ndarray) -> Table:
     """The accuracies [R, T] in percent, a row for each replica."""
     table = Table(title="accuracy on task 1, 2, ... in percent", title_justify="left")
-    for column in ("replica", *map(str, range(1, accuracy.shape[1] + 1)), "ACC"):
+    for column in ("replica", *map(str, range(1, final_accuracy.shape[1] + 1)), "ACC"):
         table.add_column(column, justify="right")
-    for number, row in enumerate(accuracy):
+    for number, row in enumerate(final_accuracy):
         table.add_row(str(number), *(f"{100 * value:.2f}" for value in [*row, row.mean()]))
     return table

@@ -29,10 +29,10 @@ BUG_SENTENCE = (
 )
 
 
-def error_sentence(error: BaseException, folder: str | os.PathLike[str] = "") -> str | None:
+def error_sentence(error: BaseException, written_folder: str | os.PathLike[str] = "") -> str | None:
     """What an error says to the user, None where it is a bug of ours.
 
-    folder: where the command writes, for errors of a full disk, which name no file.
+    written_folder: where the command writes, for errors of a full disk, which name no file.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -41,7 +41,7 @@ def error_sentence(error: BaseException, folder: str | os.PathLike[str] = "") ->
         amount = f", when {tried[1].strip()} more were needed" if tried else ""
         return f"there is too little memory{amount}: {MEMORY_ADVICE}"
     if isinstance(error, OSError):
-        return file_sentence(error, folder)
+        return file_error_sentence(error, written_folder)
     return None
 
 
@@ -55,10 +55,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def file_sentence(error: OSError, folder: str | os.PathLike[str] = "") -> str:
+def file_error_sentence(error: OSError, written_folder: str | os.PathLike[str] = "") -> str:
     """Which file could not be used, and why."""
     action = "cannot write" if error.errno in WRITE_ERRORS else "cannot read or write"
-    path = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else str(folder)
+    path = (
+        os.fsdecode(error.filename)
+        if isinstance(error.filename, str | bytes)
+        else str(written_folder)
+    )
     return f"{action} {path}".rstrip() + f": {error.strerror or error}"
 
 
@@ -73,16 +77,16 @@ def stop_sentence(stop: KeyboardInterrupt) -> str:
     return "; ".join([f"stopped by {by}", *getattr(stop, "__notes__", [])])
 
 
-def report(error: BaseException, folder: str | os.PathLike[str] = "") -> int:
+def report(error: BaseException, written_folder: str | os.PathLike[str] = "") -> int:
     """Say on stderr how a command or a job ended; returns its exit code.
 
-    folder: where it writes.
+    written_folder: where it writes.
     """
     if isinstance(error, KeyboardInterrupt):
         sentence: str | None = stop_sentence(error)
         code = EXIT_TERMINATED if isinstance(error, Terminated) else EXIT_INTERRUPTED
     else:
-        sentence = error_sentence(error, folder)
+        sentence = error_sentence(error, written_folder)
         code = EXIT_BUG if sentence is None else EXIT_INPUT
     if sentence is None or wants_traceback():
         print_traceback(error)
@@ -91,12 +95,12 @@ def report(error: BaseException, folder: str | os.PathLike[str] = "") -> int:
     return code
 
 
-def failure_text(error: Exception, folder: str | os.PathLike[str]) -> str:
+def failure_file_text(error: Exception, written_folder: str | os.PathLike[str]) -> str:
     """Why a job failed, for a file: one sentence, after the traceback where it is a bug of ours.
 
-    folder: where it writes.
+    written_folder: where it writes.
     """
-    sentence = error_sentence(error, folder)
+    sentence = error_sentence(error, written_folder)
     trace = "".join(traceback.format_exception(error)) if sentence is None else ""
     return trace + " ".join((sentence or BUG_SENTENCE).split())
 

@@ -66,8 +66,18 @@ class Explained(NamedTuple):
     """A method to be explained: its choice among the configs, its config, and what that makes."""
 
     choice: Choice
-    config: DictConfig
+    method_config: DictConfig
     method: Method
+
+
+class DirectionRow(NamedTuple):
+    """What a method makes of a gradient whose angle to the reference is `angle`: the angle between
+    the direction and the gradient, its length, and its dot product with the reference, as texts."""
+
+    angle: str
+    turn: str
+    length: str
+    dot_product: str
 
 
 def main(arguments: list[str]) -> int:
@@ -132,19 +142,21 @@ def print_description(explained: Explained, console: Console) -> None:
     console.print(Text(paragraphs(inspect.getdoc(get_method(config["_target_"])) or "")))
     console.print()
     console.print(fitting_table(FACT_COLUMNS, method_facts(method, row), console))
-    for buffer in chosen_buffers(choice.path):
+    for buffer in default_buffers(choice.path):
         console.print(Text(f"buffer unless another is chosen: {buffer}"))
     rows = setting_rows("method", config, setting_comments(choice.path))
     console.print("\nsettings:" + ("" if rows else " none"))
     if rows:
         console.print(fitting_table(SETTING_COLUMNS, rows, console))
         console.print("one is set as in")
-        console.print(f"  gradalign train method={choice.name} {rows[0][0]}", soft_wrap=True)
+        console.print(
+            f"  gradalign train method={choice.name} {rows[0].assignment}", soft_wrap=True
+        )
 
 
-def chosen_buffers(path: Path) -> list[str]:
+def default_buffers(method_yaml: Path) -> list[str]:
     """The buffer that the defaults list of a method's yaml chooses, if it does."""
-    config = OmegaConf.load(path)
+    config = OmegaConf.load(method_yaml)
     assert isinstance(config, DictConfig)
     defaults = [entry for entry in config.get("defaults", []) if OmegaConf.is_dict(entry)]
     return [
@@ -152,24 +164,28 @@ def chosen_buffers(path: Path) -> list[str]:
     ]
 
 
-def method_facts(method: Method, row: dict[str, str]) -> list[tuple[str, str]]:
+def method_facts(method: Method, documented_row: dict[str, str]) -> list[tuple[str, str]]:
     """What a method is made from, keeps and needs, a fact a line.
 
-    row: of the method in the table of docs/methods.md, empty where it is the user's own.
+    documented_row: of the method in the table of docs/methods.md, empty where it is the user's.
     """
     objective = "its own, see above"
     if method.objective is batch_cross_entropy:
         objective = "mean cross-entropy of the batch"
+    kept_bytes, passes = "", ""
+    if documented_row:
+        kept_bytes = f"{documented_row['bytes']} (MLP 784-256-256-10, 10 tasks, memory of 1000)"
+        passes = f"{documented_row['passes']} in a step, beside the one on the batch"
     facts = [
-        ("paper", row.get("paper", "")),
-        ("rule", row.get("rule", "")),
+        ("paper", documented_row.get("paper", "")),
+        ("rule", documented_row.get("rule", "")),
         ("objective", objective),
         ("references", REFERENCES[method.references]),
         ("batches of memory in its loss", str(method.memory_batches)),
         ("must be told of tasks", TASK_IDS[needed_task_ids(method)]),
-        ("keeps", row.get("keeps", "")),
-        ("bytes of it", row and f"{row['bytes']} (MLP 784-256-256-10, 10 tasks, memory of 1000)"),
-        ("backward passes", row and f"{row['passes']} in a step, beside the one on the batch"),
+        ("keeps", documented_row.get("keeps", "")),
+        ("bytes of it", kept_bytes),
+        ("backward passes", passes),
     ]
     return [(f"{name}:", str(text)) for name, text in facts if text]
 
@@ -199,9 +215,9 @@ def direction_at_angle(method: Method, degrees: float) -> Tensor:
     return method.align(gradients, method.init(MethodSetup(g, 2, 1, layers)))[0]
 
 
-def directions_at_angles(method: Method, angles: range) -> Tensor:
+def directions_at_angles(method: Method, degrees: range) -> Tensor:
     """The directions [A, 2] at A angles in degrees, see `direction_at_angle`."""
-    return torch.stack([direction_at_angle(method, degrees) for degrees in angles])
+    return torch.stack([direction_at_angle(method, angle) for angle in degrees])
 
 
 def method_svg(method_name: str, method: Method) -> str:
@@ -218,34 +234,34 @@ def print_directions(method_name: str, method: Method, console: Console) -> None
     rows = direction_rows(method)
     console.print(fitting_table(DIRECTION_COLUMNS, rows, console))
     console.print(DIRECTION_CAPTION)
-    if any(row[1] == NO_DIRECTION for row in rows):
+    if any(row.turn == NO_DIRECTION for row in rows):
         console.print(f"{NO_DIRECTION}: nothing is left of the gradient, the step changes nothing")
-    if rows[-1][1] == NO_PLANE:
+    if rows[-1].turn == NO_PLANE:
         console.print(
             f"{NO_PLANE}: at 180° gradient and reference lie on one line, and there is no side to "
             f"turn to; {method_name} follows the gradient as it is, which hurts the memory. Just "
-            f"below 180° it turns by {turned_by(direction_at_angle(method, ALMOST_OPPOSED))}"
+            f"below 180° it turns by {turn_text(direction_at_angle(method, ALMOST_OPPOSED))}"
         )
 
 
-def direction_rows(method: Method) -> list[tuple[str, str, str, str]]:
-    """For each angle in the table the direction of a method with references: by how much it is
-    turned from the gradient, its length, and its dot product with the reference."""
+def direction_rows(method: Method) -> list[DirectionRow]:
+    """For each angle in the table the direction of a method with references."""
     rows = []
     directions = directions_at_angles(method, TABLE_ANGLES)
     for degrees, direction in zip(TABLE_ANGLES, directions, strict=True):
         x, y = direction.tolist()
         angle = math.radians(degrees)
         product = round(x * math.cos(angle) + y * math.sin(angle), 2) + 0.0  # + 0.0: no "-0.00"
-        turned = turned_by(direction)
+        turned = turn_text(direction)
         if degrees == 180 and turned == "0°":
             before = direction_at_angle(method, ALMOST_OPPOSED)
             turned = NO_PLANE if float((direction - before).norm()) > 0.1 else turned
-        rows.append((f"{degrees}°", turned, f"{float(direction.norm()):.2f}", f"{product:.2f}"))
+        length = f"{float(direction.norm()):.2f}"
+        rows.append(DirectionRow(f"{degrees}°", turned, length, f"{product:.2f}"))
     return rows
 
 
-def turned_by(direction: Tensor) -> str:
+def turn_text(direction: Tensor) -> str:
     """The angle in degrees between a direction [2] and the gradient (1, 0)."""
     x, y = direction.tolist()
     shows_length = float(direction.norm()) >= 0.005  # in two digits

@@ -27,7 +27,7 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[
     """
     if not config.get("skip_finished", True) or config.get("overwrite", False):
         return None
-    wait_for_folder(folder, console)
+    wait_until_unlocked(folder, console)
     if not is_finished(folder):
         return None
     record = read_json(folder / "record.json", LARGEST_RECORD)
@@ -44,28 +44,32 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[
     return results
 
 
-def different_settings(earlier: Any, settings: dict[str, Any]) -> list[str]:
+def different_settings(earlier_settings: Any, settings: dict[str, Any]) -> list[str]:
     """The names of the settings of a run, of those that have an effect on its results, that differ
     from an earlier one's.
 
-    earlier: the config in a record.json, which others may have written.
+    earlier_settings: the config in a record.json, which others may have written.
     """
-    earlier = earlier if isinstance(earlier, dict) else {}
-    names = sorted({*earlier, *settings} - {*SETTINGS_WITHOUT_EFFECT, "plugins"})
-    return [name for name in names if as_saved(earlier.get(name)) != as_saved(settings.get(name))]
+    earlier_settings = earlier_settings if isinstance(earlier_settings, dict) else {}
+    names = sorted({*earlier_settings, *settings} - {*SETTINGS_WITHOUT_EFFECT, "plugins"})
+    return [
+        name
+        for name in names
+        if none_if_falsy(earlier_settings.get(name)) != none_if_falsy(settings.get(name))
+    ]
 
 
-def as_saved(value: Any) -> Any:
+def none_if_falsy(value: Any) -> Any:
     """A setting as it is after it was written to a file: null, false and absent are one."""
     return value or None
 
 
-def wait_for_folder(folder: Path, console: Console) -> None:
+def wait_until_unlocked(locked_folder: Path, console: Console) -> None:
     """Wait until no other process has a folder, as when a sweep is started again while a job of the
     earlier one goes on."""
     said = ""
-    while owner := lock_owner(folder):
+    while owner := lock_owner(locked_folder):
         if owner != said:
-            console.print(f"{folder.name}: waits for {owner}, which has its folder")
+            console.print(f"{locked_folder.name}: waits for {owner}, which has its folder")
             said = owner
         time.sleep(SECONDS_BETWEEN_LOOKS)

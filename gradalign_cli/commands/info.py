@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
 def info_rows() -> dict[str, str]:
     """What is printed, by the name of its row."""
     installed = data_folder(None)
-    commit = git_commit()
+    commit, free_memory = git_commit(), memory_gibibytes("SC_AVPHYS_PAGES")
     return {
         "gradalign": f"{__version__}, commit {commit}" if commit else __version__,
         "python": f"{platform.python_version()} on {platform.platform(terse=True)}",
@@ -60,7 +60,7 @@ def info_rows() -> dict[str, str]:
         "plugins": ", ".join(installed_plugins()) or "none installed",
         "device": device_text(),
         "CPU": f"{usable_cores()} of {os.cpu_count()} cores, {torch.get_num_threads()} threads",
-        "memory": f"{gibibytes('SC_AVPHYS_PAGES')} of {gibibytes('SC_PHYS_PAGES')} GiB are free",
+        "memory": f"{free_memory} of {memory_gibibytes('SC_PHYS_PAGES')} GiB are free",
         "data": str(installed),
         "datasets": ", ".join(available_datasets(NAMES)),
         "configs": str(CONF),
@@ -99,8 +99,8 @@ def usable_cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def gibibytes(name: str) -> str:
+def memory_gibibytes(sysconf_name: str) -> str:
     """A number of pages of memory that the system tells under a name, in GiB."""
-    if name not in os.sysconf_names:
+    if sysconf_name not in os.sysconf_names:
         return "?"
-    return f"{os.sysconf(name) * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f}"
+    return f"{os.sysconf(sysconf_name) * os.sysconf('SC_PAGE_SIZE') / 2**30:.1f}"

@@ -110,12 +110,12 @@ def method_table(conf_folder: Path) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(columns, row, strict=True)) for row in rows[1:]}
 
 
-def method_test_counts(tests: Path, method_name: str) -> str:
+def method_test_counts(tests_folder: Path, method_name: str) -> str:
     """The number of a method's own tests + that of the tests that all methods share, as text.
 
-    tests: the folder of all tests.
+    tests_folder: the folder of all tests.
     """
-    files = [tests / "methods" / f"test_{name}.py" for name in (method_name, "contract")]
+    files = [tests_folder / "methods" / f"test_{name}.py" for name in (method_name, "contract")]
     own_count, shared_count = (
         len(re.findall(r"^def test_", file.read_text(), re.MULTILINE)) for file in files
     )

@@ -69,14 +69,14 @@ def check_name(kind: str, name: str) -> None:
     require(name not in ours, "NAME", f"no {kind} of gradalign's own", name)
 
 
-def next_commands(kind: str, name: str, folder: str) -> str:
+def next_commands(kind: str, name: str, config_dir: str) -> str:
     """What to type next."""
-    choice = f"{kind}={name} plugins=[{name}] --config-dir {folder}"
+    choice = f"{kind}={name} plugins=[{name}] --config-dir {config_dir}"
     return "\n".join(
         [
             "try it, change it, and see whether it keeps the contract:",
             f"  gradalign train {TRY_WITH[kind]}{choice}",
-            f"  python -m pytest {folder}/test_{name}.py",
+            f"  python -m pytest {config_dir}/test_{name}.py",
             f"  gradalign check {choice}",
         ]
     )

@@ -29,23 +29,23 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--figures", metavar="DIR", help="also PDF, SVG and PNG for a paper")
     options = parser.parse_args(arguments)
-    check_folder("--out", options.out)
+    check_output_folder("--out", options.out)
     if options.figures is not None:
-        check_folder("--figures", options.figures)
+        check_output_folder("--figures", options.figures)
     report = make_report(map(Path, options.folders), options.by, options.baseline, options.where)
     title = ", ".join(Path(folder).resolve().name for folder in options.folders)
     show_and_write(report, Path(options.out), title, options.figures and Path(options.figures))
     return 0
 
 
-def check_folder(field: str, text: str) -> None:
+def check_output_folder(option: str, folder_text: str) -> None:
     """Raise UserError unless files can be written to this folder, and it is that of no run, which
     has a page of its own."""
-    folder = Path(text)
-    is_free = text and (folder.is_dir() or not folder.exists())
-    require(bool(is_free), field, "the path of a folder", text)
+    folder = Path(folder_text)
+    is_free = folder_text and (folder.is_dir() or not folder.exists())
+    require(bool(is_free), option, "the path of a folder", folder_text)
     if (folder / "accuracy.csv").exists() or (folder / "record.json").exists():
-        raise UserError(f"`{field}` must be a folder beside the runs, found a run in {folder}")
+        raise UserError(f"`{option}` must be a folder beside the runs, found a run in {folder}")
 
 
 def show_and_write(
@@ -58,13 +58,15 @@ def show_and_write(
     for sentence in report.warnings:
         print(f"warning: {sentence}", file=sys.stderr)
     console = page_console()
-    console.print(terminal_table(report.rows, report.by))
-    for note in notes(report.rows, report.by):
+    console.print(terminal_table(report.rows, report.sort_metric))
+    for note in notes(report.rows, report.sort_metric):
         console.print(note, soft_wrap=True)
     make_folder(folder)
-    write_atomically(folder / "report.csv", comma_separated(report.rows, report.by))
-    write_atomically(folder / "report.md", markdown(report.rows, report.by, report.warnings))
-    write_atomically(folder / "report.tex", latex(report.rows, report.by))
+    write_atomically(folder / "report.csv", comma_separated(report.rows, report.sort_metric))
+    write_atomically(
+        folder / "report.md", markdown(report.rows, report.sort_metric, report.warnings)
+    )
+    write_atomically(folder / "report.tex", latex(report.rows, report.sort_metric))
     plots = report_plots(report.rows)
     write_atomically(folder / "report.html", report_page(report, title, plots))
     console.print(f"written to {folder}: report.html, .csv, .md, .tex", soft_wrap=True)

@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
         name = override_key(override)
         if name in ("resume", "overwrite") or name.startswith("hydra"):
             raise UserError(f"`{name}` is set by resume itself: the run goes on in its own folder")
-    check_run(folder)
+    check_resumable(folder)
     plugins = ["--config-dir", options.config_dir] if options.config_dir else []
     config = ["--config-path", str(folder), "--config-name", CONFIG_NAME]
     quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
@@ -30,17 +30,19 @@ def main(arguments: list[str]) -> int:
     return train.main([*config, *plugins, *place, *options.OVERRIDE])
 
 
-def check_run(folder: Path) -> None:
+def check_resumable(run_folder: Path) -> None:
     """Raise UserError unless the folder holds an unfinished run with a checkpoint to go on from."""
-    if not (folder / f"{CONFIG_NAME}.yaml").is_file():
-        raise UserError(f"`RUN_DIR` must be the folder of a run, found no config.yaml in {folder}")
-    refuse_finished_run(folder, overwrite=False)
-    path = shlex.quote(str(folder))
+    if not (run_folder / f"{CONFIG_NAME}.yaml").is_file():
+        raise UserError(
+            f"`RUN_DIR` must be the folder of a run, found no config.yaml in {run_folder}"
+        )
+    refuse_finished_run(run_folder, overwrite=False)
+    path = shlex.quote(str(run_folder))
     again = f"`gradalign train --config-path {path} --config-name config` starts it anew"
-    if not checkpoint_files(folder):
-        raise UserError(f"{folder} has no checkpoint to go on from; {again}")
-    if newest_saved_run(folder) is None:
-        raise UserError(f"{folder} has no checkpoint that is not damaged; {again}")
+    if not checkpoint_files(run_folder):
+        raise UserError(f"{run_folder} has no checkpoint to go on from; {again}")
+    if newest_saved_run(run_folder) is None:
+        raise UserError(f"{run_folder} has no checkpoint that is not damaged; {again}")
 
 
 def argument_parser() -> VerbParser:

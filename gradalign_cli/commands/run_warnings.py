@@ -10,7 +10,7 @@ from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runaway import Runaway
 
 
-def warn_of_broken_constraints(parts: Parts) -> None:
+def warn_where_optimizer_can_break_constraints(parts: Parts) -> None:
     """Warn where the optimizer does not follow the direction that the method gives."""
     if not parts.optimizer.is_plain_sgd and parts.aligned == "gradient":
         can_align = parts.method.aligns_updates

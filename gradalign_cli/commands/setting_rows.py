@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, NamedTuple, get_args, get_origin
 
 from hydra.utils import get_method
 from omegaconf import DictConfig, OmegaConf
@@ -14,20 +14,28 @@ SETTING_COLUMNS = Column("setting and default"), Column("type"), Column("meaning
 LABELS = ("name", "_target_", "defaults")  # entries of a part's config that are no settings
 
 
-def setting_rows(
-    group: str, config: DictConfig, comments: Mapping[str, str]
-) -> list[tuple[str, str, str]]:
-    """`GROUP.SETTING=VALUE`, type and comment of each setting of a part.
+class SettingRow(NamedTuple):
+    """A setting: `GROUP.SETTING=VALUE` as it is typed, the type in words, and what it means."""
 
-    config: of the part, composed;  comments: of its yaml, by setting.
+    assignment: str
+    type: str
+    meaning: str
+
+
+def setting_rows(
+    group: str, part_config: DictConfig, comments: Mapping[str, str]
+) -> list[SettingRow]:
+    """The row of each setting of a part.
+
+    part_config: of the part, composed;  comments: of its yaml, by setting.
     """
-    declared = types_of(str(config.get("_target_", "")))
-    values = OmegaConf.to_container(config, resolve=True)
+    declared = declared_setting_types(str(part_config.get("_target_", "")))
+    values = OmegaConf.to_container(part_config, resolve=True)
     assert isinstance(values, dict)
     settings = {str(name): value for name, value in values.items() if name not in LABELS}
     return [
-        (
-            typed(f"{group}.{name}", value),
+        SettingRow(
+            shell_assignment(f"{group}.{name}", value),
             type_text(declared.get(name)),
             comments.get(name, ""),
         )
@@ -35,7 +43,7 @@ def setting_rows(
     ]
 
 
-def types_of(target: str) -> dict[str, Any]:
+def declared_setting_types(target: str) -> dict[str, Any]:
     """The types that a function of ours declares, by the name that a config has for it. None of a
     user's function: a page to read imports no module of others."""
     if not target.startswith("gradalign_cli."):
@@ -46,29 +54,35 @@ def types_of(target: str) -> dict[str, Any]:
         return {}
 
 
-def typed(name: str, value: Any) -> str:
+def shell_assignment(name: str, value: Any) -> str:
     """A setting with its value, as it is typed in a shell."""
-    text = f"{name}={value_text(value)}"
+    text = f"{name}={hydra_value_text(value)}"
     return f"'{text}'" if set(text) & set("[]{}$ ,") else text
 
 
-def value_text(value: Any) -> str:
+def hydra_value_text(value: Any) -> str:
     """A value as Hydra reads it."""
     if isinstance(value, dict):
-        return "{" + ",".join(f"{name!s}:{value_text(each)}" for name, each in value.items()) + "}"
+        return (
+            "{"
+            + ",".join(f"{name!s}:{hydra_value_text(each)}" for name, each in value.items())
+            + "}"
+        )
     if isinstance(value, list):
-        return "[" + ",".join(map(value_text, value)) + "]"
+        return "[" + ",".join(map(hydra_value_text, value)) + "]"
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def type_text(declared: Any) -> str:
+def type_text(declared_type: Any) -> str:
     """A declared type in words; empty where it has none."""
-    if get_origin(declared) is UnionType:
-        kinds = [type_text(kind) for kind in get_args(declared)]
+    if get_origin(declared_type) is UnionType:
+        kinds = [type_text(kind) for kind in get_args(declared_type)]
         return " or ".join(dict.fromkeys(kinds))  # a list of numbers or of lists is a list
-    if isinstance(get_origin(declared), type) and issubclass(get_origin(declared), Sequence):
+    if isinstance(get_origin(declared_type), type) and issubclass(
+        get_origin(declared_type), Sequence
+    ):
         return "list"
     words = KINDS | {NoneType: "null"}
-    return words.get(declared, "").removeprefix("a ")
+    return words.get(declared_type, "").removeprefix("a ")

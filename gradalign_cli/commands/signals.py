@@ -20,16 +20,16 @@ def exit_on_stop() -> None:
     For the seconds in which libraries are imported: an exception that is raised in the midst of an
     import can come out of it as another one.
     """
-    install(exit_at_once)
+    install_stop_handler(exit_at_once)
 
 
 def raise_on_stop() -> None:
     """Let Ctrl-C and SIGTERM raise an exception, so that what is running ends in order. The same
     signal a second time ends the process at once."""
-    install(raise_stop)
+    install_stop_handler(raise_stop)
 
 
-def install(handler: "signal._HANDLER") -> None:
+def install_stop_handler(handler: "signal._HANDLER") -> None:
     """Handle both signals, except where whoever started this process has them ignored, as a shell
     does with Ctrl-C for what runs in its background."""
     for number in STOPS:
@@ -37,15 +37,15 @@ def install(handler: "signal._HANDLER") -> None:
             signal.signal(number, handler)
 
 
-def exit_at_once(number: int, frame: FrameType | None) -> None:
+def exit_at_once(signal_number: int, frame: FrameType | None) -> None:
     """Say that the command is stopped, and end."""
-    stop = STOPS[number]()
+    stop = STOPS[signal_number]()
     stop.add_note(NOTHING_WRITTEN)
     os._exit(report(stop))
 
 
-def raise_stop(number: int, frame: FrameType | None) -> None:
+def raise_stop(signal_number: int, frame: FrameType | None) -> None:
     """Raise the exception of a signal, and leave the next one to the system."""
     for each in STOPS:
         signal.signal(each, signal.SIG_DFL)
-    raise STOPS[number]
+    raise STOPS[signal_number]

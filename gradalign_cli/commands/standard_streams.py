@@ -15,8 +15,8 @@ def prepare_standard_streams() -> None:
     """Make standard input, output and error usable in this process: closed ones lead nowhere, a
     reader that goes away stops no work, and characters that cannot be shown become plain ones."""
     open_closed_descriptors()
-    sys.stdout = lasting_stream(sys.stdout, 1)
-    sys.stderr = lasting_stream(sys.stderr, 2)
+    sys.stdout = stream_that_outlives_its_reader(sys.stdout, 1)
+    sys.stderr = stream_that_outlives_its_reader(sys.stderr, 2)
 
 
 def open_closed_descriptors() -> None:
@@ -30,7 +30,7 @@ def open_closed_descriptors() -> None:
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
 
 
-def lasting_stream(stream: Any, descriptor: int) -> io.TextIOWrapper:
+def stream_that_outlives_its_reader(stream: Any, descriptor: int) -> io.TextIOWrapper:
     """A text stream like the given one, to which writing goes on where its reader has gone away."""
     register_plain_characters()
     encoding = stream.encoding if stream else "utf-8"
@@ -49,14 +49,14 @@ class OutputFile(io.FileIO):
         try:
             return super().write(data)
         except OSError as error:
-            lead_nowhere(self.fileno())
+            redirect_to_devnull(self.fileno())
             if error.errno not in READER_GONE:  # a full disk
                 error.filename = "standard output" if self.fileno() == 1 else "standard error"
                 raise
             return len(data)
 
 
-def lead_nowhere(descriptor: int) -> None:
+def redirect_to_devnull(descriptor: int) -> None:
     """Let all that is written to a descriptor from now on lead nowhere."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, descriptor)

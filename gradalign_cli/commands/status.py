@@ -36,24 +36,28 @@ def main(arguments: list[str]) -> int:
     return int(any(status.state == "failed" for status in statuses))
 
 
-def print_status(console: Console, folder: Path, statuses: Sequence[JobStatus], jobs: int) -> None:
-    """Print the counts, the jobs that run and that failed, and how long it will take;  jobs: of the
-    sweep."""
+def print_status(
+    console: Console, folder: Path, statuses: Sequence[JobStatus], job_count: int
+) -> None:
+    """Print the counts, the jobs that run and that failed, and how long it will take;
+    job_count: of the sweep."""
 
     def count(state: JobState) -> int:
         return sum(status.state == state for status in statuses)
 
     done, running, failed = count("done"), count("running"), count("failed")
-    left = jobs - done - running - failed
+    left = job_count - done - running - failed
     stopped = f", {count('stopped')} of them unfinished" if count("stopped") else ""
-    line = f"{done} done, {running} running, {failed} failed, {left} left{stopped}; {jobs} jobs"
+    line = (
+        f"{done} done, {running} running, {failed} failed, {left} left{stopped}; {job_count} jobs"
+    )
     console.print(line, soft_wrap=True)
     for status in statuses:
         if status.state in ("running", "failed"):
             note = f": {status.note}" if status.note else ""
             name = status.folder.relative_to(folder)
             console.print(f"{status.state}: {name}{note}", soft_wrap=True)
-    seconds = seconds_left(statuses, jobs)
+    seconds = seconds_left(statuses, job_count)
     if seconds is not None:
         console.print(f"about {duration_text(seconds)} left")
     elif left and not running:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from gradalign_cli.commands.exit import failure_text, report
+from gradalign_cli.commands.exit import failure_file_text, report
 from gradalign_cli.commands.finished_job import earlier_results
 from gradalign_cli.commands.sweep_table import is_failed, sweep_table
 from gradalign_cli.commands.train_help import asks_for_help, print_help
@@ -78,18 +78,18 @@ def job(config: DictConfig) -> float:
             sys.exit(exit_code)  # Hydra would print a line of its own before the error
         console.print(f"{number}: failed")
         with suppress(UserError):  # where nothing can be written, the line on stderr must do
-            write_failure(folder, failure_text(error, folder))
+            write_failure(folder, failure_file_text(error, folder))
         return math.nan
     if number and not was_finished:
         console.print(f"{number}: finished in {duration_text(time.perf_counter() - begin)}")
     return value
 
 
-def mean_metric(results: dict[str, Any], name: str) -> float:
+def mean_metric(results: dict[str, Any], metric_name: str) -> float:
     """The mean of a metric over all replicas;  results: the content of metrics.json.
 
     Raises UserError where the run has no such metric.
     """
     replicas = results["replicas"]
-    require_name(name, replicas[0], "objective_metric", f"one of {', '.join(replicas[0])}")
-    return float(np.mean([replica[name] for replica in replicas]))
+    require_name(metric_name, replicas[0], "objective_metric", f"one of {', '.join(replicas[0])}")
+    return float(np.mean([replica[metric_name] for replica in replicas]))

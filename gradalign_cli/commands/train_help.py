@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from gradalign_cli.commands.page import Column, fitting_table
-from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows, typed
+from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows, shell_assignment
 from gradalign_cli.composition.choices import (
     choices_of_group,
     setting_comments,
@@ -116,7 +116,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     """
     options = get_args_parser().parse_args(list(arguments))
     overrides = [text for text in options.overrides if not is_sweep(text)]
-    config, groups = compose_config(CONF, overrides, options.config_dir)
+    config, choice_of_group = compose_config(CONF, overrides, options.config_dir)
     console.print(Text(INTRODUCTION))
     print_heading("examples, of which the first eight need no download", console)
     for command, sentence in EXAMPLES:
@@ -126,13 +126,13 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     console.print(fitting_table((Column(""), Column("", wraps=True)), HOW, console))
     print_heading("groups, and what is chosen; `gradalign list` says what each part is", console)
     for group in (*GROUPS, "experiment"):
-        print_group(group, groups, options.config_dir, console)
+        print_group(group, choice_of_group, options.config_dir, console)
     print_heading("settings", console)
-    rows = common_setting_rows(config)
+    rows = common_assignments_and_meanings(config)
     console.print(fitting_table((SETTING_COLUMNS[0], SETTING_COLUMNS[2]), rows, console))
     for group in GROUPS:
         if group in config:
-            print_part_settings(group, config[group], groups, options.config_dir, console)
+            print_part_settings(group, config[group], choice_of_group, options.config_dir, console)
 
 
 def is_sweep(override: str) -> bool:
@@ -152,22 +152,22 @@ def folder_of_group(group: str) -> str:
     return "method" if group == "objective" else group
 
 
-def chosen_name(group: str, groups: dict[str, str]) -> str:
+def chosen_name(group: str, choice_of_group: dict[str, str]) -> str:
     """What is chosen of a group, "null" for nothing.
 
-    groups: the choices of a composed config, by group as Hydra names it.
+    choice_of_group: the choices of a composed config, by group as Hydra names it.
     """
-    name = groups.get("method@objective" if group == "objective" else group)
+    name = choice_of_group.get("method@objective" if group == "objective" else group)
     return "null" if name in (None, "None") else str(name)
 
 
 def print_group(
-    group: str, groups: dict[str, str], config_dir: str | None, console: Console
+    group: str, choice_of_group: dict[str, str], config_dir: str | None, console: Console
 ) -> None:
     """Print what is chosen of a group and what there is to choose; a user's part has a star."""
     choices = choices_of_group(folder_of_group(group), config_dir)
     names = [f"{c.name}*" if c.config_dir else c.name for c in choices if not c.is_shadowed]
-    text = f"{group}={chosen_name(group, groups)}"
+    text = f"{group}={chosen_name(group, choice_of_group)}"
     if group == "experiment":
         text = "+" + text.replace("=null", "=NAME")
     if group == "objective":
@@ -177,7 +177,7 @@ def print_group(
     console.print(Padding(Text(", ".join(names) + star), (0, 0, 0, 4)))
 
 
-def common_setting_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
+def common_assignments_and_meanings(config: dict[str, Any]) -> list[tuple[str, str]]:
     """`SETTING=VALUE` and the comment of each setting of config.yaml, in its order.
 
     config: composed.
@@ -188,11 +188,11 @@ def common_setting_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
         if name in (*GROUPS, *NO_SETTINGS):
             continue
         if not isinstance(value, dict):
-            rows.append((typed(name, value), comments.get(name, "")))
+            rows.append((shell_assignment(name, value), comments.get(name, "")))
             continue
         rows += [(f"{name}.*", comments[name])] if name in comments else []
         rows += [
-            (typed(f"{name}.{key}", each), comments.get(f"{name}.{key}", ""))
+            (shell_assignment(f"{name}.{key}", each), comments.get(f"{name}.{key}", ""))
             for key, each in value.items()
         ]
     return rows
@@ -200,16 +200,16 @@ def common_setting_rows(config: dict[str, Any]) -> list[tuple[str, str]]:
 
 def print_part_settings(
     group: str,
-    config: dict[str, Any],
-    groups: dict[str, str],
+    part_config: dict[str, Any],
+    choice_of_group: dict[str, str],
     config_dir: str | None,
     console: Console,
 ) -> None:
     """Print the settings of the part that is chosen of a group, where it has any."""
-    name = chosen_name(group, groups)
+    name = chosen_name(group, choice_of_group)
     choices = choices_of_group(folder_of_group(group), config_dir)
     (path,) = (each.path for each in choices if each.name == name and not each.is_shadowed)
-    rows = setting_rows(group, DictConfig(config), setting_comments(path))
+    rows = setting_rows(group, DictConfig(part_config), setting_comments(path))
     if rows:
         print_heading(f"settings of {group}={name}", console)
         console.print(fitting_table(SETTING_COLUMNS, rows, console))

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from gradalign_cli.benchmarks.benchmark import task_classes
 from gradalign_cli.commands.run_warnings import (
-    warn_of_broken_constraints,
     warn_of_runaway,
     warn_of_step_sizes,
+    warn_where_optimizer_can_break_constraints,
 )
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.parts import build_run
@@ -55,8 +55,8 @@ class PreparedRun(NamedTuple):
     """A run that can begin: everything is checked, and nothing is written.
 
     config: without datasets that are missing;  replica_settings: of each replica its seed, lr and
-    what else varies;  at_once: how many replicas train together;  stream: the fingerprint of the
-    streams;  needed: what memory it needs, in words, empty where it is little.
+    what else varies;  replicas_at_once: how many train together;  memory_needs_text: what
+    memory it needs, in words, empty where it is little.
     """
 
     config: DictConfig
@@ -67,9 +67,9 @@ class PreparedRun(NamedTuple):
     replica_settings: list[dict[str, float]]
     engine: Engine
     engine_reason: str
-    at_once: int
-    stream: str
-    needed: str
+    replicas_at_once: int
+    streams_fingerprint: str
+    memory_needs_text: str
 
     def identity(self) -> Identity:
         """What must be the same where the run goes on later."""
@@ -80,12 +80,12 @@ class PreparedRun(NamedTuple):
             "test_threads": self.config.threads or DEFAULT_THREADS,
         }
         settings = plain_settings(self.config)
-        return run_identity(settings, self.parts.benchmark, self.stream, places)
+        return run_identity(settings, self.parts.benchmark, self.streams_fingerprint, places)
 
     def title(self) -> str:
         """The run in a line."""
         how = f"{len(self.replicas)} replica(s), engine {self.engine.name} ({self.engine_reason})"
-        return f"{run_title(self.config)}, {how}{self.needed}"
+        return f"{run_title(self.config)}, {how}{self.memory_needs_text}"
 
     def record(self, saved: SavedRun | None) -> dict[str, Any]:
         """What record.json says of the run before it begins."""
@@ -96,18 +96,25 @@ class PreparedRun(NamedTuple):
             "classes": [task_classes(benchmark, replica.stream) for replica in self.replicas],
             "engine": self.engine.name,
             "engine_reason": self.engine_reason,
-            "fingerprint": self.stream,
+            "fingerprint": self.streams_fingerprint,
         }
 
 
+class TrainedRun(NamedTuple):
+    """What training gave;  metrics: the content of metrics.json."""
+
+    outcome: Outcome
+    metrics: dict[str, Any]
+
+
 def train(
-    config: DictConfig, folder: Path, console: Console, files: Mapping[str, str] | None = None
+    config: DictConfig, folder: Path, console: Console, file_texts: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Carry out the run that a config describes; returns what `metrics.json` holds.
 
-    files: texts to write into the folder too, by name.
+    file_texts: texts to write into the folder too, by name.
     """
-    begin = time.perf_counter()
+    start_time = time.perf_counter()
     check_settings(plain_settings(config))
     refuse_finished_run(folder, config.get("overwrite", False))
     run = prepare(config)
@@ -115,20 +122,22 @@ def train(
     if saved:
         check_identity(folder, saved.identity, run.identity())
     else:
-        warn_of_broken_constraints(run.parts)
+        warn_where_optimizer_can_break_constraints(run.parts)
         warn_of_step_sizes(run.replicas)
-    texts = {"config.yaml": repeatable_config(run.config), **(files or {})}
+    texts = {"config.yaml": repeatable_config_yaml(run.config), **(file_texts or {})}
     run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
     console.print(run.title())
     if saved:
         console.print(f"goes on from {saved.path.name}")
     record = run.record(saved)
-    outcome, metrics = take_training(run, run_folder, saved, console, record, begin)
+    outcome, metrics = train_and_complete_record(
+        run, run_folder, saved, console, record, start_time
+    )
     results = ({"quick": True} if is_quick(run.config) else {}) | metrics
-    run_folder.finish(outcome, results, record, saved_network(run, outcome))
+    run_folder.finish(outcome, results, record, network_file_content(run, outcome))
     show_results(run, outcome, results, console)
     if config.get("report", True):
-        write_page(folder, run_title(run.config))
+        write_page_or_warn(folder, run_title(run.config))
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
 
@@ -147,23 +156,23 @@ def prepare(config: DictConfig) -> PreparedRun:
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
-    stream = streams_fingerprint(parts, replicas, plan)
-    run = config, device, plan, parts, replicas, replica_settings, engine, reason, at_once, stream
+    streams = streams_fingerprint(parts, replicas, plan)
+    run = config, device, plan, parts, replicas, replica_settings, engine, reason, at_once, streams
     return PreparedRun(*run, needs_text(needs))
 
 
-def take_training(
+def train_and_complete_record(
     run: PreparedRun,
     run_folder: RunFolder,
     saved: SavedRun | None,
     console: Console,
     record: dict[str, Any],
-    begin: float,
-) -> tuple[Outcome, dict[str, Any]]:
-    """Train the run's replicas, and complete its record; returns the outcome and the metrics.
+    start_time: float,
+) -> TrainedRun:
+    """Train the run's replicas, and complete its record.
 
-    saved: where it goes on;  begin: when the command began, by time.perf_counter. Raises UserError
-    where training fails; the folder then holds the record of an unfinished run.
+    saved: where it goes on;  start_time: when the command began, by time.perf_counter. Raises
+    UserError where training fails; the folder then holds the record of an unfinished run.
     """
     config, folder = run.config, run_folder.folder
     minutes = config.get("checkpoint", {"minutes": None})["minutes"]
@@ -175,7 +184,7 @@ def take_training(
         lambda runaway: warn_of_runaway(runaway, config, run.replica_settings),
     )
     logging = logging_watcher(config, folder, run.replica_settings)
-    setup = time.perf_counter() - begin
+    setup = time.perf_counter() - start_time
     try:
         with display, closing(logging):
             outcome = train_in_rounds(
@@ -184,7 +193,7 @@ def take_training(
                 run.engine,
                 run.plan,
                 [run_folder, display, warner, logging],
-                rounds(run.replicas, run.at_once),
+                rounds(run.replicas, run.replicas_at_once),
                 Checkpoints(folder, minutes, identity),
                 saved,
             )
@@ -201,7 +210,7 @@ def take_training(
     machine = machine_record(run.device)
     record |= reports | machine | run_costs(outcome, setup) | counts
     record |= {"runaways": warner.record()} | ({"quick": True} if is_quick(config) else {})
-    return outcome, metrics
+    return TrainedRun(outcome, metrics)
 
 
 def show_results(
@@ -214,7 +223,7 @@ def show_results(
         console.print(table)
 
 
-def saved_network(run: PreparedRun, outcome: Outcome) -> bytes | None:
+def network_file_content(run: PreparedRun, outcome: Outcome) -> bytes | None:
     """The content of network.safetensors, None where the run keeps no networks."""
     if run.config.get("save", "network") == "none":  # which earlier versions' configs do not say
         return None
@@ -231,7 +240,7 @@ def logging_watcher(
     return LoggingWatcher(make_loggers(names, folder, config.name), parameters)
 
 
-def write_page(folder: Path, title: str) -> None:
+def write_page_or_warn(folder: Path, title: str) -> None:
     """Write `report.html`; a run without it is finished all the same."""
     try:
         run_page.write_run_page(folder, title)
@@ -288,7 +297,7 @@ def cost_sentence(record: dict[str, Any]) -> str:
     )
 
 
-def repeatable_config(config: DictConfig) -> str:
+def repeatable_config_yaml(config: DictConfig) -> str:
     """The text of `config.yaml`, which repeats the run through --config-path and --config-name."""
     saved = OmegaConf.create(OmegaConf.to_container(config, resolve=True))
     assert isinstance(saved, DictConfig)

@@ -6,7 +6,7 @@ tasks; they are written as an experiment for these.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
@@ -48,8 +48,8 @@ def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> N
     """
     console = terminal_console()
     check_name_and_overrides(conf_folder, new_experiment_name, overrides)
-    config, groups = compose_config(conf_folder, overrides)
-    check_choices_and_tasks(config)
+    config, choice_of_group = compose_config(conf_folder, overrides)
+    check_listed_values_and_task_count(config)
     keep_freed_memory()
     try:
         results = train(
@@ -59,11 +59,11 @@ def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> N
         stop.add_note("nothing is chosen; the same command starts again")
         raise
     tuned_names = [number for number in config["replicas"] if number != "seed"]
-    best, mean_accuracy = best_settings(results["replicas"], tuned_names)
-    console.print(accuracy_table(mean_accuracy))
+    best, mean_accuracy = tuning_result(results["replicas"], tuned_names)
+    console.print(tuning_table(mean_accuracy))
     file = TUNED_FOLDER / "experiment" / f"{new_experiment_name}.yaml"
     make_folder(file.parent)
-    write_atomically(file, experiment_yaml(overrides, config, groups, best))
+    write_atomically(file, experiment_yaml(overrides, config, choice_of_group, best))
     search_path = f"'hydra.searchpath=[file://{TUNED_FOLDER.resolve()}]'"
     console.print(f"chosen: {best}; written to {file}. On the other tasks:", soft_wrap=True)
     console.print(
@@ -73,12 +73,21 @@ def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> N
     )
 
 
-def check_name_and_overrides(conf_folder: Path, name: str, overrides: list[str]) -> None:
+def check_name_and_overrides(
+    conf_folder: Path, new_experiment_name: str, overrides: list[str]
+) -> None:
     """Raise UserError unless the name is an identifier that no shipped experiment has, and the
     choice of the tasks is left to tuning."""
-    require(name.isidentifier(), "NAME", "letters, digits and underscores", name)
-    if (conf_folder / "experiment" / f"{name}.yaml").exists():
-        raise UserError(f"`NAME` must be new, {name!r} is an experiment that gradalign ships")
+    require(
+        new_experiment_name.isidentifier(),
+        "NAME",
+        "letters, digits and underscores",
+        new_experiment_name,
+    )
+    if (conf_folder / "experiment" / f"{new_experiment_name}.yaml").exists():
+        raise UserError(
+            f"`NAME` must be new, {new_experiment_name!r} is an experiment that gradalign ships"
+        )
     for field in ("benchmark.first_tasks", "benchmark.skip_tasks"):
         if any(override.lstrip("+").startswith(f"{field}=") for override in overrides):
             raise UserError(
@@ -86,7 +95,7 @@ def check_name_and_overrides(conf_folder: Path, name: str, overrides: list[str])
             )
 
 
-def check_choices_and_tasks(config: dict[str, Any]) -> None:
+def check_listed_values_and_task_count(config: dict[str, Any]) -> None:
     """Raise UserError unless `replicas` lists values to choose from and the benchmark has more than
     three tasks."""
     full_config = OmegaConf.create(config)
@@ -119,48 +128,56 @@ def first_tasks_config(config: dict[str, Any]) -> DictConfig:
     return tuning_config
 
 
-def best_settings(
-    replicas: list[dict[str, float]], tuned_names: Sequence[str]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The numbers with the highest ACC as a mean over seeds, the first of equals; and that mean for
-    every combination of numbers, by the combination as text.
+class TuningResult(NamedTuple):
+    """best_numbers: the combination of numbers with the highest ACC as a mean over seeds, the first
+    of equals;  mean_accuracy_of_numbers: that mean of every combination, by it as text."""
 
-    replicas: the numbers and metrics of each replica;  tuned_names: the names of the numbers to
-    choose.
-    """
+    best_numbers: dict[str, float]
+    mean_accuracy_of_numbers: dict[str, float]
+
+
+def tuning_result(
+    replica_settings_and_metrics: list[dict[str, float]], tuned_names: Sequence[str]
+) -> TuningResult:
+    """The best numbers, and the mean accuracy of all that were tried;  tuned_names: the names of
+    the numbers to choose."""
     combinations: dict[str, dict[str, float]] = {}
     accuracies: dict[str, list[float]] = {}
-    for replica in replicas:
+    for replica in replica_settings_and_metrics:
         numbers = {name: replica[name] for name in tuned_names}
         combinations.setdefault(str(numbers), numbers)
         accuracies.setdefault(str(numbers), []).append(replica["ACC"])
     mean_accuracy = {text: sum(values) / len(values) for text, values in accuracies.items()}
     best = max(mean_accuracy, key=lambda text: mean_accuracy[text])
-    return combinations[best], mean_accuracy
+    return TuningResult(combinations[best], mean_accuracy)
 
 
-def accuracy_table(mean_accuracy: dict[str, float]) -> Table:
+def tuning_table(mean_accuracy_of_numbers: dict[str, float]) -> Table:
     """The mean accuracy of each combination of numbers, in percent."""
     title = f"ACC over the first {TUNING_TASKS} tasks, in percent"
     table = Table(title=title, title_justify="left")
     table.add_column("numbers")
     table.add_column("ACC")
-    for numbers, accuracy in mean_accuracy.items():
+    for numbers, accuracy in mean_accuracy_of_numbers.items():
         table.add_row(numbers.strip("{}"), f"{100 * accuracy:.2f}")
     return table
 
 
 def experiment_yaml(
-    overrides: list[str], config: dict[str, Any], groups: dict[str, str], numbers: dict[str, float]
+    overrides: list[str],
+    config: dict[str, Any],
+    choice_of_group: dict[str, str],
+    best_numbers: dict[str, float],
 ) -> str:
     """The text of an experiment file: the tuned config with the chosen numbers, on the tasks that
     were not used for the choice.
 
-    overrides: those of `gradalign tune`, for the comment;  groups: the choice of each config group.
+    overrides: those of `gradalign tune`, for the comment;  choice_of_group: of each
+    config group.
     """
     defaults = [
         {f"override /{group}": choice}
-        for group, choice in groups.items()
+        for group, choice in choice_of_group.items()
         if group.rpartition("@")[2] in config and not group.startswith("hydra")
     ]
     entries = {
@@ -169,7 +186,7 @@ def experiment_yaml(
         if name not in ("replicas", "data_dir", "overwrite", "resume")
     }
     entries["benchmark"] = entries["benchmark"] | {"first_tasks": None, "skip_tasks": TUNING_TASKS}
-    entries["replicas"] = {"seed": config["replicas"]["seed"], **numbers}
+    entries["replicas"] = {"seed": config["replicas"]["seed"], **best_numbers}
     comment = f"# gradalign tune {' '.join(overrides)}: on the first {TUNING_TASKS} tasks."
     text = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults} | entries))
     return f"# @package _global_\n{comment}\n{text}"

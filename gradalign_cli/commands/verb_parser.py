@@ -11,8 +11,8 @@ class VerbParser(argparse.ArgumentParser):
     """An ArgumentParser that has `--version`, takes options by their whole names alone and raises
     UserError for a mistake."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**({"allow_abbrev": False} | options))
+    def __init__(self, **parser_options: Any) -> None:
+        super().__init__(**({"allow_abbrev": False} | parser_options))
         version = f"gradalign {__version__}"
         self.add_argument("--version", action="version", version=version, help="print it")
 

@@ -15,12 +15,12 @@ CSV = "csv"  # the run's own files, which are always written
 CLASSES = {"tensorboard": "TensorBoardLogger", "mlflow": "MlflowLogger", "wandb": "WandbLogger"}
 
 
-def logger_names(setting: Any) -> list[str]:
+def logger_names(logger_setting: Any) -> list[str]:
     """The loggers that the setting `logger` asks for, each once, without csv. Raises UserError
     where one is unknown or its package is not installed.
 
-    setting: a text or a list of texts."""
-    names = setting if isinstance(setting, list | ListConfig) else [setting]
+    logger_setting: a text or a list of texts."""
+    names = logger_setting if isinstance(logger_setting, list | ListConfig) else [logger_setting]
     for name in names:
         if name not in (CSV, *CLASSES):
             choices = ", ".join((CSV, *CLASSES))
@@ -32,14 +32,14 @@ def logger_names(setting: Any) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != CSV]
 
 
-def make_loggers(names: Sequence[str], folder: Path, run_name: str) -> list[Logger]:
+def make_loggers(names: Sequence[str], folder: Path, experiment_name: str) -> list[Logger]:
     """The loggers of a run.
 
-    folder: of the run;  run_name: what projects and experiments are called.
+    folder: of the run;  experiment_name: what projects and experiments are called.
     """
     loggers = []
     for name in names:
         module = import_module(f"gradalign_cli.loggers.{name}")
-        logger: Logger = getattr(module, CLASSES[name])(folder.absolute(), run_name)
+        logger: Logger = getattr(module, CLASSES[name])(folder.absolute(), experiment_name)
         loggers.append(logger)
     return loggers

@@ -10,7 +10,7 @@ class Logger(Protocol):
     """Stores the numbers of a run's replicas in another program's form. Steps count from 1 over all
     tasks; step 0 is the untrained network."""
 
-    def begin(self, replica: int, parameters: Mapping[str, str | float]) -> None:
+    def begin(self, replica: int, settings: Mapping[str, str | float]) -> None:
         """The run of a replica begins, with these parameters by name."""
 
     def scalars(self, replica: int, step: int, values: Mapping[str, float]) -> None:

@@ -17,12 +17,12 @@ class MlflowLogger:
     """A Logger that writes to MLflow's store. The experiment is called as the run, and each of its
     runs says in which folder the whole run is."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, experiment_name: str) -> None:
+        self.folder, self.experiment_name = folder, experiment_name
         self.client: Any = None
         self.run_ids: dict[int, str] = {}
 
-    def begin(self, replica: int, parameters: Mapping[str, str | float]) -> None:
+    def begin(self, replica: int, settings: Mapping[str, str | float]) -> None:
         """Begin the replica's run, with its parameters."""
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
@@ -34,21 +34,21 @@ class MlflowLogger:
                 uri = f"sqlite:///{STORE.absolute()}"
             self.client = MlflowClient(uri)
         run = self.client.create_run(
-            self.experiment(), run_name=f"{self.folder.name} replica {replica}"
+            self.experiment_id(), run_name=f"{self.folder.name} replica {replica}"
         )
         self.run_ids[replica] = run.info.run_id
-        named = {**parameters, "folder": str(self.folder)}
+        named = {**settings, "folder": str(self.folder)}
         params = [Param(name, str(value)[:LONGEST_VALUE]) for name, value in named.items()]
         self.client.log_batch(run.info.run_id, params=params)
 
-    def experiment(self) -> str:
+    def experiment_id(self) -> str:
         """The id of the experiment, which is made where it is new."""
-        experiment = self.client.get_experiment_by_name(self.name)
+        experiment = self.client.get_experiment_by_name(self.experiment_name)
         if experiment is not None:
             return str(experiment.experiment_id)
         has_server = "MLFLOW_TRACKING_URI" in os.environ
         place = None if has_server else ARTIFACTS.absolute().as_uri()
-        return str(self.client.create_experiment(self.name, artifact_location=place))
+        return str(self.client.create_experiment(self.experiment_name, artifact_location=place))
 
     def scalars(self, replica: int, step: int, values: Mapping[str, float]) -> None:
         """Write the numbers."""

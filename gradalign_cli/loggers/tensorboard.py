@@ -10,15 +10,15 @@ import numpy as np
 class TensorBoardLogger:
     """A Logger that writes TensorBoard's event files into a run's folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, experiment_name: str) -> None:
         self.folder, self.writers = folder / "tensorboard", dict[int, Any]()
 
-    def begin(self, replica: int, parameters: Mapping[str, str | float]) -> None:
+    def begin(self, replica: int, settings: Mapping[str, str | float]) -> None:
         """Open the replica's event file. The parameters are a text in it."""
         from torch.utils.tensorboard import SummaryWriter
 
         writer: Any = SummaryWriter(str(self.folder / f"replica_{replica}"))
-        lines = [f"    {name}: {value}" for name, value in parameters.items()]
+        lines = [f"    {name}: {value}" for name, value in settings.items()]
         writer.add_text("parameters", "\n".join(lines))
         self.writers[replica] = writer
 

@@ -12,20 +12,20 @@ import numpy as np
 class WandbLogger:
     """A Logger that writes runs of Weights & Biases, grouped by the run's folder."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name, self.runs = folder, name, dict[int, Any]()
+    def __init__(self, folder: Path, experiment_name: str) -> None:
+        self.folder, self.experiment_name, self.runs = folder, experiment_name, dict[int, Any]()
 
-    def begin(self, replica: int, parameters: Mapping[str, str | float]) -> None:
+    def begin(self, replica: int, settings: Mapping[str, str | float]) -> None:
         """Begin the replica's run, with its parameters."""
         import wandb
 
         self.runs[replica] = wandb.init(
-            project=self.name,
+            project=self.experiment_name,
             name=f"{self.folder.name} replica {replica}",
             group=self.folder.name,
             dir=str(self.folder),
             mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
-            config=dict(parameters),
+            config=dict(settings),
             reinit="create_new",  # the other replicas' runs go on
             settings=wandb.Settings(silent=True, console="off", x_disable_stats=True),
         )

@@ -26,9 +26,11 @@ class LoggingWatcher:
     now and when the present task began.
     """
 
-    def __init__(self, loggers: Sequence[Logger], parameters: Sequence[Mapping[str, Any]]) -> None:
-        """parameters: of each replica, by name."""
-        self.loggers, self.parameters = list(loggers), parameters
+    def __init__(
+        self, loggers: Sequence[Logger], replica_settings: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """replica_settings: of each replica, by name."""
+        self.loggers, self.replica_settings = list(loggers), replica_settings
         self.replicas: Sequence[int] = ()
         self.begun: set[int] = set()
         self.step, self.task_begin = 0, 0
@@ -46,7 +48,7 @@ class LoggingWatcher:
                 self.begun.add(replica)
                 for logger in self.loggers:
                     with logger_errors_as_sentences(logger):
-                        logger.begin(replica, self.parameters[replica])
+                        logger.begin(replica, self.replica_settings[replica])
 
     def end_round(self, problem: str | None) -> None:
         """Nothing is to be done."""
@@ -105,7 +107,7 @@ class LoggingWatcher:
             final = {
                 f"metrics/{name}": value
                 for name, value in metrics[replica].items()
-                if name not in self.parameters[replica]
+                if name not in self.replica_settings[replica]
             }
             self.log(replica, self.step, final)
             pixels = matrix_pixels(matrix)

@@ -1,6 +1,6 @@
 """What makes the rows of a report incomparable, a sentence each."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.run import Reading, Run
@@ -20,38 +20,40 @@ MOST_NAMES = 4
 def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[str]:
     """A sentence for each thing that one should know before comparing the rows."""
     runs = list({run.folder: run for group in groups for run in group.runs()}.values())
-    sentences = [*reading.refused]
+    sentences = [*reading.refusal_sentences]
     for name in DATA_SETTINGS:
         values = sorted({group.settings.get(name, "-") for group in groups})
         if len(values) > 1:
-            sentences.append(f"rows differ in {name}: {listed(values)}")
+            sentences.append(f"rows differ in {name}: {first_names_text(values)}")
     sentences += stream_warnings(runs)
-    counts = sorted({len(group.replicas) for group in groups})
+    counts = sorted({len(group.replica_of_seed) for group in groups})
     if len(counts) > 1:
-        sentences.append(f"rows have other numbers of seeds: {listed(map(str, counts))}")
-    elif len({tuple(sorted(group.replicas)) for group in groups}) > 1:
+        sentences.append(f"rows have other numbers of seeds: {first_names_text(map(str, counts))}")
+    elif len({tuple(sorted(group.replica_of_seed)) for group in groups}) > 1:
         sentences.append("rows have other seeds")
     quick = [run for run in runs if run.config.get("quick")]
     if quick:
         sentences.append(f"{len(quick)} of {len(runs)} run(s) are quick ones, in small")
     tasks = sorted({run.accuracy.shape[2] for run in runs})
     if len(tasks) > 1:
-        sentences.append(f"rows have other numbers of tasks: {listed(map(str, tasks))}")
-    conventions = sorted({str(nested(run, "metrics", "convention")) for run in runs})
+        sentences.append(f"rows have other numbers of tasks: {first_names_text(map(str, tasks))}")
+    conventions = sorted({str(config_entry(run, "metrics", "convention")) for run in runs})
     if len(conventions) > 1:
-        sentences.append(f"metrics follow other conventions: {listed(conventions)}")
+        sentences.append(f"metrics follow other conventions: {first_names_text(conventions)}")
     versions = {str(run.record.get("numerics", 1)) for run in runs}
     if len(versions) > 1:
         sentences.append("runs are of versions whose numbers differ by more than rounding")
-    duplicates = sum(group.duplicates for group in groups)
+    duplicates = sum(group.duplicate_count for group in groups)
     if duplicates:
         sentences.append(f"{duplicates} replica(s) repeat a seed of their row and are left out")
-    if reading.unfinished:
-        names = listed(folder.name for folder in reading.unfinished)
-        sentences.append(f"{len(reading.unfinished)} unfinished run(s) are left out: {names}")
+    if reading.unfinished_folders:
+        names = first_names_text(folder.name for folder in reading.unfinished_folders)
+        sentences.append(
+            f"{len(reading.unfinished_folders)} unfinished run(s) are left out: {names}"
+        )
     runaways = [run for run in runs if run.record.get("runaways")]
     if runaways:
-        names = listed(run.folder.name for run in runaways)
+        names = first_names_text(run.folder.name for run in runaways)
         sentences.append(f"parameters ran away in {len(runaways)} run(s): {names}")
     return sentences
 
@@ -60,8 +62,8 @@ def stream_warnings(runs: Sequence[Run]) -> list[str]:
     """A sentence where runs of the same seeds on the same benchmark met other streams."""
     fingerprints: dict[str, set[str]] = {}
     for run in runs:
-        seeds = [replica["seed"] for replica in run.replicas]
-        data = [str(nested(run, *name.split("."))) for name in DATA_SETTINGS]
+        seeds = [replica["seed"] for replica in run.replica_settings_and_metrics]
+        data = [str(config_entry(run, *name.split("."))) for name in DATA_SETTINGS]
         key = str((seeds, data))
         fingerprints.setdefault(key, set()).add(str(run.record.get("fingerprint")))
     differ = any(len(values) > 1 for values in fingerprints.values())
@@ -69,16 +71,16 @@ def stream_warnings(runs: Sequence[Run]) -> list[str]:
     return [text] if differ else []
 
 
-def nested(run: Run, *names: str) -> object:
+def config_entry(run: Run, *path: str) -> object:
     """An entry of a run's config, None where it is missing."""
     entry: object = run.config
-    for name in names:
+    for name in path:
         entry = entry.get(name) if isinstance(entry, dict) else None
     return entry
 
 
-def listed(names: object) -> str:
+def first_names_text(names: Iterable[object]) -> str:
     """Names in one line, the first few of many."""
-    texts = [str(name) for name in names]  # type: ignore[attr-defined]
+    texts = [str(name) for name in names]
     rest = f" and {len(texts) - MOST_NAMES} more" if len(texts) > MOST_NAMES else ""
     return ", ".join(texts[:MOST_NAMES]) + rest

@@ -14,10 +14,11 @@ from gradalign_cli.reports.run import Run, read_columns
 LARGEST_CURVES = 2**26  # bytes of alignment.csv and of continual.csv
 BINS_A_TASK, MOST_BINS = 12, 120
 ALIGNMENT_COLUMNS = ("replica", "task", "step", "cosine", "violated", "norm_ratio")
-Columns = dict[str, np.ndarray]
+Columns = dict[str, np.ndarray]  # of a file, by name
+Curve = tuple[np.ndarray, np.ndarray]  # x, y
 
 
-def curve_columns(run: Run, file_name: str, needed: Sequence[str]) -> Columns:
+def curve_columns(run: Run, file_name: str, required_names: Sequence[str]) -> Columns:
     """The columns of a file of the run, empty where it has no such file or the file is not that of
     a run."""
     if not (run.folder / file_name).is_file():
@@ -27,17 +28,17 @@ def curve_columns(run: Run, file_name: str, needed: Sequence[str]) -> Columns:
     except UserError:
         return {}
     tasks = run.accuracy.shape[2]
-    if not all(name in columns for name in needed) or not len(columns["task"]):
+    if not all(name in columns for name in required_names) or not len(columns["task"]):
         return {}
     fits = (columns["task"] >= 1) & (columns["task"] <= tasks) & (columns["step"] >= 0)
     return columns if fits.all() else {}
 
 
-def seed_columns(group: Group, file_name: str, needed: Sequence[str]) -> list[Columns]:
+def seed_columns(group: Group, file_name: str, required_names: Sequence[str]) -> list[Columns]:
     """Of each seed of the group the rows of a file; seeds without such rows are left out."""
-    files = {run.folder: curve_columns(run, file_name, needed) for run in group.runs()}
+    files = {run.folder: curve_columns(run, file_name, required_names) for run in group.runs()}
     seeds = []
-    for run, number in group.replicas.values():
+    for run, number in group.replica_of_seed.values():
         columns = files[run.folder]
         rows = columns["replica"] == number if columns else np.zeros(0, dtype=bool)
         if rows.any():
@@ -45,12 +46,12 @@ def seed_columns(group: Group, file_name: str, needed: Sequence[str]) -> list[Co
     return seeds
 
 
-def alignment_of(group: Group) -> list[Columns]:
+def alignment_columns(group: Group) -> list[Columns]:
     """Of each seed of the group its rows of alignment.csv."""
     return seed_columns(group, "alignment.csv", ALIGNMENT_COLUMNS)
 
 
-def task_time(columns: Columns) -> np.ndarray:
+def time_in_tasks(columns: Columns) -> np.ndarray:
     """The time of each row, in tasks."""
     task, step = columns["task"], columns["step"]
     longest = {number: max(1.0, step[task == number].max()) for number in np.unique(task)}
@@ -58,30 +59,34 @@ def task_time(columns: Columns) -> np.ndarray:
     return time
 
 
-def binned_mean(seeds: Sequence[Columns], name: str, tasks: int) -> tuple[np.ndarray, np.ndarray]:
+def binned_mean(columns_of_seeds: Sequence[Columns], column_name: str, task_count: int) -> Curve:
     """A column over time, as a mean over the rows and seeds in each of equally long parts of it:
     the middles of the parts in tasks, and the means. Parts without numbers are left out."""
-    bins = min(BINS_A_TASK * tasks, MOST_BINS)
+    bins = min(BINS_A_TASK * task_count, MOST_BINS)
     sums, counts = np.zeros(bins), np.zeros(bins)
-    for columns in seeds:
-        values, time = columns[name], task_time(columns)
+    for columns in columns_of_seeds:
+        values, time = columns[column_name], time_in_tasks(columns)
         valid = np.isfinite(values)
-        place = np.minimum((time[valid] / tasks * bins - 1e-9).astype(int), bins - 1)
+        place = np.minimum((time[valid] / task_count * bins - 1e-9).astype(int), bins - 1)
         np.add.at(sums, place, values[valid])
         np.add.at(counts, place, 1)
     filled = counts > 0
-    middles = (np.arange(bins) + 0.5) * tasks / bins
+    middles = (np.arange(bins) + 0.5) * task_count / bins
     return middles[filled], sums[filled] / counts[filled]
 
 
-def task_means(seeds: Sequence[Columns], name: str, tasks: int) -> np.ndarray:
+def task_means(
+    columns_of_seeds: Sequence[Columns], column_name: str, task_count: int
+) -> np.ndarray:
     """The mean [T] of a column over the rows of each task that have a memory to be compared with;
     NaN where there are none."""
-    means = np.full(tasks, np.nan)
-    for task in range(tasks):
+    means = np.full(task_count, np.nan)
+    for task in range(task_count):
         values = [
-            c[name][(c["task"] == task + 1) & np.isfinite(c["cosine"]) & np.isfinite(c[name])]
-            for c in seeds
+            c[column_name][
+                (c["task"] == task + 1) & np.isfinite(c["cosine"]) & np.isfinite(c[column_name])
+            ]
+            for c in columns_of_seeds
         ]
         joined = np.concatenate(values) if values else np.zeros(0)
         if len(joined):
@@ -89,7 +94,7 @@ def task_means(seeds: Sequence[Columns], name: str, tasks: int) -> np.ndarray:
     return means
 
 
-def hurt_share(group: Group) -> float:
+def memory_hurting_step_share(group: Group) -> float:
     """Of the measured steps the share whose applied update raised the loss on memory to first
     order; NaN where none was measured."""
     counts = [
@@ -101,14 +106,14 @@ def hurt_share(group: Group) -> float:
     return sum(b for b, _ in numbers) / measured if measured > 0 else float("nan")
 
 
-def accuracy_so_far(group: Group) -> np.ndarray:
+def mean_accuracy_so_far(group: Group) -> np.ndarray:
     """The mean accuracy [n, T] of each seed on the tasks learned so far, after each task."""
     accuracy = group.accuracy()
     tasks = accuracy.shape[2]
     return np.stack([accuracy[:, t, :t].mean(1) for t in range(1, tasks + 1)], 1)
 
 
-def continual_accuracy(group: Group) -> tuple[np.ndarray, np.ndarray]:
+def continual_accuracy(group: Group) -> Curve:
     """The mean accuracy on the tasks so far in tests between the steps, over time; empty where
     there were none."""
     tasks = group.accuracy().shape[2]
@@ -121,13 +126,13 @@ def continual_accuracy(group: Group) -> tuple[np.ndarray, np.ndarray]:
     return binned_mean(seeds, "accuracy", tasks)
 
 
-def front(costs: Sequence[float], values: Sequence[float]) -> list[int]:
+def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
     """The places of those that no other beats: none is as cheap and better, none cheaper and as
     good. The cheapest comes first."""
-    order = sorted(range(len(costs)), key=lambda place: (costs[place], -values[place]))
-    best, places = -np.inf, []
-    for place in order:
-        if values[place] > best:
-            best = values[place]
-            places.append(place)
-    return places
+    order = sorted(range(len(costs)), key=lambda index: (costs[index], -accuracies[index]))
+    best, indices = -np.inf, []
+    for index in order:
+        if accuracies[index] > best:
+            best = accuracies[index]
+            indices.append(index)
+    return indices

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradalign_cli.reports.curves import front
+from gradalign_cli.reports.curves import Curve, pareto_front
 from gradalign_cli.reports.style import COLOURS, MARKERS, PAGE_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]  # by label: x and y
+Curves = Mapping[str, Curve]  # by label
 MOST_CELLS_WITH_NUMBERS = 10  # tasks
 ROW_HEIGHT = 0.28  # inches
 
@@ -28,15 +28,18 @@ def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> 
 
 
 def seed_dots(
-    values: Mapping[str, Mapping[str, Sequence[float]]], width: float = PAGE_WIDTH
+    values_by_metric_and_label: Mapping[str, Mapping[str, Sequence[float]]],
+    width: float = PAGE_WIDTH,
 ) -> Figure:
     """Each seed as a dot, with its mean as a line, in percent; a panel for each metric.
 
-    values: by metric and then by label, fractions.
+    values_by_metric_and_label: by metric and then by label, fractions.
     """
-    labels = list(next(iter(values.values())))
-    figure, axes = new_figure(width, 0.9 + ROW_HEIGHT * len(labels), 1, len(values))
-    for axis, (metric, of_label) in zip(axes[0], values.items(), strict=True):
+    labels = list(next(iter(values_by_metric_and_label.values())))
+    figure, axes = new_figure(
+        width, 0.9 + ROW_HEIGHT * len(labels), 1, len(values_by_metric_and_label)
+    )
+    for axis, (metric, of_label) in zip(axes[0], values_by_metric_and_label.items(), strict=True):
         for place, label in enumerate(labels):
             percents = 100 * np.array(of_label[label])
             if len(percents):
@@ -49,18 +52,18 @@ def seed_dots(
 
 
 def heat_maps(
-    matrices: Mapping[str, np.ndarray], quantity: str, width: float = PAGE_WIDTH
+    matrix_of_label: Mapping[str, np.ndarray], quantity: str, width: float = PAGE_WIDTH
 ) -> Figure:
     """Matrices [rows, T] in percent, a panel for each label: rows are after tasks, columns are
     tasks. Cells that are NaN stay empty.
 
-    matrices: by label, fractions; their last row is after the last task.
+    matrix_of_label: by label, fractions; their last row is after the last task.
     """
-    columns = min(len(matrices), 3)
-    rows = -(-len(matrices) // columns)
+    columns = min(len(matrix_of_label), 3)
+    rows = -(-len(matrix_of_label) // columns)
     figure, axes = new_figure(width, 0.5 + rows * (width / columns + 0.35), rows, columns)
     image: Any = None
-    for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
+    for axis, (label, matrix) in zip(axes.flat, matrix_of_label.items(), strict=False):
         percents, tasks = 100 * matrix, matrix.shape[1]
         first = tasks - len(matrix) + 1  # after which task the first row is
         extent = (0.5, tasks + 0.5, tasks + 0.5, first - 0.5)
@@ -75,39 +78,45 @@ def heat_maps(
         ticks = task_ticks(tasks)
         axis.set_xticks(ticks)
         axis.set_yticks([0, *ticks] if first == 0 else ticks)
-    for axis in axes.flat[len(matrices) :]:
+    for axis in axes.flat[len(matrix_of_label) :]:
         axis.set_axis_off()
     figure.colorbar(image, ax=axes, label=f"{quantity} (%)", location="bottom", aspect=40)
     return figure
 
 
-def task_ticks(tasks: int) -> list[int]:
+def task_ticks(task_count: int) -> list[int]:
     """At most five tasks, the first and the last among them, evenly apart."""
-    return sorted({round(tick) for tick in np.linspace(1, tasks, min(tasks, 5))})
+    return sorted({round(tick) for tick in np.linspace(1, task_count, min(task_count, 5))})
 
 
-def write_cells(axis: Axes, percents: np.ndarray, first: int, size: float) -> None:
+def write_cells(axis: Axes, percents: np.ndarray, first_row_task: int, font_size: float) -> None:
     """Write each number into its cell, light on dark and dark on light."""
     for (i, j), value in np.ndenumerate(percents):
         if np.isfinite(value):
             colour = "#ffffff" if value < 55 else "#000000"
             axis.text(
-                j + 1, i + first, f"{value:.0f}", ha="center", va="center", color=colour, size=size
+                j + 1,
+                i + first_row_task,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                color=colour,
+                size=font_size,
             )
 
 
-def task_curves(matrices: Mapping[str, np.ndarray], width: float = PAGE_WIDTH) -> Figure:
+def task_curves(matrix_of_label: Mapping[str, np.ndarray], width: float = PAGE_WIDTH) -> Figure:
     """The accuracy on each task after each task, a panel for each label and a line for each task,
     from the task on in which it was learned.
 
-    matrices: [T + 1, T] by label, fractions.
+    matrix_of_label: [T + 1, T] by label, fractions.
     """
     import matplotlib as mpl
 
-    columns = min(len(matrices), 3)
-    rows = -(-len(matrices) // columns)
+    columns = min(len(matrix_of_label), 3)
+    rows = -(-len(matrix_of_label) // columns)
     figure, axes = new_figure(width, 0.4 + rows * 1.9, rows, columns)
-    for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
+    for axis, (label, matrix) in zip(axes.flat, matrix_of_label.items(), strict=False):
         tasks = matrix.shape[1]
         shades = mpl.colormaps["viridis"](np.linspace(0.15, 0.85, tasks))
         for task in range(tasks):
@@ -115,12 +124,12 @@ def task_curves(matrices: Mapping[str, np.ndarray], width: float = PAGE_WIDTH) -
             axis.plot(times, 100 * matrix[task + 1 :, task], "o-", color=shades[task])
         axis.set(title=label, xlabel="after task", ylabel="accuracy (%)", ylim=(-3, 103))
         axis.set_xticks(task_ticks(tasks))
-    for axis in axes.flat[len(matrices) :]:
+    for axis in axes.flat[len(matrix_of_label) :]:
         axis.set_axis_off()
     shade_map = mpl.colors.LinearSegmentedColormap.from_list(
         "tasks", mpl.colormaps["viridis"](np.linspace(0.15, 0.85, 256))
     )
-    tasks = max(matrix.shape[1] for matrix in matrices.values())
+    tasks = max(matrix.shape[1] for matrix in matrix_of_label.values())
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(1, max(tasks, 2)), shade_map)
     bar = figure.colorbar(
         scale, ax=axes, label="task tested on, dark: the first", location="bottom", aspect=40
@@ -130,59 +139,68 @@ def task_curves(matrices: Mapping[str, np.ndarray], width: float = PAGE_WIDTH) -
 
 
 def curves(
-    lines: Curves,
+    curve_of_label: Curves,
     x_label: str,
     y_label: str,
     width: float = PAGE_WIDTH,
     has_markers: bool = False,
-    zero_line: bool = False,
+    has_zero_line: bool = False,
 ) -> Figure:
     """A line for each label, with axes of these names."""
     figure, ((axis,),) = new_figure(width, 0.55 * width)
-    for place, (label, (x, y)) in enumerate(lines.items()):
+    for place, (label, (x, y)) in enumerate(curve_of_label.items()):
         marker = MARKERS[place % len(MARKERS)] if has_markers else None
         if not len(x):  # its colour stays free, so that a label has one colour in all figures
             continue
         axis.plot(x, y, label=label, marker=marker, color=COLOURS[place % len(COLOURS)])
-    if zero_line:
+    if has_zero_line:
         axis.axhline(0, color="#808080", linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside upper left", ncols=min(len(lines), 4))
+    figure.legend(loc="outside upper left", ncols=min(len(curve_of_label), 4))
     return figure
 
 
-def bars(values: Mapping[str, float], x_label: str, width: float = PAGE_WIDTH) -> Figure:
+def bars(value_of_label: Mapping[str, float], x_label: str, width: float = PAGE_WIDTH) -> Figure:
     """A bar for each label, `not measured` where the value is NaN."""
-    figure, ((axis,),) = new_figure(width, 0.8 + ROW_HEIGHT * len(values))
-    colours = [COLOURS[place % len(COLOURS)] for place in range(len(values))]
-    axis.barh(range(len(values)), np.nan_to_num(list(values.values())), color=colours, height=0.6)
-    for place, value in enumerate(values.values()):
+    figure, ((axis,),) = new_figure(width, 0.8 + ROW_HEIGHT * len(value_of_label))
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(value_of_label))]
+    axis.barh(
+        range(len(value_of_label)),
+        np.nan_to_num(list(value_of_label.values())),
+        color=colours,
+        height=0.6,
+    )
+    for place, value in enumerate(value_of_label.values()):
         if np.isnan(value):
             axis.text(0, place, " not measured", va="center")
-    axis.set(xlabel=x_label, ylim=(len(values) - 0.4, -0.6), xlim=(0, None))
-    axis.set_yticks(range(len(values)), list(values))
+    axis.set(xlabel=x_label, ylim=(len(value_of_label) - 0.4, -0.6), xlim=(0, None))
+    axis.set_yticks(range(len(value_of_label)), list(value_of_label))
     return figure
 
 
 def cost_against_accuracy(
-    costs: Mapping[str, Mapping[str, float]],
-    accuracy: Mapping[str, float],
+    costs_by_name_and_label: Mapping[str, Mapping[str, float]],
+    accuracy_of_label: Mapping[str, float],
     width: float = PAGE_WIDTH,
 ) -> Figure:
     """A panel for each cost: a point for each label, and a line along those that no other beats.
 
-    costs: by the name of the cost with its unit, and then by label;  accuracy: by label, fractions.
+    costs_by_name_and_label: by the name of the cost with its unit, and then by label;
+    accuracy_of_label: fractions.
     """
-    figure, axes = new_figure(width, 0.62 * width, 1, len(costs))
-    labels = list(accuracy)
-    for axis, (name, of_label) in zip(axes[0], costs.items(), strict=True):
-        x, y = [of_label[label] for label in labels], [100 * accuracy[label] for label in labels]
+    figure, axes = new_figure(width, 0.62 * width, 1, len(costs_by_name_and_label))
+    labels = list(accuracy_of_label)
+    for axis, (name, of_label) in zip(axes[0], costs_by_name_and_label.items(), strict=True):
+        x, y = (
+            [of_label[label] for label in labels],
+            [100 * accuracy_of_label[label] for label in labels],
+        )
         for place, label in enumerate(labels):
             style: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)]}
             style |= {"marker": MARKERS[place % len(MARKERS)], "linestyle": "none"}
             axis.plot(x[place], y[place], label=label, zorder=3, **style)
-        places = front(x, y)
+        places = pareto_front(x, y)
         axis.plot(
             [x[p] for p in places], [y[p] for p in places], color="#808080", drawstyle="steps-post"
         )

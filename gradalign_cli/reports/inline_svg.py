@@ -14,7 +14,7 @@ NAMES = re.compile(r'(\bid="|url\(#|href="#)')
 def inline_svg(plot: Plot) -> str:
     """The SVG element of a figure, named by its title and described by its sentence."""
     text = io.StringIO()
-    with figure_style(salt=plot.name):
+    with figure_style(svg_salt=plot.name):
         plot.draw(PAGE_WIDTH).savefig(text, format="svg", metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
@@ -25,6 +25,6 @@ def inline_svg(plot: Plot) -> str:
     svg = svg.replace(FOREGROUND, "currentColor").replace(GRID, "var(--line)")
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', svg)
     assert box is not None
-    label = escape(f"{plot.title}. {plot.sentence}")
+    label = escape(f"{plot.title}. {plot.caption}")
     start = f'<svg role="img" aria-label="{label}" {box[0]} {NAMESPACES}>'
     return start + svg[svg.index(">") + 1 :]

@@ -15,7 +15,7 @@ from gradalign_cli.reports.plots import Plot, report_plots
 from gradalign_cli.reports.report import Report
 from gradalign_cli.reports.rows import Row
 from gradalign_cli.reports.settings import ABSENT
-from gradalign_cli.reports.text import TITLE, cells, columns, notes
+from gradalign_cli.reports.text import TITLE, cell_texts, column_names, notes
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 MOST_COMMANDS, MOST_NUMBERS = 200, 400  # rows in lists that are folded
@@ -33,15 +33,15 @@ def report_page(report: Report, title: str, plots: Sequence[Plot] | None = None)
         warnings_box(report.warnings),
         f'<h2>Results</h2><p class="soft">{escape(TITLE)}. A click on a column sorts.</p>',
         results_table(report),
-        f'<p class="soft">{"<br>".join(map(escape, notes(report.rows, report.by)))}</p>',
+        f'<p class="soft">{"<br>".join(map(escape, notes(report.rows, report.sort_metric)))}</p>',
         *map(figure_section, figures),
         settings_section([row.group for row in report.rows]),
-        repeat_section(report.rows),
+        repeat_commands_section(report.rows),
     ]
-    return page_text(title, "\n".join(body))
+    return html_page(title, "\n".join(body))
 
 
-def page_text(title: str, body: str) -> str:
+def html_page(title: str, body_html: str) -> str:
     """A whole page with this body."""
     folder = files("gradalign_cli.reports")
     css, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -58,7 +58,7 @@ def page_text(title: str, body: str) -> str:
 </head>
 <body>
 <main>
-{body}
+{body_html}
 </main>
 <script>
 {script}</script>
@@ -70,10 +70,10 @@ def page_text(title: str, body: str) -> str:
 def summary_sentence(report: Report) -> str:
     """What the page is about."""
     runs = {run.folder for row in report.rows for run in row.group.runs()}
-    seeds = sum(len(row.group.replicas) for row in report.rows)
+    seeds = sum(len(row.group.replica_of_seed) for row in report.rows)
     sentence = f"{len(report.rows)} setting(s), {seeds} replica(s), {len(runs)} run(s)"
-    if report.baseline is not None:
-        sentence += f"; compared with {report.baseline}"
+    if report.baseline_label is not None:
+        sentence += f"; compared with {report.baseline_label}"
     return escape(sentence)
 
 
@@ -88,71 +88,74 @@ def warnings_box(warnings: Sequence[str]) -> str:
 
 def results_table(report: Report) -> str:
     """The table of rows, which sorts."""
-    names = columns(report.rows, report.by)
-    values = [sort_values(row, names) for row in report.rows]
-    texts = [cells(row, report.rows, report.by) for row in report.rows]
+    names = column_names(report.rows, report.sort_metric)
+    values = [sort_keys(row, names) for row in report.rows]
+    texts = [cell_texts(row, report.rows, report.sort_metric) for row in report.rows]
     return html_table(names, texts, values, "results")
 
 
-def sort_values(row: Row, names: Sequence[str]) -> list[float | None]:
+def sort_keys(row: Row, column_names: Sequence[str]) -> list[float | None]:
     """What each column sorts by; None: by its text."""
     difference = None if row.difference is None else row.difference.mean
     values: list[float | None] = []
-    for name in names:
+    for name in column_names:
         if name in row.summaries:
             values.append(row.summaries[name]["mean"])
         elif name == "n":
-            values.append(len(row.group.replicas))
+            values.append(len(row.group.replica_of_seed))
         else:
             nan = float("nan")
-            of_difference = {"p": row.p_value, names[-3]: difference}
-            is_number = name in of_difference and len(names) > 3 and names[-1] == "verdict"
+            of_difference = {"p": row.p_value, column_names[-3]: difference}
+            is_number = (
+                name in of_difference and len(column_names) > 3 and column_names[-1] == "verdict"
+            )
             value = of_difference.get(name) if is_number else None
             values.append(nan if is_number and value is None else value)
     return values
 
 
 def html_table(
-    names: Sequence[str],
-    rows: Sequence[Sequence[str]],
-    values: Sequence[Sequence[float | None]] | None = None,
-    name: str = "",
+    column_names: Sequence[str],
+    row_texts: Sequence[Sequence[str]],
+    sort_keys_of_rows: Sequence[Sequence[float | None]] | None = None,
+    element_id: str = "",
 ) -> str:
     """A table of texts; with values to sort by its columns can be sorted."""
+    is_sortable = bool(sort_keys_of_rows)
     head = "".join(
-        f'<th scope="col">{f"<button>{escape(n)}</button>" if values else escape(n)}</th>'
-        for n in names
+        f'<th scope="col">{f"<button>{escape(n)}</button>" if is_sortable else escape(n)}</th>'
+        for n in column_names
     )
     lines = []
-    for number, row in enumerate(rows):
-        of_row = values[number] if values else [None] * len(row)
+    for number, row in enumerate(row_texts):
+        of_row = sort_keys_of_rows[number] if sort_keys_of_rows else [None] * len(row)
         lines.append(f"<tr>{''.join(map(table_cell, row, of_row))}</tr>")
-    kind = ' class="sortable"' if values else ""
-    identity = f' id="{name}"' if name else ""
+    kind = ' class="sortable"' if is_sortable else ""
+    identity = f' id="{element_id}"' if element_id else ""
     return (
         f'<div class="scroll" tabindex="0"><table{kind}{identity}>'
         f"<thead><tr>{head}</tr></thead><tbody>" + "\n".join(lines) + "</tbody></table></div>"
     )
 
 
-def table_cell(text: str, value: float | None) -> str:
+def table_cell(text: str, sort_key: float | None) -> str:
     """A cell of a table, with what it sorts by; a text stands to the left."""
-    if value is None:
+    if sort_key is None:
         is_number = text[:1].isdigit() or text[:1] in "-+"
         return f"<td>{escape(text)}</td>" if is_number else f'<td class="text">{escape(text)}</td>'
-    number = "NaN" if value != value else repr(float(value))
+    number = "NaN" if sort_key != sort_key else repr(float(sort_key))
     return f'<td data-value="{number}">{escape(text)}</td>'
 
 
 def figure_section(plot: Plot) -> str:
     """A figure, how to read it, and its numbers."""
-    numbers = plot.numbers[:MOST_NUMBERS]
-    more = len(plot.numbers) - len(numbers)
+    table = html_table(plot.table_columns, plot.table_rows[:MOST_NUMBERS])
+    more = max(0, len(plot.table_rows) - MOST_NUMBERS)
     left_out = f"<p class='soft'>and {more} more rows</p>" if more else ""
     return (
         f'<h2>{escape(plot.title)}</h2><figure id="{plot.name}">{inline_svg(plot)}'
-        f"<figcaption>{escape(plot.sentence)}</figcaption></figure>"
-        f"<details><summary>the numbers</summary>{html_table(plot.columns, numbers)}{left_out}"
+        f"<figcaption>{escape(plot.caption)}</figcaption></figure>"
+        f"<details><summary>the numbers</summary>{table}{left_out}"
         "</details>"
     )
 
@@ -167,7 +170,7 @@ def settings_section(groups: Sequence[Group]) -> str:
     return f"<h2>What differs between the settings</h2>{html_table(['setting', *differing], rows)}"
 
 
-def repeat_section(rows: Sequence[Row]) -> str:
+def repeat_commands_section(rows: Sequence[Row]) -> str:
     """How to repeat each run."""
     runs = list({run.folder: run for row in rows for run in row.group.runs()}.values())
     commands = [

@@ -11,11 +11,11 @@ import numpy as np
 from gradalign_cli.reports import figures
 from gradalign_cli.reports.curves import (
     Columns,
-    accuracy_so_far,
-    alignment_of,
+    alignment_columns,
     binned_mean,
     continual_accuracy,
-    hurt_share,
+    mean_accuracy_so_far,
+    memory_hurting_step_share,
     task_means,
 )
 from gradalign_cli.reports.group import Group
@@ -33,22 +33,24 @@ MEBIBYTE = 2**20
 class Plot(NamedTuple):
     """A figure of a report.
 
-    name: of its file;  title;  sentence: how to read it;  draw: makes the figure at a width in
-    inches;  columns, numbers: what it shows, as a table.
+    name: of its file;  title;  caption: how to read it;  draw: makes the figure at a width in
+    inches;  table_columns, table_rows: what it shows, as a table.
     """
 
     name: str
     title: str
-    sentence: str
+    caption: str
     draw: Callable[[float], Figure]
-    columns: list[str]
-    numbers: list[list[str]]
+    table_columns: list[str]
+    table_rows: list[list[str]]
 
 
 def report_plots(rows: Sequence[Row]) -> list[Plot]:
     """The figures of these rows, without those that have nothing to show."""
     groups = {short_label(row.group.label, n): row.group for n, row in enumerate(rows)}
-    seeds = {label: alignment_of(group) for label, group in first(groups, MOST_LINES).items()}
+    alignment_of_label = {
+        label: alignment_columns(group) for label, group in first_groups(groups, MOST_LINES).items()
+    }
     plots = [
         seed_plot(groups),
         accuracy_plot(groups),
@@ -56,8 +58,8 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
         task_plot(groups),
         so_far_plot(groups),
         continual_plot(groups),
-        *angle_plots(groups, seeds),
-        hurt_plot(groups),
+        *alignment_plots(groups, alignment_of_label),
+        memory_hurting_plot(groups),
         cost_plot(groups),
     ]
     return [plot for plot in plots if plot is not None]
@@ -66,25 +68,33 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
 def run_plots(rows: Sequence[Row]) -> list[Plot]:
     """The figures of a run's own page: few, as every run draws them at its end."""
     groups = {short_label(row.group.label, n): row.group for n, row in enumerate(rows)}
-    seeds = {label: alignment_of(group) for label, group in first(groups, MOST_LINES).items()}
-    cosine, *_ = angle_plots(groups, seeds)
+    alignment_of_label = {
+        label: alignment_columns(group) for label, group in first_groups(groups, MOST_LINES).items()
+    }
+    cosine, *_ = alignment_plots(groups, alignment_of_label)
     plots = [accuracy_plot(groups), so_far_plot(groups), continual_plot(groups), cosine]
     return [plot for plot in plots if plot is not None]
 
 
-def short_label(label: str, number: int) -> str:
+def short_label(label: str, row_index: int) -> str:
     """A label that fits a figure; what is cut is told apart by the number of the row."""
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 6]}... {number + 1}"
+    return (
+        label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 6]}... {row_index + 1}"
+    )
 
 
-def first(groups: dict[str, Group], count: int) -> dict[str, Group]:
+def first_groups(groups: dict[str, Group], count: int) -> dict[str, Group]:
     """The first groups."""
     return dict(list(groups.items())[:count])
 
 
-def shown_text(groups: dict[str, Group], count: int) -> str:
+def note_on_shown_rows(groups: dict[str, Group], shown_count: int) -> str:
     """That only some rows are shown, where that is so."""
-    return f" The first {count} of {len(groups)} rows are shown." if len(groups) > count else ""
+    return (
+        f" The first {shown_count} of {len(groups)} rows are shown."
+        if len(groups) > shown_count
+        else ""
+    )
 
 
 def number_text(value: float, digits: int = 3) -> str:
@@ -94,7 +104,7 @@ def number_text(value: float, digits: int = 3) -> str:
 
 def seed_plot(groups: dict[str, Group]) -> Plot:
     """ACC and forgetting of every seed."""
-    shown = first(groups, MOST_DOTS)
+    shown = first_groups(groups, MOST_DOTS)
     names = [n for n in ("ACC", "forgetting") if any(n in g.metrics() for g in shown.values())]
     values = {n: {label: list(g.values(n).values()) for label, g in shown.items()} for n in names}
     numbers = [
@@ -107,14 +117,14 @@ def seed_plot(groups: dict[str, Group]) -> Plot:
     return Plot(
         "seeds",
         "ACC and forgetting, every seed",
-        sentence + shown_text(groups, MOST_DOTS),
+        sentence + note_on_shown_rows(groups, MOST_DOTS),
         lambda width: figures.seed_dots(values, width),
         ["setting", "metric", "seed", "%"],
         numbers,
     )
 
 
-def matrix_numbers(matrices: dict[str, np.ndarray]) -> list[list[str]]:
+def matrix_table_rows(matrices: dict[str, np.ndarray]) -> list[list[str]]:
     """A row for each row of each matrix [rows, T], in percent; empty where it is NaN."""
     return [
         [
@@ -132,7 +142,7 @@ MATRIX_COLUMNS = ["setting", "after task", "task 1, 2, ... (%)"]
 
 def accuracy_plot(groups: dict[str, Group]) -> Plot:
     """The accuracy matrix of each group, as a mean over its seeds."""
-    shown = first(groups, MOST_PANELS)
+    shown = first_groups(groups, MOST_PANELS)
     matrices = {label: group.accuracy().mean(0) for label, group in shown.items()}
     sentence = (
         "Row i is after task i, row 0 the untrained network; column j is the accuracy on task j, "
@@ -141,20 +151,20 @@ def accuracy_plot(groups: dict[str, Group]) -> Plot:
     return Plot(
         "accuracy",
         "Accuracy on each task after each task",
-        sentence + shown_text(groups, MOST_PANELS),
+        sentence + note_on_shown_rows(groups, MOST_PANELS),
         lambda width: figures.heat_maps(matrices, "accuracy", width),
         MATRIX_COLUMNS,
-        matrix_numbers(matrices),
+        matrix_table_rows(matrices),
     )
 
 
 def forgetting_plot(groups: dict[str, Group]) -> Plot | None:
     """How far each task is below its best so far, as a mean over seeds."""
     matrices = {}
-    for label, group in first(groups, MOST_PANELS).items():
+    for label, group in first_groups(groups, MOST_PANELS).items():
         accuracy = group.accuracy()  # [n, T + 1, T]
         if accuracy.shape[2] > 1:
-            matrices[label] = forgetting_of(accuracy).mean(0)[1:]
+            matrices[label] = forgetting_matrices(accuracy).mean(0)[1:]
     if not matrices:
         return None
     sentence = (
@@ -165,14 +175,14 @@ def forgetting_plot(groups: dict[str, Group]) -> Plot | None:
     return Plot(
         "forgetting",
         "Forgetting of each task after each task",
-        sentence + shown_text(groups, MOST_PANELS),
+        sentence + note_on_shown_rows(groups, MOST_PANELS),
         lambda width: figures.heat_maps(matrices, "forgetting", width),
         MATRIX_COLUMNS,
-        matrix_numbers(matrices),
+        matrix_table_rows(matrices),
     )
 
 
-def forgetting_of(accuracy: np.ndarray) -> np.ndarray:
+def forgetting_matrices(accuracy: np.ndarray) -> np.ndarray:
     """The forgetting matrices [n, T + 1, T] of accuracy matrices."""
     from gradalign_cli.results.metrics import forgetting_matrix
 
@@ -181,50 +191,58 @@ def forgetting_of(accuracy: np.ndarray) -> np.ndarray:
 
 def task_plot(groups: dict[str, Group]) -> Plot:
     """The accuracy on each task over time."""
-    matrices = {label: g.accuracy().mean(0) for label, g in first(groups, MOST_PANELS).items()}
+    matrices = {
+        label: g.accuracy().mean(0) for label, g in first_groups(groups, MOST_PANELS).items()
+    }
     return Plot(
         "tasks",
         "Each task's accuracy over time",
         "A line is a task, from the moment it was learned; means over seeds. Lines that fall are "
-        "forgotten." + shown_text(groups, MOST_PANELS),
+        "forgotten." + note_on_shown_rows(groups, MOST_PANELS),
         lambda width: figures.task_curves(matrices, width),
         MATRIX_COLUMNS,
-        matrix_numbers({label: matrix[1:] for label, matrix in matrices.items()}),
+        matrix_table_rows({label: matrix[1:] for label, matrix in matrices.items()}),
     )
 
 
 def line_plot(
     name: str,
     title: str,
-    sentence: str,
-    axes: tuple[str, str],
-    lines: figures.Curves,
+    caption: str,
+    axis_labels: tuple[str, str],
+    curve_of_label: figures.Curves,
     has_markers: bool = False,
-    zero_line: bool = False,
+    has_zero_line: bool = False,
 ) -> Plot | None:
-    """A plot of lines, None where all are empty;  axes: the names of x and y."""
-    if not any(len(x) for x, _ in lines.values()):
+    """A plot of lines, None where all are empty;  axis_labels: the names of x and y."""
+    if not any(len(x) for x, _ in curve_of_label.values()):
         return None
-    numbers = [
+    table_rows = [
         [label, number_text(a, 4), number_text(b)]
-        for label, (x, y) in lines.items()
+        for label, (x, y) in curve_of_label.items()
         for a, b in zip(x, y, strict=True)
     ]
-    draw = partial(figures.curves, lines, *axes, has_markers=has_markers, zero_line=zero_line)
-    return Plot(name, title, sentence, draw, ["setting", *axes], numbers)
+    draw = partial(
+        figures.curves,
+        curve_of_label,
+        *axis_labels,
+        has_markers=has_markers,
+        has_zero_line=has_zero_line,
+    )
+    return Plot(name, title, caption, draw, ["setting", *axis_labels], table_rows)
 
 
 def so_far_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks learned so far."""
     lines = {}
-    for label, group in first(groups, MOST_LINES).items():
-        means = 100 * accuracy_so_far(group).mean(0)
+    for label, group in first_groups(groups, MOST_LINES).items():
+        means = 100 * mean_accuracy_so_far(group).mean(0)
         lines[label] = np.arange(1, len(means) + 1), means
     return line_plot(
         "so_far",
         "Mean accuracy on the tasks so far",
         "After each task, over all tasks learned up to then; means over seeds. Its mean is AAA."
-        + shown_text(groups, MOST_LINES),
+        + note_on_shown_rows(groups, MOST_LINES),
         ("after task", "accuracy (%)"),
         lines,
         has_markers=True,
@@ -234,31 +252,35 @@ def so_far_plot(groups: dict[str, Group]) -> Plot | None:
 def continual_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks so far in tests between the steps."""
     lines = {}
-    for label, group in first(groups, MOST_LINES).items():
+    for label, group in first_groups(groups, MOST_LINES).items():
         time, accuracy = continual_accuracy(group)
         lines[label] = time, 100 * accuracy
     return line_plot(
         "stability_gap",
         "The stability gap",
         "Mean accuracy on the tasks so far, tested between the steps. A dip at the start of a task "
-        "that heals later is the stability gap." + shown_text(groups, MOST_LINES),
+        "that heals later is the stability gap." + note_on_shown_rows(groups, MOST_LINES),
         ("tasks trained", "accuracy (%)"),
         lines,
     )
 
 
-def angle_plots(groups: dict[str, Group], seeds: dict[str, list[Columns]]) -> list[Plot | None]:
+def alignment_plots(
+    groups: dict[str, Group], alignment_of_label: dict[str, list[Columns]]
+) -> list[Plot | None]:
     """Cosine over time, violations by task, and the share of the gradient that is followed.
 
-    seeds: of each label the rows of alignment.csv of each seed.
+    alignment_of_label: of each label the rows of alignment.csv of each seed.
     """
-    more = shown_text(groups, MOST_LINES)
-    tasks = {label: groups[label].accuracy().shape[2] for label in seeds}
-    cosines = {label: binned_mean(c, "cosine", tasks[label]) for label, c in seeds.items()}
+    more = note_on_shown_rows(groups, MOST_LINES)
+    tasks = {label: groups[label].accuracy().shape[2] for label in alignment_of_label}
+    cosines = {
+        label: binned_mean(c, "cosine", tasks[label]) for label, c in alignment_of_label.items()
+    }
     by_task: dict[str, figures.Curves] = {}
     for column, factor in (("violated", 100), ("norm_ratio", 1)):
         lines = {}
-        for label, columns in seeds.items():
+        for label, columns in alignment_of_label.items():
             means = factor * task_means(columns, column, tasks[label])
             valid = np.isfinite(means)
             lines[label] = np.flatnonzero(valid) + 1, means[valid]
@@ -271,7 +293,7 @@ def angle_plots(groups: dict[str, Group], seeds: dict[str, list[Columns]]) -> li
             "mean over seeds. Below 0 a step on new data hurts the memory." + more,
             ("tasks trained", "cosine"),
             cosines,
-            zero_line=True,
+            has_zero_line=True,
         ),
         line_plot(
             "violations",
@@ -294,16 +316,19 @@ def angle_plots(groups: dict[str, Group], seeds: dict[str, list[Columns]]) -> li
     ]
 
 
-def hurt_plot(groups: dict[str, Group]) -> Plot | None:
+def memory_hurting_plot(groups: dict[str, Group]) -> Plot | None:
     """How often the applied update hurt the memory."""
-    shares = {label: 100 * hurt_share(g) for label, g in first(groups, MOST_DOTS).items()}
+    shares = {
+        label: 100 * memory_hurting_step_share(g)
+        for label, g in first_groups(groups, MOST_DOTS).items()
+    }
     if not any(np.isfinite(share) for share in shares.values()):
         return None
     return Plot(
         "hurt",
         "How often the applied step hurt the memory",
         "Share of the measured steps whose update, after method and optimizer, raised the loss on "
-        "memory to first order." + shown_text(groups, MOST_DOTS),
+        "memory to first order." + note_on_shown_rows(groups, MOST_DOTS),
         lambda width: figures.bars(shares, "steps that hurt the memory (%)", width),
         ["setting", "steps (%)"],
         [[label, number_text(share)] for label, share in shares.items()],
@@ -314,7 +339,7 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     """What accuracy costs."""
     shown = {
         label: group
-        for label, group in first(groups, MOST_LINES).items()
+        for label, group in first_groups(groups, MOST_LINES).items()
         if group.values("ACC") and all(run.record.get("backward_passes") for run in group.runs())
     }
     if not shown:
@@ -336,7 +361,7 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
         "cost",
         "Cost against accuracy",
         "A point is a setting; up and to the left is better. The grey line joins those that no "
-        "other setting beats." + shown_text(groups, MOST_LINES),
+        "other setting beats." + note_on_shown_rows(groups, MOST_LINES),
         lambda width: figures.cost_against_accuracy(costs, accuracy, width),
         ["setting", "ACC (%)", *costs],
         [

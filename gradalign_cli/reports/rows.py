@@ -35,12 +35,12 @@ class Row(NamedTuple):
     verdict: str
 
 
-def report_rows(groups: Sequence[Group], by: str, baseline: Group | None) -> list[Row]:
-    """The rows, the best by the metric `by` first; those without it come last. Raises UserError
-    where no run has the metric."""
+def report_rows(groups: Sequence[Group], sort_metric: str, baseline: Group | None) -> list[Row]:
+    """The rows, the best by `sort_metric` first; those without it come last. Raises UserError where
+    no run has the metric."""
     names = list(dict.fromkeys(name for group in groups for name in group.metrics()))
-    require_name(by, names, "--by", "a metric of the runs")
-    differences = [difference_to(group, baseline, by) for group in groups]
+    require_name(sort_metric, names, "--by", "a metric of the runs")
+    differences = [difference_to_baseline(group, baseline, sort_metric) for group in groups]
     p_values = [d.p_value for d in differences if d is not None and d.p_value is not None]
     corrected = iter(holm_corrected(p_values))
     rows = []
@@ -49,23 +49,28 @@ def report_rows(groups: Sequence[Group], by: str, baseline: Group | None) -> lis
         p_value = next(corrected) if has_test else None
         sentence = "" if difference is None else verdict(difference, p_value, len(p_values))
         rows.append(Row(group, group_summaries(group, names), difference, p_value, sentence))
-    sign = 1 if by.startswith(LOWER_IS_BETTER) else -1
+    sign = 1 if sort_metric.startswith(LOWER_IS_BETTER) else -1
     return sorted(
-        rows, key=lambda row: sign * row.summaries[by]["mean"] if by in row.summaries else 2.0
+        rows,
+        key=lambda row: (
+            sign * row.summaries[sort_metric]["mean"] if sort_metric in row.summaries else 2.0
+        ),
     )
 
 
-def group_summaries(group: Group, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+def group_summaries(group: Group, metric_names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """The summary over seeds of each metric that the group has."""
-    values = {name: list(group.values(name).values()) for name in names}
+    values = {name: list(group.values(name).values()) for name in metric_names}
     return {
         name: summary([{name: value} for value in values[name]])[name]
-        for name in names
+        for name in metric_names
         if values[name]
     }
 
 
-def difference_to(group: Group, baseline: Group | None, metric: str) -> PairedDifference | None:
+def difference_to_baseline(
+    group: Group, baseline: Group | None, metric: str
+) -> PairedDifference | None:
     """The group minus the baseline on the seeds that both have; None where there are none."""
     if baseline is None or group is baseline:
         return None
@@ -76,12 +81,12 @@ def difference_to(group: Group, baseline: Group | None, metric: str) -> PairedDi
     return paired_difference([values[seed] - baseline_values[seed] for seed in shared])
 
 
-def can_test(n: int, rows: int) -> bool:
+def can_reach_significance(seed_count: int, tested_row_count: int) -> bool:
     """Whether the sign-permutation test over n seeds can become significant in so many rows."""
-    return least_p_value(n) * rows <= SIGNIFICANT
+    return least_p_value(seed_count) * tested_row_count <= SIGNIFICANT
 
 
-def verdict(difference: PairedDifference, p_value: float | None, rows: int) -> str:
+def verdict(difference: PairedDifference, p_value: float | None, tested_row_count: int) -> str:
     """`above` or `below` the baseline, `not distinguishable` or `too few seeds`.
 
     Above and below ask that the 95% interval leaves out 0, and that the corrected p-value is at
@@ -90,6 +95,8 @@ def verdict(difference: PairedDifference, p_value: float | None, rows: int) -> s
     if difference.low is None or difference.high is None or p_value is None:
         return "too few seeds"
     covers_zero = difference.low <= 0 <= difference.high
-    if covers_zero or (can_test(difference.n, rows) and p_value > SIGNIFICANT):
+    if covers_zero or (
+        can_reach_significance(difference.n, tested_row_count) and p_value > SIGNIFICANT
+    ):
         return "not distinguishable"
     return "above" if difference.mean > 0 else "below"

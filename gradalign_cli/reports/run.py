@@ -24,14 +24,14 @@ LONGEST_REASON = 300  # letters
 class Run(NamedTuple):
     """A finished run.
 
-    config: as composed;  replicas: of each its numbers (seed, lr, ...) and its metrics;
-    setting_names: which of them are numbers that were set;  accuracy: [R, T + 1, T];  record: the
-    content of record.json.
+    config: as composed;  replica_settings_and_metrics: of each its numbers (seed, lr, ...) and its
+    metrics;  setting_names: which of them are numbers that were set;  accuracy: [R, T + 1, T];
+    record: the content of record.json.
     """
 
     folder: Path
     config: dict[str, Any]
-    replicas: list[dict[str, float]]
+    replica_settings_and_metrics: list[dict[str, float]]
     setting_names: tuple[str, ...]
     accuracy: np.ndarray
     record: dict[str, Any]
@@ -42,19 +42,21 @@ class Run(NamedTuple):
         value: Any = self.record.get(name)
         if not is_number(value):
             return math.nan
-        return float(value) / (1 if name == "peak_memory_bytes" else len(self.replicas))
+        return float(value) / (
+            1 if name == "peak_memory_bytes" else len(self.replica_settings_and_metrics)
+        )
 
 
 class Reading(NamedTuple):
     """What folders hold.
 
-    runs: the finished runs;  unfinished: the folders of others;  refused: a sentence for each
+    runs: the finished runs;  unfinished_folders: of the others;  refusal_sentences: one for each
     folder whose files are not those of a run.
     """
 
     runs: list[Run]
-    unfinished: list[Path]
-    refused: list[str]
+    unfinished_folders: list[Path]
+    refusal_sentences: list[str]
 
 
 def read_runs(folders: Iterable[Path]) -> Reading:
@@ -68,35 +70,35 @@ def read_runs(folders: Iterable[Path]) -> Reading:
         try:
             runs.append(read_run(folder))
         except UserError as error:
-            refused.append(f"{folder} is left out: {one_line(str(error), LONGEST_REASON)}")
+            refused.append(f"{folder} is left out: {printable_line(str(error), LONGEST_REASON)}")
     return Reading(runs, unfinished, refused)
 
 
-def one_line(text: str, limit: int) -> str:
-    """Text from a stranger as one line of letters that a terminal shows, at most `limit`."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:limit])
+def printable_line(text: str, max_letters: int) -> str:
+    """Text from a stranger as one line of letters that a terminal shows, at most `max_letters`."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:max_letters])
 
 
 def run_folders(top: Path) -> list[Path]:
     """The folders of runs in a folder and below it, sorted. Links below it are not followed."""
     require(top.is_dir(), "DIR", "a folder of runs", str(top))
     folders = []
-    for number, (folder, names) in enumerate(walk(top.resolve(), DEEPEST_FOLDER)):
+    for number, (folder, names) in enumerate(walk_folders(top.resolve(), DEEPEST_FOLDER)):
         require(number < MOST_FOLDERS, "DIR", f"of at most {MOST_FOLDERS} folders", str(top))
         if any(name in names for name in FILES_OF_A_RUN):
             folders.append(folder)
     return sorted(folders)
 
 
-def walk(folder: Path, depth: int) -> Iterator[tuple[Path, set[str]]]:
+def walk_folders(folder: Path, levels_below: int) -> Iterator[tuple[Path, set[str]]]:
     """A folder and those below it down to a depth, each with the names in it; hidden folders and
     links are left out."""
     with os_errors_as_sentences("read", folder), os.scandir(folder) as entries:
         content = list(entries)
     yield folder, {entry.name for entry in content}
     for entry in content:
-        if depth and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
-            yield from walk(folder / entry.name, depth - 1)
+        if levels_below and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+            yield from walk_folders(folder / entry.name, levels_below - 1)
 
 
 def read_run(folder: Path) -> Run:
@@ -119,24 +121,26 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, replicas, names, accuracy, record)
 
 
-def read_accuracy(path: Path, replicas: int) -> np.ndarray:
+def read_accuracy(path: Path, replica_count: int) -> np.ndarray:
     """The accuracies [R, T + 1, T] of accuracy.csv; UserError where it is not what a run writes."""
     columns = read_columns(path, LARGEST_FILE)
     tasks = len(columns) - 2
     rows = len(columns.get("replica", ()))
-    if not 1 <= tasks <= MOST_TASKS or rows != replicas * (tasks + 1):
-        raise UserError(f"{path.name} must have T + 1 rows and T tasks of {replicas} replica(s)")
+    if not 1 <= tasks <= MOST_TASKS or rows != replica_count * (tasks + 1):
+        raise UserError(
+            f"{path.name} must have T + 1 rows and T tasks of {replica_count} replica(s)"
+        )
     matrix = np.stack([column for name, column in columns.items() if name.startswith("task_")], 1)
     if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():
         raise UserError(f"{path.name} must hold fractions of `task_1` to `task_{tasks}`")
-    return matrix.reshape(replicas, tasks + 1, tasks)
+    return matrix.reshape(replica_count, tasks + 1, tasks)
 
 
-def read_columns(path: Path, limit: int) -> dict[str, np.ndarray]:
-    """The columns of numbers of a csv file of at most `limit` bytes, by name; NaN where a cell is
-    empty. UserError where it holds anything else."""
+def read_columns(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    """The columns of numbers of a csv file, by name; NaN where a cell is empty. UserError where it
+    holds anything else or is larger than `max_bytes`."""
     try:
-        header, *lines = read_bounded(path, limit).decode().splitlines()
+        header, *lines = read_bounded(path, max_bytes).decode().splitlines()
         names = header.split(",")
         cells = [float(cell) if cell else math.nan for line in lines for cell in line.split(",")]
         table = np.array(cells).reshape(len(lines), len(names))

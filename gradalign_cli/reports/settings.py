@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gradalign_cli.reports.run import one_line
+from gradalign_cli.reports.run import printable_line
 from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT, short_number
 
 # settings that leave the numbers of a run as they are, or are shown in another place
@@ -41,49 +41,51 @@ def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
     return {name: flat[name] for name in sorted(flat, key=lambda name: name not in PARTS)}
 
 
-def add_settings(prefix: str, entries: Mapping[str, Any], flat: dict[str, str], depth: int) -> None:
+def add_settings(
+    prefix: str, entries: Mapping[str, Any], settings_by_name: dict[str, str], levels_left: int
+) -> None:
     """Add the entries, and those in them, to the flat settings."""
     for key, value in entries.items():
-        name = f"{prefix}{one_line(str(key), LONGEST_TEXT)}"
-        if name in LEFT_OUT or len(flat) >= MOST_SETTINGS:
+        name = f"{prefix}{printable_line(str(key), LONGEST_TEXT)}"
+        if name in LEFT_OUT or len(settings_by_name) >= MOST_SETTINGS:
             continue
-        if isinstance(value, dict) and depth:
+        if isinstance(value, dict) and levels_left:
             inner = value
             if "_target_" in value:
-                flat[name] = part_name(value)
+                settings_by_name[name] = part_name(value)
                 inner = {key: v for key, v in value.items() if key not in ("name", "_target_")}
-            add_settings(f"{name}.", inner, flat, depth - 1)
+            add_settings(f"{name}.", inner, settings_by_name, levels_left - 1)
         else:
-            flat[name] = value_text(value)
+            settings_by_name[name] = short_value_text(value)
 
 
-def part_name(part: Mapping[str, Any]) -> str:
+def part_name(part_config: Mapping[str, Any]) -> str:
     """What a part is called."""
-    name = part.get("name") or str(part["_target_"]).rpartition(".")[2]
-    return one_line(str(name), LONGEST_TEXT)
+    name = part_config.get("name") or str(part_config["_target_"]).rpartition(".")[2]
+    return printable_line(str(name), LONGEST_TEXT)
 
 
-def value_text(value: Any) -> str:
+def short_value_text(value: Any) -> str:
     """A value as it stands on the command line."""
     if isinstance(value, float):
         return short_number(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if len(text) <= LONGEST_TEXT:
-        return one_line(text, LONGEST_TEXT)
+        return printable_line(text, LONGEST_TEXT)
     digest = hashlib.blake2b(text.encode(errors="replace"), digest_size=4).hexdigest()
-    return f"{one_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
+    return f"{printable_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
 
 
-def telling_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
+def distinguishing_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """The fewest names, in their order, whose values tell apart all settings that differ: a name is
     taken if it tells more apart than those before it."""
     names = list(dict.fromkeys(name for entry in settings for name in entry))
-    telling: list[str] = []
+    distinguishing: list[str] = []
     labels: list[tuple[str, ...]] = [() for _ in settings]
     for name in names:
         finer = [
             (*label, entry.get(name, ABSENT)) for label, entry in zip(labels, settings, strict=True)
         ]
         if len(set(finer)) > len(set(labels)):
-            labels, telling = finer, [*telling, name]
-    return telling
+            labels, distinguishing = finer, [*distinguishing, name]
+    return distinguishing

@@ -43,11 +43,11 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def figure_style(width: float = PAGE_WIDTH, salt: str = "gradalign") -> Iterator[None]:
+def figure_style(width: float = PAGE_WIDTH, svg_salt: str = "gradalign") -> Iterator[None]:
     """Figures that are made and saved in the block have this style.
 
-    width: in inches; letters are smaller in a column than on a page.  salt: of the names in an SVG,
-    so that equal figures are equal files.
+    width: in inches; letters are smaller in a column than on a page.  svg_salt: of the names in an
+    SVG, so that equal figures are equal files.
     """
     import matplotlib as mpl
 
@@ -60,7 +60,7 @@ def figure_style(width: float = PAGE_WIDTH, salt: str = "gradalign") -> Iterator
     narrow |= {"lines.linewidth": 1.0, "lines.markersize": 3}
     with (
         warnings.catch_warnings(),
-        mpl.rc_context(STYLE | {"svg.hashsalt": salt} | (narrow if width < PAGE_WIDTH else {})),
+        mpl.rc_context(STYLE | {"svg.hashsalt": svg_salt} | (narrow if width < PAGE_WIDTH else {})),
     ):
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a browser has more fonts
         yield

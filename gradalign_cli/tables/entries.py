@@ -18,17 +18,17 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def is_positive_number(value: Any) -> bool:
+def is_non_negative_number(value: Any) -> bool:
     """Whether the value is a finite number of at least 0."""
     return type(value) in (int, float) and 0 <= value < float("inf")
 
 
-def is_texts(value: Any) -> bool:
+def is_text_list(value: Any) -> bool:
     """Whether the value is a list of texts."""
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def is_fractions(value: Any) -> bool:
+def is_fraction_mapping(value: Any) -> bool:
     """Whether the value is a mapping of names to fractions, which may be negative."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and type(number) in (int, float) and -1 <= number <= 1
@@ -36,22 +36,22 @@ def is_fractions(value: Any) -> bool:
     )
 
 
-def is_run_overrides(value: Any) -> bool:
+def is_run_override_list(value: Any) -> bool:
     """Whether the value is a list of settings of a run. An option of the command line, or a setting
     of Hydra, says how and where a run is started, and is none."""
-    return is_texts(value) and not any(
+    return is_text_list(value) and not any(
         text.startswith("-") or text.lstrip("+~ ").startswith("hydra") for text in value
     )
 
 
-def is_cells(value: Any) -> bool:
+def is_mapping_of_mappings(value: Any) -> bool:
     """Whether the value is a mapping of names to mappings."""
     return isinstance(value, dict) and all(isinstance(cell, dict) for cell in value.values())
 
 
 TEXT = Entry("text", is_text)
-FRACTIONS = Entry("a mapping of metrics to fractions", is_fractions)
-OVERRIDES = Entry("a list of settings of a run, and none of hydra", is_run_overrides)
+FRACTIONS = Entry("a mapping of metrics to fractions", is_fraction_mapping)
+OVERRIDES = Entry("a list of settings of a run, and none of hydra", is_run_override_list)
 RUNS = Entry("a whole number or null", lambda value: value is None or type(value) is int)
 CELL_ENTRIES = {
     "overrides": OVERRIDES,
@@ -59,11 +59,11 @@ CELL_ENTRIES = {
     "published": FRACTIONS,
     "std": FRACTIONS,
     "runs": RUNS,
-    "unpublished": Entry("a list of metrics", is_texts),
+    "unpublished": Entry("a list of metrics", is_text_list),
     "status": TEXT,
     "tolerance": FRACTIONS,
     "reason": TEXT,
-    "minutes": Entry("a number of minutes", is_positive_number),
+    "minutes": Entry("a number of minutes", is_non_negative_number),
     "explained": TEXT,
 }
 TABLE_ENTRIES = {
@@ -76,7 +76,7 @@ TABLE_ENTRIES = {
     "overrides": OVERRIDES,
     "differences": Entry("a list of sentences", lambda value: isinstance(value, list)),
     "ranked": Entry("true or false", lambda value: isinstance(value, bool)),
-    "cells": Entry("a mapping of names to mappings", is_cells),
+    "cells": Entry("a mapping of names to mappings", is_mapping_of_mappings),
 }
 
 
@@ -84,7 +84,7 @@ def check_entries(
     field_path: str,
     entries: Mapping[str, Any],
     valid_entries: Mapping[str, Entry],
-    needed: Sequence[str],
+    required_names: Sequence[str],
 ) -> None:
     """Raise UserError where an entry is unknown, not valid, or needed and not there.
 
@@ -96,6 +96,6 @@ def check_entries(
             raise UserError(f"`{field_path}.{name}` is not known; known are {known}")
         entry = valid_entries[name]
         require(entry.is_valid(value), f"{field_path}.{name}", entry.domain, value)
-    for name in needed:
+    for name in required_names:
         if name not in entries:
             raise UserError(f"`{field_path}.{name}` must be there, {valid_entries[name].domain}")

@@ -37,13 +37,13 @@ class Ranks(NamedTuple):
     critical_difference: float
 
 
-def setting_means(results: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
+def setting_means(result_of_cell: dict[str, Result], metric: str) -> dict[str, dict[str, float]]:
     """For each setting the mean of a metric over the seeds of each method.
 
-    results: by the name of the cell.
+    result_of_cell: by the name of the cell.
     """
     means: dict[str, dict[str, float]] = {}
-    for cell_name, result in results.items():
+    for cell_name, result in result_of_cell.items():
         setting, method = setting_and_method(cell_name)
         values = [metrics[metric] for metrics in result.seeds.values() if metric in metrics]
         if values:
@@ -51,10 +51,10 @@ def setting_means(results: dict[str, Result], metric: str) -> dict[str, dict[str
     return means
 
 
-def method_ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks | None:
+def method_ranks(table: Table, result_of_cell: dict[str, Result], metric: str) -> Ranks | None:
     """The average ranks of a table's methods by a metric, or None where they are not ranked.
 
-    results: by the name of the cell. The settings are those with at least three methods, the
+    result_of_cell: by the name of the cell. The settings are those with at least three methods, the
     methods those that all of these settings have. None where the table is not ranked, or with fewer
     than five settings or three methods.
     """
@@ -64,7 +64,7 @@ def method_ranks(table: Table, results: dict[str, Result], metric: str) -> Ranks
         return None
     means = {
         setting: row
-        for setting, row in setting_means(results, metric).items()
+        for setting, row in setting_means(result_of_cell, metric).items()
         if len(row) >= MIN_METHODS
     }
     if len(means) < MIN_SETTINGS:
@@ -137,7 +137,7 @@ def ranks_diagram(ranks: Ranks) -> str:
     count, spans = len(ranks.mean_ranks), indistinct_spans(ranks)
     axis_y = 60 + 10 * len(spans)
     width, height = 2 * MARGIN + RANK_WIDTH * (count - 1), axis_y + LINE_HEIGHT * (count + 1)
-    lines, texts = axis_parts(ranks, axis_y)
+    lines, texts = axis_lines_and_texts(ranks, axis_y)
     for number, (best, worst) in enumerate(spans):
         bar_y = 40 + 10 * number
         lines.append((rank_x(best) - 3, bar_y, rank_x(worst) + 3, bar_y, 4))
@@ -156,7 +156,7 @@ def rank_x(rank: float) -> float:
     return MARGIN + RANK_WIDTH * (rank - 1)
 
 
-def axis_parts(ranks: Ranks, axis_y: float) -> tuple[list[Line], list[Text]]:
+def axis_lines_and_texts(ranks: Ranks, axis_y: float) -> tuple[list[Line], list[Text]]:
     """The lines and texts of the axis of ranks and of the critical difference above it."""
     count = len(ranks.mean_ranks)
     lines: list[Line] = [

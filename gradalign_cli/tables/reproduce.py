@@ -95,26 +95,26 @@ def reproduce(
     table = load_table(conf_folder, table_name)
     requested = requested_table(table, request)
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
-    keys = cell_keys(conf_folder, runnable, request)
+    key_of_cell = cell_keys(conf_folder, runnable, request)
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)
     warn_of_empty_folders(request.run_folders)
-    runs = missing_runs(runnable, keys, results_by_key(run_folders), request, folder)
-    announce(requested, runs, len(runnable), request, console)
+    runs = missing_runs(runnable, key_of_cell, results_by_key(run_folders), request, folder)
+    announce_runs(requested, runs, len(runnable), request, console)
     try:
         any_failed = train_missing_any_failed(runs, request, console)
     except KeyboardInterrupt as stop:
         stop.add_note("the same command goes on with the runs that are missing")
         raise
-    finished_results = results_by_key(run_folders)
-    if finished_results.keys() - keys.values():  # of cells that were not requested
-        keys = cell_keys(conf_folder, table.cells, request)
-    results = {
+    results_of_key = results_by_key(run_folders)
+    if results_of_key.keys() - key_of_cell.values():  # of cells that were not requested
+        key_of_cell = cell_keys(conf_folder, table.cells, request)
+    result_of_cell = {
         name: result
-        for name, key in keys.items()
-        if (result := merged_result(finished_results.get(key, [])))
+        for name, key in key_of_cell.items()
+        if (result := merged_result(results_of_key.get(key, [])))
     }
-    report(table, requested.cells, results, request, folder, console)
+    print_and_write_table(table, requested.cells, result_of_cell, request, folder, console)
     return 1 if any_failed else 0
 
 
@@ -153,20 +153,20 @@ def warn_of_empty_folders(run_folders: Sequence[Path]) -> None:
 
 def missing_runs(
     cells: Sequence[Cell],
-    keys: dict[str, str],
-    finished_results: dict[str, list[Result]],
+    key_of_cell: dict[str, str],
+    results_of_key: dict[str, list[Result]],
     request: Request,
     table_folder: Path,
 ) -> list[MissingRun]:
     """The runs that cells still need, each with a folder of its own in the table's folder.
 
-    keys: the key of each cell, by the cell's name;  finished_results: by key. A seed is missing too
-    where its run lacks a metric that the paper prints, as runs of earlier versions may. Quick runs
-    may lack metrics.
+    key_of_cell: by the cell's name;  results_of_key: of finished runs. A seed is missing too where
+    its run lacks a metric that the paper prints, as runs of earlier versions may. Quick runs may
+    lack metrics.
     """
     runs = []
     for cell in cells:
-        result = merged_result(finished_results.get(keys[cell.name], []))
+        result = merged_result(results_of_key.get(key_of_cell[cell.name], []))
         metrics_of_seed = {} if result is None else result.seeds
         needed_metrics = set() if request.quick else cell.published.keys()
         finished_seeds = {
@@ -174,12 +174,12 @@ def missing_runs(
         }
         seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished_seeds)
         if seeds:
-            name = f"{keys[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
+            name = f"{key_of_cell[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
             runs.append(MissingRun(cell, table_folder / "runs" / name, seeds))
     return runs
 
 
-def announce(
+def announce_runs(
     table: Table,
     runs: Sequence[MissingRun],
     runnable_count: int,
@@ -289,28 +289,29 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     return [*overrides, f"hydra.run.dir={run.folder}"]
 
 
-def report(
+def print_and_write_table(
     table: Table,
     requested_cells: Sequence[Cell],
-    results: dict[str, Result],
+    result_of_cell: dict[str, Result],
     request: Request,
     folder: Path,
     console: Console,
 ) -> None:
     """Print the requested cells and write the whole table in every form to a folder.
 
-    results: by the name of the cell. Quick runs are neither compared nor ranked.
+    result_of_cell: by the name of the cell. Quick runs are neither compared nor ranked.
     """
     rows_by_cell = {
-        cell.name: table_rows(cell, results.get(cell.name), request.quick) for cell in table.cells
+        cell.name: table_rows(cell, result_of_cell.get(cell.name), request.quick)
+        for cell in table.cells
     }
     rows = [row for rows in rows_by_cell.values() for row in rows]
     requested_rows = [row for cell in requested_cells for row in rows_by_cell[cell.name]]
-    results_as_mappings = {name: result._asdict() for name, result in results.items()}
+    results_as_mappings = {name: result._asdict() for name, result in result_of_cell.items()}
     if request.quick:
         table = table._replace(title=f"{table.title}: a quick run, not the paper's setting")
-    comparisons = [] if request.quick else paired_comparisons(results, "ACC")
-    ranks = None if request.quick else method_ranks(table, results, "ACC")
+    comparisons = [] if request.quick else paired_comparisons(result_of_cell, "ACC")
+    ranks = None if request.quick else method_ranks(table, result_of_cell, "ACC")
     write_table(table, rows, comparisons, ranks, results_as_mappings, folder)
     console.print(terminal_table(table, requested_rows))
     console.print(

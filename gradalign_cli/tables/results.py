@@ -101,7 +101,7 @@ def cell_key(conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str
     )
 
 
-def read_run(folder: Path) -> tuple[str, Result] | None:
+def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     """The key and the result of the run in a folder. None where the run is not finished, or is of a
     version whose numbers differ by more than rounding. Raises UserError where its files are not
     those of a run."""
@@ -136,7 +136,7 @@ def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
     for folder in folders:
         for run_folder in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
             try:
-                run = read_run(run_folder)
+                run = read_key_and_result(run_folder)
             except UserError as error:
                 reason = "".join(c if c.isprintable() else "?" for c in str(error)[:300])
                 warnings.warn(f"{run_folder} is left out: {reason}", stacklevel=1)

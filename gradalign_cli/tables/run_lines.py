@@ -35,16 +35,19 @@ class RunLines:
     ) -> None:
         self.live.stop()
 
-    def begin(self, name: str, minutes: float | None) -> None:
-        """A run starts;  minutes: that it may take, by its estimate."""
-        self.say(f"{name}: running")
-        self.on[name] = self.clock(), None if minutes is None else 60 * minutes
+    def begin(self, run_name: str, estimated_minutes: float | None) -> None:
+        """A run starts;  estimated_minutes: that it may take, by its estimate."""
+        self.say(f"{run_name}: running")
+        self.on[run_name] = (
+            self.clock(),
+            None if estimated_minutes is None else 60 * estimated_minutes,
+        )
 
-    def end(self, name: str, failure: str | None = None) -> None:
+    def end(self, run_name: str, failure: str | None = None) -> None:
         """A run is finished, or failed with a message."""
-        start, _ = self.on.pop(name)
+        start, _ = self.on.pop(run_name)
         took = f"finished in {duration_text(self.clock() - start)}"
-        self.say(f"{name}: {took if failure is None else f'failed: {failure}'}")
+        self.say(f"{run_name}: {took if failure is None else f'failed: {failure}'}")
 
     def say(self, text: str) -> None:
         """Print a line above the live ones."""

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
     published_std: the standard deviation of published values over the paper's runs, with n - 1 in
     the divisor, as fractions; for those metrics of which it is known.
     published_runs: the number of the paper's runs, None where it is not known.
-    unpublished: metrics that the paper does not print, to be shown beside those that it does.
+    unpublished_metrics: those that the paper does not print, to be shown beside those that it does.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     known_deviation: str = ""
     published_std: Mapping[str, float] = MappingProxyType({})
     published_runs: int | None = None
-    unpublished: tuple[str, ...] = ()
+    unpublished_metrics: tuple[str, ...] = ()
 
 
 class Table(NamedTuple):
@@ -121,7 +121,7 @@ def parse_cell(
     if status in JUDGED_STATUSES and needs is None:
         for metric in published:
             require(metric in tolerance, f"{field_path}.tolerance.{metric}", "given", None)
-    runs, published_std, unpublished = parse_spread(field_path, cell_entries, table_entries)
+    spread = parse_spread(field_path, cell_entries, table_entries)
     return Cell(
         name,
         () if overrides is None else (*table_entries.get("overrides", []), *overrides),
@@ -132,21 +132,26 @@ def parse_cell(
         cell_entries.get("reason", table_entries.get("reason", "")),
         cell_entries.get("minutes"),
         cell_entries.get("explained", ""),
-        published_std,
-        runs,
-        unpublished,
+        spread.published_std,
+        spread.published_runs,
+        parse_unpublished_metrics(field_path, cell_entries),
     )
+
+
+class PublishedSpread(NamedTuple):
+    """How far a cell's published values spread over the paper's runs, see `Cell`."""
+
+    published_runs: int | None
+    published_std: dict[str, float]
 
 
 def parse_spread(
     field_path: str, cell_entries: dict[str, Any], table_entries: dict[str, Any]
-) -> tuple[int | None, dict[str, float], tuple[str, ...]]:
-    """`published_runs`, `published_std` and `unpublished` of the cell with these entries; see
-    `parse_cell`."""
+) -> PublishedSpread:
+    """The spread of the cell with these entries; see `parse_cell`."""
     published = cell_entries["published"].keys()
     std = {metric: float(value) for metric, value in cell_entries.get("std", {}).items()}
     runs = cell_entries.get("runs", table_entries.get("runs"))
-    unpublished = tuple(cell_entries.get("unpublished", ()))
     for metric, value in std.items():
         require(metric in published, f"{field_path}.std", "of published metrics", metric)
         require(value >= 0, f"{field_path}.std.{metric}", "non-negative", value)
@@ -154,6 +159,13 @@ def parse_spread(
     require(
         several or not std, f"{field_path}.runs", "a whole number of at least 2 beside std", runs
     )
-    for metric in unpublished:
+    return PublishedSpread(runs, std)
+
+
+def parse_unpublished_metrics(field_path: str, cell_entries: dict[str, Any]) -> tuple[str, ...]:
+    """The metrics of the cell with these entries that the paper does not print."""
+    metrics = tuple(cell_entries.get("unpublished", ()))
+    for metric in metrics:
+        published = cell_entries["published"]
         require(metric not in published, f"{field_path}.unpublished", "not published", metric)
-    return runs, std, unpublished
+    return metrics

@@ -53,7 +53,7 @@ def table_rows(cell: Cell, result: Result | None, quick: bool) -> list[TableRow]
 
     quick: whether the runs were small ones, which are not judged.
     """
-    metrics = (*cell.published, *cell.unpublished)
+    metrics = (*cell.published, *cell.unpublished_metrics)
     return [table_row(cell, metric, result, quick) for metric in metrics]
 
 
@@ -86,12 +86,12 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
 
 
 def difference_half_width(
-    std: float | None, seed_count: int, published_std: float | None, published_runs: int | None
+    our_std: float | None, seed_count: int, published_std: float | None, published_runs: int | None
 ) -> float | None:
     """Half the width of the 95% interval of our mean minus the published one, None where neither
     spread is known.
 
-    std, seed_count: the standard deviation of our seeds, None with fewer than two, and their
+    our_std, seed_count: the standard deviation of our seeds, None with fewer than two, and their
     number. The interval is Welch's (1947) where both spreads are known. Where the paper's is not,
     the published mean counts as exact. One seed is taken to be one more run like the paper's, and
     with no seed the interval is that of the published mean.
@@ -100,8 +100,8 @@ def difference_half_width(
 
     variances: list[float] = []  # of each mean
     freedoms: list[int] = []  # of the estimate of each variance
-    if std is not None:
-        variances, freedoms = [std**2 / seed_count], [seed_count - 1]
+    if our_std is not None:
+        variances, freedoms = [our_std**2 / seed_count], [seed_count - 1]
     if published_std is not None and published_runs is not None:
         shares = 1 / published_runs + (1 if seed_count == 1 else 0)
         variances.append(published_std**2 * shares)
@@ -120,13 +120,13 @@ def verdict(
     metric: str,
     mean: float | None,
     difference: float | None,
-    noise: float | None,
+    half_width_of_difference: float | None,
     quick: bool,
 ) -> str:
     """`within`, `above` or `below` the tolerance, `too few seeds`, or `not judged` and why.
 
     A difference up to the tolerance is within. A larger one is above or below, unless the seeds,
-    ours and the paper's, are too few to tell it from 0: unless it lies within `noise`, half the
+    ours and the paper's, are too few to tell it from 0: unless it lies within half the
     width of its 95% interval, see `difference_half_width`. So noise makes no number within; with
     more seeds it may become so, or not.
     """
@@ -142,12 +142,12 @@ def verdict(
         return "not judged: published number from memory"
     if abs(difference) <= cell.tolerance[metric]:
         return "within"
-    if noise is not None and abs(difference) <= noise:
+    if half_width_of_difference is not None and abs(difference) <= half_width_of_difference:
         return "too few seeds"
     return "above" if difference > 0 else "below"
 
 
-class Comparison(NamedTuple):
+class PairedComparison(NamedTuple):
     """Two cells compared over the seeds that both have.
 
     first, second: the names of the cells.
@@ -163,20 +163,20 @@ class Comparison(NamedTuple):
     p_value: float
 
 
-def paired_comparisons(results: dict[str, Result], metric: str) -> list[Comparison]:
+def paired_comparisons(result_of_cell: dict[str, Result], metric: str) -> list[PairedComparison]:
     """All pairs of cells of one setting that share at least three seeds, compared on a metric.
 
-    results: by the name of the cell. In one setting, runs with the same seed train on the same
-    stream, so their values are paired. Pairs whose differences are all equal are left out: they
-    have no spread to test.
+    result_of_cell: by the name of the cell. In one setting, runs with the same seed train on the
+    same stream, so their values are paired. Pairs whose differences are all equal are left out:
+    they have no spread to test.
     """
     from scipy.stats import ttest_rel
 
     pairs, p_values = [], []
-    for first, second in combinations(results, 2):
+    for first, second in combinations(result_of_cell, 2):
         if setting_and_method(first)[0] != setting_and_method(second)[0]:
             continue
-        first_seeds, second_seeds = results[first].seeds, results[second].seeds
+        first_seeds, second_seeds = result_of_cell[first].seeds, result_of_cell[second].seeds
         shared = [
             seed
             for seed in first_seeds
@@ -192,4 +192,6 @@ def paired_comparisons(results: dict[str, Result], metric: str) -> list[Comparis
             continue
         p_values.append(float(ttest_rel(x, y).pvalue))
         pairs.append((first, second, len(shared), float((x - y).mean())))
-    return [Comparison(*pair, p) for pair, p in zip(pairs, holm_corrected(p_values), strict=True)]
+    return [
+        PairedComparison(*pair, p) for pair, p in zip(pairs, holm_corrected(p_values), strict=True)
+    ]

@@ -13,7 +13,7 @@ from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.results.latex import LATEX_ESCAPES
 from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
 from gradalign_cli.tables.table import JUDGED_STATUSES, Table
-from gradalign_cli.tables.verdict import Comparison, TableRow
+from gradalign_cli.tables.verdict import PairedComparison, TableRow
 
 COLUMNS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
 WITH_INTERVAL = ("published", "ours")  # these have a plus-minus sign in them
@@ -74,7 +74,7 @@ def terminal_table(table: Table, rows: Sequence[TableRow]) -> TerminalTable:
 def markdown(
     table: Table,
     rows: Sequence[TableRow],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[PairedComparison],
     ranks: Ranks | None,
 ) -> str:
     """The table as Markdown, with its source, its tolerances, the known differences, the paired
@@ -156,21 +156,21 @@ def latex(table: Table, rows: Sequence[TableRow]) -> str:
 def write_table(
     table: Table,
     rows: Sequence[TableRow],
-    comparisons: Sequence[Comparison],
+    comparisons: Sequence[PairedComparison],
     ranks: Ranks | None,
-    results: dict[str, Any],
+    result_fields_of_cell: dict[str, dict[str, Any]],
     folder: Path,
 ) -> None:
     """Write table.md, table.csv, table.tex and table.json, and ranks.svg where there are ranks.
 
-    results: the `Result` of each cell as a mapping; table.json holds them too.
+    result_fields_of_cell: the `Result` of each cell as a mapping; table.json holds them too.
     """
     content = {
         "table": table.name,
         "rows": [row._asdict() for row in rows],
         "comparisons": [comparison._asdict() for comparison in comparisons],
         "ranks": ranks._asdict() if ranks else None,
-        "results": results,
+        "results": result_fields_of_cell,
     }
     make_folder(folder)
     write_atomically(folder / "table.md", markdown(table, rows, comparisons, ranks))

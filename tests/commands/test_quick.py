@@ -13,7 +13,7 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.settings import read_plan
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.devices import CPU
-from gradalign_cli.tables.results import read_run, run_key
+from gradalign_cli.tables.results import read_key_and_result, run_key
 
 
 def config_of(*overrides):
@@ -36,7 +36,7 @@ def test_a_quick_run_is_marked_in_every_file_and_in_its_titles(tmp_path):
     assert OmegaConf.load(tmp_path / "config.yaml").quick
     assert len(record["classes"][0]) == 3
     assert record["steps"] == 3 * 5 * 20  # tasks, passes, batches of ten
-    key, _ = read_run(tmp_path)
+    key, _ = read_key_and_result(tmp_path)
     assert key == run_key(
         compose_config(CONF, ("quick=true", "passes=9", "model.widths=[8]")).settings
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gradalign_cli.commands.standard_streams import lasting_stream
+from gradalign_cli.commands.standard_streams import stream_that_outlives_its_reader
 from gradalign_cli.results.plain_characters import in_encoding
 from gradalign_cli.results.stop_notes import run_note
 from gradalign_cli.results.terminal import TerminalConsole
@@ -28,7 +28,9 @@ def shell(command, cwd):
 
 def test_a_stream_whose_reader_is_gone_takes_all_that_is_written():
     read_end, write_end = os.pipe()
-    stream = lasting_stream(io.TextIOWrapper(io.FileIO(write_end, "w", closefd=False)), write_end)
+    stream = stream_that_outlives_its_reader(
+        io.TextIOWrapper(io.FileIO(write_end, "w", closefd=False)), write_end
+    )
     os.close(read_end)
     for _ in range(3):
         stream.write("text\n")

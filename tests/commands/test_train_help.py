@@ -7,7 +7,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from gradalign_cli.commands.setting_rows import LABELS, type_text, typed
+from gradalign_cli.commands.setting_rows import LABELS, shell_assignment, type_text
 from gradalign_cli.commands.train_help import EXAMPLES
 from gradalign_cli.composition.choices import setting_comments
 from gradalign_cli.composition.compose import compose_config
@@ -76,10 +76,10 @@ def test_every_setting_is_shown_with_its_default_and_comment(capsys):
     config = compose_config(CONF, []).settings
     comments = setting_comments(CONF / "config.yaml")
     for name in ("batch_size", "threads", "engine", "memory_batch", "memory_budget"):
-        assert words(f"{typed(name, config[name])} {comments[name]}")[:25] in text
+        assert words(f"{shell_assignment(name, config[name])} {comments[name]}")[:25] in text
     for group in ("replicas", "metrics", "alignment"):
         for name, value in config[group].items():
-            assert typed(f"{group}.{name}", value) in text
+            assert shell_assignment(f"{group}.{name}", value) in text
     assert "1000 examples of each test set" in text
 
 
@@ -137,10 +137,10 @@ def test_every_setting_of_every_part_has_a_comment():
 
 
 def test_a_value_is_typed_as_a_shell_and_hydra_read_it():
-    assert typed("a", None) == "a=null"
-    assert typed("a", True) == "a=true"
-    assert typed("a", [1, 0.5]) == "'a=[1,0.5]'"
-    assert typed("a", {"lr": [0.1]}) == "'a={lr:[0.1]}'"
+    assert shell_assignment("a", None) == "a=null"
+    assert shell_assignment("a", True) == "a=true"
+    assert shell_assignment("a", [1, 0.5]) == "'a=[1,0.5]'"
+    assert shell_assignment("a", {"lr": [0.1]}) == "'a={lr:[0.1]}'"
     assert type_text(int | None) == "whole number or null"
     assert type_text(list[float] | list[list[float]]) == "list"
 

@@ -7,7 +7,7 @@ import torch
 from omegaconf import OmegaConf
 
 from gradalign_cli.cli import main
-from gradalign_cli.commands.tune import best_settings, tune
+from gradalign_cli.commands.tune import tune, tuning_result
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
@@ -30,7 +30,7 @@ def test_the_best_mean_over_seeds_wins():
         replica(seed=0, lr=0.2, accuracy=0.6),
         replica(seed=1, lr=0.2, accuracy=0.5),
     ]
-    best, mean_accuracy = best_settings(replicas, ["lr"])
+    best, mean_accuracy = tuning_result(replicas, ["lr"])
     assert best == {"lr": 0.2}
     assert list(mean_accuracy.values()) == [0.5, 0.55]
 
@@ -140,7 +140,9 @@ def test_an_experiment_has_no_entries_of_groups_that_were_overridden(tmp_path, m
         lambda config, folder, console: {"replicas": [{"seed": 0, "lr": 0.5, "ACC": 1.0}]},
     )
     # the benchmark would need its data
-    monkeypatch.setattr("gradalign_cli.commands.tune.check_choices_and_tasks", lambda config: None)
+    monkeypatch.setattr(
+        "gradalign_cli.commands.tune.check_listed_values_and_task_count", lambda config: None
+    )
     overrides = ["benchmark=permuted_mnist", "buffer=reservoir", "method=agem", "objective=der"]
     tune(CONF, "mine", overrides)
     search = f"hydra.searchpath=[file://{tmp_path / 'outputs/tuned'}]"

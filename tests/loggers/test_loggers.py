@@ -173,7 +173,7 @@ class FailingLogger:
     def __init__(self, numbers):
         self.numbers = numbers
 
-    def begin(self, replica, parameters):
+    def begin(self, replica, settings):
         if self.numbers < 0:
             raise OSError("no such store")
 

@@ -55,9 +55,9 @@ def test_a_report_has_the_figures_that_its_runs_can_fill(plots):
 def test_every_figure_has_a_title_a_sentence_numbers_and_named_axes(plots):
     for plot in plots.values():
         assert plot.title
-        assert plot.sentence.endswith((".", ". "))
-        assert plot.numbers
-        assert all(len(row) == len(plot.columns) for row in plot.numbers)
+        assert plot.caption.endswith((".", ". "))
+        assert plot.table_rows
+        assert all(len(row) == len(plot.table_columns) for row in plot.table_rows)
         named = [axes for axes in drawn(plot).axes if axes.axison]
         assert all(axes.get_xlabel() or axes.get_ylabel() for axes in named)
 
@@ -67,7 +67,7 @@ def test_every_seed_is_a_dot(plots):
     assert [sorted(line.get_xdata()) for line in dots] == [
         pytest.approx([80, 90]), pytest.approx([50, 60]),
     ]  # fmt: skip
-    assert ["agem", "ACC", "1", "60.00"] in plots["seeds"].numbers
+    assert ["agem", "ACC", "1", "60.00"] in plots["seeds"].table_rows
 
 
 def test_heat_maps_show_the_mean_over_seeds_in_percent(plots):
@@ -111,11 +111,11 @@ def test_tests_between_steps_show_the_tasks_so_far(plots):
 
 
 def test_costs_are_those_of_one_seed(plots):
-    assert plots["cost"].numbers[1] == ["agem", "55.00", "100", "2", "512"]
+    assert plots["cost"].table_rows[1] == ["agem", "55.00", "100", "2", "512"]
 
 
 def test_the_front_joins_what_no_other_beats():
-    assert curves.front([3, 1, 2, 1], [9, 5, 4, 2]) == [1, 0]
+    assert curves.pareto_front([3, 1, 2, 1], [9, 5, 4, 2]) == [1, 0]
     figure = figures.cost_against_accuracy({"s": {"a": 1, "b": 2}}, {"a": 0.5, "b": 0.4})
     assert list(figure.axes[0].lines[-1].get_xdata()) == [1]
 

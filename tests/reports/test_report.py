@@ -112,22 +112,22 @@ def test_only_common_seeds_are_compared(tmp_path):
 
 
 def test_conditions_choose_rows_by_any_setting(three_methods):
-    assert labels(make_report([three_methods], where=["method=agem,er"])) == ["er", "agem"]
-    assert labels(make_report([three_methods], where=["buffer=ring", "method=er"])) == ["er"]
+    assert labels(make_report([three_methods], conditions=["method=agem,er"])) == ["er", "agem"]
+    assert labels(make_report([three_methods], conditions=["buffer=ring", "method=er"])) == ["er"]
     with pytest.raises(UserError, match=r"`--where` must name a setting .*did you mean `method`"):
-        make_report([three_methods], where=["methid=agem"])
+        make_report([three_methods], conditions=["methid=agem"])
     with pytest.raises(
         UserError, match=r"must leave a run, found 'method=gem'; method is agem, er"
     ):
-        make_report([three_methods], where=["method=gem"])
+        make_report([three_methods], conditions=["method=gem"])
     with pytest.raises(UserError, match="must be NAME=VALUE, found 'agem'"):
-        make_report([three_methods], where=["agem"])
+        make_report([three_methods], conditions=["agem"])
 
 
 def test_a_lower_forgetting_is_better(three_methods):
-    assert labels(make_report([three_methods], by="forgetting"))[0] == "er"
+    assert labels(make_report([three_methods], sort_metric="forgetting"))[0] == "er"
     with pytest.raises(UserError, match=r"`--by` must be a metric of the runs, found 'AC'"):
-        make_report([three_methods], by="AC")
+        make_report([three_methods], sort_metric="AC")
 
 
 def test_a_baseline_must_be_one_row(three_methods):
@@ -218,9 +218,9 @@ def test_links_below_a_folder_are_not_followed(tmp_path):
 
 
 WRITERS = {
-    "csv": lambda report: comma_separated(report.rows, report.by),
-    "md": lambda report: markdown(report.rows, report.by, report.warnings),
-    "tex": lambda report: latex(report.rows, report.by),
+    "csv": lambda report: comma_separated(report.rows, report.sort_metric),
+    "md": lambda report: markdown(report.rows, report.sort_metric, report.warnings),
+    "tex": lambda report: latex(report.rows, report.sort_metric),
 }
 
 
@@ -233,7 +233,7 @@ def test_the_table_is_written_as_in_the_golden_file(form, three_methods):
 
 def test_csv_has_every_metric_as_a_fraction(three_methods):
     report = make_report([three_methods], baseline="finetune")
-    lines = list(csv.DictReader(io.StringIO(comma_separated(report.rows, report.by))))
+    lines = list(csv.DictReader(io.StringIO(comma_separated(report.rows, report.sort_metric))))
     assert [(line["method"], line["metric"]) for line in lines[:3]] == [
         ("er", "ACC"), ("er", "BWT"), ("er", "forgetting"),
     ]  # fmt: skip

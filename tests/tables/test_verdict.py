@@ -149,7 +149,7 @@ def test_the_published_interval_stands_beside_the_published_mean():
 
 
 def test_a_metric_that_the_paper_does_not_print_is_shown_and_neither_judged_nor_counted():
-    cell = CELL._replace(unpublished=("AAA",), published_status="MEMORY")
+    cell = CELL._replace(unpublished_metrics=("AAA",), published_status="MEMORY")
     result_with_aaa = Result({0: {"ACC": 0.8, "AAA": 0.9}}, 60.0, {})
     acc_row, aaa_row = table_rows(cell, result_with_aaa, quick=False)
     assert (aaa_row.mean, aaa_row.published, aaa_row.difference) == (0.9, None, None)
@@ -274,7 +274,7 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
     spread = {"overrides": [], "tolerance": {"ACC": 0.1}, "std": {"ACC": 0.02}}
     (cell,) = table(**spread, runs=5, unpublished=["AAA"]).cells
     assert (cell.published_std, cell.published_runs) == ({"ACC": 0.02}, 5)
-    assert cell.unpublished == ("AAA",)
+    assert cell.unpublished_metrics == ("AAA",)
     for entries, message in (
         ({"runs": None}, "runs` must be a whole number of at least 2"),
         ({"runs": 1}, "runs` must be a whole number of at least 2"),
