@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.benchmarks.benchmark import Benchmark, task_classes
 from gradalign_cli.commands.run_warnings import (
     warn_of_broken_constraints,
     warn_of_runaway,
@@ -30,6 +30,7 @@ from gradalign_cli.reports import run_page
 from gradalign_cli.reports.settings import flat_settings
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.forecast import Forecast, work_of
+from gradalign_cli.results.kept_bytes import kept_bytes
 from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
@@ -199,7 +200,7 @@ def take_training(
     reports = {name: value.tolist() for name, value in reported.items() if name not in record}
     counts = run_folder.constraint_counts()
     machine = machine_record(run.device)
-    record |= reports | machine | run_costs(outcome, setup) | counts
+    record |= reports | machine | run_costs(outcome, setup, run.parts.benchmark) | counts
     record |= {"runaways": warner.record()} | ({"quick": True} if is_quick(config) else {})
     return outcome, metrics
 
@@ -268,7 +269,7 @@ def run_title(config: DictConfig) -> str:
     return f"{config.name}: {config.method.name}{objective}{quick}"
 
 
-def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
+def run_costs(outcome: Outcome, setup_seconds: float, benchmark: Benchmark) -> dict[str, Any]:
     """What a run took, for record.json."""
     return {
         "setup_seconds": setup_seconds,
@@ -277,6 +278,7 @@ def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
         "steps": outcome.steps,
         "steps_per_second": outcome.steps / outcome.training_seconds,
         "backward_passes": outcome.backward_passes,
+        "kept_bytes": kept_bytes(outcome.learners, benchmark),
     }
 
 

@@ -16,6 +16,7 @@ from gradalign_cli.reports.curves import (
     binned_mean,
     continual_accuracy,
     hurt_share,
+    learning_curve,
     task_means,
 )
 from gradalign_cli.reports.group import Group
@@ -55,6 +56,7 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
         forgetting_plot(groups),
         task_plot(groups),
         so_far_plot(groups),
+        learning_plot(groups),
         continual_plot(groups),
         *angle_plots(groups, seeds),
         hurt_plot(groups),
@@ -231,6 +233,24 @@ def so_far_plot(groups: dict[str, Group]) -> Plot | None:
     )
 
 
+def learning_plot(groups: dict[str, Group]) -> Plot | None:
+    """The learning curve of the first batches of a task."""
+    lines = {}
+    for label, group in first(groups, MOST_LINES).items():
+        steps, accuracy = learning_curve(group)
+        lines[label] = steps, 100 * accuracy
+    return line_plot(
+        "learning_curve",
+        "The first batches of a task",
+        "Accuracy on a task after its first training steps, as a mean over tasks and seeds. The "
+        "mean of a curve is LCA: a curve that rises early learns from few examples."
+        + shown_text(groups, MOST_LINES),
+        ("steps of the task", "accuracy on the task (%)"),
+        lines,
+        has_markers=True,
+    )
+
+
 def continual_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks so far in tests between the steps."""
     lines = {}
@@ -322,7 +342,7 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     units = {
         "backward passes a seed": ("backward_passes", 1.0),
         "training a seed (s)": ("training_seconds", 1.0),
-        "peak memory (MiB)": ("peak_memory_bytes", MEBIBYTE),
+        "kept of earlier tasks (MiB)": ("kept_bytes", MEBIBYTE),
     }
     costs = {
         title: {

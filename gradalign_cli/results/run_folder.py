@@ -38,6 +38,7 @@ RUN_FILES = (
     "continual.csv",
     FAILURE_FILE,
     "forgetting.csv",
+    "learning_curves.csv",
     NETWORK_FILE,
     "record.json",
     "report.html",
@@ -70,6 +71,14 @@ def matrices_csv(matrices: np.ndarray, replicas: Sequence[int]) -> str:
     for replica, matrix in zip(replicas, matrices, strict=True):
         for after_task, row in enumerate(matrix):
             lines.append(f"{replica},{after_task}," + ",".join(csv_number(v) for v in row))
+    return "\n".join(lines) + "\n"
+
+
+def learning_curves_csv(learning_curves: np.ndarray) -> str:
+    """The csv of the accuracies [R, T, B + 1] on each task after 0, 1, ... B steps of it."""
+    lines = ["replica,task,step,accuracy"]
+    for (replica, task, step), accuracy in np.ndenumerate(learning_curves):
+        lines.append(f"{replica},{task + 1},{step},{csv_number(accuracy)}")
     return "\n".join(lines) + "\n"
 
 
@@ -306,6 +315,8 @@ class RunFolder:
         accuracy, task_logits_accuracy = outcome.accuracy, outcome.task_logits_accuracy
         if outcome.continual_accuracy is not None:
             self.write_continual_csv(outcome.continual_accuracy, outcome.continual_moments)
+        if outcome.learning_curves is not None:
+            self.write("learning_curves.csv", learning_curves_csv(outcome.learning_curves))
         forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
         replicas = range(len(accuracy))
         self.write("forgetting.csv", matrices_csv(forgetting, replicas))
