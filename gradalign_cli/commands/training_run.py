@@ -16,6 +16,7 @@ from gradalign_cli.commands.run_warnings import (
     warn_of_broken_constraints,
     warn_of_runaway,
     warn_of_step_sizes,
+    warn_of_warm_up,
 )
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.parts import build_run
@@ -118,6 +119,11 @@ def train(
     else:
         warn_of_broken_constraints(run.parts)
         warn_of_step_sizes(run.replicas)
+        steps_of = {"task": longest_task_steps, "run": planned_steps}
+        warn_of_warm_up(
+            run.parts.schedule,
+            {span: steps(run.replicas[0], run.plan) for span, steps in steps_of.items()},
+        )
     texts = {"config.yaml": repeatable_config(run.config), **(files or {})}
     run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
     console.print(run.title())
@@ -242,11 +248,15 @@ def write_page(folder: Path, title: str) -> None:
 
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
     """What an engine is chosen for."""
-    longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
     # tasks may end at times of their own
     together = 1 if looks_at_losses(parts.schedule) else len(replicas)
-    steps = planned_steps(replicas[0], plan)
-    return Workload(parts, together, longest * plan.passes, steps, plan.batch_size)
+    longest, steps = longest_task_steps(replicas[0], plan), planned_steps(replicas[0], plan)
+    return Workload(parts, together, longest, steps, plan.batch_size)
+
+
+def longest_task_steps(replica: Replica, plan: Plan) -> int:
+    """How many steps a replica takes in its longest task, if no pass is left out."""
+    return max(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
 
 
 def planned_steps(replica: Replica, plan: Plan) -> int:
