@@ -68,7 +68,7 @@ def test_differences_are_paired_by_seed_and_verdicts_follow_interval_and_test(th
     report = make_report([three_methods], baseline="finetune")
     rows = {row.group.label: row for row in report.rows}
     assert rows["finetune"].difference is None
-    assert rows["er"].verdict == "above"
+    assert rows["er"].verdict == "higher"
     assert rows["agem"].verdict == "not distinguishable"
     seeds = [rows[name].group.values("ACC") for name in ("er", "finetune")]
     differences = [seeds[0][seed] - seeds[1][seed] for seed in range(6)]
@@ -89,7 +89,7 @@ def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
     write_run(tmp_path / "runs/b", "er", noisy(0.8, 5, 1))
     assert main(["runs", "--baseline", "method=agem"]) == 0
     printed = capsys.readouterr().out
-    assert "above" in printed
+    assert "higher" in printed
     assert "over 5 seeds and 1 row(s) p cannot fall below 0.062" in printed
 
 
