@@ -8,7 +8,7 @@ from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.checkpoint_files import checkpoint_files
-from gradalign_cli.results.run_folder import refuse_finished_run
+from gradalign_cli.results.run_folder import is_finished
 from gradalign_cli.training.checkpoints import newest_saved_run
 
 CONFIG_NAME = "config"
@@ -34,7 +34,8 @@ def check_run(folder: Path) -> None:
     """Raise UserError unless the folder holds an unfinished run with a checkpoint to go on from."""
     if not (folder / f"{CONFIG_NAME}.yaml").is_file():
         raise UserError(f"`RUN_DIR` must be the folder of a run, found no config.yaml in {folder}")
-    refuse_finished_run(folder, overwrite=False)
+    if is_finished(folder):
+        raise UserError(f"`RUN_DIR` must be the folder of an unfinished run: {folder} is finished")
     path = shlex.quote(str(folder))
     again = f"`gradalign train --config-path {path} --config-name config` starts it anew"
     if not checkpoint_files(folder):

@@ -31,7 +31,7 @@ from gradalign_cli.reports import run_page
 from gradalign_cli.reports.settings import flat_settings
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.forecast import Forecast, work_of
-from gradalign_cli.results.kept_bytes import kept_bytes
+from gradalign_cli.results.kept_bytes import kept_bytes, stored_examples
 from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
@@ -127,8 +127,11 @@ def train(
     texts = {"config.yaml": repeatable_config(run.config), **(files or {})}
     run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
     console.print(run.title())
+    console.print(f"writes to {folder}", soft_wrap=True)
     if saved:
         console.print(f"goes on from {saved.path.name}")
+    elif config.get("resume", "never") == "auto":
+        console.print("begins anew, as this folder has no unfinished run")
     record = run.record(saved)
     outcome, metrics = take_training(run, run_folder, saved, console, record, begin)
     results = ({"quick": True} if is_quick(run.config) else {}) | metrics
@@ -289,6 +292,7 @@ def run_costs(outcome: Outcome, setup_seconds: float, benchmark: Benchmark) -> d
         "steps_per_second": outcome.steps / outcome.training_seconds,
         "backward_passes": outcome.backward_passes,
         "kept_bytes": kept_bytes(outcome.learners, benchmark),
+        "stored_examples": stored_examples(outcome.learners),
     }
 
 

@@ -49,6 +49,8 @@ def test_a_replica_keeps_the_images_in_memory_and_the_state_of_its_method(tmp_pa
 
     er = ("method=er", "buffer=reservoir", "buffer.capacity=7")
     one = kept("one", *er)
+    record = json.loads((tmp_path / "one" / "record.json").read_text())
+    assert record["stored_examples"] == [7]
     assert kept("two", *er, "replicas.seed=[0, 1]") == one
     image, slot, counters = 64, 3 * 8, 8
     assert one == 7 * (image + slot) + counters
