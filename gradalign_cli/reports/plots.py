@@ -305,9 +305,9 @@ def angle_plots(groups: dict[str, Group], seeds: dict[str, list[Columns]]) -> li
         line_plot(
             "kept",
             "Share of the gradient kept",
-            "Length of the direction that is followed, divided by that of the gradient: 1 follows "
-            "a gradient of unchanged length." + more,
-            ("task", "direction / gradient, lengths"),
+            "Length of the direction that is followed, divided by that of the gradient, as a mean "
+            "over the steps of a task: 1 where the method changes nothing." + more,
+            ("task", "direction / gradient"),
             by_task["norm_ratio"],
             has_markers=True,
         ),
@@ -340,9 +340,9 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     if not shown:
         return None
     units = {
-        "backward passes a seed": ("backward_passes", 1.0),
-        "training a seed (s)": ("training_seconds", 1.0),
-        "kept of earlier tasks (MiB)": ("kept_bytes", MEBIBYTE),
+        "backward passes": ("backward_passes", 1.0),
+        "training (s)": ("training_seconds", 1.0),
+        "kept (MiB)": ("kept_bytes", MEBIBYTE),
     }
     costs = {
         title: {
@@ -355,8 +355,9 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     return Plot(
         "cost",
         "Cost against accuracy",
-        "A point is a setting; up and to the left is better. The grey line joins those that no "
-        "other setting beats." + shown_text(groups, MOST_LINES),
+        "A point is a setting, its cost that of one seed; kept is what is stored of earlier tasks. "
+        "Up and to the left is better. The grey line joins those that no other setting beats."
+        + shown_text(groups, MOST_LINES),
         lambda width: figures.cost_against_accuracy(costs, accuracy, width),
         ["setting", "ACC (%)", *costs],
         [

@@ -98,7 +98,7 @@ def test_angles_are_those_of_alignment_csv(plots):
 def test_a_share_that_was_not_measured_is_not_shown_as_none(plots):
     axes = drawn(plots["hurt"]).axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0, 25])
-    assert [text.get_text().strip() for text in axes.texts] == ["not measured"]
+    assert [text.get_text().strip() for text in axes.texts] == ["not measured", "25"]
 
 
 def test_a_row_has_one_colour_in_all_figures(plots):

@@ -140,7 +140,11 @@ def test_a_baseline_must_be_one_row(three_methods):
 def test_what_makes_rows_incomparable_is_said(tmp_path):
     write_run(tmp_path / "a", "agem", quick=True)
     write_run(tmp_path / "b", "er", (0.1,), benchmark__dataset="mnist")
-    write_run(tmp_path / "c", "gem", record={"fingerprint": "other", "numerics": 1})
+    write_run(
+        tmp_path / "c",
+        "gem",
+        record={"fingerprint": "other", "numerics": 1, "stored_examples": [9, 9]},
+    )
     write_run(tmp_path / "d", "mer", record={"runaways": [{"replica": 0}]})
     write_run(tmp_path / "unfinished")
     (tmp_path / "unfinished/accuracy.csv").unlink()
@@ -149,6 +153,7 @@ def test_what_makes_rows_incomparable_is_said(tmp_path):
         "rows differ in benchmark.dataset: digits, mnist", "rows differ in quick: false, true",
         "rows have other numbers of seeds: 1, 2", "1 of 4 run(s) are quick ones",
         "met other streams", "versions whose numbers differ by more than rounding",
+        "memories of other sizes: 9 examples (`gem", "; 50 examples (`",
         "1 unfinished run(s) are left out: unfinished", "ran away in 1 run(s): d",
     ):  # fmt: skip
         assert sentence in text
