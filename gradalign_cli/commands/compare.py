@@ -1,6 +1,5 @@
 """`gradalign compare METHOD...`: train what is missing of several methods, then report on them."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
@@ -11,6 +10,7 @@ from gradalign_cli.commands.train import job
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.choices import choices_of_group
 from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.folder_names import job_folder_name
 from gradalign_cli.composition.hydra_jobs import run_jobs
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.schema import ObjectiveMetric
@@ -95,8 +95,11 @@ def check_comparison(comparison: Comparison) -> None:
 
 def comparison_folder_name(comparison: Comparison) -> str:
     """The name of the folder of all comparisons with the same overrides."""
-    text = "\n".join(sorted(comparison.overrides))
-    return hashlib.blake2b(text.encode(), digest_size=6).hexdigest() if text else "defaults"
+    return (
+        job_folder_name(",".join(sorted(comparison.overrides)))
+        if comparison.overrides
+        else "defaults"
+    )
 
 
 def run_key_of_method(comparison: Comparison, method: str) -> str:
@@ -152,7 +155,7 @@ def sweep_arguments(
     return [
         *("-m", *options, *comparison.overrides, f"method={','.join(methods)}"),
         f"replicas.seed=[{','.join(map(str, seeds))}]",
-        f"hydra.sweep.dir={comparison_folder}/seeds_{names}",
+        f"hydra.sweep.dir='{comparison_folder}/seeds_{names}'",
         "hydra.sweep.subdir=${method.name}",
         "overwrite=true",
     ]

@@ -71,7 +71,7 @@ def check_name(kind: str, name: str) -> None:
 
 def next_commands(kind: str, name: str, config_dir: str) -> str:
     """What to type next."""
-    choice = f"{kind}={name} plugins=[{name}] --config-dir {config_dir}"
+    choice = f"{kind}={name} 'plugins=[{name}]' --config-dir {config_dir}"
     return "\n".join(
         [
             "try it, change it, and see whether it keeps the contract:",

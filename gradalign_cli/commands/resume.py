@@ -8,7 +8,7 @@ from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.checkpoint_files import checkpoint_files
-from gradalign_cli.results.run_folder import refuse_finished_run
+from gradalign_cli.results.run_folder import is_finished
 from gradalign_cli.training.checkpoints import newest_saved_run
 
 CONFIG_NAME = "config"
@@ -36,7 +36,11 @@ def check_resumable(run_folder: Path) -> None:
         raise UserError(
             f"`RUN_DIR` must be the folder of a run, found no config.yaml in {run_folder}"
         )
-    refuse_finished_run(run_folder, overwrite=False)
+    if is_finished(run_folder):
+        raise UserError(
+            "`RUN_DIR` must be the folder of an unfinished run, "
+            f"found a finished one in {run_folder}"
+        )
     path = shlex.quote(str(run_folder))
     again = f"`gradalign train --config-path {path} --config-name config` starts it anew"
     if not checkpoint_files(run_folder):

@@ -1,10 +1,11 @@
 """What a run warns of before it begins, and while it trains."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig
 
+from gradalign_cli.schedules.schedule import Schedule
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runaway import Runaway
@@ -29,6 +30,22 @@ def warn_of_step_sizes(replicas: list[Replica]) -> None:
     if warned:
         numbers = ", ".join(map(str, warned))
         warnings.warn(f"{sentences[warned[0]]} (replica {numbers})", stacklevel=1)
+
+
+def warn_of_warm_up(schedule: Schedule | None, planned_steps: Mapping[str, int]) -> None:
+    """Warn where a schedule ends before a step has had its full size.
+
+    planned_steps: of the longest `task`, and of the `run`.
+    """
+    if schedule is None:
+        return
+    steps = planned_steps[schedule.over]
+    if not any(schedule.factor(step, steps) >= 1 for step in range(steps)):
+        warnings.warn(
+            f"no step has the full size of `replicas.lr`: the {steps} steps of a {schedule.over} "
+            "end before `schedule.warm_up` does",
+            stacklevel=1,
+        )
 
 
 def warn_of_runaway(

@@ -17,10 +17,10 @@ METRICS = ("ACC", "forgetting")
 
 def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
     """Of each job of a sweep, and of each setting of its replicas, the overrides, the main metrics
-    with their 95% intervals over seeds, and the folder."""
-    table = Table()
+    with their 95% intervals over seeds in percent, the number of seeds, and the folder."""
+    table = Table(caption="in percent", caption_justify="left")
     table.add_column("job", overflow="fold")
-    for name in METRICS:
+    for name in ("n", *METRICS):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("folder", overflow="fold")
     for outcome in outcomes:
@@ -36,18 +36,19 @@ def is_failed(outcome: JobOutcome) -> bool:
 
 
 def metric_rows_of_job(outcome: JobOutcome) -> list[list[str]]:
-    """Of each setting of a job what tells it from the job's others, and its metrics."""
+    """Of each setting of a job what tells it from the job's others, its seeds, and its metrics."""
     if is_failed(outcome):
-        return [["", "failed", ""]]
+        return [["", "", "failed", ""]]
     try:
         settings: list[dict[str, Any]] = read_json(
             outcome.folder / "metrics.json", LARGEST_METRICS
         )["settings"]
     except UserError:  # a launcher may have run the job where its files cannot be seen
-        return [["", f"{outcome.objective_value:.4f}", ""]]
+        return [["", "", f"{100 * outcome.objective_value:.2f}", ""]]
     return [
         [
             setting_text(setting, settings),
+            str(setting["ACC"]["n"]),
             *(mean_with_interval(setting[name]) if name in setting else "" for name in METRICS),
         ]
         for setting in settings

@@ -70,7 +70,7 @@ HOW = (
     (
         "plugins=[half]",
         "lets the `_target_` of such a yaml name a function of your half.py, which lies in FOLDER "
-        "or here: --config-dir FOLDER plugins=[half] method=half",
+        "or here: --config-dir FOLDER 'plugins=[half]' method=half",
     ),
     (
         "metrics.*",

@@ -11,10 +11,11 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from gradalign_cli.benchmarks.benchmark import task_classes
+from gradalign_cli.benchmarks.benchmark import Benchmark, task_classes
 from gradalign_cli.commands.run_warnings import (
     warn_of_runaway,
     warn_of_step_sizes,
+    warn_of_warm_up,
     warn_where_optimizer_can_break_constraints,
 )
 from gradalign_cli.composition.datasets import config_without_missing_datasets
@@ -30,6 +31,7 @@ from gradalign_cli.reports import run_page
 from gradalign_cli.reports.settings import flat_settings
 from gradalign_cli.results.display import Display, run_tables
 from gradalign_cli.results.forecast import Forecast, work_of
+from gradalign_cli.results.kept_bytes import kept_bytes, stored_examples
 from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
@@ -124,11 +126,19 @@ def train(
     else:
         warn_where_optimizer_can_break_constraints(run.parts)
         warn_of_step_sizes(run.replicas)
+        steps_of = {"task": longest_task_steps, "run": planned_steps}
+        warn_of_warm_up(
+            run.parts.schedule,
+            {span: steps(run.replicas[0], run.plan) for span, steps in steps_of.items()},
+        )
     texts = {"config.yaml": repeatable_config_yaml(run.config), **(file_texts or {})}
     run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
     console.print(run.title())
+    console.print(f"writes to {folder}", soft_wrap=True)
     if saved:
         console.print(f"goes on from {saved.path.name}")
+    elif config.get("resume", "never") == "auto":
+        console.print("begins anew, as this folder has no unfinished run")
     record = run.record(saved)
     outcome, metrics = train_and_complete_record(
         run, run_folder, saved, console, record, start_time
@@ -208,7 +218,7 @@ def train_and_complete_record(
     reports = {name: value.tolist() for name, value in reported.items() if name not in record}
     counts = run_folder.constraint_counts()
     machine = machine_record(run.device)
-    record |= reports | machine | run_costs(outcome, setup) | counts
+    record |= reports | machine | run_costs(outcome, setup, run.parts.benchmark) | counts
     record |= {"runaways": warner.record()} | ({"quick": True} if is_quick(config) else {})
     return TrainedRun(outcome, metrics)
 
@@ -250,11 +260,15 @@ def write_page_or_warn(folder: Path, title: str) -> None:
 
 def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
     """What an engine is chosen for."""
-    longest = max(-(-len(rows) // plan.batch_size) for rows in replicas[0].stream.train_rows)
     # tasks may end at times of their own
     together = 1 if looks_at_losses(parts.schedule) else len(replicas)
-    steps = planned_steps(replicas[0], plan)
-    return Workload(parts, together, longest * plan.passes, steps, plan.batch_size)
+    longest, steps = longest_task_steps(replicas[0], plan), planned_steps(replicas[0], plan)
+    return Workload(parts, together, longest, steps, plan.batch_size)
+
+
+def longest_task_steps(replica: Replica, plan: Plan) -> int:
+    """How many steps a replica takes in its longest task, if no pass is left out."""
+    return max(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
 
 
 def planned_steps(replica: Replica, plan: Plan) -> int:
@@ -277,7 +291,7 @@ def run_title(config: DictConfig) -> str:
     return f"{config.name}: {config.method.name}{objective}{quick}"
 
 
-def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
+def run_costs(outcome: Outcome, setup_seconds: float, benchmark: Benchmark) -> dict[str, Any]:
     """What a run took, for record.json."""
     return {
         "setup_seconds": setup_seconds,
@@ -286,6 +300,8 @@ def run_costs(outcome: Outcome, setup_seconds: float) -> dict[str, Any]:
         "steps": outcome.steps,
         "steps_per_second": outcome.steps / outcome.training_seconds,
         "backward_passes": outcome.backward_passes,
+        "kept_bytes": kept_bytes(outcome.learners, benchmark),
+        "stored_examples": stored_examples(outcome.learners),
     }
 
 

@@ -25,7 +25,7 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
         values = sorted({group.settings.get(name, "-") for group in groups})
         if len(values) > 1:
             sentences.append(f"rows differ in {name}: {first_names_text(values)}")
-    sentences += stream_warnings(runs)
+    sentences += memory_warnings(groups) + stream_warnings(runs)
     counts = sorted({len(group.replica_of_seed) for group in groups})
     if len(counts) > 1:
         sentences.append(f"rows have other numbers of seeds: {first_names_text(map(str, counts))}")
@@ -56,6 +56,24 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
         names = first_names_text(run.folder.name for run in runaways)
         sentences.append(f"parameters ran away in {len(runaways)} run(s): {names}")
     return sentences
+
+
+def memory_warnings(groups: Sequence[Group]) -> list[str]:
+    """A sentence where the memories of rows are not equally large, as a method may bring a buffer
+    of its own."""
+    labels: dict[int, list[str]] = {}
+    for group in groups:
+        counts = [run.record.get("stored_examples") for run in group.runs()]
+        numbers = [n for count in counts if isinstance(count, list) for n in count]
+        if numbers and all(isinstance(number, int) for number in numbers):
+            labels.setdefault(max(numbers), []).append(f"`{group.label}`")
+    if len(labels) < 2:
+        return []
+    memories = "; ".join(
+        f"{count} examples ({first_names_text(labels[count])})" for count in sorted(labels)
+    )
+    advice = "`buffer=NAME buffer.capacity=N buffer.capacity_per=total` gives all the same"
+    return [f"rows have memories of other sizes: {memories}; {advice}"]
 
 
 def stream_warnings(runs: Sequence[Run]) -> list[str]:

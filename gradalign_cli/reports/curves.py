@@ -126,10 +126,23 @@ def continual_accuracy(group: Group) -> Curve:
     return binned_mean(seeds, "accuracy", tasks)
 
 
+def learning_curve(group: Group) -> tuple[np.ndarray, np.ndarray]:
+    """The accuracy on a task after 0, 1, ... steps of it, as a mean over tasks and seeds: the
+    steps, and the means. Both are empty where it was not tested."""
+    seeds = seed_columns(group, "learning_curves.csv", ("replica", "task", "step", "accuracy"))
+    if not seeds:
+        return np.zeros(0), np.zeros(0)
+    step = np.concatenate([columns["step"] for columns in seeds])
+    accuracy = np.concatenate([columns["accuracy"] for columns in seeds])
+    steps = np.unique(step)
+    return steps, np.array([accuracy[step == each].mean() for each in steps])
+
+
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:
     """The places of those that no other beats: none is as cheap and better, none cheaper and as
-    good. The cheapest comes first."""
-    order = sorted(range(len(costs)), key=lambda index: (costs[index], -accuracies[index]))
+    good. The cheapest comes first. Those whose cost is NaN are left out."""
+    with_cost = [place for place in range(len(costs)) if not np.isnan(costs[place])]
+    order = sorted(with_cost, key=lambda index: (costs[index], -accuracies[index]))
     best, indices = -np.inf, []
     for index in order:
         if accuracies[index] > best:

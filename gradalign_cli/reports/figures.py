@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 Curves = Mapping[str, Curve]  # by label
 MOST_CELLS_WITH_NUMBERS = 10  # tasks
 ROW_HEIGHT = 0.28  # inches
+LETTERS_PER_INCH = 15  # of titles and legends
+LEGEND_MARK = 6  # letters that a line's sample takes in a legend
 
 
 def new_figure(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[Figure, Any]:
@@ -72,7 +75,8 @@ def heat_maps(
         )
         if tasks <= MOST_CELLS_WITH_NUMBERS:
             write_cells(axis, percents, first, 7.0 if width >= PAGE_WIDTH else 4.5)
-        axis.set(title=label, xlabel="tested on task", ylabel="after task")
+        title = panel_title(label, width / columns)
+        axis.set(title=title, xlabel="tested on task", ylabel="after task")
         axis.set_aspect("auto")
         axis.grid(False)
         ticks = task_ticks(tasks)
@@ -82,6 +86,18 @@ def heat_maps(
         axis.set_axis_off()
     figure.colorbar(image, ax=axes, label=f"{quantity} (%)", location="bottom", aspect=40)
     return figure
+
+
+def panel_title(label: str, panel_width: float) -> str:
+    """A label as the title of a panel so many inches wide, in as many lines as it needs."""
+    letters = max(1, int(panel_width * LETTERS_PER_INCH))
+    return "\n".join(textwrap.wrap(label, letters, break_long_words=False))
+
+
+def legend_columns(labels: Sequence[str], width: float) -> int:
+    """How many columns of a legend fit into so many inches, at least one and at most four."""
+    longest = max(map(len, labels)) + LEGEND_MARK
+    return max(1, min(4, len(labels), int(width * LETTERS_PER_INCH / longest)))
 
 
 def task_ticks(task_count: int) -> list[int]:
@@ -97,7 +113,7 @@ def write_cells(axis: Axes, percents: np.ndarray, first_row_task: int, font_size
             axis.text(
                 j + 1,
                 i + first_row_task,
-                f"{value:.0f}",
+                f"{round(value)}",
                 ha="center",
                 va="center",
                 color=colour,
@@ -122,7 +138,8 @@ def task_curves(matrix_of_label: Mapping[str, np.ndarray], width: float = PAGE_W
         for task in range(tasks):
             times = np.arange(task + 1, tasks + 1)
             axis.plot(times, 100 * matrix[task + 1 :, task], "o-", color=shades[task])
-        axis.set(title=label, xlabel="after task", ylabel="accuracy (%)", ylim=(-3, 103))
+        title = panel_title(label, width / columns)
+        axis.set(title=title, xlabel="after task", ylabel="accuracy (%)", ylim=(-3, 103))
         axis.set_xticks(task_ticks(tasks))
     for axis in axes.flat[len(matrix_of_label) :]:
         axis.set_axis_off()
@@ -131,10 +148,10 @@ def task_curves(matrix_of_label: Mapping[str, np.ndarray], width: float = PAGE_W
     )
     tasks = max(matrix.shape[1] for matrix in matrix_of_label.values())
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(1, max(tasks, 2)), shade_map)
-    bar = figure.colorbar(
-        scale, ax=axes, label="task tested on, dark: the first", location="bottom", aspect=40
+    bar = figure.colorbar(scale, ax=axes, label="tested on task", location="bottom", aspect=40)
+    bar.set_ticks(
+        sorted({1, tasks}), labels=["1 (the first)", f"{tasks} (the last)"][: min(tasks, 2)]
     )
-    bar.set_ticks(sorted({1, tasks}))
     return figure
 
 
@@ -157,12 +174,12 @@ def curves(
         axis.axhline(0, color="#808080", linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)
     axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside upper left", ncols=min(len(curve_of_label), 4))
+    figure.legend(loc="outside upper left", ncols=legend_columns([*curve_of_label], width))
     return figure
 
 
 def bars(value_of_label: Mapping[str, float], x_label: str, width: float = PAGE_WIDTH) -> Figure:
-    """A bar for each label, `not measured` where the value is NaN."""
+    """A bar for each label with its number, `not measured` where the value is NaN."""
     figure, ((axis,),) = new_figure(width, 0.8 + ROW_HEIGHT * len(value_of_label))
     colours = [COLOURS[place % len(COLOURS)] for place in range(len(value_of_label))]
     axis.barh(
@@ -172,9 +189,13 @@ def bars(value_of_label: Mapping[str, float], x_label: str, width: float = PAGE_
         height=0.6,
     )
     for place, value in enumerate(value_of_label.values()):
-        if np.isnan(value):
-            axis.text(0, place, " not measured", va="center")
-    axis.set(xlabel=x_label, ylim=(len(value_of_label) - 0.4, -0.6), xlim=(0, None))
+        is_number = not np.isnan(value)
+        text = f" {value:.3g}" if is_number else " not measured"
+        axis.text(value if is_number else 0, place, text, va="center")
+    axis.grid(axis="y", visible=False)
+    axis.margins(x=0.15)
+    axis.set(xlabel=x_label, ylim=(len(value_of_label) - 0.4, -0.6))
+    axis.set_xlim(left=0)
     axis.set_yticks(range(len(value_of_label)), list(value_of_label))
     return figure
 
@@ -207,5 +228,5 @@ def cost_against_accuracy(
         axis.set(xlabel=name, ylabel="ACC (%)" if axis is axes[0, 0] else "")
         axis.margins(0.12)
     handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper left", ncols=min(len(labels), 4))
+    figure.legend(handles, names, loc="outside upper left", ncols=legend_columns(labels, width))
     return figure

@@ -14,6 +14,7 @@ from gradalign_cli.reports.curves import (
     alignment_columns,
     binned_mean,
     continual_accuracy,
+    learning_curve,
     mean_accuracy_so_far,
     memory_hurting_step_share,
     task_means,
@@ -57,6 +58,7 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
         forgetting_plot(groups),
         task_plot(groups),
         so_far_plot(groups),
+        learning_plot(groups),
         continual_plot(groups),
         *alignment_plots(groups, alignment_of_label),
         memory_hurting_plot(groups),
@@ -249,6 +251,24 @@ def so_far_plot(groups: dict[str, Group]) -> Plot | None:
     )
 
 
+def learning_plot(groups: dict[str, Group]) -> Plot | None:
+    """The learning curve of the first batches of a task."""
+    lines = {}
+    for label, group in first_groups(groups, MOST_LINES).items():
+        steps, accuracy = learning_curve(group)
+        lines[label] = steps, 100 * accuracy
+    return line_plot(
+        "learning_curve",
+        "The first batches of a task",
+        "Accuracy on a task after its first training steps, as a mean over tasks and seeds. The "
+        "mean of a curve is LCA: a curve that rises early learns from few examples."
+        + note_on_shown_rows(groups, MOST_LINES),
+        ("steps of the task", "accuracy on the task (%)"),
+        lines,
+        has_markers=True,
+    )
+
+
 def continual_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks so far in tests between the steps."""
     lines = {}
@@ -307,9 +327,9 @@ def alignment_plots(
         line_plot(
             "kept",
             "Share of the gradient kept",
-            "Length of the direction that is followed, divided by that of the gradient: 1 follows "
-            "a gradient of unchanged length." + more,
-            ("task", "direction / gradient, lengths"),
+            "Length of the direction that is followed, divided by that of the gradient, as a mean "
+            "over the steps of a task: 1 where the method changes nothing." + more,
+            ("task", "direction / gradient"),
             by_task["norm_ratio"],
             has_markers=True,
         ),
@@ -345,9 +365,9 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     if not shown:
         return None
     units = {
-        "backward passes a seed": ("backward_passes", 1.0),
-        "training a seed (s)": ("training_seconds", 1.0),
-        "peak memory (MiB)": ("peak_memory_bytes", MEBIBYTE),
+        "backward passes": ("backward_passes", 1.0),
+        "training (s)": ("training_seconds", 1.0),
+        "kept (MiB)": ("kept_bytes", MEBIBYTE),
     }
     costs = {
         title: {
@@ -360,8 +380,9 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     return Plot(
         "cost",
         "Cost against accuracy",
-        "A point is a setting; up and to the left is better. The grey line joins those that no "
-        "other setting beats." + note_on_shown_rows(groups, MOST_LINES),
+        "A point is a setting, its cost that of one seed; kept is what is stored of earlier tasks. "
+        "Up and to the left is better. The grey line joins those that no other setting beats."
+        + note_on_shown_rows(groups, MOST_LINES),
         lambda width: figures.cost_against_accuracy(costs, accuracy, width),
         ["setting", "ACC (%)", *costs],
         [

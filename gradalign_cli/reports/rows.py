@@ -87,9 +87,9 @@ def can_reach_significance(seed_count: int, tested_row_count: int) -> bool:
 
 
 def verdict(difference: PairedDifference, p_value: float | None, tested_row_count: int) -> str:
-    """`above` or `below` the baseline, `not distinguishable` or `too few seeds`.
+    """`higher` or `lower` than the baseline, `not distinguishable` or `too few seeds`.
 
-    Above and below ask that the 95% interval leaves out 0, and that the corrected p-value is at
+    Higher and lower ask that the 95% interval leaves out 0, and that the corrected p-value is at
     most 0.05, where the seeds are enough for the test to come so low.
     """
     if difference.low is None or difference.high is None or p_value is None:
@@ -99,4 +99,4 @@ def verdict(difference: PairedDifference, p_value: float | None, tested_row_coun
         can_reach_significance(difference.n, tested_row_count) and p_value > SIGNIFICANT
     ):
         return "not distinguishable"
-    return "above" if difference.mean > 0 else "below"
+    return "higher" if difference.mean > 0 else "lower"

@@ -17,7 +17,8 @@ DEEPEST_FOLDER, MOST_FOLDERS = 5, 50_000  # below a folder that was named
 MOST_TASKS = 1000
 FINAL_FILES = ("accuracy.csv", "metrics.json")  # a finished run has them
 FILES_OF_A_RUN = (*FINAL_FILES, "record.json", "alignment.csv")
-COSTS = ("training_seconds", "backward_passes", "peak_memory_bytes")
+COSTS_OF_ALL_REPLICAS = ("training_seconds", "backward_passes")
+COSTS = (*COSTS_OF_ALL_REPLICAS, "kept_bytes")
 LONGEST_REASON = 300  # letters
 
 
@@ -42,9 +43,8 @@ class Run(NamedTuple):
         value: Any = self.record.get(name)
         if not is_number(value):
             return math.nan
-        return float(value) / (
-            1 if name == "peak_memory_bytes" else len(self.replica_settings_and_metrics)
-        )
+        replicas = len(self.replica_settings_and_metrics)
+        return float(value) / (replicas if name in COSTS_OF_ALL_REPLICAS else 1)
 
 
 class Reading(NamedTuple):

@@ -75,7 +75,7 @@ def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
         n = min(d.n for d in tested)
         least = min(1.0, len(tested) * 2.0 ** (1 - n))
         sentences.append(
-            f"over {n} seeds and {len(tested)} row(s) p cannot fall below {least:.2g}: above and "
-            "below rest on the interval alone"
+            f"over {n} seeds and {len(tested)} row(s) p cannot fall below {least:.2g}: higher and "
+            "lower rest on the interval alone"
         )
     return sentences

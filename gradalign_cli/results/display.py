@@ -225,7 +225,7 @@ def metrics_table(setting: dict[str, Any]) -> Table:
     """Each metric of one setting with its 95% interval over seeds."""
     table = Table()
     table.add_column("metric")
-    table.add_column("mean" if setting["ACC"]["n"] == 1 else "mean ± 95%", justify="right")
+    table.add_column("percent" if setting["ACC"]["n"] == 1 else "percent ± 95%", justify="right")
     for name, metric_summary in setting.items():
         if name not in numeric_settings_of(setting):
             table.add_row(name, mean_with_interval(metric_summary))
@@ -236,7 +236,7 @@ def settings_table(settings: list[dict[str, Any]]) -> Table:
     """A row for each setting: what tells it from the others, its seeds, and its main metrics with
     their 95% intervals over seeds."""
     names = [name for name in MAIN_METRICS if name in settings[0]]
-    table = Table(caption="all metrics are in metrics.json", caption_justify="left")
+    table = Table(caption="in percent; all metrics are in metrics.json", caption_justify="left")
     table.add_column("setting")
     for column in ("n", *names):
         table.add_column(column, justify="right", no_wrap=True)
@@ -248,6 +248,7 @@ def settings_table(settings: list[dict[str, Any]]) -> Table:
 
 
 def mean_with_interval(metric_summary: dict[str, Any]) -> str:
-    """A metric as text: its mean and half the width of its 95% interval, where it has one."""
+    """A metric in percent: its mean and half the width of its 95% interval, where it has one."""
     mean, high = metric_summary["mean"], metric_summary["ci95_high"]
-    return f"{mean:.4f}" if high is None else f"{mean:.4f} ± {high - mean:.4f}"
+    text = f"{100 * mean:.2f}"
+    return text if high is None else f"{text} ± {100 * (high - mean):.2f}"

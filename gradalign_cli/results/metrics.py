@@ -9,14 +9,34 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
+
+from gradalign_cli.errors import UserError, require_choice
 
 Convention = Literal["standard", "gem", "agem"]
 Array = np.ndarray
 
 
-def forgetting_matrix(R: Array) -> Array:
+def accuracy_matrix(R: ArrayLike) -> Array:
+    """The matrix [T + 1, T] as an array; UserError where it is none of fractions and NaN."""
+    problem = ""
+    try:
+        matrix = np.asarray(R, dtype=float)
+    except (TypeError, ValueError, RuntimeError):
+        matrix, problem = np.zeros(0), f"found {type(R).__name__}"
+    if not problem and (matrix.ndim != 2 or len(matrix) != matrix.shape[1] + 1 or len(matrix) < 2):
+        problem = f"found one of shape {list(matrix.shape)}"
+    if not problem and ((matrix < 0) | (matrix > 1)).any():
+        problem = f"found {matrix[(matrix < 0) | (matrix > 1)][0]:g} in it"
+    if problem:
+        raise UserError(f"`R` must be a matrix [T + 1, T] of fractions, {problem}")
+    return matrix
+
+
+def forgetting_matrix(R: ArrayLike) -> Array:
     """F [T + 1, T]: for tasks i and j, counted from 1, the best accuracy on task j after an earlier
     task than i, minus that after task i; NaN where j >= i, and in row 0."""
+    R = accuracy_matrix(R)
     F = np.full_like(R, np.nan)
     for i in range(2, len(R)):
         F[i, : i - 1] = R[1:i, : i - 1].max(0) - R[i, : i - 1]
@@ -24,7 +44,7 @@ def forgetting_matrix(R: Array) -> Array:
 
 
 def metrics(
-    R: Array, learning_curves: Array | None = None, convention: Convention = "standard"
+    R: ArrayLike, learning_curves: Array | None = None, convention: Convention = "standard"
 ) -> dict[str, float]:
     """All metrics of one replica, as fractions.
 
@@ -32,6 +52,8 @@ def metrics(
     which is left out where they are None. With one task BWT, FWT and forgetting are not defined and
     left out.
     """
+    require_choice(Convention, "convention", convention)
+    R = accuracy_matrix(R)
     T = R.shape[1]
     b, A = R[0], R[1:]  # A [T, T]: row i after task i + 1
     values = {"ACC": A[-1].mean()}

@@ -38,6 +38,7 @@ RUN_FILES = (
     "continual.csv",
     FAILURE_FILE,
     "forgetting.csv",
+    "learning_curves.csv",
     NETWORK_FILE,
     "record.json",
     "report.html",
@@ -73,6 +74,14 @@ def matrices_csv(matrices: np.ndarray, replicas: Sequence[int]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def learning_curves_csv(learning_curves: np.ndarray) -> str:
+    """The csv of the accuracies [R, T, B + 1] on each task after 0, 1, ... B steps of it."""
+    lines = ["replica,task,step,accuracy"]
+    for (replica, task, step), accuracy in np.ndenumerate(learning_curves):
+        lines.append(f"{replica},{task + 1},{step},{csv_number(accuracy)}")
+    return "\n".join(lines) + "\n"
+
+
 def json_text(content: dict[str, Any]) -> str:
     """The content as JSON, which has no NaN and no infinity: null in their place."""
 
@@ -86,9 +95,14 @@ def json_text(content: dict[str, Any]) -> str:
     return json.dumps(valid(content), indent=1, allow_nan=False) + "\n"
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a finished run, or what stands in the place of its files."""
+    return all(os.path.lexists(folder / name) for name in FINAL_FILES)
+
+
 def refuse_finished_run(folder: Path, overwrite: bool) -> None:
     """Raise UserError where the folder holds a finished run, unless that may be overwritten."""
-    if not overwrite and all(os.path.lexists(folder / name) for name in FINAL_FILES):
+    if not overwrite and is_finished(folder):
         raise UserError(f"{folder} holds a finished run; `overwrite=true` replaces it")
 
 
@@ -306,6 +320,8 @@ class RunFolder:
         accuracy, task_logits_accuracy = outcome.accuracy, outcome.task_logits_accuracy
         if outcome.continual_accuracy is not None:
             self.write_continual_csv(outcome.continual_accuracy, outcome.continual_moments)
+        if outcome.learning_curves is not None:
+            self.write("learning_curves.csv", learning_curves_csv(outcome.learning_curves))
         forgetting = np.stack([forgetting_matrix(R) for R in accuracy])
         replicas = range(len(accuracy))
         self.write("forgetting.csv", matrices_csv(forgetting, replicas))

@@ -11,7 +11,7 @@ def run_note(folder: Path) -> str:
     if (folder / "accuracy.csv").is_file():  # written last
         return f"the run is finished, in {folder}"
     if not folder.is_dir():
-        return "nothing is written; the same command starts again"
+        return "nothing is written; the same command begins anew"
     left = f"{folder} is an unfinished run"
     partial_file = folder / "accuracy.partial.csv"
     if partial_file.is_file():
@@ -20,7 +20,7 @@ def run_note(folder: Path) -> str:
         left += f" with accuracy.partial.csv after {tasks} task{'' if tasks == 1 else 's'}"
     if checkpoint_files(folder):
         return f"{left}; `gradalign resume {quote(str(folder))}` goes on"
-    return f"{left}; the same command starts again"
+    return f"{left} without a checkpoint; the same command begins anew"
 
 
 def sweep_note(folder: Path) -> str:

@@ -67,7 +67,7 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
     published_half = difference_half_width(None, 0, published_std, cell.published_runs)
     difference = None if mean is None or published is None else mean - published
     noise = difference_half_width(ours.get("std"), seed_count, published_std, cell.published_runs)
-    cell_verdict = verdict(cell, metric, mean, difference, noise, quick)
+    cell_verdict = verdict(cell, metric, mean, difference, noise, seed_count, quick)
     return TableRow(
         cell.name,
         metric,
@@ -121,14 +121,15 @@ def verdict(
     mean: float | None,
     difference: float | None,
     half_width_of_difference: float | None,
+    seed_count: int,
     quick: bool,
 ) -> str:
     """`within`, `above` or `below` the tolerance, `too few seeds`, or `not judged` and why.
 
     A difference up to the tolerance is within. A larger one is above or below, unless the seeds,
     ours and the paper's, are too few to tell it from 0: unless it lies within half the
-    width of its 95% interval, see `difference_half_width`. So noise makes no number within; with
-    more seeds it may become so, or not.
+    width of its 95% interval, see `difference_half_width`. One seed is too few where the paper
+    tells no spread. So noise makes no number within; with more seeds it may become so, or not.
     """
     if cell.missing_requirement is not None:
         return f"not judged: needs {cell.missing_requirement}"
@@ -142,7 +143,11 @@ def verdict(
         return "not judged: published number from memory"
     if abs(difference) <= cell.tolerance[metric]:
         return "within"
-    if half_width_of_difference is not None and abs(difference) <= half_width_of_difference:
+    if half_width_of_difference is None:
+        could_be_chance = seed_count == 1
+    else:
+        could_be_chance = abs(difference) <= half_width_of_difference
+    if could_be_chance:
         return "too few seeds"
     return "above" if difference > 0 else "below"
 

@@ -35,7 +35,7 @@ def with_interval(mean: float | None, interval_half_width: float | None, plus_mi
 def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:
     """A row as texts, in the order of COLUMNS."""
     published = with_interval(row.published, row.published_half, plus_minus)
-    published += " (memory)" if row.status == "MEMORY" and row.published is not None else ""
+    published += " (unverified)" if row.status == "MEMORY" and row.published is not None else ""
     our_half = None if row.mean is None or row.high is None else row.high - row.mean
     ours = with_interval(row.mean, our_half, plus_minus)
     time = "-" if row.seconds is None else f"{row.seconds / 60:.1f} min"

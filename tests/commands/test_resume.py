@@ -43,7 +43,7 @@ def results(folder):
     contents["metrics.json"] = (folder / "metrics.json").read_bytes()
     record = json.loads((folder / "record.json").read_text())
     contents["record.json"] = {name: record[name] for name in record if name not in TIMES}
-    assert len(contents) == 7
+    assert len(contents) == 8
     return contents
 
 
@@ -110,7 +110,7 @@ def test_a_resumed_run_has_the_bytes_of_one_in_another_process_that_was_not_inte
     assert (folder / "config.yaml").read_text() == config
     assert list(folder.glob("checkpoint*")) == []
     assert main(["resume", str(folder)]) == 2
-    assert "holds a finished run" in capsys.readouterr().err
+    assert "found a finished one in" in capsys.readouterr().err
 
 
 def test_with_resume_auto_the_same_command_goes_on_and_otherwise_starts_anew(

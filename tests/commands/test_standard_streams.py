@@ -18,6 +18,8 @@ from tests.tables.test_reproduce import wait_for
 COMMAND = f"{sys.executable} -m gradalign_cli.cli"
 SMALL = "benchmark.first_tasks=2 benchmark.samples_per_task=10 model.widths=[8]"
 
+ANEW = "without a checkpoint; the same command begins anew"
+
 
 def shell(command, cwd):
     """Run a shell command; stderr joins stdout where the command says so."""
@@ -108,13 +110,13 @@ def test_a_signal_ends_a_run_in_one_line_before_and_during_training(number, tmp_
     _, stderr = training.communicate()
     assert training.returncode == code
     left = f"{tmp_path}/run is an unfinished run with accuracy.partial.csv after 0 tasks"
-    assert stderr == f"gradalign: stopped by {name}; {left}; the same command starts again\n"
+    assert stderr == f"gradalign: stopped by {name}; {left} {ANEW}\n"
 
 
 def test_what_is_left_of_a_run_is_said_by_its_files(tmp_path):
-    assert run_note(tmp_path) == f"{tmp_path} is an unfinished run; the same command starts again"
+    assert run_note(tmp_path) == f"{tmp_path} is an unfinished run {ANEW}"
     rows = "replica,after_task,task_1\n0,0,0.1\n0,1,0.9\n"
     (tmp_path / "accuracy.partial.csv").write_text(rows)
-    assert "with accuracy.partial.csv after 1 task;" in run_note(tmp_path)
+    assert "with accuracy.partial.csv after 1 task without a checkpoint;" in run_note(tmp_path)
     (tmp_path / "accuracy.csv").write_text(rows)
     assert run_note(tmp_path) == f"the run is finished, in {tmp_path}"

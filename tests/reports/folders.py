@@ -37,7 +37,8 @@ def write_run(
     content = {
         "config": config(method, **changes), "replicas": settings, "fingerprint": "f",
         "training_seconds": 4.0, "backward_passes": 100 * len(settings), "measured_steps": 8,
-        "peak_memory_bytes": 2**29, "broken_constraints": 2.0, "numerics": 2,
+        "kept_bytes": 2**21, "stored_examples": [50] * len(settings), "broken_constraints": 2.0,
+        "numerics": 2,
     }  # fmt: skip
     (folder / "record.json").write_text(json.dumps(content | (record or {})))
     (folder / "metrics.json").write_text(json.dumps({"replicas": replicas}))

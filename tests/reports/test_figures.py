@@ -23,6 +23,9 @@ def rows(tmp_path_factory):
     (run / "continual.csv").write_text(
         "replica,task,step,task_1,task_2\n0,1,10,0.9,\n0,2,5,0.2,0.4\n0,2,10,0.8,0.8\n"
     )
+    (run / "learning_curves.csv").write_text(
+        "replica,task,step,accuracy\n0,1,0,0.1\n0,1,1,0.5\n0,2,0,0.3\n0,2,1,0.9\n1,1,0,0.2\n1,1,1,0.7\n"
+    )
     return make_report([folder]).rows
 
 
@@ -47,8 +50,8 @@ def lines_of(figure):
 
 def test_a_report_has_the_figures_that_its_runs_can_fill(plots):
     assert list(plots) == [
-        "seeds", "accuracy", "forgetting", "tasks", "so_far", "stability_gap", "cosine",
-        "violations", "kept", "hurt", "cost",
+        "seeds", "accuracy", "forgetting", "tasks", "so_far", "learning_curve", "stability_gap",
+        "cosine", "violations", "kept", "hurt", "cost",
     ]  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def test_angles_are_those_of_alignment_csv(plots):
 def test_a_share_that_was_not_measured_is_not_shown_as_none(plots):
     axes = drawn(plots["hurt"]).axes[0]
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([0, 25])
-    assert [text.get_text().strip() for text in axes.texts] == ["not measured"]
+    assert [text.get_text().strip() for text in axes.texts] == ["not measured", "25"]
 
 
 def test_a_row_has_one_colour_in_all_figures(plots):
@@ -111,7 +114,17 @@ def test_tests_between_steps_show_the_tasks_so_far(plots):
 
 
 def test_costs_are_those_of_one_seed(plots):
-    assert plots["cost"].table_rows[1] == ["agem", "55.00", "100", "2", "512"]
+    assert plots["cost"].table_rows[1] == ["agem", "55.00", "100", "2", "2"]
+
+
+def test_the_learning_curve_is_a_mean_over_tasks_and_seeds(plots):
+    numbers = plots["learning_curve"].table_rows
+    assert [row[:2] for row in numbers] == [["er", "0"], ["er", "1"]]
+    assert [float(row[2]) for row in numbers] == pytest.approx([20.0, 70.0])
+
+
+def test_a_run_of_an_earlier_version_without_a_cost_is_on_no_front():
+    assert curves.pareto_front([np.nan, 2, 1], [9, 5, 4]) == [2, 1]
 
 
 def test_the_front_joins_what_no_other_beats():

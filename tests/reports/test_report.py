@@ -68,7 +68,7 @@ def test_differences_are_paired_by_seed_and_verdicts_follow_interval_and_test(th
     report = make_report([three_methods], baseline="finetune")
     rows = {row.group.label: row for row in report.rows}
     assert rows["finetune"].difference is None
-    assert rows["er"].verdict == "above"
+    assert rows["er"].verdict == "higher"
     assert rows["agem"].verdict == "not distinguishable"
     seeds = [rows[name].group.values("ACC") for name in ("er", "finetune")]
     differences = [seeds[0][seed] - seeds[1][seed] for seed in range(6)]
@@ -89,7 +89,7 @@ def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
     write_run(tmp_path / "runs/b", "er", noisy(0.8, 5, 1))
     assert main(["runs", "--baseline", "method=agem"]) == 0
     printed = capsys.readouterr().out
-    assert "above" in printed
+    assert "higher" in printed
     assert "over 5 seeds and 1 row(s) p cannot fall below 0.062" in printed
 
 
@@ -140,7 +140,11 @@ def test_a_baseline_must_be_one_row(three_methods):
 def test_what_makes_rows_incomparable_is_said(tmp_path):
     write_run(tmp_path / "a", "agem", quick=True)
     write_run(tmp_path / "b", "er", (0.1,), benchmark__dataset="mnist")
-    write_run(tmp_path / "c", "gem", record={"fingerprint": "other", "numerics": 1})
+    write_run(
+        tmp_path / "c",
+        "gem",
+        record={"fingerprint": "other", "numerics": 1, "stored_examples": [9, 9]},
+    )
     write_run(tmp_path / "d", "mer", record={"runaways": [{"replica": 0}]})
     write_run(tmp_path / "unfinished")
     (tmp_path / "unfinished/accuracy.csv").unlink()
@@ -149,6 +153,7 @@ def test_what_makes_rows_incomparable_is_said(tmp_path):
         "rows differ in benchmark.dataset: digits, mnist", "rows differ in quick: false, true",
         "rows have other numbers of seeds: 1, 2", "1 of 4 run(s) are quick ones",
         "met other streams", "versions whose numbers differ by more than rounding",
+        "memories of other sizes: 9 examples (`gem", "; 50 examples (`",
         "1 unfinished run(s) are left out: unfinished", "ran away in 1 run(s): d",
     ):  # fmt: skip
         assert sentence in text

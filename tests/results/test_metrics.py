@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
+import torch
 
+from gradalign_cli.errors import UserError
 from gradalign_cli.results.metrics import continual_metrics, forgetting_matrix, metrics, summary
 
 # after:          none, task 1, task 2, task 3
@@ -101,3 +103,25 @@ def test_an_untrained_network_forgets_nothing():
     lucky = np.array([[1.0, 1.0], [0.5, 0.0], [0.4, 0.6]])
     assert metrics(lucky)["forgetting"] == pytest.approx(0.1)
     assert forgetting_matrix(lucky)[2, 0] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "problem"),
+    [
+        ("x", "found str"),
+        (None, "found one of shape \\[\\]"),
+        ([[1, 0], [1]], "found list"),
+        (np.ones((2, 2)), "found one of shape \\[2, 2\\]"),
+        (np.zeros((1, 0)), "found one of shape \\[1, 0\\]"),
+        ([[0.1], [90]], "found 90 in it"),
+    ],
+)
+def test_what_is_no_accuracy_matrix_is_refused_in_a_sentence(matrix, problem):
+    for function in (metrics, forgetting_matrix):
+        with pytest.raises(UserError, match=f"`R` must be a matrix .* of fractions, {problem}"):
+            function(matrix)
+
+
+def test_a_matrix_may_be_a_list_or_a_tensor():
+    assert metrics(R.tolist()) == metrics(R)
+    assert metrics(torch.from_numpy(R)) == metrics(R)

@@ -1,5 +1,6 @@
 """A run's folder belongs to one run, and a finished one is not replaced without being asked to."""
 
+import json
 import os
 from pathlib import Path
 
@@ -28,6 +29,36 @@ def train_small(folder, *overrides):
 def contents(folder):
     """The text of every file of a folder, by name."""
     return {p.name: p.read_text(errors="replace") for p in folder.iterdir() if p.is_file()}
+
+
+def test_learning_curves_are_kept_and_their_mean_is_lca(tmp_path):
+    results = train_small(tmp_path / "run", "metrics.lca_batches=2", "replicas.seed=[0, 1]")
+    header, *lines = (tmp_path / "run" / "learning_curves.csv").read_text().splitlines()
+    assert header == "replica,task,step,accuracy"
+    rows = np.array([[float(cell) for cell in line.split(",")] for line in lines])
+    assert rows[:, :3].tolist() == [[r, k, s] for r in (0, 1) for k in (1, 2) for s in (0, 1, 2)]
+    for r in (0, 1):
+        mean = rows[rows[:, 0] == r, 3].mean()
+        assert results["replicas"][r]["LCA2"] == pytest.approx(mean, abs=1e-5)
+
+
+def test_a_replica_keeps_the_images_in_memory_and_the_state_of_its_method(tmp_path):
+    def kept(name, *overrides):
+        train_small(tmp_path / name, *overrides)
+        return json.loads((tmp_path / name / "record.json").read_text())["kept_bytes"]
+
+    er = ("method=er", "buffer=reservoir", "buffer.capacity=7")
+    one = kept("one", *er)
+    record = json.loads((tmp_path / "one" / "record.json").read_text())
+    assert record["stored_examples"] == [7]
+    assert kept("two", *er, "replicas.seed=[0, 1]") == one
+    image, slot, counters = 64, 3 * 8, 8
+    assert one == 7 * (image + slot) + counters
+    nothing = kept("finetune", "method=finetune", "buffer.capacity=7")
+    state = kept("ewc", "method=ewc", "buffer.capacity=7") - nothing
+    params = 64 * 8 + 8 + 8 * 10 + 10
+    fisher_and_old_params = 2 * 4 * params
+    assert 0 <= state - fisher_and_old_params <= 8
 
 
 def test_a_finished_run_stays_as_it_is_unless_it_may_be_overwritten(tmp_path):

@@ -57,7 +57,7 @@ def test_the_tables_say_which_setting_is_which():
     assert "percent, lr=0.03" in text
     assert "percent, lr=0.1" in text
     rows = [line for line in text.splitlines() if line.startswith("│ lr=")]
-    assert ["0.6000" in rows[0], "0.9000" in rows[1]] == [True, True]
+    assert ["60.00" in rows[0], "90.00" in rows[1]] == [True, True]
 
 
 def test_json_has_no_nan():

@@ -43,8 +43,15 @@ def result(*accuracies):
     ],
 )
 def test_only_verified_numbers_are_judged_by_their_tolerance(fields, accuracy, expected):
-    (row,) = table_rows(CELL._replace(**fields), result(accuracy), quick=False)
+    cell = CELL._replace(**fields)
+    (row,) = table_rows(cell, result(accuracy, accuracy), quick=False)
     assert row.verdict == expected
+
+
+def test_one_seed_beside_a_print_without_spread_is_too_few():
+    for accuracy, verdict in ((0.9, "too few seeds"), (0.7, "too few seeds"), (0.81, "within")):
+        (row,) = table_rows(CELL, result(accuracy), quick=False)
+        assert row.verdict == verdict
 
 
 def test_missing_and_quick_runs_are_not_judged():
@@ -127,11 +134,11 @@ def test_noise_makes_no_number_within_its_tolerance():
 
 def test_numbers_with_too_few_seeds_are_judged_and_not_within():
     cells = [
-        (spread_cell(0.03), 0.75),
-        (spread_cell(0.03), 0.8),
-        (CELL._replace(known_deviation="why"), 0.7),
+        (spread_cell(0.03), (0.75,)),
+        (spread_cell(0.03), (0.8,)),
+        (CELL._replace(known_deviation="why"), (0.7, 0.7)),
     ]
-    rows = [row for cell, acc in cells for row in table_rows(cell, result(acc), quick=False)]
+    rows = [row for cell, acc in cells for row in table_rows(cell, result(*acc), quick=False)]
     assert score_text(rows) == (
         "1 of 3 judged numbers within tolerance "
         "(of the others 1 explained, 1 with too few seeds to tell), 3 published"
@@ -205,12 +212,12 @@ def test_only_cells_of_one_setting_are_compared():
 def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_changes_no_verdict():
     explained_cell = CELL._replace(known_deviation="the authors' code | does_otherwise")
     for accuracy in (0.7, 0.8, 0.9):
-        (row,) = table_rows(explained_cell, result(accuracy), quick=False)
-        (plain_row,) = table_rows(CELL, result(accuracy), quick=False)
+        (row,) = table_rows(explained_cell, result(accuracy, accuracy), quick=False)
+        (plain_row,) = table_rows(CELL, result(accuracy, accuracy), quick=False)
         assert row.verdict == plain_row.verdict
         outside = row.verdict in ("above", "below")
         assert row.explained == (explained_cell.known_deviation if outside else "")
-    rows = table_rows(explained_cell, result(0.7), quick=False)
+    rows = table_rows(explained_cell, result(0.7, 0.7), quick=False)
     table = Table("t", "T", "nobody", (), False, (explained_cell,))
     assert (
         score_text(rows)
@@ -294,7 +301,7 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
 def test_a_difference_as_large_as_the_tolerance_is_within():
     cell = CELL._replace(published={"ACC": 0.5}, tolerance={"ACC": 0.25})  # exact in binary
     for accuracy, verdict in ((0.75, "within"), (0.25, "within"), (0.7500001, "above")):
-        (row,) = table_rows(cell, result(accuracy), quick=False)
+        (row,) = table_rows(cell, result(accuracy, accuracy), quick=False)
         assert row.verdict == verdict
 
 
