@@ -231,7 +231,9 @@ def gradalign_round(work: Work, engine: Engine, replica_count: int) -> Round:
     )
     with default_device(device):
         views = with_reference_cache(parts, past_tasks, learners, views)
-    measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
+    measured, plain = (
+        make_step(parts, past_tasks, engine.make_gradient_function, m) for m in (True, False)
+    )
     cycle = [measured] + [plain] * (MEASURE_EVERY - 1)
 
     def run_round() -> Learner:

@@ -183,7 +183,7 @@ def check_vmap(factories: Factories, plain: Learner) -> None:
 
 def check_recorded(factories: Factories, plain: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
-    recorded = RecordedRun(eager().run_steps, min_steps=MIN_STEPS)
+    recorded = RecordedRun(eager().run_steps, min_steps_to_record=MIN_STEPS)
     engine = Engine("graph", CPU, autograd_gradient, recorded, map_in_loop)
     check_engine(factories, plain, engine, "recorded")
 

@@ -130,7 +130,7 @@ def chunks_from(work: TaskSteps, engine: Engine, steps_done: int) -> Iterator[Dr
     step = 0
     for draws in work.draw_chunks:
         if step < steps_done:
-            engine.skip_steps(rotated(work.step_cycle, step), draws)
+            engine.note_steps_before_resume(rotated(work.step_cycle, step), draws)
         else:
             yield draws
         step += len(draws.rows)

@@ -127,7 +127,7 @@ def test_a_method_that_needs_no_task_ids_does_the_same_whatever_the_tasks_are_ca
 
 def task_free_steps(parts, replica, learner):
     """Yield (learner before, draw, view, learner after) of all steps of the stream."""
-    step = make_step(parts, 3, eager().gradient, True)
+    step = make_step(parts, 3, eager().make_gradient_function, True)
     sizes = draw_sizes(parts, 3)
     for part in range(3):
         orders = [pass_orders(replica.stream, replica.seed, part, 1, False)]
