@@ -94,7 +94,7 @@ def evaluate(folder: Path, config: DictConfig) -> np.ndarray:
 
 def check_classes(path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]) -> None:
     """Raise UserError where a file has logits for fewer classes than the dataset."""
-    logit_of_class = networks.views["logit_of_class"]
+    logit_of_class = networks.view_tensors["logit_of_class"]
     assert isinstance(logit_of_class, torch.Tensor)
     classes, wanted = logit_of_class.shape[1], len(replicas[0].stream.view.logit_of_class)
     domain = f"a file with the {wanted} classes of the dataset in `logit_of_class`"

@@ -33,11 +33,11 @@ class LoggingWatcher:
         self.begun: set[int] = set()
         self.step, self.task_begin = 0, 0
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """Begin the runs of these replicas. A replica whose round is repeated keeps its run, in
         which its first numbers then stand twice."""
-        self.replicas, self.step, self.task_begin = replicas, 0, 0
-        self.begin_runs(replicas)
+        self.replicas, self.step, self.task_begin = replica_numbers, 0, 0
+        self.begin_runs(replica_numbers)
 
     def begin_runs(self, replicas: Sequence[int]) -> None:
         """Begin the runs of those replicas that have none yet."""

@@ -9,7 +9,7 @@ from gradalign_cli.results.metrics import summary
 from gradalign_cli.results.significance import (
     PairedDifference,
     holm_corrected,
-    least_p_value,
+    least_exact_p_value,
     paired_difference,
 )
 
@@ -78,7 +78,7 @@ def difference_to(group: Group, baseline: Group | None, metric: str) -> PairedDi
 
 def can_test(n: int, rows: int) -> bool:
     """Whether the sign-permutation test over n seeds can become significant in so many rows."""
-    return least_p_value(n) * rows <= SIGNIFICANT
+    return least_exact_p_value(n) * rows <= SIGNIFICANT
 
 
 def verdict(difference: PairedDifference, p_value: float | None, rows: int) -> str:

@@ -39,9 +39,9 @@ class RunawayWarner:
         self.replicas: Sequence[int] = ()
         self.first_loss = torch.empty(0)
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """A round of the replicas with these numbers begins."""
-        self.replicas = replicas
+        self.replicas = replica_numbers
 
     def end_round(self, problem: str | None) -> None:
         """Nothing: what a repeated round finds again is not counted again."""

@@ -58,7 +58,7 @@ class Watcher(Protocol):
 class WatcherOfAllRounds(Watcher, Protocol):
     """A watcher that stays when replicas train in rounds, one after the other."""
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """A round of the replicas with these numbers begins; an unfinished one before is void."""
 
     def end_round(self, problem: str | None) -> None:
