@@ -76,7 +76,7 @@ class Display:
         """Show the newest loss and cosine, as means over replicas."""
         trace = moment.trace
         self.measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"
-        cosine = trace.cosine[moment.measured]
+        cosine = trace.cosine[moment.measured_step_mask]
         if cosine.numel() and not cosine[-1].isnan().any():
             self.measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
         self.remaining_time.after_steps(moment)

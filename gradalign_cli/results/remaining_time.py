@@ -85,7 +85,7 @@ class RemainingTime:
                 self.measured_task, self.measured_seconds, self.measured_steps = moment.task, 0.0, 0
             self.measured_seconds += seconds
             self.measured_steps += len(moment.trace.loss)
-        self.task, self.step = moment.task, moment.step
+        self.task, self.step = moment.task, moment.steps_done
         self.stretches += 1
         self.mark, self.evaluation_mark = now, evaluation
 

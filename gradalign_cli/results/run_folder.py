@@ -216,8 +216,8 @@ class RunFolder:
 
     def after_steps(self, moment: Moment) -> StopsTask:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
-        trace, measured = moment.trace, moment.measured
-        first_step = moment.step - len(measured)
+        trace, measured = moment.trace, moment.measured_step_mask
+        first_step = moment.steps_done - len(measured)
         measured_indices = [s for s in range(len(measured)) if measured[s]]
         fields = [field.tolist() for field in trace[:5]]  # loss to norm_ratio
         with self.alignment_file("a") as file:

@@ -45,7 +45,11 @@ def replica_bytes(parts: Parts, replica: Replica) -> int:
     as it goes, are left out.
     """
     tensors = [*tree_leaves(shape_of_learner(parts, replica)), *tree_leaves(replica.stream.view)]
-    return COPIES * tensor_bytes(tensors) + cache_bytes(parts) + step_gradient_bytes(parts)
+    return (
+        COPIES * tensor_bytes(tensors)
+        + last_reference_cache_bytes(parts)
+        + step_gradient_bytes(parts)
+    )
 
 
 def shape_of_learner(parts: Parts, replica: Replica) -> Learner:
@@ -87,7 +91,7 @@ def parameter_count(parts: Parts) -> int:
     return sum(layer.size for layer in parts.model.layers)
 
 
-def cache_bytes(parts: Parts) -> int:
+def last_reference_cache_bytes(parts: Parts) -> int:
     """Bytes of the images that are prepared for the references of the last task."""
     last = parts.benchmark.tasks - 1
     return reference_cache_bytes(parts, last) if keeps_reference_cache(parts, last) else 0

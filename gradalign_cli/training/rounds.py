@@ -146,6 +146,6 @@ def train_round(
         trained.accuracy_matrices[1] if len(trained.accuracy_matrices) > 1 else None,
         curve.result(),
         continual.accuracy(),
-        continual.moments_of(len(replicas)),
+        continual.replica_moments(len(replicas)),
         *trained[1:],
     )

@@ -49,13 +49,13 @@ class RunawayWarner:
     def after_steps(self, moment: Moment) -> StopsTask:
         """Compare the median loss of each replica in a chunk."""
         loss = moment.trace.loss
-        if moment.step == len(loss):
+        if moment.steps_done == len(loss):
             self.first_loss = loss[0]
         medians = loss.median(0).values
         limits = FACTOR * self.first_loss.clamp_min(self.guessing_loss)
         for place in (medians > limits).nonzero()[:, 0].tolist():
             replica = self.replicas[place]
-            runaway = Runaway(replica, moment.task + 1, moment.step, float(medians[place]))
+            runaway = Runaway(replica, moment.task + 1, moment.steps_done, float(medians[place]))
             if not self.runaways:
                 self.warn(runaway)
             self.runaways.setdefault(replica, runaway)

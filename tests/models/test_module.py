@@ -21,7 +21,7 @@ from gradalign_cli.models.module import module as module_model
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import autograd_gradient, split_vector
-from gradalign_cli.training.memory_needs import layer_outputs
+from gradalign_cli.training.memory_needs import layer_output_bytes
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
 from tests.models.networks import (
@@ -466,7 +466,7 @@ def test_a_network_that_looks_at_numbers_trains_one_step_after_the_other(tiny):
     parts = make_parts(tiny, method("er"), samples=15, model=looking)
     assert parts.model.obstacle("batched").startswith("it cannot be batched: ")
     assert parts.model.obstacle("recorded").startswith("it cannot be recorded: ")
-    assert sum(layer_outputs(parts)) > 0
+    assert sum(layer_output_bytes(parts)) > 0
     train(parts, make_replicas(parts), plan=SHORT)
 
 

@@ -37,7 +37,7 @@ class Simulation:
                 self.now += 20 * (STEP_SECONDS + examples / 10) + self.warm_up * (step == 20)
                 trace = SimpleNamespace(loss=torch.zeros(20, 1))
                 moment = SimpleNamespace(
-                    task=task, step=step, trace=trace, evaluator=self.evaluator
+                    task=task, steps_done=step, trace=trace, evaluator=self.evaluator
                 )
                 self.remaining_time.after_steps(moment)
                 left = self.remaining_time.seconds_left()
@@ -90,7 +90,7 @@ def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
         run.now += seconds
         trace = SimpleNamespace(loss=torch.zeros(20, 1))
         run.remaining_time.after_steps(
-            SimpleNamespace(task=0, step=step, trace=trace, evaluator=run.evaluator)
+            SimpleNamespace(task=0, steps_done=step, trace=trace, evaluator=run.evaluator)
         )
         told.append(run.remaining_time.is_measured())
     assert told == [False, False, False, True]

@@ -15,7 +15,7 @@ from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.training.memory_estimate import learner_without_memory, tensor_bytes
 from gradalign_cli.training.memory_needs import (
     GIB,
-    Need,
+    MemoryNeed,
     check_needs,
     needs_of_parts,
     needs_of_run,
@@ -117,7 +117,7 @@ def test_a_batch_is_never_larger_than_its_task(tiny):
 
 
 def test_a_refusal_names_the_largest_need_and_a_run_says_what_it_needs_above_a_gibibyte():
-    needs = [Need("small things", GIB / 4, "a"), Need("large things", GIB, "b.c")]
+    needs = [MemoryNeed("small things", GIB / 4, "a"), MemoryNeed("large things", GIB, "b.c")]
     check_needs(needs, 1.5 * GIB)
     with pytest.raises(UserError) as refusal:
         check_needs(needs, 1.4 * GIB)
