@@ -110,7 +110,7 @@ class RecordedRun:
         once, by torch.func.vmap;  min_steps_to_record: with one batch size, from which on they are
         recorded; None: MIN_STEPS_TO_RECORD."""
         self.run_steps, self.vmap_replicas = run_steps, vmap_replicas
-        self.min_steps_to_record = min_steps_to_record or MIN_STEPS_TO_RECORD
+        self.min_steps_to_record = min_steps_to_record
         self.pairs: dict[Step, tuple[Step, Step]] = {}  # of the task: as they are, and recorded
         self.calls: dict[tuple[Step, torch.Size], int] = {}  # with a batch size, in the task
 
@@ -132,10 +132,10 @@ class RecordedRun:
             transformed = {s: torch.func.vmap(s) if self.vmap_replicas else s for s in step_cycle}
             self.pairs = {s: (t, with_recorded_operations(t)) for s, t in transformed.items()}
         steps, replicas, *batch = draws.rows.shape
-        chosen = []
+        first_recorded, chosen = self.min_steps_to_record or MIN_STEPS_TO_RECORD, []
         for number in range(steps):
             step = step_cycle[number % len(step_cycle)]
             key = step, torch.Size(batch)
             self.calls[key] = self.calls.get(key, 0) + (1 if self.vmap_replicas else replicas)
-            chosen.append(self.pairs[step][self.calls[key] >= self.min_steps_to_record])
+            chosen.append(self.pairs[step][self.calls[key] >= first_recorded])
         return chosen

@@ -47,7 +47,7 @@ def test_a_limit_of_the_address_space_counts_less_what_is_taken(monkeypatch):
 def test_the_least_of_all_limits_is_free_and_never_less_than_nothing(tightest, monkeypatch):
     for name in ("machine", "control_group", "address_space"):
         value = 7 if name == tightest else 100
-        monkeypatch.setattr(free_memory, f"{name}_bytes", lambda value=value: value)
+        monkeypatch.setattr(free_memory, f"{name}_free_bytes", lambda value=value: value)
     assert free_bytes(torch.device("cpu")) == 7
-    monkeypatch.setattr(free_memory, f"{tightest}_bytes", lambda: -3)
+    monkeypatch.setattr(free_memory, f"{tightest}_free_bytes", lambda: -3)
     assert free_bytes(torch.device("cpu")) == 0
