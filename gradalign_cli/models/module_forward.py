@@ -27,11 +27,11 @@ class Skeleton(NamedTuple):
     """A copy of the module without numbers, for one thread.
 
     module:  in training or not, and so it stays.
-    inputs:  what submodules were called with in the present pass, by their names.
+    submodule_inputs: what submodules were called with in the present pass, by their names.
     """
 
     module: nn.Module
-    inputs: dict[str, list[Tensor]]
+    submodule_inputs: dict[str, list[Tensor]]
 
 
 def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -40,7 +40,7 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return x
 
 
-def make_skeleton(module: nn.Module, training: bool, watched: Sequence[str]) -> Skeleton:
+def make_skeleton(module: nn.Module, training: bool, watched_submodules: Sequence[str]) -> Skeleton:
     """A skeleton that notes the inputs of the watched submodules."""
     tensors = [*module.parameters(), *module.buffers()]
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}  # they have no numbers
@@ -53,7 +53,7 @@ def make_skeleton(module: nn.Module, training: bool, watched: Sequence[str]) -> 
 
         return hook
 
-    for name in watched:
+    for name in watched_submodules:
         module.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True)
     for submodule in module.modules():
         if (
@@ -83,12 +83,12 @@ class ModuleFunction:
         self.module, self.layout, self.has_dropout = module, layout, has_dropout
         self.of_thread = threading.local()
 
-    def skeleton(self, training: bool, watched: Sequence[str]) -> Skeleton:
+    def skeleton(self, training: bool, watched_submodules: Sequence[str]) -> Skeleton:
         """This thread's skeleton."""
         skeletons = self.of_thread.__dict__.setdefault("skeletons", {})
-        key = training, tuple(watched)
+        key = training, tuple(watched_submodules)
         if key not in skeletons:
-            skeletons[key] = make_skeleton(self.module, training, watched)
+            skeletons[key] = make_skeleton(self.module, training, watched_submodules)
         skeleton: Skeleton = skeletons[key]
         return skeleton
 
@@ -100,7 +100,7 @@ class ModuleFunction:
         noise_keys: Tensor | Absent,
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """The logits [n, outputs], and what the watched submodules were called with."""
-        skeleton.inputs.clear()
+        skeleton.submodule_inputs.clear()
         noise = (
             KeyedDropout(noise_keys)
             if self.has_dropout and skeleton.module.training
@@ -111,13 +111,13 @@ class ModuleFunction:
                 logits: Tensor = functional_call(
                     skeleton.module, tensors, (images,), tie_weights=False, strict=True
                 )
-            return logits, dict(skeleton.inputs)
+            return logits, dict(skeleton.submodule_inputs)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise UserError(ONE_EXAMPLE) from error
             raise
         finally:
-            skeleton.inputs.clear()
+            skeleton.submodule_inputs.clear()
 
     def apply(
         self,
@@ -130,8 +130,8 @@ class ModuleFunction:
         """`Model.apply`. Features are the inputs of the last layer, or else the logits."""
         layout = self.layout
         tensors = named_tensors(layout, params, statistics)
-        watched = [layout.head_name] if layout.head_name else []
-        skeleton = self.skeleton(training, watched)
+        watched_submodules = [layout.head_name] if layout.head_name else []
+        skeleton = self.skeleton(training, watched_submodules)
         logits, inputs = self.call(skeleton, tensors, images, noise_keys)
         features = inputs[layout.head_name][-1].flatten(1) if layout.head_name else logits
         if training and layout.statistic_names:

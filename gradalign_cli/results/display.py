@@ -102,7 +102,7 @@ class Display:
         """Say how long the run will still take, once its steps were measured; of a run of seconds
         nothing."""
         left = self.remaining_time.seconds_left()
-        if self.has_said_duration or left is None or not self.remaining_time.is_measured():
+        if self.has_said_duration or left is None or not self.remaining_time.has_measured_enough():
             return
         self.has_said_duration = True
         if left >= WORTH_SAYING_SECONDS:

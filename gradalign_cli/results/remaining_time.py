@@ -122,7 +122,7 @@ class RemainingTime:
         finished = self.finished_replicas + self.round_size * done / whole
         return min(1.0, finished / self.replicas)
 
-    def is_measured(self) -> bool:
+    def has_measured_enough(self) -> bool:
         """Whether enough steps were measured: some that read what the memory has of earlier tasks,
         or seconds of others."""
         last = self.measured_task == len(self.work.task_steps) - 1
@@ -137,15 +137,15 @@ class RemainingTime:
         after_this = self.replicas - self.finished_replicas - self.round_size
         return self.round_seconds_left(self.task, self.step) + whole * after_this / self.round_size
 
-    def round_seconds_left(self, task: int, step: int) -> float:
-        """The seconds from a step of a task to the end of a round."""
+    def round_seconds_left(self, task: int, steps_done: int) -> float:
+        """The seconds from a place in a task to the end of a round."""
         seconds_per_step = self.measured_seconds / self.measured_steps
         fixed = min(STEP_SECONDS, seconds_per_step / 2)
         examples = self.work.examples_per_step[self.measured_task]
         per_example = (seconds_per_step - fixed) / examples
         total = 0.0
         for number in range(task, len(self.work.task_steps)):
-            first = step if number == task else 0
+            first = steps_done if number == task else 0
             per_step = fixed + per_example * self.work.examples_per_step[number]
             curve = max(
                 0, min(self.work.learning_curve_tests, self.work.task_steps[number]) - first

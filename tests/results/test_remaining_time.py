@@ -92,7 +92,7 @@ def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
         run.remaining_time.after_steps(
             SimpleNamespace(task=0, steps_done=step, trace=trace, evaluator=run.evaluator)
         )
-        told.append(run.remaining_time.is_measured())
+        told.append(run.remaining_time.has_measured_enough())
     assert told == [False, False, False, True]
 
 

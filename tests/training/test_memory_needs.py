@@ -12,7 +12,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.numerics.devices import CPU
-from gradalign_cli.training.memory_estimate import learner_without_memory, tensor_bytes
+from gradalign_cli.training.memory_estimate import learner_on_meta_device, tensor_bytes
 from gradalign_cli.training.memory_needs import (
     GIB,
     MemoryNeed,
@@ -52,7 +52,7 @@ def peak_bytes(work, file):
 def test_the_state_of_every_method_is_known_without_taking_its_memory(name, tiny):
     parts = make_parts(tiny, method(name))
     (replica,) = make_replicas(parts)
-    shapes = learner_without_memory(parts, replica)
+    shapes = learner_on_meta_device(parts, replica)
     assert tensor_bytes(shapes) == tensor_bytes(new_learner(parts, replica))
     assert shapes.params.is_meta
 
