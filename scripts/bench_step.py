@@ -49,7 +49,7 @@ from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.models.mlp import mlp
-from gradalign_cli.models.resnet import Layout, Precision, resnet18
+from gradalign_cli.models.resnet import MemoryFormat, Precision, resnet18
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.numerics.devices import CPU, default_device, to_device
 from gradalign_cli.numerics.trees import tree_stack
@@ -150,7 +150,7 @@ def permutation_work(
 def split_work(
     device: torch.device,
     steps: int,
-    layout: Layout = "channels_first",
+    layout: MemoryFormat = "channels_first",
     precision: Precision = "float32",
 ) -> Work:
     """A-GEM with the reduced ResNet18, on random images of 100 classes in 20 tasks, of which 10 are
@@ -231,7 +231,9 @@ def gradalign_round(work: Work, engine: Engine, replica_count: int) -> Round:
     )
     with default_device(device):
         views = with_reference_cache(parts, past_tasks, learners, views)
-    measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
+    measured, plain = (
+        make_step(parts, past_tasks, engine.make_gradient_function, m) for m in (True, False)
+    )
     cycle = [measured] + [plain] * (MEASURE_EVERY - 1)
 
     def run_round() -> Learner:

@@ -91,15 +91,17 @@ class Benchmark(NamedTuple):
     boundaries: Literal["sharp", "blurry", "none"] = "sharp"
 
 
-def stream_part(stream: Stream, part: int) -> tuple[Tensor, Tensor]:
-    """The training rows [n] of part number `part` and the task [n] of each."""
-    rows = stream.train_rows[part]
-    return rows, stream.train_tasks[part] if stream.train_tasks else torch.full_like(rows, part)
+def rows_and_tasks_of_part(stream: Stream, part_index: int) -> tuple[Tensor, Tensor]:
+    """The training rows [n] of part number `part_index` and the task [n] of each."""
+    rows = stream.train_rows[part_index]
+    return rows, stream.train_tasks[part_index] if stream.train_tasks else torch.full_like(
+        rows, part_index
+    )
 
 
-def concatenated_parts(stream: Stream) -> tuple[Tensor, Tensor]:
+def rows_and_tasks_of_all_parts(stream: Stream) -> tuple[Tensor, Tensor]:
     """All training rows [N], part after part, and the task [N] of each."""
-    parts = [stream_part(stream, part) for part in range(len(stream.train_rows))]
+    parts = [rows_and_tasks_of_part(stream, part) for part in range(len(stream.train_rows))]
     return torch.cat([rows for rows, _ in parts]), torch.cat([tasks for _, tasks in parts])
 
 

@@ -15,6 +15,14 @@ Scenario = Literal["task", "class", "domain"]
 MeanAndDeviation = list[float] | list[list[float]] | None
 
 
+class PixelNormalisation(NamedTuple):
+    """What is subtracted from pixels in [0, 1], and what they are then divided by: [pixels] each,
+    or absent."""
+
+    pixel_mean: Tensor | Absent
+    pixel_std: Tensor | Absent
+
+
 class DatasetTensors(NamedTuple):
     """images: [N, pixels] uint8;  labels: [N];  train_rows, test_rows: the rows of each part."""
 
@@ -37,31 +45,41 @@ def dataset_tensors(dataset: Dataset) -> DatasetTensors:
 
 
 def pixel_normalisation(
-    tensors: DatasetTensors, channels: int, centred: bool, standard: MeanAndDeviation
-) -> tuple[Tensor | Absent, Tensor | Absent]:
-    """What is subtracted from pixels in [0, 1], and what they are then divided by: [pixels] each,
-    or absent.
+    tensors: DatasetTensors,
+    channels: int,
+    subtract_mean_image: bool,
+    mean_and_deviation: MeanAndDeviation,
+) -> PixelNormalisation:
+    """The normalisation that the settings `centred` and `standard` of a benchmark ask for.
 
-    centred: subtract the mean training image, as A-GEM does. standard: subtract the mean and divide
-    by the deviation of [mean, deviation], as GPM does; each is a number, or a list with a number
-    for every channel. Raises UserError where both are asked for or `standard` does not fit.
+    subtract_mean_image: of the training images, as A-GEM does. mean_and_deviation: the mean that is
+    subtracted and the deviation that is divided by, as GPM does; each is a number, or a list with a
+    number for every channel. Raises UserError where both are asked for or the latter does not fit.
     """
-    require(not (centred and standard), "benchmark.standard", "null where centred", standard)
-    if standard:
-        parts = [part if isinstance(part, list) else [part] * channels for part in standard]
+    require(
+        not (subtract_mean_image and mean_and_deviation),
+        "benchmark.standard",
+        "null where centred",
+        mean_and_deviation,
+    )
+    if mean_and_deviation:
+        parts = [
+            part if isinstance(part, list) else [part] * channels for part in mean_and_deviation
+        ]
         numbers = [number for part in parts for number in part]
         fits = [len(part) for part in parts] == [channels] * 2
         fits = fits and all(isinstance(number, float | int) for number in numbers)
         domain = f"[mean, deviation], each a number or a list of {channels}, one a channel"
-        require(fits and min(parts[1]) > 0, "benchmark.standard", domain, standard)
+        require(fits and min(parts[1]) > 0, "benchmark.standard", domain, mean_and_deviation)
         channel_pixels = tensors.images.shape[1] // channels
         mean, deviation = (
             torch.tensor(part).float().repeat_interleave(channel_pixels) for part in parts
         )
-        return mean, deviation
-    if centred:
-        return tensors.images[tensors.train_rows].float().mean(0) / 255, ()
-    return (), ()
+        return PixelNormalisation(mean, deviation)
+    if subtract_mean_image:
+        mean_image = tensors.images[tensors.train_rows].float().mean(0) / 255
+        return PixelNormalisation(mean_image, ())
+    return PixelNormalisation((), ())
 
 
 def draw_subset(rows: Tensor, size: int | None, seed: int, task: int) -> Tensor:

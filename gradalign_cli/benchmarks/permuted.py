@@ -35,7 +35,7 @@ def permuted(
     task_numbers = task_range(tasks, first_tasks, skip_tasks)
     tensors = dataset_tensors(dataset)
     pixels = tensors.images.shape[1]
-    offset, scale = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
+    pixel_mean, pixel_std = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
 
     def pixel_order(seed: int, task: int) -> Tensor:
         return torch.randperm(pixels, generator=generator(seed, "permutation", task))
@@ -55,8 +55,8 @@ def permuted(
     return Benchmark(
         images=tensors.images,
         labels=tensors.labels,
-        pixel_mean=offset,
-        pixel_std=scale,
+        pixel_mean=pixel_mean,
+        pixel_std=pixel_std,
         image_shape=dataset.images.shape[1:],
         outputs=dataset.classes,
         tasks=len(task_numbers),

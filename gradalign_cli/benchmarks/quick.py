@@ -23,7 +23,8 @@ def quick_benchmark(benchmark: Benchmark) -> Benchmark:
         )
         train_rows, test_rows = (
             tuple(
-                few_rows(rows[task], count, generator(seed, purpose, task)) for task in range(tasks)
+                draw_few_rows(rows[task], count, generator(seed, purpose, task))
+                for task in range(tasks)
             )
             for rows, count, purpose in parts
         )
@@ -37,9 +38,9 @@ def quick_benchmark(benchmark: Benchmark) -> Benchmark:
     )
 
 
-def few_rows(rows: Tensor, count: int, source: torch.Generator) -> Tensor:
-    """At most `count` of the rows [n], in their order."""
-    chosen = torch.randperm(len(rows), generator=source)[:count]
+def draw_few_rows(rows: Tensor, max_count: int, random_generator: torch.Generator) -> Tensor:
+    """At most `max_count` of the rows [n], in their order."""
+    chosen = torch.randperm(len(rows), generator=random_generator)[:max_count]
     return rows[chosen.sort().values]
 
 

@@ -66,12 +66,12 @@ def split(
         view = split_view(class_groups, task_numbers, scenario)
         return Stream(tuple(train_rows), tuple(test_rows), view)
 
-    offset, scale = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
+    pixel_mean, pixel_std = pixel_normalisation(tensors, dataset.images.shape[1], centred, standard)
     return Benchmark(
         images=tensors.images,
         labels=tensors.labels,
-        pixel_mean=offset,
-        pixel_std=scale,
+        pixel_mean=pixel_mean,
+        pixel_std=pixel_std,
         image_shape=dataset.images.shape[1:],
         outputs=classes_per_task if scenario == "domain" else dataset.classes,
         tasks=len(task_numbers),
@@ -97,13 +97,13 @@ def check_split(
     )
 
 
-def fixed_class_groups(dataset: Dataset, classes_per_task: int, superclasses: bool) -> Tensor:
+def fixed_class_groups(dataset: Dataset, classes_per_task: int, by_superclass: bool) -> Tensor:
     """The classes [T, classes_per_task] of each task: in the dataset's order, or one superclass a
     task.
 
     Raises UserError where the dataset has no superclasses or these have another size.
     """
-    if not superclasses:
+    if not by_superclass:
         return torch.arange(dataset.classes).view(-1, classes_per_task)
     if dataset.superclass_of_class is None:
         raise UserError(f"`benchmark.superclasses` needs superclasses, {dataset.name} has none")
@@ -119,17 +119,21 @@ def fixed_class_groups(dataset: Dataset, classes_per_task: int, superclasses: bo
 
 
 def drawn_class_groups(
-    fixed_groups: Tensor, class_order: ClassOrder, skip_tasks: int, superclasses: bool, seed: int
+    fixed_groups: Tensor,
+    class_order: ClassOrder,
+    unshuffled_tasks: int,
+    shuffle_whole_groups: bool,
+    seed: int,
 ) -> Tensor:
     """The classes [T, classes_per_task] of each task in an order drawn from the seed.
 
-    The classes of the first `skip_tasks` tasks stay in place, so that these tasks are the same for
-    every seed (A-GEM). With superclasses the classes of a superclass stay together.
+    The classes of the first `unshuffled_tasks` tasks stay in place, so that these tasks are the
+    same for every seed (A-GEM). With `shuffle_whole_groups` the classes of a group stay together.
     class_order: with `agem`, seeds 0 to 4 give the very orders of that paper's five runs; `drawn`
     uses a generator of this package.
     """
-    skipped_groups, class_groups = fixed_groups[:skip_tasks], fixed_groups[skip_tasks:]
-    units = class_groups if superclasses else class_groups.flatten()  # that change places
+    skipped_groups, class_groups = fixed_groups[:unshuffled_tasks], fixed_groups[unshuffled_tasks:]
+    units = class_groups if shuffle_whole_groups else class_groups.flatten()  # that change places
     if class_order == "agem":
         source = np.random.RandomState((FIRST_SEED + seed) % 2**32)
         order = torch.from_numpy(source.permutation(len(units)))

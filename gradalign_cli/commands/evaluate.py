@@ -19,7 +19,7 @@ from gradalign_cli.numerics.devices import to_device
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.results.network_file import (
     NETWORK_FILE,
-    Sizes,
+    BenchmarkSizes,
     TrainedNetworks,
     read_networks,
     read_sizes,
@@ -97,15 +97,15 @@ def check_classes(
     network_path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]
 ) -> None:
     """Raise UserError where a file has logits for fewer classes than the dataset."""
-    logit_of_class = networks.views["logit_of_class"]
+    logit_of_class = networks.view_tensors["logit_of_class"]
     assert isinstance(logit_of_class, torch.Tensor)
     classes, wanted = logit_of_class.shape[1], len(replicas[0].stream.view.logit_of_class)
     domain = f"a file with the {wanted} classes of the dataset in `logit_of_class`"
     require(classes >= wanted, str(network_path), domain, classes)
 
 
-def sizes_text(sizes: Sizes) -> str:
-    """Sizes in words."""
+def sizes_text(sizes: BenchmarkSizes) -> str:
+    """BenchmarkSizes in words."""
     return f"images {sizes.image_shape}, {sizes.outputs} logits and {sizes.tasks} tasks"
 
 

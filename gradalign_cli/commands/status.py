@@ -14,7 +14,7 @@ from gradalign_cli.results.sweep_folder import (
     job_folders,
     job_status,
     number_of_jobs,
-    seconds_left,
+    sweep_seconds_left,
 )
 from gradalign_cli.results.terminal import terminal_console
 
@@ -54,10 +54,10 @@ def print_status(
     console.print(line, soft_wrap=True)
     for status in statuses:
         if status.state in ("running", "failed"):
-            note = f": {status.note}" if status.note else ""
+            note = f": {status.failure_or_owner}" if status.failure_or_owner else ""
             name = status.folder.relative_to(folder)
             console.print(f"{status.state}: {name}{note}", soft_wrap=True)
-    seconds = seconds_left(statuses, job_count)
+    seconds = sweep_seconds_left(statuses, job_count)
     if seconds is not None:
         console.print(f"about {duration_text(seconds)} left")
     elif left and not running:

@@ -29,7 +29,7 @@ from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.durations import duration_text
-from gradalign_cli.results.stop_notes import run_note, sweep_note
+from gradalign_cli.results.stop_notes import resume_note_of_run, resume_note_of_sweep
 from gradalign_cli.results.sweep_folder import write_failure
 from gradalign_cli.results.terminal import terminal_console
 
@@ -70,7 +70,9 @@ def job(config: DictConfig) -> float:
             results = train(config, folder, console, hydra_file_texts(config))
         value = mean_metric(results, config.get("objective_metric", "ACC"))
     except KeyboardInterrupt as stop:
-        stop.add_note(sweep_note(sweep) if (sweep := sweep_folder()) else run_note(folder))
+        stop.add_note(
+            resume_note_of_sweep(sweep) if (sweep := sweep_folder()) else resume_note_of_run(folder)
+        )
         raise
     except Exception as error:
         exit_code = report(error, folder)

@@ -30,10 +30,10 @@ from gradalign_cli.loggers.watcher import LoggingWatcher
 from gradalign_cli.reports import run_page
 from gradalign_cli.reports.settings import flat_settings
 from gradalign_cli.results.display import Display, run_tables
-from gradalign_cli.results.forecast import Forecast, work_of
 from gradalign_cli.results.kept_bytes import kept_bytes, stored_examples
 from gradalign_cli.results.machine import machine_record, reset_peak_memory
 from gradalign_cli.results.network_file import network_file
+from gradalign_cli.results.remaining_time import RemainingTime, work_of
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_identity import check_identity, run_identity
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
@@ -187,8 +187,8 @@ def train_and_complete_record(
     config, folder = run.config, run_folder.folder
     minutes = config.get("checkpoint", {"minutes": None})["minutes"]
     identity = (lambda: saved.identity) if saved else run.identity
-    forecast = Forecast(work_of(run.parts, run.replicas[0], run.plan), len(run.replicas))
-    display = Display(console, forecast, "" if is_quick(config) else TRY_IN_SMALL)
+    remaining_time = RemainingTime(work_of(run.parts, run.replicas[0], run.plan), len(run.replicas))
+    display = Display(console, remaining_time, "" if is_quick(config) else TRY_IN_SMALL)
     warner = RunawayWarner(
         run.parts.benchmark.outputs,
         lambda runaway: warn_of_runaway(runaway, config, run.replica_settings),

@@ -41,8 +41,8 @@ from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
-from gradalign_cli.results.stop_notes import sweep_note
-from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, note_jobs
+from gradalign_cli.results.stop_notes import resume_note_of_sweep
+from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, add_sweep_jobs
 
 Job = Callable[[DictConfig], float]
 register_resolvers()  # here, as a launcher's process imports this module and calls `job` alone
@@ -197,7 +197,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     try:
         with folder_removed_if_empty(folder):
             if trials is not None:
-                note_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
+                add_sweep_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
     except (ValueError, TypeError, OverflowError) as error:
         if trials is None:
@@ -207,7 +207,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
             raise UserError(f"`hydra/sweeper` cannot search so: {reason}") from error
     except KeyboardInterrupt as stop:
         if not getattr(stop, "__notes__", []):  # it came between two jobs
-            stop.add_note(sweep_note(folder))
+            stop.add_note(resume_note_of_sweep(folder))
         raise
     return job_outcomes(RETURNS, set(fixed))
 

@@ -13,7 +13,7 @@ from gradalign_cli.composition.targets import import_allowed, is_of_plugin
 from gradalign_cli.errors import UserError
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import COPIES
-from gradalign_cli.training.memory_needs import Need, check_needs
+from gradalign_cli.training.memory_needs import MemoryNeed, check_needs
 
 # all that can be named of it builds a network from plain values: see `builds_networks`
 TRUSTED_PACKAGE = "torchvision.models"
@@ -51,7 +51,9 @@ def within_memory(build: Callable[..., Module]) -> Callable[..., Module]:
         nonlocal tried
         if not tried:
             tried = True
-            need = Need("the network", COPIES * bytes_on_meta(build, arguments), "model.arguments")
+            need = MemoryNeed(
+                "the network", COPIES * bytes_on_meta(build, arguments), "model.arguments"
+            )
             check_needs([need], free_bytes(torch.device("cpu")))
         return build(**arguments)
 

@@ -79,7 +79,9 @@ def check_step_without_memory(factories: Factories) -> None:
     replica = make_replicas(parts, (0,))[0]
     start = new_learner(parts, replica)
     for past in (0, 2):
-        plain_step = make_step(parts._replace(method=plain), past, eager().gradient, False)
+        plain_step = make_step(
+            parts._replace(method=plain), past, eager().make_gradient_function, False
+        )
         for step in steps_of_task(parts, replica, start, past):
             before = step.before._replace(method_state=())
             expected = plain_step(before, step.draw, step.view)[0].params

@@ -193,7 +193,7 @@ def check_vmap(factories: Factories, eager_learners: Learner) -> None:
 
 def check_recorded(factories: Factories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
-    recorded = RecordedRun(eager().run_steps, min_steps=MIN_STEPS)
+    recorded = RecordedRun(eager().run_steps, min_steps_to_record=MIN_STEPS)
     engine = Engine("graph", CPU, autograd_gradient, recorded, map_in_loop)
     check_engine(factories, eager_learners, engine, "recorded")
 

@@ -99,7 +99,7 @@ def train(parts: Parts, replicas: Sequence[Replica], engine: Engine | None = Non
 
 def steps_of_task(parts: Parts, replica: Replica, learner: Learner, task: int) -> list[StepTaken]:
     """The steps of one task, by plain autograd."""
-    step = make_step(parts, task, eager().gradient, True)
+    step = make_step(parts, task, eager().make_gradient_function, True)
     view, taken = replica.stream.view, []
     for draw in draws_of_task(parts, replica, task):
         after, _ = step(learner, draw, view)

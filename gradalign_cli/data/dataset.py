@@ -60,15 +60,15 @@ class ArrayHeader(NamedTuple):
     shape: tuple[int, ...]
 
 
-def validated_dataset(name: str, arrays: Arrays, source: str) -> Dataset:
-    """The arrays as a dataset. Raises DataError, naming the source, where shapes, types, labels or
+def validated_dataset(name: str, arrays: Arrays, source_name: str) -> Dataset:
+    """The arrays as a dataset. Raises DataError, naming its source, where shapes, types, labels or
     the published size are wrong."""
     for part in ("train", "test"):
-        check_part(arrays, part, source)
+        check_part(arrays, part, source_name)
     train_images, test_images = arrays["x_train"], arrays["x_test"]
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(
-            f"{source}: training and test images must have one shape, found "
+            f"{source_name}: training and test images must have one shape, found "
             f"{list(train_images.shape[1:])} and {list(test_images.shape[1:])}"
         )
     train_labels, test_labels = arrays["y_train"], arrays["y_test"]
@@ -78,11 +78,11 @@ def validated_dataset(name: str, arrays: Arrays, source: str) -> Dataset:
     if published is not None:
         size = PublishedSize(train_images.shape[1:], len(train_images), len(test_images), classes)
         if size != published:
-            raise DataError(f"{source}: {name} must be {published}, found {size}")
+            raise DataError(f"{source_name}: {name} must be {published}, found {size}")
     train_classes = np.unique(train_labels)
     if lowest < 0 or len(train_classes) != classes:
         raise DataError(
-            f"{source}: labels must be 0 to {classes - 1}, each in the training part, found "
+            f"{source_name}: labels must be 0 to {classes - 1}, each in the training part, found "
             f"{len(train_classes)} of them and a smallest of {lowest}"
         )
     labels = np.concatenate([train_labels.astype(np.int64), test_labels.astype(np.int64)])
@@ -102,16 +102,16 @@ def channels_first(images: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def check_part(arrays: Mapping[str, np.ndarray | ArrayHeader], part: str, source: str) -> None:
+def check_part(arrays: Mapping[str, np.ndarray | ArrayHeader], part: str, source_name: str) -> None:
     """Raise DataError unless part `train` or `test` is uint8 images with a whole number each."""
     images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
     if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or 0 in images.shape:
         raise DataError(
-            f"{source}: x_{part} must be uint8 images [n, height, width] or [n, height, width, "
-            f"channels], found {images.dtype} {list(images.shape)}"
+            f"{source_name}: x_{part} must be uint8 images [n, height, width] or [n, height, "
+            f"width, channels], found {images.dtype} {list(images.shape)}"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(
-            f"{source}: y_{part} must be one whole number for each of the {images.shape[0]} "
+            f"{source_name}: y_{part} must be one whole number for each of the {images.shape[0]} "
             f"images, found {labels.dtype} {list(labels.shape)}"
         )

@@ -37,14 +37,14 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8).reshape(shape)
 
 
-def read_idx_folder(folder: Path, train: str = "train", test: str = "t10k") -> Arrays:
+def read_idx_folder(folder: Path, train_prefix: str = "train", test_prefix: str = "t10k") -> Arrays:
     """The arrays of a folder that holds the four files of MNIST, or of a dataset like it, under the
     names they were published with. Raises DataError, naming the file that is missing or damaged.
 
-    train, test: what the names of the files of each part begin with.
+    train_prefix, test_prefix: what the names of the files of each part begin with.
     """
     arrays = {}
-    for part, prefix in (("train", train), ("test", test)):
+    for part, prefix in (("train", train_prefix), ("test", test_prefix)):
         for key, kind in ((f"x_{part}", "images-idx3"), (f"y_{part}", "labels-idx1")):
             plain = folder / f"{prefix}-{kind}-ubyte"
             packed = plain.with_name(f"{plain.name}.gz")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradalign_cli.data.dataset import Arrays
-from gradalign_cli.data.memory import gibibytes, largest_dataset_bytes
+from gradalign_cli.data.memory import gibibytes_text, largest_dataset_bytes
 from gradalign_cli.errors import DataError, os_errors_as_sentences
 from gradalign_cli.files.reading import open_regular, read_bounded
 
@@ -69,11 +69,11 @@ def class_names(folder: Path) -> list[str]:
     return names
 
 
-def labelled_files(folder: Path, names: Sequence[str]) -> list[LabelledFile]:
+def labelled_files(folder: Path, class_folder_names: Sequence[str]) -> list[LabelledFile]:
     """The image files in the folders of these classes, those of a class by name."""
     return [
         LabelledFile(path, label)
-        for label, name in enumerate(names)
+        for label, name in enumerate(class_folder_names)
         if (folder / name).is_dir()
         for path in sorted((folder / name).iterdir())
         if path.suffix.lower() in ENDINGS
@@ -93,10 +93,10 @@ def tiny_imagenet_files(folder: Path) -> ImageFiles:
     ]
     listing = folder / "val" / "val_annotations.txt"
     test = []
-    for name, wnid, *_ in fields_of_lines(listing, 2):
+    for name, wnid, *_ in words_of_lines(listing, 2):
         if wnid not in number:
             raise DataError(f"{listing} must name classes of `train`, found {wnid!r}")
-        test.append(LabelledFile(inside(folder / "val" / "images", name), number[wnid]))
+        test.append(LabelledFile(path_inside_folder(folder / "val" / "images", name), number[wnid]))
     return ImageFiles(train, test)
 
 
@@ -104,7 +104,7 @@ def cub_files(folder: Path) -> ImageFiles:
     """The files of Caltech-UCSD Birds 200-2011, by its lists images.txt, image_class_labels.txt and
     train_test_split.txt, each with a number of an image and what belongs to it."""
     lists = [
-        {number: text for number, text, *_ in fields_of_lines(folder / f"{name}.txt", 2)}
+        {number: text for number, text, *_ in words_of_lines(folder / f"{name}.txt", 2)}
         for name in ("images", "image_class_labels", "train_test_split")
     ]
     names, labels, is_train = lists
@@ -114,28 +114,28 @@ def cub_files(folder: Path) -> ImageFiles:
     for number, name in names.items():
         if not labels[number].isdigit() or is_train[number] not in ("0", "1"):
             raise DataError(f"{folder}: image {number} must have a class and 0 or 1 for its part")
-        file = LabelledFile(inside(folder / "images", name), int(labels[number]) - 1)
+        file = LabelledFile(path_inside_folder(folder / "images", name), int(labels[number]) - 1)
         (files.train if is_train[number] == "1" else files.test).append(file)
     return files
 
 
-def inside(folder: Path, name: str) -> Path:
+def path_inside_folder(folder: Path, listed_name: str) -> Path:
     """The path of a file that a list names. Raises DataError where it leaves the folder."""
-    if ".." in Path(name).parts or Path(name).is_absolute():
-        raise DataError(f"a list of {folder} must name files in it, found {name!r}")
-    return folder / name
+    if ".." in Path(listed_name).parts or Path(listed_name).is_absolute():
+        raise DataError(f"a list of {folder} must name files in it, found {listed_name!r}")
+    return folder / listed_name
 
 
-def fields_of_lines(path: Path, least: int) -> Iterator[list[str]]:
-    """The words of each line of a text file, at least so many."""
+def words_of_lines(path: Path, min_words: int) -> Iterator[list[str]]:
+    """The words of each line of a text file, at least `min_words`."""
     for line in read_bounded(path, LARGEST_LIST).decode(errors="replace").splitlines():
         words = line.split()
-        if len(words) < least:
-            raise DataError(f"{path} must have {least} words in a line, found {line[:80]!r}")
+        if len(words) < min_words:
+            raise DataError(f"{path} must have {min_words} words in a line, found {line[:80]!r}")
         yield words
 
 
-def read_images(files: ImageFiles, size: int, folder: Path) -> Arrays:
+def read_images(files: ImageFiles, size: int, folder_for_errors: Path) -> Arrays:
     """The files as arrays, each image resized to size x size pixels and three colours, whatever its
     shape was.
 
@@ -146,13 +146,14 @@ def read_images(files: ImageFiles, size: int, folder: Path) -> Arrays:
     bound = largest_dataset_bytes()
     if total > bound:
         raise DataError(
-            f"{folder} must have at most {gibibytes(bound)} of images, a third of the memory that "
-            f"is free, found {gibibytes(total)} at {size} x {size} pixels: take a smaller size"
+            f"{folder_for_errors} must have at most {gibibytes_text(bound)} of images, a third of "
+            f"the memory that is free, found {gibibytes_text(total)} at {size} x {size} pixels: "
+            "take a smaller size"
         )
     arrays: Arrays = {}
     for part, part_files in files._asdict().items():
         if not part_files:
-            raise DataError(f"{folder} must have images to {part} on, found none")
+            raise DataError(f"{folder_for_errors} must have images to {part} on, found none")
         images = np.empty((len(part_files), size, size, 3), np.uint8)
         for number, file in enumerate(part_files):
             images[number] = read_image(file.path, size)

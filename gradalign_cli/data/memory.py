@@ -24,6 +24,6 @@ def largest_dataset_bytes() -> int:
     return available_bytes() // COPIES
 
 
-def gibibytes(size: int) -> str:
+def gibibytes_text(byte_count: int) -> str:
     """A number of bytes in words."""
-    return f"{size / 2**30:.3g} GiB"
+    return f"{byte_count / 2**30:.3g} GiB"

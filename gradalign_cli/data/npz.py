@@ -11,7 +11,7 @@ from tokenize import TokenError
 import numpy as np
 
 from gradalign_cli.data.dataset import KEYS, ArrayHeader, Arrays, check_part
-from gradalign_cli.data.memory import gibibytes, largest_dataset_bytes
+from gradalign_cli.data.memory import gibibytes_text, largest_dataset_bytes
 from gradalign_cli.errors import DataError
 from gradalign_cli.files.reading import open_regular
 
@@ -63,7 +63,7 @@ def read_npz(path: Path) -> Arrays:
         ):
             members = npz_members(archive, path)
             headers = {key: read_header(archive, members[key], path) for key in KEYS}
-            check_size(headers, path)
+            check_arrays_fit_memory(headers, path)
             for part in ("train", "test"):
                 check_part(headers, part, str(path))
             return {key: read_array(archive, members[key]) for key in KEYS}
@@ -112,19 +112,19 @@ def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> 
     if size > max(RATIO_COUNTS_FROM, LARGEST_RATIO * info.compress_size):
         raise DataError(
             f"{path}: {name} must not be packed to less than 1/{LARGEST_RATIO} of its size, found "
-            f"{gibibytes(size)} in {info.compress_size} bytes"
+            f"{gibibytes_text(size)} in {info.compress_size} bytes"
         )
     return ArrayHeader(dtype, shape)
 
 
-def check_size(headers: dict[str, ArrayHeader], path: Path) -> None:
+def check_arrays_fit_memory(headers: dict[str, ArrayHeader], path: Path) -> None:
     """Raise DataError where the arrays do not fit into memory."""
     size = sum(math.prod(header.shape) * header.dtype.itemsize for header in headers.values())
     bound = largest_dataset_bytes()
     if size > bound:
         raise DataError(
-            f"{path} must have at most {gibibytes(bound)} of arrays, a third of the memory that is "
-            f"free, found {gibibytes(size)}"
+            f"{path} must have at most {gibibytes_text(bound)} of arrays, a third of the memory "
+            f"that is free, found {gibibytes_text(size)}"
         )
 
 

@@ -110,8 +110,8 @@ def data_folder(data_dir: str | None) -> Path:
     return folder
 
 
-def read_with_torchvision(name: str, root: Path, download: bool) -> Arrays:
-    """The arrays of a dataset that torchvision finds below `root`, or downloads to it."""
+def read_with_torchvision(name: str, torchvision_root: Path, download: bool) -> Arrays:
+    """The arrays of a dataset that torchvision finds below its root, or downloads to it."""
     import torchvision
 
     reader = getattr(torchvision.datasets, TORCHVISION[name][0])
@@ -119,51 +119,57 @@ def read_with_torchvision(name: str, root: Path, download: bool) -> Arrays:
     options = {"split": "balanced"} if name == "emnist" else {}
     for part in ("train", "test"):
         if name == "svhn":  # torchvision names its options and arrays differently
-            dataset: Any = reader(str(root), split=part, download=download)
+            dataset: Any = reader(str(torchvision_root), split=part, download=download)
             images, labels = dataset.data.transpose(0, 2, 3, 1), dataset.labels
         else:
-            dataset = reader(str(root), train=part == "train", download=download, **options)
+            dataset = reader(
+                str(torchvision_root), train=part == "train", download=download, **options
+            )
             images, labels = dataset.data, dataset.targets
         arrays[f"x_{part}"], arrays[f"y_{part}"] = np.asarray(images), np.asarray(labels)
     return arrays
 
 
-def read_torchvision_layout(name: str, root: Path, path: Path) -> Arrays:
-    """A dataset that lies at `path` in torchvision's layout below `root`. Raises DataError,
-    naming the path, where files are missing or damaged."""
+def read_torchvision_files(name: str, torchvision_root: Path, dataset_path: Path) -> Arrays:
+    """A dataset that lies at `dataset_path` in torchvision's layout below its root. Raises
+    DataError, naming the path, where files are missing or damaged."""
     try:
         if name in IDX_DATASETS:
-            return read_idx_folder(path, *IDX_DATASETS[name])
-        check_layout(path)
-        return read_with_torchvision(name, root, download=False)
+            return read_idx_folder(dataset_path, *IDX_DATASETS[name])
+        check_torchvision_files(dataset_path)
+        return read_with_torchvision(name, torchvision_root, download=False)
     except (UserError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{path} is not whole: {' '.join(str(error).split())}") from error
+        raise DataError(f"{dataset_path} is not whole: {' '.join(str(error).split())}") from error
 
 
-def check_layout(path: Path) -> None:
+def check_torchvision_files(file_or_folder: Path) -> None:
     """Raise UserError unless the file, or those in the folder, are regular and not larger than the
     published ones. torchvision compares their check sums before it reads them."""
-    for file in islice(path.iterdir(), MOST_FILES) if path.is_dir() else [path]:
+    for file in (
+        islice(file_or_folder.iterdir(), MOST_FILES)
+        if file_or_folder.is_dir()
+        else [file_or_folder]
+    ):
         status = file.stat()
         check_regular(file, status)
         if status.st_size > LARGEST_FILE:
             raise UserError(f"{file} must have at most {LARGEST_FILE} bytes")
 
 
-def local_source(name: str, root: Path) -> LocalSource | None:
+def local_source(name: str, data_root: Path) -> LocalSource | None:
     """Where a dataset lies on this machine and how it is read; None where it is not found."""
-    npz = root / f"{name}.npz"
-    if npz.parent == root and os.path.exists(npz):  # False also where the name is too long
+    npz = data_root / f"{name}.npz"
+    if npz.parent == data_root and os.path.exists(npz):  # False also where the name is too long
         return LocalSource(npz, lambda: read_npz(npz))
     if name == "digits":
         return LocalSource(PACKAGED_DIGITS, lambda: read_npz(PACKAGED_DIGITS))
     if name in TORCHVISION:
-        layout = root / TORCHVISION[name][1]
+        layout = data_root / TORCHVISION[name][1]
         if os.path.exists(layout):
-            return LocalSource(layout, lambda: read_torchvision_layout(name, root, layout))
+            return LocalSource(layout, lambda: read_torchvision_files(name, data_root, layout))
     if name in IMAGE_FOLDERS:
         folder_name, list_files = IMAGE_FOLDERS[name]
-        folder = root / folder_name
+        folder = data_root / folder_name
         if os.path.exists(folder):
             return LocalSource(
                 folder, lambda: read_images(list_files(folder), IMAGE_SIZE, folder), is_slow=True
@@ -173,20 +179,20 @@ def local_source(name: str, root: Path) -> LocalSource | None:
     return None
 
 
-def download_dataset(name: str, root: Path) -> Arrays:
+def download_dataset(name: str, data_root: Path) -> Arrays:
     """The arrays of a dataset that torchvision downloads, in one try; it shows how far it is and
     compares check sums. Raises DataError where the download fails."""
-    make_folder(root)
-    remove_broken_downloads(root)
+    make_folder(data_root)
+    remove_broken_downloads(data_root)
     try:
-        with tempfile.TemporaryDirectory(dir=root, prefix=DOWNLOAD) as temporary:
+        with tempfile.TemporaryDirectory(dir=data_root, prefix=DOWNLOAD) as temporary:
             lock = FolderLock(Path(temporary))
             try:
                 return read_with_torchvision(name, Path(temporary), download=True)
             finally:
                 lock.release()
     except (RuntimeError, OSError, EOFError, ValueError, HTTPException) as error:
-        searched = f"{root / name}.npz and {root / TORCHVISION[name][1]}"
+        searched = f"{data_root / name}.npz and {data_root / TORCHVISION[name][1]}"
         searched += f" and {DEBIAN_FASHION_MNIST}" if name == "fashion_mnist" else ""
         reason = " ".join(str(error).split())
         raise DataError(
@@ -196,9 +202,9 @@ def download_dataset(name: str, root: Path) -> Arrays:
         ) from error
 
 
-def remove_broken_downloads(root: Path) -> None:
+def remove_broken_downloads(data_root: Path) -> None:
     """Remove what downloads left that were killed; those that are on have their folders locked."""
-    for folder in root.glob(f"{DOWNLOAD}*"):
+    for folder in data_root.glob(f"{DOWNLOAD}*"):
         if (folder / LOCK_NAME).exists() and not folder.is_symlink():
             with suppress(UserError):
                 lock = FolderLock(folder)
@@ -213,31 +219,31 @@ def load_dataset(name: str, data_dir: str | None = None) -> Dataset:
     Raises UserError, naming the file, where it is missing, damaged or not what its name promises.
     """
     require(isinstance(name, str), "benchmark.dataset", "the name of a dataset", name)
-    root = data_folder(data_dir)
-    source = local_source(name, root)
+    data_root = data_folder(data_dir)
+    source = local_source(name, data_root)
     if source is not None:
         arrays = source.read()
         dataset = validated_dataset(name, arrays, str(source.path))
         if source.is_slow:
-            write_npz(root / f"{name}.npz", arrays)
+            write_npz(data_root / f"{name}.npz", arrays)
         return dataset
     if name not in TORCHVISION:
         if name in NAMES:
-            raise DataError(f"{name} was not found in {root}; {missing_dataset_advice(name)}")
+            raise DataError(f"{name} was not found in {data_root}; {missing_dataset_advice(name)}")
         raise DataError(
             f"`benchmark.dataset` must be one of {', '.join(NAMES)} or the name of an .npz file in "
-            f"{root}, found {name!r}{did_you_mean(name, NAMES)}"
+            f"{data_root}, found {name!r}{did_you_mean(name, NAMES)}"
         )
-    arrays = download_dataset(name, root)
+    arrays = download_dataset(name, data_root)
     dataset = validated_dataset(name, arrays, f"torchvision's download of {name}")
-    write_npz(root / f"{name}.npz", arrays)
+    write_npz(data_root / f"{name}.npz", arrays)
     return dataset
 
 
 def available_datasets(names: Sequence[str], data_dir: str | None = None) -> list[str]:
     """Those of the named datasets that lie on this machine."""
-    root = data_folder(data_dir)
-    return [name for name in names if local_source(name, root) is not None]
+    data_root = data_folder(data_dir)
+    return [name for name in names if local_source(name, data_root) is not None]
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
@@ -297,15 +303,17 @@ def missing_dataset_advice(name: str) -> str:
 def dataset_statuses(data_dir: str | None = None) -> list[DatasetStatus]:
     """The status of the published datasets and of all .npz files in the data folder, without a
     download."""
-    root = data_folder(data_dir)
-    user_names = sorted(path.stem for path in root.glob("*.npz")) if os.path.isdir(root) else []
+    data_root = data_folder(data_dir)
+    user_names = (
+        sorted(path.stem for path in data_root.glob("*.npz")) if os.path.isdir(data_root) else []
+    )
     names = [*NAMES, *(name for name in user_names if name not in NAMES)]
-    return [dataset_status(name, root) for name in names]
+    return [dataset_status(name, data_root) for name in names]
 
 
-def dataset_status(name: str, root: Path) -> DatasetStatus:
+def dataset_status(name: str, data_root: Path) -> DatasetStatus:
     """Whether a dataset is on this machine and passes the checks."""
-    source = local_source(name, root)
+    source = local_source(name, data_root)
     if source is None:
         problem = f"not found; {missing_dataset_advice(name)}"
         return DatasetStatus(name, False, problem, 0, 0, 0)

@@ -38,7 +38,7 @@ class CapturedSteps(NamedTuple):
     views:        [R, ...] stored because a captured step reads their memory.
     packed_draws: [steps, bytes] see `pack_draws`.
     traces:       [steps, fields of a trace, R].
-    position:     [1] the number of the next step in packed_draws and traces.
+    next_step:    [1] the number of the next step in packed_draws and traces.
     replays:      for each step function, the function that takes the next step.
     """
 
@@ -46,7 +46,7 @@ class CapturedSteps(NamedTuple):
     views: TaskViews
     packed_draws: Tensor
     traces: Tensor
-    position: Tensor
+    next_step: Tensor
     replays: dict[Step, Callable[[], None]]
 
 
@@ -76,9 +76,9 @@ def pack_draws(draws: Draw) -> Tensor:
     return torch.cat([pad(part, (0, -part.shape[1] % WORD_BYTES)) for part in parts], 1)
 
 
-def unpack_draw(packed_draw: Tensor, draws: Draw) -> Draw:
-    """The draw of one step from its bytes [bytes]; `draws` [steps, ...] are of its types and
-    shapes."""
+def unpack_draw(packed_draw: Tensor, template_draws: Draw) -> Draw:
+    """The draw of one step from its bytes [bytes]; `template_draws` [steps, ...] are of its types
+    and shapes."""
     start = 0
 
     def read(leaf: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def unpack_draw(packed_draw: Tensor, draws: Draw) -> Draw:
         start += size + -size % WORD_BYTES
         return part
 
-    draw: Draw = tree_map(read, draws)
+    draw: Draw = tree_map(read, template_draws)
     return draw
 
 
@@ -119,30 +119,30 @@ def capture_steps(
     """Capture the step functions of a cycle, on new tensors like these learners and draws."""
     learners, packed_draws = tree_map(torch.clone, learners), pack_draws(draws)
     traces = draws.lr.new_empty(len(draws.lr), len(Trace._fields), len(learners.params))
-    position = torch.zeros(1, dtype=torch.long, device=packed_draws.device)
+    next_step = torch.zeros(1, dtype=torch.long, device=packed_draws.device)
 
     def take_next_step(step: Step) -> None:
-        draw = unpack_draw(packed_draws.index_select(0, position)[0], draws)
+        draw = unpack_draw(packed_draws.index_select(0, next_step)[0], draws)
         next_learners, trace = step_replicas(step, learners, draw, views)
         overwrite(tree_leaves(learners), tree_leaves(next_learners))
         values = torch.stack(trace) if len(trace) > 1 else trace.loss[None]
-        traces[:, : len(trace)].index_copy_(0, position, values[None])
-        position.add_(1)
+        traces[:, : len(trace)].index_copy_(0, next_step, values[None])
+        next_step.add_(1)
 
     replays = {}
     for step in dict.fromkeys(step_cycle):
-        position.zero_()  # warming up moved it
+        next_step.zero_()  # warming up moved it
         replays[step] = capture(partial(take_next_step, step))
-    return CapturedSteps(learners, views, packed_draws, traces, position, replays)
+    return CapturedSteps(learners, views, packed_draws, traces, next_step, replays)
 
 
 def make_captured_run(
     step_replicas: StepReplicas,
     capture: Capture = capture_cuda_graph,
-    min_steps: int | None = None,
+    min_steps_to_capture: int | None = None,
 ) -> RunSteps:
-    """`Engine.run_steps` by replaying captured steps; chunks of fewer than `min_steps` steps, by
-    default MIN_STEPS_TO_CAPTURE, run without a capture."""
+    """`Engine.run_steps` by replaying captured steps; chunks of fewer than `min_steps_to_capture`
+    steps, by default MIN_STEPS_TO_CAPTURE, run without a capture."""
     captures: dict[Any, CapturedSteps] = {}  # by the shapes of a draw
     captured_functions: set[Step] = set()
 
@@ -157,7 +157,7 @@ def make_captured_run(
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
         if shapes not in captures or len(captures[shapes].packed_draws) < steps:
-            if steps < (min_steps or MIN_STEPS_TO_CAPTURE):
+            if steps < (min_steps_to_capture or MIN_STEPS_TO_CAPTURE):
                 return make_plain_run(step_replicas)(step_cycle, learners, draws, views)
             captures[shapes] = capture_steps(
                 step_replicas, capture, step_cycle, learners, draws, views
@@ -165,7 +165,7 @@ def make_captured_run(
         captured = captures[shapes]
         tree_map(lambda target, value: target.copy_(value), captured.learners, learners)
         captured.packed_draws[:steps].copy_(pack_draws(draws))
-        captured.position.zero_()
+        captured.next_step.zero_()
         captured.traces.fill_(torch.nan)  # a step that is not measured writes its loss alone
         for s in range(steps):
             captured.replays[step_cycle[s % len(step_cycle)]]()

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -14,17 +13,19 @@ from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import LossTrace, Trace, stack_traces
 
+StepResult = tuple[Learner, Trace | LossTrace]  # [R, ...] of all replicas
 # takes all replicas through one step; everything is [R, ...]
-StepReplicas = Callable[[Step, Learner, Draw, TaskViews], tuple[Learner, Trace | LossTrace]]
+StepReplicas = Callable[[Step, Learner, Draw, TaskViews], StepResult]
 
 
-def step_in_loop(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
+def step_in_loop(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
     """One replica after the other."""
     replicas = range(len(learners.params))
     results = [
         step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r)) for r in replicas
     ]
-    return tree_stack(results)
+    stacked: StepResult = tree_stack(results)
+    return stacked
 
 
 @cache
@@ -33,7 +34,7 @@ def cuda_streams(count: int) -> list[torch.cuda.Stream]:
     return [torch.cuda.Stream() for _ in range(count)]
 
 
-def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
+def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
     """One replica after the other, each on its own CUDA stream. In a captured CUDA graph they are
     branches that the GPU runs at the same time."""
     main_stream, results = torch.cuda.current_stream(), []
@@ -46,15 +47,17 @@ def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews
             )
     for stream in streams:
         main_stream.wait_stream(stream)
-    return tree_stack(results)
+    stacked: StepResult = tree_stack(results)
+    return stacked
 
 
-def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
+def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
     """All replicas in one batched step."""
-    return torch.func.vmap(step)(learners, draws, views)
+    result: StepResult = torch.func.vmap(step)(learners, draws, views)
+    return result
 
 
-def call_batched_step(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> Any:
+def call_batched_step(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
     """All replicas, by a step that already takes learners, draws and views [R, ...]."""
     return step(learners, draws, views)
 

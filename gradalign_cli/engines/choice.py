@@ -32,17 +32,17 @@ DEFAULT_THREADS = torch.get_num_threads()  # before any run of this process chan
 class Workload(NamedTuple):
     """What an engine has to do.
 
-    parts:          of the run.
-    replicas:       the number of replicas that train together.
-    steps_per_task: the number of steps of the longest task.
-    steps:          the number of steps of a replica on all tasks.
-    batch_size:     the number of examples of a batch.
+    parts:              of the run.
+    replicas:           the number of replicas that train together.
+    longest_task_steps: the number of steps of the longest task.
+    steps_per_replica:  the number of steps of a replica on all tasks.
+    batch_size:         the number of examples of a batch.
     """
 
     parts: Parts
     replicas: int
-    steps_per_task: int
-    steps: int
+    longest_task_steps: int
+    steps_per_replica: int
     batch_size: int
 
 
@@ -86,7 +86,7 @@ def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
     examples, but costs a second of start-up. Gradients of each earlier task are already batched
     within a replica. A recording costs some tenths of a second a task.
     """
-    parts, replicas, steps = workload.parts, workload.replicas, workload.steps_per_task
+    parts, replicas, steps = workload.parts, workload.replicas, workload.longest_task_steps
     convolutional = parts.model.convolutional
     sequential = "graph" if steps >= LONG_TASK and not convolutional else "eager"
     if replicas == 1:
@@ -99,8 +99,8 @@ def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
     min_replicas = 5 if examples <= FEW_EXAMPLES else 10
     if parts.method.references == "per_task":
         return sequential, "the gradients of all tasks are batched already"
-    if replicas < min_replicas or workload.steps * replicas < LONG_RUN:
-        return sequential, f"{replicas} replicas of {workload.steps} steps on a CPU"
+    if replicas < min_replicas or workload.steps_per_replica * replicas < LONG_RUN:
+        return sequential, f"{replicas} replicas of {workload.steps_per_replica} steps on a CPU"
     return "vmap", f"{replicas} replicas of an MLP, {examples} examples a step"
 
 

@@ -17,11 +17,11 @@ from gradalign_cli.step.trace import Trace
 # (step cycle, learners [R, ...], draws [steps, R, ...], views [R, ...]) ->
 # (learners [R, ...], traces [steps, R])
 RunSteps = Callable[[Sequence[Step], Learner, Draw, TaskViews], tuple[Learner, Trace]]
-SkipSteps = Callable[[Sequence[Step], Draw], None]
+NoteStepsBeforeResume = Callable[[Sequence[Step], Draw], None]
 
 
-def skip_nothing(step_cycle: Sequence[Step], draws: Draw) -> None:
-    """`Engine.skip_steps` of an engine that takes every step in the same way."""
+def ignore_steps_before_resume(step_cycle: Sequence[Step], draws: Draw) -> None:
+    """`Engine.note_steps_before_resume` of an engine that takes every step in the same way."""
 
 
 class Engine(NamedTuple):
@@ -29,23 +29,24 @@ class Engine(NamedTuple):
 
     name:         as in the setting `engine`.
     device:       where the tensors are.
-    gradient:     function (params, ...) -> (value, aux) -> its `GradientFunction`; what steps take
-                  gradients with.
+    make_gradient_function: function (params, ...) -> (value, aux) -> its `GradientFunction`; what
+                  steps take gradients with.
     run_steps:    takes the learners through the draws of a chunk of steps. Step s is taken by
                   step_cycle[s % len(step_cycle)].
     map_replicas: (function, learners, trees ...) -> the results [R, ...] of
                   function(learner, tree ...) for each replica. Every tree has a leading dimension
                   of replicas.
-    skip_steps:   is told of the chunks of a task that were taken before a run was resumed, in place
-                  of `run_steps`, so that later ones are taken as if it had not been interrupted.
+    note_steps_before_resume: is told of the chunks of a task that were taken before a run was
+                  resumed, in place of `run_steps`, so that later ones are taken as if it had not
+                  been interrupted.
     """
 
     name: str
     device: torch.device
-    gradient: Callable[[Any], GradientFunction]
+    make_gradient_function: Callable[[Any], GradientFunction]
     run_steps: RunSteps
     map_replicas: Callable[..., Tensor]
-    skip_steps: SkipSteps = skip_nothing
+    note_steps_before_resume: NoteStepsBeforeResume = ignore_steps_before_resume
 
 
 def map_in_loop(function: Callable[..., Tensor], *trees: Any) -> Tensor:

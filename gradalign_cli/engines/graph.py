@@ -17,5 +17,7 @@ def graph(device: torch.device = CPU) -> Engine:
         run_steps = make_captured_run(step_in_loop)
         return Engine("graph", device, autograd_gradient, run_steps, map_in_loop)
     recorded_run = RecordedRun(eager().run_steps)
-    skip_steps = recorded_run.skip_steps
-    return Engine("graph", device, autograd_gradient, recorded_run, map_in_loop, skip_steps)
+    note_steps_before_resume = recorded_run.note_steps_before_resume
+    return Engine(
+        "graph", device, autograd_gradient, recorded_run, map_in_loop, note_steps_before_resume
+    )

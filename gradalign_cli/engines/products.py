@@ -27,10 +27,10 @@ def mkl_is_slow() -> bool:
     )
 
 
-def use_onednn(operations: GraphModule, *inputs: Tensor) -> GraphModule:
+def use_onednn(operations: GraphModule, *example_inputs: Tensor) -> GraphModule:
     """Replace, in place, large float32 products by oneDNN's; the operations will get tensors with
-    the shapes and types of `inputs`."""
-    ShapeProp(operations).propagate(*inputs)
+    the shapes and types of `example_inputs`."""
+    ShapeProp(operations).propagate(*example_inputs)
     graph = operations.graph
     for node in list(graph.nodes):
         if not is_large_matrix_product(node):

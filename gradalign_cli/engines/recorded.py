@@ -101,12 +101,16 @@ class RecordedRun:
     """
 
     def __init__(
-        self, run_steps: RunSteps, batched: bool = False, min_steps: int | None = None
+        self,
+        run_steps: RunSteps,
+        vmap_replicas: bool = False,
+        min_steps_to_record: int | None = None,
     ) -> None:
-        """run_steps: what takes the steps;  batched: whether a step takes all replicas at once, by
-        torch.func.vmap;  min_steps: with one batch size, from which on they are recorded; None:
-        MIN_STEPS_TO_RECORD."""
-        self.run_steps, self.batched, self.min_steps = run_steps, batched, min_steps
+        """run_steps: what takes the steps;  vmap_replicas: whether a step takes all replicas at
+        once, by torch.func.vmap;  min_steps_to_record: with one batch size, from which on they are
+        recorded; None: MIN_STEPS_TO_RECORD."""
+        self.run_steps, self.vmap_replicas = run_steps, vmap_replicas
+        self.min_steps_to_record = min_steps_to_record
         self.pairs: dict[Step, tuple[Step, Step]] = {}  # of the task: as they are, and recorded
         self.calls: dict[tuple[Step, torch.Size], int] = {}  # with a batch size, in the task
 
@@ -116,22 +120,22 @@ class RecordedRun:
         """Take the learners through a chunk of steps."""
         return self.run_steps(self.chosen_steps(step_cycle, draws), learners, draws, views)
 
-    def skip_steps(self, step_cycle: Sequence[Step], draws: Draw) -> None:
+    def note_steps_before_resume(self, step_cycle: Sequence[Step], draws: Draw) -> None:
         """Count a chunk of steps that were taken before this process began."""
         self.chosen_steps(step_cycle, draws)
 
     def chosen_steps(self, step_cycle: Sequence[Step], draws: Draw) -> list[Step]:
         """For each step of a chunk its function, recorded where it comes for at least the
-        `min_steps`th time with its batch size."""
+        `min_steps_to_record`th time with its batch size."""
         if self.pairs.keys() != set(step_cycle):  # a new task
             self.calls.clear()
-            transformed = {s: torch.func.vmap(s) if self.batched else s for s in step_cycle}
+            transformed = {s: torch.func.vmap(s) if self.vmap_replicas else s for s in step_cycle}
             self.pairs = {s: (t, with_recorded_operations(t)) for s, t in transformed.items()}
         steps, replicas, *batch = draws.rows.shape
-        first_recorded, chosen = self.min_steps or MIN_STEPS_TO_RECORD, []
+        first_recorded, chosen = self.min_steps_to_record or MIN_STEPS_TO_RECORD, []
         for number in range(steps):
             step = step_cycle[number % len(step_cycle)]
             key = step, torch.Size(batch)
-            self.calls[key] = self.calls.get(key, 0) + (1 if self.batched else replicas)
+            self.calls[key] = self.calls.get(key, 0) + (1 if self.vmap_replicas else replicas)
             chosen.append(self.pairs[step][self.calls[key] >= first_recorded])
         return chosen

@@ -50,5 +50,7 @@ def streams(device: torch.device = CPU) -> Engine:
         return torch.stack([future.result() for future in futures])
 
     recorded_run = RecordedRun(run_in_threads)
-    skip_steps = recorded_run.skip_steps
-    return Engine("streams", device, autograd_gradient, recorded_run, map_replicas, skip_steps)
+    note_steps_before_resume = recorded_run.note_steps_before_resume
+    return Engine(
+        "streams", device, autograd_gradient, recorded_run, map_replicas, note_steps_before_resume
+    )

@@ -26,6 +26,8 @@ def vmap(device: torch.device = CPU) -> Engine:
     if device.type == "cuda":
         run_steps = make_captured_run(step_by_vmap)
         return Engine("vmap", device, functional_gradient, run_steps, map_by_vmap)
-    recorded_run = RecordedRun(make_plain_run(call_batched_step), batched=True)
-    skip_steps = recorded_run.skip_steps
-    return Engine("vmap", device, functional_gradient, recorded_run, map_in_loop, skip_steps)
+    recorded_run = RecordedRun(make_plain_run(call_batched_step), vmap_replicas=True)
+    note_steps_before_resume = recorded_run.note_steps_before_resume
+    return Engine(
+        "vmap", device, functional_gradient, recorded_run, map_in_loop, note_steps_before_resume
+    )

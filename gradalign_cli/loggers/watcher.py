@@ -35,11 +35,11 @@ class LoggingWatcher:
         self.begun: set[int] = set()
         self.step, self.task_begin = 0, 0
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """Begin the runs of these replicas. A replica whose round is repeated keeps its run, in
         which its first numbers then stand twice."""
-        self.replicas, self.step, self.task_begin = replicas, 0, 0
-        self.begin_runs(replicas)
+        self.replicas, self.step, self.task_begin = replica_numbers, 0, 0
+        self.begin_runs(replica_numbers)
 
     def begin_runs(self, replicas: Sequence[int]) -> None:
         """Begin the runs of those replicas that have none yet."""
@@ -56,12 +56,12 @@ class LoggingWatcher:
     def after_steps(self, moment: Moment) -> StopsTask:
         """Log the measured steps of a chunk."""
         fields = [field.tolist() for field in moment.trace[: len(SCALARS)]]
-        first = self.task_begin + moment.step - len(moment.measured) + 1
-        for s in moment.measured.nonzero().flatten().tolist():
+        first = self.task_begin + moment.steps_done - len(moment.measured_step_mask) + 1
+        for s in moment.measured_step_mask.nonzero().flatten().tolist():
             for r, replica in enumerate(self.replicas):
                 values = [field[s][r] for field in fields]
                 self.log(replica, first + s, dict(zip(SCALARS, values, strict=True)))
-        self.step = self.task_begin + moment.step
+        self.step = self.task_begin + moment.steps_done
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:

@@ -57,6 +57,13 @@ class Architecture(NamedTuple):
     dropout: Sequence[float]
 
 
+class LayerInputsAndLogits(NamedTuple):
+    """The inputs of each layer, those of the last one too, and the logits [n, outputs]."""
+
+    layer_inputs: list[Tensor]
+    logits: Tensor
+
+
 def make_architecture(
     blocks: Sequence[Block],
     widths: Sequence[int],
@@ -104,9 +111,8 @@ def initial_params(architecture: Architecture, init_gain: float, generator: Gene
 
 def forward(
     architecture: Architecture, params: Tensor, images: Tensor, noise_keys: Tensor | Absent
-) -> tuple[list[Tensor], Tensor]:
-    """The inputs of each layer, and the logits [n, outputs]; drops nothing where `noise_keys` are
-    absent."""
+) -> LayerInputsAndLogits:
+    """A pass through the network; drops nothing where `noise_keys` are absent."""
     blocks, weight_shapes, norm_shapes, activation_sizes, dropout = architecture
     if norm_shapes and len(images) == 1:
         raise UserError(
@@ -139,7 +145,7 @@ def forward(
     for weight in weights[len(blocks) :]:
         inputs.append(h)
         h = drop(normalise_and_rectify(linear(h, weight)))
-    return [*inputs, h], linear(h, last_weight)
+    return LayerInputsAndLogits([*inputs, h], linear(h, last_weight))
 
 
 def image_patches(images: Tensor, block: Block) -> Tensor:

@@ -34,7 +34,7 @@ def initial_layer(
     return weight, bias if init == "torch" else torch.zeros(out_features)
 
 
-def forward(weights: list[Tensor], biases: list[Tensor], images: Tensor) -> list[Tensor]:
+def layer_activations(weights: list[Tensor], biases: list[Tensor], images: Tensor) -> list[Tensor]:
     """The inputs [n, in_features] of each layer, and the logits [n, outputs] after them; `biases`
     is empty where layers have none."""
     activations = [images.flatten(1)]
@@ -76,7 +76,7 @@ def mlp(
     def activations(params: Tensor, images: Tensor) -> list[Tensor]:
         tensors = split_vector(params, tensor_shapes)
         weights, biases = tensors[::tensors_per_layer], tensors[1::2] if bias else []
-        return forward(weights, biases, images)
+        return layer_activations(weights, biases, images)
 
     def apply(
         params: Tensor,

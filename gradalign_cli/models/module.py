@@ -13,7 +13,7 @@ from gradalign_cli.models.model import Model
 from gradalign_cli.models.module_forward import ModuleFunction
 from gradalign_cli.models.module_layout import flatten_named, make_layout
 from gradalign_cli.models.module_trial import make_obstacle, try_module
-from gradalign_cli.models.start_weights import check_fit, read_tensors
+from gradalign_cli.models.start_weights import check_tensors_fit, read_tensors
 
 SAFE_LOADING = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # which torch.load obeys
 
@@ -32,7 +32,7 @@ def without_pickles() -> Iterator[None]:
 
 
 def build_module(
-    build: Callable[..., nn.Module], field: str, arguments: dict[str, Any], seed: int
+    build: Callable[..., nn.Module], module_name: str, arguments: dict[str, Any], seed: int
 ) -> nn.Module:
     """A module in float32, whose first weights are drawn from a seed and not from the global
     generator. UserError where it cannot be built."""
@@ -44,7 +44,7 @@ def build_module(
         raise
     except (Exception, SystemExit) as error:  # what the user's own function raises
         raise UserError(
-            f"`model.arguments` must be what {field} can be called with, found {arguments}: "
+            f"`model.arguments` must be what {module_name} can be called with, found {arguments}: "
             f"{error_text(error)}"
         ) from error
     is_module = isinstance(module, nn.Module)
@@ -91,26 +91,26 @@ def module(
     template = build_module(build, module, arguments, 0)
     trial = try_module(template, shape, outputs)
     layout = make_layout(template, trial.call_order)
-    require(bool(layout.params), "model.module", "a module with parameters to train", module)
+    require(bool(layout.param_names), "model.module", "a module with parameters to train", module)
     start: dict[str, Tensor] = {}
     if weights is not None:
         start = read_tensors(weights)
-        check_fit(start, template, trial.call_order[-1] if trial.call_order else None)
+        check_tensors_fit(start, template, trial.call_order[-1] if trial.call_order else None)
         template.load_state_dict(start, strict=False)
     initial_statistics = flatten_named(
-        template.state_dict() | dict(template.named_buffers()), layout.statistics
+        template.state_dict() | dict(template.named_buffers()), layout.statistic_names
     )
     check_finite(dict(template.named_parameters()))
-    initial_params = flatten_named(dict(template.named_parameters()), layout.params)
+    initial_params = flatten_named(dict(template.named_parameters()), layout.param_names)
     convolutional = any(isinstance(m, nn.Conv2d) for m in template.modules())
-    function = ModuleFunction(template.to("meta"), layout, trial.draws)
+    function = ModuleFunction(template.to("meta"), layout, trial.has_dropout)
 
     def init(generator: Generator) -> Tensor:
         seed = int(torch.randint(2**62, (), generator=generator))
         drawn = dict(build_module(build, module, arguments, seed).named_parameters())
         first = drawn | {name: tensor for name, tensor in start.items() if name in drawn}
         check_finite(first)
-        return flatten_named(first, layout.params)
+        return flatten_named(first, layout.param_names)
 
     return Model(
         init,
@@ -118,7 +118,7 @@ def module(
         function.apply,
         convolutional or trial.changes_buffers,
         layout.layers,
-        function.layer_inputs if layout.head else None,
-        trial.draws,
+        function.layer_inputs if layout.head_name else None,
+        trial.has_dropout,
         make_obstacle(function, initial_params, initial_statistics, shape),
     )

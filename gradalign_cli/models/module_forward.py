@@ -27,11 +27,11 @@ class Skeleton(NamedTuple):
     """A copy of the module without numbers, for one thread.
 
     module:  in training or not, and so it stays.
-    inputs:  what submodules were called with in the present pass, by their names.
+    submodule_inputs: what submodules were called with in the present pass, by their names.
     """
 
     module: nn.Module
-    inputs: dict[str, list[Tensor]]
+    submodule_inputs: dict[str, list[Tensor]]
 
 
 def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
@@ -40,7 +40,7 @@ def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return x
 
 
-def make_skeleton(module: nn.Module, training: bool, watched: Sequence[str]) -> Skeleton:
+def make_skeleton(module: nn.Module, training: bool, watched_submodules: Sequence[str]) -> Skeleton:
     """A skeleton that notes the inputs of the watched submodules."""
     tensors = [*module.parameters(), *module.buffers()]
     shared: dict[int, Any] = {id(tensor): tensor for tensor in tensors}  # they have no numbers
@@ -53,7 +53,7 @@ def make_skeleton(module: nn.Module, training: bool, watched: Sequence[str]) -> 
 
         return hook
 
-    for name in watched:
+    for name in watched_submodules:
         module.get_submodule(name).register_forward_pre_hook(note(name), with_kwargs=True)
     for submodule in module.modules():
         if (
@@ -78,38 +78,46 @@ class ModuleFunction:
     Each thread has skeletons of its own, as a functional call exchanges a module's tensors.
     """
 
-    def __init__(self, module: nn.Module, layout: Layout, draws: bool) -> None:
-        """module: whose tensors are on the meta device;  draws: whether it has dropout."""
-        self.module, self.layout, self.draws = module, layout, draws
+    def __init__(self, module: nn.Module, layout: Layout, has_dropout: bool) -> None:
+        """module: whose tensors are on the meta device;  has_dropout: whether it has dropout."""
+        self.module, self.layout, self.has_dropout = module, layout, has_dropout
         self.of_thread = threading.local()
 
-    def skeleton(self, training: bool, watched: Sequence[str]) -> Skeleton:
+    def skeleton(self, training: bool, watched_submodules: Sequence[str]) -> Skeleton:
         """This thread's skeleton."""
         skeletons = self.of_thread.__dict__.setdefault("skeletons", {})
-        key = training, tuple(watched)
+        key = training, tuple(watched_submodules)
         if key not in skeletons:
-            skeletons[key] = make_skeleton(self.module, training, watched)
+            skeletons[key] = make_skeleton(self.module, training, watched_submodules)
         skeleton: Skeleton = skeletons[key]
         return skeleton
 
     def call(
-        self, skeleton: Skeleton, tensors: dict[str, Tensor], images: Tensor, keys: Tensor | Absent
+        self,
+        skeleton: Skeleton,
+        tensors: dict[str, Tensor],
+        images: Tensor,
+        noise_keys: Tensor | Absent,
     ) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """The logits [n, outputs], and what the watched submodules were called with."""
-        skeleton.inputs.clear()
-        noise = KeyedDropout(keys) if self.draws and skeleton.module.training else nullcontext()
+        skeleton.submodule_inputs.clear()
+        noise = (
+            KeyedDropout(noise_keys)
+            if self.has_dropout and skeleton.module.training
+            else nullcontext()
+        )
         try:
             with noise:
                 logits: Tensor = functional_call(
                     skeleton.module, tensors, (images,), tie_weights=False, strict=True
                 )
-            return logits, dict(skeleton.inputs)
+            return logits, dict(skeleton.submodule_inputs)
         except ValueError as error:
             if "more than 1 value per channel" in str(error):
                 raise UserError(ONE_EXAMPLE) from error
             raise
         finally:
-            skeleton.inputs.clear()
+            skeleton.submodule_inputs.clear()
 
     def apply(
         self,
@@ -122,12 +130,13 @@ class ModuleFunction:
         """`Model.apply`. Features are the inputs of the last layer, or else the logits."""
         layout = self.layout
         tensors = named_tensors(layout, params, statistics)
-        watched = [layout.head] if layout.head else []
-        skeleton = self.skeleton(training, watched)
+        watched_submodules = [layout.head_name] if layout.head_name else []
+        skeleton = self.skeleton(training, watched_submodules)
         logits, inputs = self.call(skeleton, tensors, images, noise_keys)
-        features = inputs[layout.head][-1].flatten(1) if layout.head else logits
-        if training and layout.statistics:
-            statistics = flatten_like(statistics, [tensors[name] for name in layout.statistics])
+        features = inputs[layout.head_name][-1].flatten(1) if layout.head_name else logits
+        if training and layout.statistic_names:
+            new_statistics = [tensors[name] for name in layout.statistic_names]
+            statistics = flatten_detached(new_statistics, statistics.dtype)
         return Output(logits, features, statistics)
 
     def layer_inputs(
@@ -135,7 +144,7 @@ class ModuleFunction:
     ) -> tuple[Tensor, ...]:
         """`Model.layer_inputs`: the rows of a layer are those of the first example, then those of
         the second, and so on."""
-        names = self.layout.matrix_modules
+        names = self.layout.matrix_module_names
         tensors = named_tensors(self.layout, params, statistics)
         skeleton = self.skeleton(False, names)
         _, inputs = self.call(skeleton, tensors, images, ())
@@ -147,6 +156,6 @@ class ModuleFunction:
         return tuple(result)
 
 
-def flatten_like(statistics: Tensor, tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors as one vector of the type of `statistics`, through which no gradient flows."""
-    return torch.cat([tensor.detach().flatten().to(statistics.dtype) for tensor in tensors])
+def flatten_detached(tensors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Tensors as one vector of a type, through which no gradient flows."""
+    return torch.cat([tensor.detach().flatten().to(dtype) for tensor in tensors])

@@ -20,25 +20,24 @@ WHOLE_TYPES = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 class Layout(NamedTuple):
     """The order of a module's tensors.
 
-    params, param_shapes:  names of the parameters that are trained, as they lie in [P], and their
-    shapes.
-    layers:                the parts of [P]: see `make_layout`.
-    matrix_modules:        the names of the submodules whose weights are the layers with a matrix.
-    head:                  that of the last layer, None where it is no matrix that is trained.
-    statistics, statistics_shapes, statistics_types: of the parameters that are frozen and of all
-    buffers, as they lie in [S], which holds whole numbers and truth values as floats.
-    aliases:               for each further name of a tensor that modules share, its first name.
+    param_names, param_shapes: of the parameters that are trained, as they lie in [P].
+    layers:               the parts of [P]: see `make_layout`.
+    matrix_module_names:  of the submodules whose weights are the layers with a matrix.
+    head_name:            that of the last layer, None where it is no matrix that is trained.
+    statistic_names, statistic_shapes, statistic_dtypes: of the parameters that are frozen and of
+    all buffers, as they lie in [S], which holds whole numbers and truth values as floats.
+    first_name_of_alias:  for each further name of a tensor that modules share, its first name.
     """
 
-    params: list[str]
+    param_names: list[str]
     param_shapes: list[tuple[int, ...]]
     layers: tuple[Layer, ...]
-    matrix_modules: list[str]
-    head: str | None
-    statistics: list[str]
-    statistics_shapes: list[tuple[int, ...]]
-    statistics_types: list[torch.dtype]
-    aliases: dict[str, str]
+    matrix_module_names: list[str]
+    head_name: str | None
+    statistic_names: list[str]
+    statistic_shapes: list[tuple[int, ...]]
+    statistic_dtypes: list[torch.dtype]
+    first_name_of_alias: dict[str, str]
 
 
 def is_plain_matrix(module: nn.Module) -> bool:
@@ -80,7 +79,7 @@ def make_layout(module: nn.Module, call_order: Sequence[str]) -> Layout:
     unchanging = {n: p for n, p in module.named_parameters() if not p.requires_grad}
     statistics: dict[str, Tensor] = unchanging | dict(module.named_buffers())
     for name, tensor in statistics.items():
-        check_statistic(name, tensor)
+        check_exact_in_float32(name, tensor)
     return Layout(
         params,
         [tuple(trained[name].shape) for name in params],
@@ -105,7 +104,7 @@ def tensor_aliases(module: nn.Module) -> dict[str, str]:
     return {name: first for name, first in names.items() if name != first}
 
 
-def check_statistic(name: str, tensor: Tensor) -> None:
+def check_exact_in_float32(name: str, tensor: Tensor) -> None:
     """Raise UserError where float32 cannot hold a tensor exactly."""
     whole = tensor.dtype in WHOLE_TYPES
     too_large = whole and bool((tensor.abs() > LARGEST_EXACT).any())
@@ -126,29 +125,31 @@ def flatten_named(tensors: Mapping[str, Tensor], names: Sequence[str]) -> Tensor
 def named_tensors(layout: Layout, params: Tensor, statistics: Tensor) -> dict[str, Tensor]:
     """What [P] and [S] hold, by name; the statistics are new tensors, which may be changed in
     place."""
-    tensors = dict(zip(layout.params, split_vector(params, layout.param_shapes), strict=True))
-    if layout.statistics:
-        parts = split_vector(statistics, layout.statistics_shapes)
-        typed = zip(layout.statistics, parts, layout.statistics_types, strict=True)
+    tensors = dict(zip(layout.param_names, split_vector(params, layout.param_shapes), strict=True))
+    if layout.statistic_names:
+        parts = split_vector(statistics, layout.statistic_shapes)
+        typed = zip(layout.statistic_names, parts, layout.statistic_dtypes, strict=True)
         # each a copy of its own: under vmap BatchNorm's update of a part of a vector would be lost
         tensors |= {
             name: part.clone() if dtype.is_floating_point else part.to(dtype)
             for name, part, dtype in typed
         }
-    return tensors | {name: tensors[first] for name, first in layout.aliases.items()}
+    return tensors | {name: tensors[first] for name, first in layout.first_name_of_alias.items()}
 
 
-def matrix_inputs(module: nn.Module, x: Tensor, examples: int) -> Tensor:
-    """The inputs [examples, positions, columns] that the matrix of a plain linear layer or
-    convolution multiplies, from the input x of the module.
+def matrix_inputs(module: nn.Module, x: Tensor, example_count: int) -> Tensor:
+    """The inputs [n, positions, columns] that the matrix of a plain linear layer or convolution
+    multiplies, from the input x of the module on n = `example_count` examples.
 
     A convolution has a position for every place of its kernels, and one more for each of its
     groups: their kernels, which see different channels, count as one matrix.
     """
     if isinstance(module, nn.Linear):
         rows = x.reshape(-1, x.shape[-1])
-        shared = len(rows) % examples > 0  # by all examples, as a table of positions is
-        return rows.expand(examples, -1, -1) if shared else rows.unflatten(0, (examples, -1))
+        shared = len(rows) % example_count > 0  # by all examples, as a table of positions is
+        return (
+            rows.expand(example_count, -1, -1) if shared else rows.unflatten(0, (example_count, -1))
+        )
     assert isinstance(module, nn.Conv2d)
     padding = module._reversed_padding_repeated_twice  # of "same" too, in numbers
     mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
@@ -156,5 +157,5 @@ def matrix_inputs(module: nn.Module, x: Tensor, examples: int) -> Tensor:
     size = (module.kernel_size, module.dilation, 0, module.stride)
     patches = functional.unfold(padded, *size).unflatten(1, (module.groups, -1))
     columns = math.prod(module.weight.shape[1:])
-    inputs: Tensor = patches.movedim(2, -1).reshape(examples, -1, columns)
+    inputs: Tensor = patches.movedim(2, -1).reshape(example_count, -1, columns)
     return inputs

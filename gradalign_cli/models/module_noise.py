@@ -13,7 +13,7 @@ from gradalign_cli.numerics.trees import Absent
 WHOLE_CHANNELS = (functional.dropout1d, functional.dropout2d, functional.dropout3d)
 
 
-def wrapped(number: int) -> int:
+def wrapped_to_int64(number: int) -> int:
     """A whole number as a signed integer of 64 bits, without what lies above."""
     return (number + 2**63) % 2**64 - 2**63
 
@@ -64,6 +64,6 @@ class KeyedDropout(TorchFunctionMode):
         if not isinstance(self.keys, Tensor) or share == 0:
             return x
         entries = math.prod(x.shape) // len(self.keys)
-        integers = random_integers(self.keys + wrapped(GAMMA * self.used), entries)
+        integers = random_integers(self.keys + wrapped_to_int64(GAMMA * self.used), entries)
         self.used += -(-entries // 4)  # an output gives four integers
         return drop_units(x, share, integers)

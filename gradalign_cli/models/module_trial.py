@@ -18,42 +18,50 @@ EXAMPLES = 8  # BatchNorm of fewer at the end of a network magnifies rounding
 TOLERANCE = 0.1  # of the length of a gradient, as a deep network magnifies rounding
 
 
+class LayerCall(NamedTuple):
+    """A submodule, its name, and what it was called with."""
+
+    name: str
+    module: nn.Module
+    layer_input: Tensor
+
+
 class Trial(NamedTuple):
-    """call_order: the names of the plain matrices as they are called;  draws: whether the module
-    has dropout;  changes_buffers: whether a pass in training changes a buffer."""
+    """call_order: the names of the plain matrices as they are called;  has_dropout: whether the
+    module has dropout;  changes_buffers: whether a pass in training changes a buffer."""
 
     call_order: list[str]
-    draws: bool
+    has_dropout: bool
     changes_buffers: bool
 
 
-def trial_images(shape: tuple[int, int, int]) -> Tensor:
+def trial_images(image_shape: tuple[int, int, int]) -> Tensor:
     """Images [EXAMPLES, channels, height, width] of noise."""
-    return torch.rand(EXAMPLES, *shape, generator=torch.Generator().manual_seed(0))
+    return torch.rand(EXAMPLES, *image_shape, generator=torch.Generator().manual_seed(0))
 
 
-def try_module(module: nn.Module, shape: tuple[int, int, int], outputs: int) -> Trial:
-    """Two passes of a module, one of them in training, on images of a shape (channels, height,
-    width).
+def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: int) -> Trial:
+    """Two passes of a module, one of them in training, on images of `image_shape`
+    (channels, height, width).
 
     Raises UserError, naming the layer, where it cannot take them, gives no logits [n, outputs],
     changes the images or draws random numbers that are not those of dropout.
     """
-    entered: list[tuple[str, nn.Module, Tensor]] = []
-    drawing: list[str] = []
-    before, images = torch.get_rng_state(), trial_images(shape)
+    called_layers: list[LayerCall] = []
+    drawing_layers: list[str] = []
+    before, images = torch.get_rng_state(), trial_images(image_shape)
 
     def enter(name: str) -> Callable[..., None]:
         def hook(submodule: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
             if args or kwargs:
-                entered.append((name, submodule, first_input(args, kwargs)))
+                called_layers.append(LayerCall(name, submodule, first_input(args, kwargs)))
 
         return hook
 
     def leave(name: str) -> Callable[..., None]:
         def hook(*_: object) -> None:
-            if not drawing and not torch.equal(torch.get_rng_state(), before):
-                drawing.append(name)
+            if not drawing_layers and not torch.equal(torch.get_rng_state(), before):
+                drawing_layers.append(name)
 
         return hook
 
@@ -65,16 +73,16 @@ def try_module(module: nn.Module, shape: tuple[int, int, int], outputs: int) -> 
     noise = KeyedDropout(torch.arange(EXAMPLES))
     try:
         with torch.no_grad(), noise:
-            check_logits(module.train()(images), outputs, entered)
-        check_draws(drawing, images, shape)
-        call_order = [name for name, submodule, _ in entered if is_plain_matrix(submodule)]
+            check_logits(module.train()(images), outputs, called_layers)
+        check_no_side_effects(drawing_layers, images, image_shape)
+        call_order = [name for name, submodule, _ in called_layers if is_plain_matrix(submodule)]
         changed = any(not torch.equal(buffers[n], b) for n, b in module.named_buffers())
         with torch.no_grad():
-            check_logits(module.eval()(images), outputs, entered)
+            check_logits(module.eval()(images), outputs, called_layers)
     except UserError:
         raise
     except (Exception, SystemExit) as error:  # what the user's own module raises
-        raise UserError(refusal(error, entered, shape)) from error
+        raise UserError(refusal_sentence(error, called_layers, image_shape)) from error
     finally:
         torch.set_rng_state(before)
         for hook in hooks:
@@ -85,29 +93,29 @@ def try_module(module: nn.Module, shape: tuple[int, int, int], outputs: int) -> 
     return Trial(call_order, noise.used > 0, changed)
 
 
-def check_draws(drawing: list[str], images: Tensor, shape: tuple[int, int, int]) -> None:
+def check_no_side_effects(
+    drawing_layers: list[str], images: Tensor, image_shape: tuple[int, int, int]
+) -> None:
     """Raise UserError where a module drew random numbers or changed its images."""
-    if drawing:
+    if drawing_layers:
         raise UserError(
             f"`model.module` must draw no random numbers but those of dropout, found that its layer"
-            f" `{drawing[0]}` does in training: an argument that turns this off may help"
+            f" `{drawing_layers[0]}` does in training: an argument that turns this off may help"
         )
     require(
-        torch.equal(images, trial_images(shape)),
+        torch.equal(images, trial_images(image_shape)),
         "model.module",
         "what leaves its images as they are",
         "one that changes them in place",
     )
 
 
-def check_logits(
-    logits: object, outputs: int, entered: list[tuple[str, nn.Module, Tensor]]
-) -> None:
+def check_logits(logits: object, outputs: int, called_layers: list[LayerCall]) -> None:
     """Raise UserError unless a module gave logits [EXAMPLES, outputs]."""
     result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if result == (EXAMPLES, outputs):
         return
-    last = next((name for name, layer, _ in reversed(entered) if is_plain_matrix(layer)), "")
+    last = next((name for name, layer, _ in reversed(called_layers) if is_plain_matrix(layer)), "")
     raise UserError(
         f"`model.module` must give {outputs} logits for each image, as `benchmark` has so many, "
         f"found {result} for {EXAMPLES} images after its layer `{last}`: an argument such as "
@@ -115,12 +123,12 @@ def check_logits(
     )
 
 
-def refusal(
-    error: BaseException, entered: list[tuple[str, nn.Module, Tensor]], shape: tuple[int, int, int]
+def refusal_sentence(
+    error: BaseException, called_layers: list[LayerCall], image_shape: tuple[int, int, int]
 ) -> str:
     """Why a module cannot take the images, in a sentence that names the layer it came to."""
-    size = " x ".join(map(str, shape))
-    name, layer, x = entered[-1] if entered else ("", None, torch.empty(0))
+    size = " x ".join(map(str, image_shape))
+    name, layer, x = called_layers[-1] if called_layers else ("", None, torch.empty(0))
     wanted = getattr(layer, "in_channels", None)
     if isinstance(layer, nn.Conv2d) and x.ndim == 4 and x.shape[1] != wanted:
         reason = f"takes {wanted} channels and got {x.shape[1]}"
@@ -133,7 +141,7 @@ def refusal(
 
 
 def make_obstacle(
-    function: ModuleFunction, params: Tensor, statistics: Tensor, shape: tuple[int, int, int]
+    function: ModuleFunction, params: Tensor, statistics: Tensor, image_shape: tuple[int, int, int]
 ) -> Callable[[Ability], str]:
     """`Model.obstacle` of a module, which tries each ability once and compares the gradients.
 
@@ -157,7 +165,7 @@ def make_obstacle(
         return g, statistics
 
     def attempt(ability: Ability) -> str:
-        images, keys = trial_images(shape), torch.arange(EXAMPLES)
+        images, keys = trial_images(image_shape), torch.arange(EXAMPLES)
         inputs = params, statistics, images, keys
         wanted = gradient(autograd_gradient, *inputs)
         try:

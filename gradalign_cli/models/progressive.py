@@ -20,25 +20,25 @@ LARGEST_INITIAL_SCALE = 0.1  # as in DER's published code; the paper says random
 Shape = tuple[int, ...]
 
 
-def column_shapes(sizes: Sequence[int], number: int) -> list[list[Shape]]:
-    """The shapes of the tensors of each layer of column `number`, from 0.
+def column_shapes(layer_sizes: Sequence[int], column_index: int) -> list[list[Shape]]:
+    """The shapes of the tensors of each layer of column number `column_index`, from 0.
 
-    sizes: of the input, of the hidden layers and of the column's logits. A layer has a matrix W
-    and a bias. Each layer but the first of each column but the first also has an adapter: a scale
+    layer_sizes: of the input, of the hidden layers and of the column's logits. A layer has a matrix
+    W and a bias. Each layer but the first of each column but the first also has an adapter: a scale
     of each earlier column, a matrix V and a bias that bring their activations to the size of one
     column's, and a matrix U that brings these to the layer's.
     """
     layers = []
-    for depth, (inputs, outputs) in enumerate(pairwise(sizes)):
-        adapter = [(number,), (inputs, number * inputs), (inputs,), (outputs, inputs)]
+    for depth, (inputs, outputs) in enumerate(pairwise(layer_sizes)):
+        adapter = [(column_index,), (inputs, column_index * inputs), (inputs,), (outputs, inputs)]
         weights = [(outputs, inputs), (outputs,)]
-        layers.append([*(adapter if depth and number else []), *weights])
+        layers.append([*(adapter if depth and column_index else []), *weights])
     return layers
 
 
-def initial_tensors(shapes: list[Shape], init: Init, generator: Generator) -> list[Tensor]:
+def initial_tensors(tensor_shapes: list[Shape], init: Init, generator: Generator) -> list[Tensor]:
     """The initial tensors of a layer, as `column_shapes` lists their shapes."""
-    *adapter, (outputs, inputs), _ = shapes
+    *adapter, (outputs, inputs), _ = tensor_shapes
     weights = initial_layer(outputs, inputs, init, generator)
     if not adapter:
         return [*weights]
@@ -51,23 +51,23 @@ def initial_tensors(shapes: list[Shape], init: Init, generator: Generator) -> li
     ]
 
 
-def lateral_input(adapter: Sequence[Tensor], earlier: list[Tensor]) -> Tensor:
+def lateral_input(adapter: Sequence[Tensor], earlier_activations: list[Tensor]) -> Tensor:
     """What the activations [n, inputs] of the earlier columns add to a layer [n, outputs]."""
     scales, V, bias, U = adapter
-    scaled = [scale * h for scale, h in zip(scales.unbind(), earlier, strict=True)]
+    scaled = [scale * h for scale, h in zip(scales.unbind(), earlier_activations, strict=True)]
     return linear(relu(linear(torch.cat(scaled, 1), V, bias)), U)
 
 
 def forward_column(
-    layers: list[list[Tensor]], x: Tensor, earlier: list[list[Tensor]]
+    layers: list[list[Tensor]], x: Tensor, earlier_activations: list[list[Tensor]]
 ) -> list[Tensor]:
     """The inputs [n, size] of each layer of a column, and its logits [n, outputs] after them;
-    earlier: the same of the earlier columns."""
+    earlier_activations: the same of the earlier columns."""
     activations = [x]
     for depth, (*adapter, W, bias) in enumerate(layers):
         h = linear(activations[-1], W, bias)
         if adapter:
-            h = h + lateral_input(adapter, [column[depth] for column in earlier])
+            h = h + lateral_input(adapter, [column[depth] for column in earlier_activations])
         activations.append(relu(h) if depth + 1 < len(layers) else h)
     return activations
 
@@ -119,14 +119,16 @@ def progressive(
             earlier.append([h.detach() for h in activations])
         return Output(torch.cat(logits, 1), torch.cat(hidden, 1), statistics)
 
-    layers = tuple(part for column in shapes for layer in column for part in layer_parts(layer))
+    layers = tuple(
+        part for column in shapes for layer in column for part in layers_of_tensor_shapes(layer)
+    )
     return Model(init_params, torch.zeros(0), apply, False, layers)
 
 
-def layer_parts(shapes: list[Shape]) -> list[Layer]:
+def layers_of_tensor_shapes(tensor_shapes: list[Shape]) -> list[Layer]:
     """The parts of the flat vector that the tensors of a layer are, as `column_shapes` lists
     them."""
-    *adapter, (outputs, inputs), _ = shapes
+    *adapter, (outputs, inputs), _ = tensor_shapes
     weights = Layer(outputs * (inputs + 1), outputs, True)
     if not adapter:
         return [weights]

@@ -15,7 +15,7 @@ from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 MOMENTUM = 0.1  # of BatchNorm's running statistics: the weight of the batch
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Precision = Literal["float32", "bfloat16"]
-Layout = Literal["channels_first", "channels_last"]
+MemoryFormat = Literal["channels_first", "channels_last"]
 Init = Literal["torch", "agem"]
 Padding = Literal["symmetric", "tensorflow"]
 BatchNormVariant = Literal["torch", "agem"]
@@ -66,11 +66,11 @@ class Architecture(NamedTuple):
     blocks: list[ResidualBlock]
 
 
-class Options(NamedTuple):
+class ComputationOptions(NamedTuple):
     """How a network is computed: four options of `resnet18`, which says what they mean."""
 
     precision: Precision
-    layout: Layout
+    layout: MemoryFormat
     padding: Padding
     batch_norm: BatchNormVariant
 
@@ -153,7 +153,7 @@ def initial_params(architecture: Architecture, init: Init, generator: Generator)
     return flatten_tensors([*kernels, *scales_and_shifts, *head])
 
 
-def convolution_input(images: Tensor, precision: Precision, layout: Layout) -> Tensor:
+def convolution_input(images: Tensor, precision: Precision, layout: MemoryFormat) -> Tensor:
     """Images, or kernels, in the precision and memory layout of the convolutions; `precision` and
     `layout` are those of `resnet18`."""
     images = images.to(PRECISIONS[precision]) if precision != "float32" else images
@@ -179,11 +179,11 @@ def forward(
     statistics: Tensor,
     images: Tensor,
     training: bool,
-    options: Options,
+    computation_options: ComputationOptions,
 ) -> Output:
     """`Model.apply` of a ResNet18."""
     kernel_shapes, norm_shapes, head_shapes, blocks = architecture
-    precision, layout, padding, batch_norm_form = options
+    precision, layout, padding, batch_norm_form = computation_options
     tensors = split_vector(params, [*kernel_shapes, *norm_shapes, *head_shapes])
     kernels = iter(
         [convolution_input(tensor, precision, layout) for tensor in tensors[: len(kernel_shapes)]]
@@ -205,15 +205,18 @@ def forward(
     return Output(linear(features, *head), features, statistics)
 
 
-def check_options(
-    width: int, image_shape: tuple[int, int, int], init: Init, options: Options
+def check_resnet_options(
+    width: int,
+    image_shape: tuple[int, int, int],
+    init: Init,
+    computation_options: ComputationOptions,
 ) -> None:
     """Raise UserError where an option of `resnet18` is out of its domain."""
-    require_choice(Precision, "model.precision", options.precision)
-    require_choice(Layout, "model.layout", options.layout)
+    require_choice(Precision, "model.precision", computation_options.precision)
+    require_choice(MemoryFormat, "model.layout", computation_options.layout)
     require_choice(Init, "model.init", init)
-    require_choice(Padding, "model.padding", options.padding)
-    require_choice(BatchNormVariant, "model.batch_norm", options.batch_norm)
+    require_choice(Padding, "model.padding", computation_options.padding)
+    require_choice(BatchNormVariant, "model.batch_norm", computation_options.batch_norm)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
     large = min(image_shape[1:]) >= 32
     require(large, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
@@ -225,7 +228,7 @@ def resnet18(
     shape: tuple[int, int, int],
     outputs: int,
     precision: Precision = "float32",
-    layout: Layout = "channels_first",
+    layout: MemoryFormat = "channels_first",
     init: Init = "torch",
     padding: Padding = "symmetric",
     batch_norm: BatchNormVariant = "torch",
@@ -252,8 +255,8 @@ def resnet18(
                 variances are the biased ones, and it starts at 0, as in A-GEM's published code.
                 The running mean starts at 0 in both.
     """
-    options = Options(precision, layout, padding, batch_norm)
-    check_options(width, shape, init, options)
+    computation_options = ComputationOptions(precision, layout, padding, batch_norm)
+    check_resnet_options(width, shape, init, computation_options)
     architecture = make_architecture(width, head_bias, shape, outputs)
 
     def init_params(generator: Generator) -> Tensor:
@@ -266,7 +269,7 @@ def resnet18(
         training: bool,
         noise_keys: Tensor | Absent = (),
     ) -> Output:
-        return forward(architecture, params, statistics, images, training, options)
+        return forward(architecture, params, statistics, images, training, computation_options)
 
     channels = [filters for filters, *_ in architecture.kernel_shapes]
     initial_variance = BATCH_NORMS[batch_norm].initial_variance

@@ -20,11 +20,11 @@ WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 WRAPPERS = ("state_dict", "model_state_dict", "model")  # under which checkpoints hold the tensors
 
 
-def read_tensors(name: str) -> dict[str, Tensor]:
-    """The tensors, one or more, of the file of this name, by their names. UserError where it is no
+def read_tensors(file_path: str) -> dict[str, Tensor]:
+    """The tensors, one or more, of the file at this path, by their names. UserError where it is no
     such file."""
-    path = Path(name)
-    require(name != "", FIELD, "the path of a file", name)
+    path = Path(file_path)
+    require(file_path != "", FIELD, "the path of a file", file_path)
     with open_regular(path) as file:
         filled = os.fstat(file.fileno()).st_size > 0
     require(filled, FIELD, "a file of tensors with names", f"{path}, which is empty")
@@ -39,7 +39,7 @@ def read_tensors(name: str) -> dict[str, Tensor]:
     except Exception as error:  # a damaged or hostile file can raise anything
         raise UserError(
             f"`{FIELD}` must be a .safetensors file or a checkpoint that holds tensors alone, "
-            f"found {name!r}: {error_text(error)}"
+            f"found {file_path!r}: {error_text(error)}"
         ) from error
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -52,33 +52,35 @@ def read_tensors(name: str) -> dict[str, Tensor]:
     return dict(content)
 
 
-def check_fit(tensors: Mapping[str, Tensor], module: nn.Module, head: str | None) -> None:
+def check_tensors_fit(
+    tensors: Mapping[str, Tensor], module: nn.Module, head_name: str | None
+) -> None:
     """Raise UserError, naming the tensor, unless a file holds all of a module, and nothing else, in
     its shapes and kinds of numbers. The last layer may be missing, and so may buffers without
     entries in a state."""
     state = module.state_dict()
     for name, tensor in tensors.items():
         require(name in state, FIELD, "of the network's tensors", name)
-        check_kind(name, tensor, state[name])
+        check_number_type(name, tensor, state[name])
         shape, wanted = tuple(tensor.shape), tuple(state[name].shape)
         require(shape == wanted, FIELD, f"of shape {wanted} in `{name}`", shape)
         finite = bool(torch.isfinite(tensor.to(state[name].dtype)).all())
         require(finite, FIELD, f"finite in `{name}`", "NaN or infinity")
     for name in state.keys() - tensors.keys():
-        in_head = head is not None and name.startswith(f"{head}.")
+        in_head = head_name is not None and name.startswith(f"{head_name}.")
         require(in_head, FIELD, "of all tensors but the last layer's", f"no {name!r}")
 
 
-def check_kind(name: str, tensor: Tensor, wanted: Tensor) -> None:
+def check_number_type(name: str, tensor: Tensor, module_tensor: Tensor) -> None:
     """Raise UserError unless a tensor has its numbers one by one in memory, of `FLOATS` where
-    `wanted` has floats, else of its type or another of whole numbers."""
+    `module_tensor` has floats, else of its type or another of whole numbers."""
     plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_nested
     if tensor.is_quantized or not plain:
         kind = f"{tensor.dtype}, {tensor.layout}, on {tensor.device}"
         raise UserError(f"`{FIELD}` must be of plain numbers in `{name}`, found {kind}")
-    if wanted.is_floating_point():
+    if module_tensor.is_floating_point():
         fits, domain = tensor.dtype in FLOATS, "floats"
     else:
-        whole = wanted.dtype in WHOLE and tensor.dtype in WHOLE
-        fits, domain = whole or tensor.dtype == wanted.dtype, f"{wanted.dtype}"
+        whole = module_tensor.dtype in WHOLE and tensor.dtype in WHOLE
+        fits, domain = whole or tensor.dtype == module_tensor.dtype, f"{module_tensor.dtype}"
     require(fits, FIELD, f"of {domain} in `{name}`", tensor.dtype)

@@ -9,7 +9,7 @@ from gradalign_cli.results.metrics import summary
 from gradalign_cli.results.significance import (
     PairedDifference,
     holm_corrected,
-    least_p_value,
+    least_exact_p_value,
     paired_difference,
 )
 
@@ -83,7 +83,7 @@ def difference_to_baseline(
 
 def can_reach_significance(seed_count: int, tested_row_count: int) -> bool:
     """Whether the sign-permutation test over n seeds can become significant in so many rows."""
-    return least_p_value(seed_count) * tested_row_count <= SIGNIFICANT
+    return least_exact_p_value(seed_count) * tested_row_count <= SIGNIFICANT
 
 
 def verdict(difference: PairedDifference, p_value: float | None, tested_row_count: int) -> str:

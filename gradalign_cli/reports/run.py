@@ -11,7 +11,12 @@ import numpy as np
 
 from gradalign_cli.errors import UserError, os_errors_as_sentences, require
 from gradalign_cli.files.reading import read_bounded
-from gradalign_cli.results.run_files import LARGEST_FILE, is_number, read_mapping, read_replicas
+from gradalign_cli.results.run_files import (
+    LARGEST_FILE,
+    is_number,
+    read_json_mapping,
+    read_replica_metrics,
+)
 
 DEEPEST_FOLDER, MOST_FOLDERS = 5, 50_000  # below a folder that was named
 MOST_TASKS = 1000
@@ -103,11 +108,11 @@ def walk_folders(folder: Path, levels_below: int) -> Iterator[tuple[Path, set[st
 
 def read_run(folder: Path) -> Run:
     """The finished run in a folder; UserError where its files are not those of a run."""
-    record = read_mapping(folder / "record.json")
+    record = read_json_mapping(folder / "record.json")
     config = record.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
         raise UserError("`config` of record.json must be the config of a run")
-    replicas = read_replicas(folder / "metrics.json")
+    replicas = read_replica_metrics(folder / "metrics.json")
     settings = record.get("replicas")
     if not isinstance(settings, list) or len(settings) != len(replicas):
         raise UserError("`replicas` of record.json and of metrics.json must be equally many")

@@ -14,8 +14,8 @@ from rich.text import Text
 from torch import Tensor
 
 from gradalign_cli.results.durations import duration_text
-from gradalign_cli.results.forecast import Forecast
 from gradalign_cli.results.heat import heat_style
+from gradalign_cli.results.remaining_time import RemainingTime
 from gradalign_cli.results.run_files import short_number
 from gradalign_cli.training.watcher import Moment, State, StopsTask
 
@@ -29,10 +29,16 @@ class Display:
     """A watcher that shows a live line of what trains, loss, ACC so far, cosine and time left, and
     says once how long the run will take. Without a terminal it says that alone."""
 
-    def __init__(self, console: Console, forecast: Forecast, advice: str = "") -> None:
-        """forecast: of the run;  advice: how to try a long run in small."""
-        self.console, self.forecast, self.advice = console, forecast, advice
-        self.tasks, self.round_text = len(forecast.work.steps), ""
+    def __init__(
+        self, console: Console, remaining_time: RemainingTime, long_run_advice: str = ""
+    ) -> None:
+        """remaining_time: of the run;  long_run_advice: how to try a long run in small."""
+        self.console, self.remaining_time, self.long_run_advice = (
+            console,
+            remaining_time,
+            long_run_advice,
+        )
+        self.tasks, self.round_text = len(remaining_time.work.task_steps), ""
         self.measurements = self.accuracy_text = ""
         self.has_said_duration = False
         self.live = Live(
@@ -52,17 +58,17 @@ class Display:
     ) -> None:
         self.live.stop()
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """Say which of all replicas train, where others train before or after them."""
-        self.forecast.begin_round(replicas)
-        first, whole = self.forecast.finished_replicas + 1, self.forecast.replicas
-        last = first + len(replicas) - 1
+        self.remaining_time.begin_round(replica_numbers)
+        first, whole = self.remaining_time.finished_replicas + 1, self.remaining_time.replicas
+        last = first + len(replica_numbers) - 1
         numbers = f"s {first}-{last}" if last > first else f" {first}"
-        self.round_text = f"replica{numbers} of {whole}, " if len(replicas) < whole else ""
+        self.round_text = f"replica{numbers} of {whole}, " if len(replica_numbers) < whole else ""
 
     def end_round(self, problem: str | None) -> None:
         """Print a problem above the live line."""
-        self.forecast.end_round(problem)
+        self.remaining_time.end_round(problem)
         if problem:
             self.console.print(problem)
 
@@ -70,83 +76,88 @@ class Display:
         """Show the newest loss and cosine, as means over replicas."""
         trace = moment.trace
         self.measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"
-        cosine = trace.cosine[moment.measured]
+        cosine = trace.cosine[moment.measured_step_mask]
         if cosine.numel() and not cosine[-1].isnan().any():
             self.measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
-        self.forecast.after_steps(moment)
+        self.remaining_time.after_steps(moment)
         self.say_duration_once()
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
         """Show the mean accuracy on the tasks learned so far."""
-        self.forecast.after_test(ended_tasks, accuracy)
+        self.remaining_time.after_test(ended_tasks, accuracy)
         if ended_tasks:
             self.accuracy_text = f"  ACC {float(accuracy[:, :ended_tasks].mean()):.3f}"
 
     def state(self) -> State:
         """How much is done."""
-        return {"forecast": self.forecast.state(), "round_text": self.round_text}
+        return {"forecast": self.remaining_time.state(), "round_text": self.round_text}
 
     def restore(self, state: State) -> None:
         """Go on from there; times are measured anew."""
-        self.forecast.restore(state["forecast"])
+        self.remaining_time.restore(state["forecast"])
         self.round_text = state["round_text"]
 
     def say_duration_once(self) -> None:
         """Say how long the run will still take, once its steps were measured; of a run of seconds
         nothing."""
-        left = self.forecast.seconds_left()
-        if self.has_said_duration or left is None or not self.forecast.is_measured():
+        left = self.remaining_time.seconds_left()
+        if self.has_said_duration or left is None or not self.remaining_time.has_measured_enough():
             return
         self.has_said_duration = True
         if left >= WORTH_SAYING_SECONDS:
-            advice = self.advice if left > LONG_SECONDS else ""
+            advice = self.long_run_advice if left > LONG_SECONDS else ""
             self.console.print(f"about {duration_text(left)} to go{advice}", soft_wrap=True)
 
     def line(self) -> Table:
         """The live line, as wide as the terminal."""
-        forecast = self.forecast
-        left = forecast.seconds_left()
+        remaining_time = self.remaining_time
+        left = remaining_time.seconds_left()
         if left is not None:  # it goes on falling between two looks
-            left = max(0.0, left - (forecast.clock() - forecast.mark))
-        task = min(forecast.task + 1, self.tasks)
-        steps = forecast.work.steps[task - 1]
+            left = max(0.0, left - (remaining_time.clock() - remaining_time.mark))
+        task = min(remaining_time.task + 1, self.tasks)
+        steps = remaining_time.work.task_steps[task - 1]
         return progress_line(
             self.console.width,
             f"{self.round_text}task {task}/{self.tasks}",
-            forecast.share_done(),
-            f"step {min(forecast.step, steps)}/{steps}",
+            remaining_time.share_done(),
+            f"step {min(remaining_time.step, steps)}/{steps}",
             self.measurements,
-            clock_text(left),
+            time_left_text(left),
         )
 
 
-def clock_text(seconds: float | None) -> str:
+def time_left_text(seconds_left: float | None) -> str:
     """The time left as hours, minutes and seconds; dashes before it is known."""
-    if seconds is None:
+    if seconds_left is None:
         return "-:--:-- left"
-    return f"{timedelta(seconds=round(seconds))} left"
+    return f"{timedelta(seconds=round(seconds_left))} left"
 
 
 def progress_line(
-    width: int, task: str, share: float, steps: str, measurements: str, left: str
+    width: int,
+    task_text: str,
+    share_done: float,
+    steps_text: str,
+    measurements_text: str,
+    time_left: str,
 ) -> Table:
     """A line of at most `width` columns. Where there is no room for all, the time left stays
     longest, then the task, the bar of the share that is done, the steps and the measurements."""
-    sizes = {"left": len(left), "task": len(task), "bar": LEAST_BAR, "steps": len(steps)}
-    sizes["measurements"] = len(measurements)
+    sizes = {"left": len(time_left), "task": len(task_text), "bar": LEAST_BAR}
+    sizes |= {"steps": len(steps_text), "measurements": len(measurements_text)}
     shown, room = set(), width
     for name, size in sizes.items():
         if size and size + 1 <= room:
             shown.add(name)
             room -= size + 1
-    bar = ProgressBar(total=1, completed=share, width=min(WIDEST_BAR, LEAST_BAR + room))
+    bar = ProgressBar(total=1, completed=share_done, width=min(WIDEST_BAR, LEAST_BAR + room))
     cells: dict[str, str | ProgressBar] = {
-        "task": task,
+        "task": task_text,
         "bar": bar,
-        "steps": steps,
-        "measurements": measurements,
-        "left": left,
+        "steps": steps_text,
+        "measurements": measurements_text,
+        "left": time_left,
     }
     line = Table.grid(padding=(0, 1))
     for name in cells:
@@ -188,62 +199,67 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
 
 
 def run_tables(
-    settings: list[dict[str, Any]], accuracy: np.ndarray, quick: bool = False
+    setting_summaries: list[dict[str, Any]], accuracy: np.ndarray, quick: bool = False
 ) -> list[Table]:
     """What a finished run shows: the accuracy matrix of each setting and its metrics.
 
-    settings: as in metrics.json;  accuracy: [R, T + 1, T] of replicas in the order of the settings;
-    quick: whether the titles say that this was a quick run.
+    setting_summaries: `settings` of metrics.json;  accuracy: [R, T + 1, T] of replicas in the order
+    of the settings;  quick: whether the titles say that this was a quick run.
     """
     mark = "a quick run" if quick else ""
     title, tables, first = "accuracy on task 1, 2, ... in percent", [], 0
     title += f", {mark}" * quick
-    for setting in settings:
-        seeds = setting["ACC"]["n"]
+    for summary in setting_summaries:
+        seeds = summary["ACC"]["n"]
         part = accuracy[first : first + seeds]
-        tables.append(matrix_table(f"{title}{setting_text(setting, settings)}", part))
+        tables.append(matrix_table(f"{title}{setting_text(summary, setting_summaries)}", part))
         first += seeds
-    summary = metrics_table(settings[0]) if len(settings) == 1 else settings_table(settings)
-    summary.title, summary.title_justify = mark or None, "left"
-    return [*tables, summary]
+    single = len(setting_summaries) == 1
+    table = metrics_table(setting_summaries[0]) if single else settings_table(setting_summaries)
+    table.title, table.title_justify = mark or None, "left"
+    return [*tables, table]
 
 
-def setting_text(setting: dict[str, Any], settings: list[dict[str, Any]]) -> str:
+def setting_text(setting_summary: dict[str, Any], setting_summaries: list[dict[str, Any]]) -> str:
     """What tells a setting from the others of the run, such as `, lr=0.1`."""
     varying = [
-        name for name in numeric_settings_of(setting) if len({s[name] for s in settings}) > 1
+        name
+        for name in numeric_settings_of(setting_summary)
+        if len({each[name] for each in setting_summaries}) > 1
     ]
-    return "".join(f", {name}={short_number(setting[name])}" for name in varying)
+    return "".join(f", {name}={short_number(setting_summary[name])}" for name in varying)
 
 
-def numeric_settings_of(setting: dict[str, Any]) -> list[str]:
+def numeric_settings_of(setting_summary: dict[str, Any]) -> list[str]:
     """The names of a setting's numbers; its other entries are summaries of metrics."""
-    return [name for name, value in setting.items() if not isinstance(value, dict)]
+    return [name for name, value in setting_summary.items() if not isinstance(value, dict)]
 
 
-def metrics_table(setting: dict[str, Any]) -> Table:
+def metrics_table(setting_summary: dict[str, Any]) -> Table:
     """Each metric of one setting with its 95% interval over seeds."""
     table = Table()
     table.add_column("metric")
-    table.add_column("percent" if setting["ACC"]["n"] == 1 else "percent ± 95%", justify="right")
-    for name, metric_summary in setting.items():
-        if name not in numeric_settings_of(setting):
+    table.add_column(
+        "percent" if setting_summary["ACC"]["n"] == 1 else "percent ± 95%", justify="right"
+    )
+    for name, metric_summary in setting_summary.items():
+        if name not in numeric_settings_of(setting_summary):
             table.add_row(name, mean_with_interval(metric_summary))
     return table
 
 
-def settings_table(settings: list[dict[str, Any]]) -> Table:
+def settings_table(setting_summaries: list[dict[str, Any]]) -> Table:
     """A row for each setting: what tells it from the others, its seeds, and its main metrics with
     their 95% intervals over seeds."""
-    names = [name for name in MAIN_METRICS if name in settings[0]]
+    names = [name for name in MAIN_METRICS if name in setting_summaries[0]]
     table = Table(caption="in percent; all metrics are in metrics.json", caption_justify="left")
     table.add_column("setting")
     for column in ("n", *names):
         table.add_column(column, justify="right", no_wrap=True)
-    for setting in settings:
-        metrics = [mean_with_interval(setting[name]) for name in names]
-        label = setting_text(setting, settings).removeprefix(", ")
-        table.add_row(label, str(setting["ACC"]["n"]), *metrics)
+    for summary in setting_summaries:
+        metrics = [mean_with_interval(summary[name]) for name in names]
+        label = setting_text(summary, setting_summaries).removeprefix(", ")
+        table.add_row(label, str(summary["ACC"]["n"]), *metrics)
     return table
 
 

@@ -100,17 +100,19 @@ def continual_metrics(accuracy: Array, learned_task: Array) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def summary(replicas: Sequence[dict[str, float]]) -> dict[str, dict[str, float | int | None]]:
+def summary(
+    metrics_by_replica: Sequence[dict[str, float]],
+) -> dict[str, dict[str, float | int | None]]:
     """For each metric its mean, standard deviation and 95% t-interval over replicas, and their
     number n. Deviation and interval are None for one replica.
 
-    replicas: the metrics of each replica, by name.
+    metrics_by_replica: the metrics of each replica, by name.
     """
     from scipy.stats import t as student
 
     summaries = {}
-    for name in replicas[0]:
-        values = np.array([replica[name] for replica in replicas])
+    for name in metrics_by_replica[0]:
+        values = np.array([replica[name] for replica in metrics_by_replica])
         n, mean = len(values), float(values.mean())
         std = float(values.std(ddof=1)) if n > 1 else None
         half_width = None if std is None else float(student.ppf(0.975, n - 1)) * std / n**0.5

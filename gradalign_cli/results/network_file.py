@@ -29,7 +29,7 @@ PIXEL_FIELDS = ("pixel_mean", "pixel_std", "task_mean_std")  # of the benchmark
 LARGEST_NUMBER = 10**6  # of pixels, logits, tasks
 
 
-class Sizes(NamedTuple):
+class BenchmarkSizes(NamedTuple):
     """image_shape: (channels, height, width) that the network sees;  stored_pixels: of an image
     before that, where one of the task's pixels may be a blank one behind the image's own."""
 
@@ -45,19 +45,19 @@ class TrainedNetworks(NamedTuple):
     params:     [R, V, P] of the test of each task, V = T, or V = 1 where they are the same.
     statistics: [R, S].
     sizes:      of the benchmark.
-    pixels, views: what `PIXEL_FIELDS` and `VIEW_FIELDS` name, or absent.
+    pixel_tensors, view_tensors: what `PIXEL_FIELDS` and `VIEW_FIELDS` name, or absent.
     """
 
     params: Tensor
     statistics: Tensor
-    sizes: Sizes
-    pixels: dict[str, Tensor | Absent]
-    views: dict[str, Tensor | Absent]
+    sizes: BenchmarkSizes
+    pixel_tensors: dict[str, Tensor | Absent]
+    view_tensors: dict[str, Tensor | Absent]
 
 
-def sizes_of(benchmark: Benchmark) -> Sizes:
+def sizes_of(benchmark: Benchmark) -> BenchmarkSizes:
     """The sizes of a benchmark."""
-    return Sizes(
+    return BenchmarkSizes(
         benchmark.image_shape, benchmark.images.shape[1], benchmark.outputs, benchmark.tasks
     )
 
@@ -93,7 +93,7 @@ def tested_params(parts: Parts, learners: Learner, replica: int) -> Tensor:
     return torch.stack(versions[:1] if alike else versions)
 
 
-def read_sizes(path: Path) -> Sizes:
+def read_sizes(path: Path) -> BenchmarkSizes:
     """The sizes in the header of a file. UserError where it is no such file."""
     open_regular(path).close()
     try:
@@ -101,7 +101,7 @@ def read_sizes(path: Path) -> Sizes:
             header: dict[str, Any] = file.metadata() or {}
         values = json.loads(header["sizes"])
         shape = values.pop("image_shape")
-        sizes = Sizes((shape[0], shape[1], shape[2]), **values)
+        sizes = BenchmarkSizes((shape[0], shape[1], shape[2]), **values)
     except Exception as error:  # a damaged or hostile file can raise anything
         raise UserError(f"{path} must be a {NETWORK_FILE} of gradalign ({error})") from error
     numbers = [*sizes.image_shape, *sizes[1:]]
@@ -122,17 +122,17 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
     tasks, pixels = sizes.tasks, sizes.stored_pixels
     count = sum(layer.size for layer in model.layers)
     classes = -1  # any number
-    wanted: dict[str, tuple[list[tuple[int, ...]], torch.dtype]] = {
-        "params": ([(replicas, 1, count), (replicas, tasks, count)], torch.float32),
-        "statistics": ([(replicas, len(model.initial_statistics))], torch.float32),
-        "pixel_source": ([(replicas, tasks, prod(sizes.image_shape))], torch.int64),
-        "visible_logit_mask": ([(replicas, tasks, sizes.outputs)], torch.bool),
-        "logit_of_class": ([(replicas, classes)], torch.int64),
-        "pixel_mean": ([(pixels,)], torch.float32),
-        "pixel_std": ([(pixels,)], torch.float32),
-        "task_mean_std": ([(tasks, 2, sizes.image_shape[0])], torch.float32),
+    allowed_tensors = {
+        "params": AllowedTensor([(replicas, 1, count), (replicas, tasks, count)], torch.float32),
+        "statistics": AllowedTensor([(replicas, len(model.initial_statistics))], torch.float32),
+        "pixel_source": AllowedTensor([(replicas, tasks, prod(sizes.image_shape))], torch.int64),
+        "visible_logit_mask": AllowedTensor([(replicas, tasks, sizes.outputs)], torch.bool),
+        "logit_of_class": AllowedTensor([(replicas, classes)], torch.int64),
+        "pixel_mean": AllowedTensor([(pixels,)], torch.float32),
+        "pixel_std": AllowedTensor([(pixels,)], torch.float32),
+        "task_mean_std": AllowedTensor([(tasks, 2, sizes.image_shape[0])], torch.float32),
     }
-    tensors = read_checked(path, wanted)
+    tensors = read_checked_tensors(path, allowed_tensors)
     for name in ("params", "statistics", "logit_of_class"):
         require(name in tensors, str(path), f"a file with `{name}`", sorted(tensors))
     finite = torch.isfinite(model.initial_statistics)  # a mask of attention may be infinite
@@ -146,7 +146,7 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
     )
 
 
-def check_values(path: Path, tensors: dict[str, Tensor], sizes: Sizes) -> None:
+def check_values(path: Path, tensors: dict[str, Tensor], sizes: BenchmarkSizes) -> None:
     """Raise UserError, naming the tensor, where a number of a file cannot be one of a trained
     network: it is not finite, divides by zero, is no place of a pixel or a logit, or leaves a task
     without logits."""
@@ -179,17 +179,24 @@ def prod(shape: Sequence[int]) -> int:
     return int(torch.Size(shape).numel())
 
 
-def read_checked(
-    path: Path, wanted: dict[str, tuple[list[tuple[int, ...]], torch.dtype]]
+class AllowedTensor(NamedTuple):
+    """What a tensor of a file may be: of one of the shapes, where -1 stands for any number, and of
+    the type."""
+
+    shapes: list[tuple[int, ...]]
+    dtype: torch.dtype
+
+
+def read_checked_tensors(
+    path: Path, allowed_tensors: dict[str, AllowedTensor]
 ) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, each with one of the shapes, where -1 stands for any
-    number, and the type that are wanted of its name; the header is checked before a tensor is
-    read."""
+    """The tensors of a safetensors file, each as is allowed for its name; the header is checked
+    before a tensor is read."""
     tensors = {}
     with safe_open(path, "pt") as file:
         for name in file.keys():  # noqa: SIM118 - it is no mapping
-            require(name in wanted, str(path), "a file without other tensors", name)
-            shapes, dtype = wanted[name]
+            require(name in allowed_tensors, str(path), "a file without other tensors", name)
+            shapes, dtype = allowed_tensors[name]
             shape = tuple(file.get_slice(name).get_shape())
             fits = any(
                 len(shape) == len(each)
@@ -209,7 +216,7 @@ def view_of(networks: TrainedNetworks, replica: int) -> TaskViews:
     """How the tasks of a replica saw the images."""
     fields = {
         name: tensor[replica] if isinstance(tensor, Tensor) else ()
-        for name, tensor in networks.views.items()
+        for name, tensor in networks.view_tensors.items()
     }
     logit_of_class = fields["logit_of_class"]
     assert isinstance(logit_of_class, Tensor)
@@ -224,7 +231,7 @@ def view_of(networks: TrainedNetworks, replica: int) -> TaskViews:
 def with_trained_pixels(benchmark: Benchmark, networks: TrainedNetworks) -> Benchmark:
     """The benchmark with the means and deviations of pixels that the networks were trained with, on
     the device of its images."""
-    return benchmark._replace(**to_device_dict(networks.pixels, benchmark.images.device))
+    return benchmark._replace(**to_device_dict(networks.pixel_tensors, benchmark.images.device))
 
 
 def to_device_dict(tensors: dict[str, Tensor | Absent], device: torch.device) -> dict[str, Any]:

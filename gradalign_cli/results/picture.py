@@ -13,13 +13,13 @@ COLOURS = {"direction": "#e6550d", "reference": "#999999", "gradient": "#000000"
 WIDTHS = {"direction": 6, "reference": 3, "gradient": 1}  # all are seen where they coincide
 
 
-def arrow(kind: str, centre_x: float, x: float, y: float) -> str:
-    """The SVG of an arrow (x, y) in pixels, y upwards, from the middle of a panel; a dot where it
-    is shorter than a pixel.
+def arrow(kind: str, centre_x: float, dx: float, dy: float) -> str:
+    """The SVG of an arrow (dx, dy) in pixels, dy upwards, from the middle of a panel; a dot where
+    it is shorter than a pixel.
 
     kind: direction, reference or gradient.
     """
-    length, half_width = math.hypot(x, y), WIDTHS[kind] / 2
+    length, half_width = math.hypot(dx, dy), WIDTHS[kind] / 2
     if length < 1:
         return (
             f'<circle cx="{centre_x:g}" cy="{PANEL_SIDE / 2:g}" r="{half_width:g}" '
@@ -32,7 +32,7 @@ def arrow(kind: str, centre_x: float, x: float, y: float) -> str:
     return (
         f'<polygon points="{" ".join(f"{along:.1f},{across:.1f}" for along, across in points)}" '
         f'fill="{COLOURS[kind]}" transform="translate({centre_x:g} {PANEL_SIDE / 2:g}) '
-        f'rotate({-math.degrees(math.atan2(y, x)):.1f})"/>\n'
+        f'rotate({-math.degrees(math.atan2(dy, dx)):.1f})"/>\n'
     )
 
 

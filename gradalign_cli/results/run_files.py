@@ -34,7 +34,7 @@ def short_number(value: float) -> str:
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
+def read_json_mapping(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file of a run; UserError where there is none."""
     content = read_json(path, LARGEST_FILE)
     if not isinstance(content, dict):
@@ -42,10 +42,10 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_replicas(path: Path) -> list[dict[str, float]]:
+def read_replica_metrics(path: Path) -> list[dict[str, float]]:
     """The numbers of each replica in metrics.json, its seed among them, without those that are not
     finite; UserError where they are not what a run writes."""
-    replicas = read_mapping(path).get("replicas")
+    replicas = read_json_mapping(path).get("replicas")
     if not isinstance(replicas, list) or not replicas:
         raise UserError("`replicas` of metrics.json must be a list of replicas")
     finite_numbers = []

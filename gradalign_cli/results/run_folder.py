@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -61,14 +61,11 @@ def csv_number(value: float) -> str:
     return "" if np.isnan(value) else f"{value:.6g}"
 
 
-def matrices_csv(matrices: np.ndarray, replicas: Sequence[int]) -> str:
-    """The csv of matrices [R, rows, T], row i after task i.
-
-    replicas: the number of each matrix's replica.
-    """
+def matrices_csv(matrices: np.ndarray, replica_numbers: Sequence[int]) -> str:
+    """The csv of matrices [R, rows, T], row i after task i; replica_numbers: of each matrix."""
     tasks = matrices.shape[2]
     lines = ["replica,after_task," + ",".join(f"task_{t + 1}" for t in range(tasks))]
-    for replica, matrix in zip(replicas, matrices, strict=True):
+    for replica, matrix in zip(replica_numbers, matrices, strict=True):
         for after_task, row in enumerate(matrix):
             lines.append(f"{replica},{after_task}," + ",".join(csv_number(v) for v in row))
     return "\n".join(lines) + "\n"
@@ -116,6 +113,14 @@ def remove_run_files(folder: Path, names: Sequence[str]) -> None:
                 path.unlink(missing_ok=True)
 
 
+class FolderProgress(NamedTuple):
+    """The size of `alignment.csv` in bytes, and the counts of `RunFolder.constraint_counts`."""
+
+    alignment_bytes: int
+    broken_constraints: float
+    measured_steps: int
+
+
 class RunFolder:
     """A watcher that writes the folder of a run. It holds the folder's lock until `finish` or
     `release`.
@@ -129,14 +134,14 @@ class RunFolder:
         self,
         folder: Path,
         overwrite: bool = False,
-        files: Mapping[str, str] | None = None,
+        initial_files: Mapping[str, str] | None = None,
         resumes: bool = False,
     ) -> None:
         """Make and lock the folder, remove what an earlier run left in it, and write the files that
         a run begins with. If that fails, nothing new is left behind.
 
-        overwrite: whether a finished run may be replaced;  files: texts by name, which may begin
-        with `.hydra/`;  resumes: whether an unfinished run goes on, whose files stay.
+        overwrite: whether a finished run may be replaced;  initial_files: texts by name, which may
+        begin with `.hydra/`;  resumes: whether an unfinished run goes on, whose files stay.
         Raises UserError where the folder is in use, holds a finished run, or cannot be written to.
         """
         self.folder = folder
@@ -151,7 +156,7 @@ class RunFolder:
                     refuse_finished_run(folder, overwrite)
                     remove_unfinished_checkpoints(folder)
                 else:
-                    self.begin(overwrite, files or {})
+                    self.begin(overwrite, initial_files or {})
                 self.finished_rounds = self.progress()
             except UserError:
                 self.release()
@@ -160,17 +165,17 @@ class RunFolder:
             remove_empty_folders([folder / HYDRA_FOLDER, *new_folders])
             raise
 
-    def begin(self, overwrite: bool, files: Mapping[str, str]) -> None:
+    def begin(self, overwrite: bool, initial_files: Mapping[str, str]) -> None:
         """Remove what an earlier run left, and write these files and the first line of
         `alignment.csv`: all of them, or none and a UserError."""
         refuse_finished_run(self.folder, overwrite)
-        hydra_folder, names = self.folder / HYDRA_FOLDER, (*RUN_FILES, *files)
+        hydra_folder, names = self.folder / HYDRA_FOLDER, (*RUN_FILES, *initial_files)
         if hydra_folder.is_symlink():
             raise UserError(f"{hydra_folder} must be a folder, found a symbolic link")
         remove_run_files(self.folder, names)
         remove_checkpoints(self.folder)
         try:
-            for name, text in files.items():
+            for name, text in initial_files.items():
                 self.write(name, text)
             with self.alignment_file("x") as file:
                 csv.writer(file).writerow(ALIGNMENT_COLUMNS)
@@ -203,17 +208,17 @@ class RunFolder:
         ):
             yield file
 
-    def progress(self) -> tuple[int, float, int]:
-        """The size of `alignment.csv` in bytes, and the two counts."""
+    def progress(self) -> FolderProgress:
+        """How far the files and counts have come."""
         path = self.folder / "alignment.csv"
         with os_errors_as_sentences("read", path):
             size = path.stat().st_size
-        return size, self.broken_constraints, self.measured_steps
+        return FolderProgress(size, self.broken_constraints, self.measured_steps)
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """A round of the replicas with these numbers begins. What an unfinished round wrote and
         counted is removed."""
-        self.accuracy_rows, self.replicas = [], replicas
+        self.accuracy_rows, self.replicas = [], replica_numbers
         size, self.broken_constraints, self.measured_steps = self.finished_rounds
         with self.alignment_file("a") as file:
             file.truncate(size)
@@ -225,8 +230,8 @@ class RunFolder:
 
     def after_steps(self, moment: Moment) -> StopsTask:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
-        trace, measured = moment.trace, moment.measured
-        first_step = moment.step - len(measured)
+        trace, measured = moment.trace, moment.measured_step_mask
+        first_step = moment.steps_done - len(measured)
         measured_indices = [s for s in range(len(measured)) if measured[s]]
         fields = [field.tolist() for field in trace[:5]]  # loss to norm_ratio
         with self.alignment_file("a") as file:
@@ -272,16 +277,15 @@ class RunFolder:
             path = self.folder / "alignment.csv"
             raise UserError(f"{path} is damaged; {START_ANEW}")
         self.accuracy_rows, self.replicas = state["accuracy_rows"], state["replicas"]
-        first, *counts = state["finished_rounds"]
-        self.finished_rounds = first, *counts
+        self.finished_rounds = FolderProgress(*state["finished_rounds"])
         with self.alignment_file("a") as file:
             file.truncate(size)
 
-    def alignment_checksum(self, size: int) -> int:
-        """The CRC-32 of the first `size` bytes of `alignment.csv`; -1 where it has fewer."""
+    def alignment_checksum(self, byte_count: int) -> int:
+        """The CRC-32 of the first `byte_count` bytes of `alignment.csv`; -1 where it has fewer."""
         with open_regular(self.folder / "alignment.csv") as file:
-            content = file.read(size)
-        return zlib.crc32(content) if len(content) == size else -1
+            content = file.read(byte_count)
+        return zlib.crc32(content) if len(content) == byte_count else -1
 
     def constraint_counts(self) -> dict[str, Any]:
         """Of all replicas together, the number of measured steps with references, and in how many

@@ -20,18 +20,26 @@ FREE_SETTINGS = (*SETTINGS_WITHOUT_EFFECT, "plugins")  # places are compared by 
 
 
 def run_identity(
-    config: Mapping[str, Any], benchmark: Benchmark, fingerprint: str, places: Mapping[str, Any]
+    config: Mapping[str, Any],
+    benchmark: Benchmark,
+    stream_fingerprint: str,
+    engine_device_threads: Mapping[str, Any],
 ) -> Identity:
     """The identity of a run.
 
-    config: plain values;  fingerprint: of the stream;  places: engine, device and threads.
+    config: plain values;  engine_device_threads: by these names.
     """
     versions = {"gradalign": __version__, "numerics": NUMERICS, "torch": torch.__version__}
     data = hashlib.blake2b(digest_size=16)
     for tensor in (benchmark.images, benchmark.labels):
         data.update(as_bytes(tensor.cpu()))
-    hashes = {"data": data.hexdigest(), "stream": fingerprint}
-    return {"versions": versions, "places": dict(places), "config": dict(config), "hashes": hashes}
+    hashes = {"data": data.hexdigest(), "stream": stream_fingerprint}
+    return {
+        "versions": versions,
+        "places": dict(engine_device_threads),
+        "config": dict(config),
+        "hashes": hashes,
+    }
 
 
 def check_identity(folder: Path, saved: Identity, present: Identity) -> None:
@@ -50,13 +58,13 @@ def compared_values(identity: Identity) -> Iterator[tuple[str, Any]]:
     for entry in ("versions", "places", "hashes"):
         yield from identity[entry].items()
     config = {n: v for n, v in identity["config"].items() if n not in FREE_SETTINGS}
-    yield from named_values("", config)
+    yield from flattened_settings("", config)
 
 
-def named_values(prefix: str, entries: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def flattened_settings(prefix: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The values of nested settings, by names such as `method.margin`."""
-    for name, value in entries.items():
+    for name, value in settings.items():
         if isinstance(value, Mapping):
-            yield from named_values(f"{prefix}{name}.", value)
+            yield from flattened_settings(f"{prefix}{name}.", value)
         else:
             yield prefix + name, value

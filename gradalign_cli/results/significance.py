@@ -54,9 +54,9 @@ def sign_permutation_p(differences: np.ndarray) -> float:
     return float((np.abs(signs @ differences) >= seen - tolerance).mean())
 
 
-def least_p_value(n: int) -> float:
-    """The smallest p-value that n differences can have in the exact test."""
-    return float(2.0 ** (1 - n))
+def least_exact_p_value(difference_count: int) -> float:
+    """The smallest p-value that so many differences can have in the exact test."""
+    return float(2.0 ** (1 - difference_count))
 
 
 def holm_corrected(p_values: Sequence[float]) -> list[float]:

@@ -6,26 +6,28 @@ from shlex import quote
 from gradalign_cli.files.checkpoint_files import checkpoint_files
 
 
-def run_note(folder: Path) -> str:
+def resume_note_of_run(run_folder: Path) -> str:
     """Of a run that writes to the folder."""
-    if (folder / "accuracy.csv").is_file():  # written last
-        return f"the run is finished, in {folder}"
-    if not folder.is_dir():
+    if (run_folder / "accuracy.csv").is_file():  # written last
+        return f"the run is finished, in {run_folder}"
+    if not run_folder.is_dir():
         return "nothing is written; the same command begins anew"
-    left = f"{folder} is an unfinished run"
-    partial_file = folder / "accuracy.partial.csv"
+    left = f"{run_folder} is an unfinished run"
+    partial_file = run_folder / "accuracy.partial.csv"
     if partial_file.is_file():
         last_row = partial_file.read_text(encoding="utf-8").splitlines()[-1]
         tasks = int(last_row.split(",")[1])
         left += f" with accuracy.partial.csv after {tasks} task{'' if tasks == 1 else 's'}"
-    if checkpoint_files(folder):
-        return f"{left}; `gradalign resume {quote(str(folder))}` goes on"
+    if checkpoint_files(run_folder):
+        return f"{left}; `gradalign resume {quote(str(run_folder))}` goes on"
     return f"{left} without a checkpoint; the same command begins anew"
 
 
-def sweep_note(folder: Path) -> str:
+def resume_note_of_sweep(sweep_folder: Path) -> str:
     """Of a sweep whose jobs have their folders in the folder."""
-    finished = len(list(folder.glob("**/accuracy.csv")))
+    finished = len(list(sweep_folder.glob("**/accuracy.csv")))
     jobs = "1 job is" if finished == 1 else f"{finished} jobs are"
-    place = f"hydra.sweep.dir={quote(str(folder))}"
-    return f"{jobs} finished, in {folder}; the same command with {place} goes on with the others"
+    place = f"hydra.sweep.dir={quote(str(sweep_folder))}"
+    return (
+        f"{jobs} finished, in {sweep_folder}; the same command with {place} goes on with the others"
+    )

@@ -25,32 +25,34 @@ JobState = Literal["done", "running", "failed", "stopped"]
 
 
 class JobStatus(NamedTuple):
-    """folder: of the job;  state: `stopped` where its process ended before it did;  note: why it
-    failed, or who runs it."""
+    """folder: of the job;  state: `stopped` where its process ended before it did;
+    failure_or_owner: why it failed, or who runs it."""
 
     folder: Path
     state: JobState
-    note: str = ""
+    failure_or_owner: str = ""
 
 
-def note_jobs(folder: Path, overrides: Sequence[str], jobs_in_all: int | None = None) -> None:
+def add_sweep_jobs(
+    sweep_folder: Path, job_overrides: Sequence[str], total_jobs: int | None = None
+) -> None:
     """Add jobs to those that the folder of a sweep tells of.
 
-    overrides: of each job, as one text;  jobs_in_all: that a search will have.
+    job_overrides: of each job, as one text;  total_jobs: that a search will have.
     """
-    before = read_sweep_file(folder)
-    jobs = list(dict.fromkeys([*noted_jobs(folder), *overrides]))
-    in_all = before.get("jobs_in_all") if jobs_in_all is None else jobs_in_all
+    before = read_sweep_file(sweep_folder)
+    jobs = list(dict.fromkeys([*sweep_job_overrides(sweep_folder), *job_overrides]))
+    in_all = before.get("jobs_in_all") if total_jobs is None else total_jobs
     content = {"jobs": jobs, "jobs_in_all": in_all}
-    write_atomically(folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
+    write_atomically(sweep_folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
 
 
-def read_sweep_file(folder: Path) -> dict[str, object]:
+def read_sweep_file(sweep_folder: Path) -> dict[str, object]:
     """The content of `sweep.json`, empty where there is none.
 
     Raises UserError where it is not that of a sweep.
     """
-    path = folder / SWEEP_FILE
+    path = sweep_folder / SWEEP_FILE
     if not os.path.lexists(path):
         return {}
     content = read_json(path, LARGEST_SWEEP_FILE)
@@ -63,71 +65,71 @@ def read_sweep_file(folder: Path) -> dict[str, object]:
     return {str(name): value for name, value in content.items()}
 
 
-def noted_jobs(folder: Path) -> list[str]:
+def sweep_job_overrides(sweep_folder: Path) -> list[str]:
     """The overrides of each job that was ever launched in the folder of a sweep."""
-    jobs = read_sweep_file(folder).get("jobs", [])
+    jobs = read_sweep_file(sweep_folder).get("jobs", [])
     assert isinstance(jobs, list)
     return jobs
 
 
-def number_of_jobs(folder: Path) -> int | None:
+def number_of_jobs(sweep_folder: Path) -> int | None:
     """How many jobs a sweep has, None where its folder does not tell."""
-    content = read_sweep_file(folder)
+    content = read_sweep_file(sweep_folder)
     jobs, in_all = content.get("jobs"), content.get("jobs_in_all")
     noted = len(jobs) if isinstance(jobs, list) else None
     return in_all if isinstance(in_all, int) else noted
 
 
-def write_failure(folder: Path, reason: str) -> None:
+def write_failure(job_folder: Path, reason: str) -> None:
     """Say in the folder of a job why it failed, unless another process has the folder now or it
     holds a finished run."""
-    if lock_owner(folder) is None and not is_finished(folder):
-        write_atomically(folder / FAILURE_FILE, f"{reason}\n")
+    if lock_owner(job_folder) is None and not is_finished(job_folder):
+        write_atomically(job_folder / FAILURE_FILE, f"{reason}\n")
 
 
-def failure_reason(folder: Path) -> str:
+def failure_reason(job_folder: Path) -> str:
     """Why a job failed, by its folder, in one line; empty where it does not tell."""
     try:
-        text = read_bounded(folder / FAILURE_FILE, LARGEST_FAILURE).decode(errors="replace")
+        text = read_bounded(job_folder / FAILURE_FILE, LARGEST_FAILURE).decode(errors="replace")
     except UserError:
         return ""
     lines = text.strip().splitlines() or [""]
     return "".join(letter for letter in lines[-1] if letter.isprintable())
 
 
-def is_finished(folder: Path) -> bool:
+def is_finished(run_folder: Path) -> bool:
     """Whether a folder holds a finished run."""
-    return all((folder / name).is_file() for name in FINAL_FILES)
+    return all((run_folder / name).is_file() for name in FINAL_FILES)
 
 
-def job_folders(folder: Path, depth: int = DEEPEST) -> Iterator[Path]:
+def job_folders(sweep_folder: Path, max_depth: int = DEEPEST) -> Iterator[Path]:
     """The folders of jobs that have begun, by name; at most as many as a sweep may have jobs."""
-    entries = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
+    entries = sorted(entry.path for entry in os.scandir(sweep_folder) if entry.is_dir())
     for path in map(Path, entries[:MOST_JOBS]):
         if path.name.startswith("."):
             continue
         signs = (*FINAL_FILES, FAILURE_FILE, LOCK_NAME, "config.yaml", "alignment.csv")
         if any((path / sign).is_file() for sign in signs):
             yield path
-        elif depth > 1:
-            yield from job_folders(path, depth - 1)
+        elif max_depth > 1:
+            yield from job_folders(path, max_depth - 1)
 
 
-def job_status(folder: Path) -> JobStatus:
+def job_status(job_folder: Path) -> JobStatus:
     """How far the job of a folder has come."""
-    if owner := lock_owner(folder):
-        return JobStatus(folder, "running", owner)
-    if is_finished(folder):
-        return JobStatus(folder, "done")
-    if (folder / FAILURE_FILE).is_file():
-        return JobStatus(folder, "failed", failure_reason(folder))
-    return JobStatus(folder, "stopped")
+    if owner := lock_owner(job_folder):
+        return JobStatus(job_folder, "running", owner)
+    if is_finished(job_folder):
+        return JobStatus(job_folder, "done")
+    if (job_folder / FAILURE_FILE).is_file():
+        return JobStatus(job_folder, "failed", failure_reason(job_folder))
+    return JobStatus(job_folder, "stopped")
 
 
-def mean_seconds(folders: Sequence[Path]) -> float | None:
+def mean_job_seconds(finished_folders: Sequence[Path]) -> float | None:
     """How long finished jobs took on average; None where no record tells."""
     seconds = []
-    for folder in folders[:TIMED_JOBS]:
+    for folder in finished_folders[:TIMED_JOBS]:
         try:
             record = read_json(folder / "record.json", LARGEST_RECORD)
         except UserError:
@@ -139,12 +141,12 @@ def mean_seconds(folders: Sequence[Path]) -> float | None:
     return sum(seconds) / len(seconds) if seconds else None
 
 
-def seconds_left(statuses: Sequence[JobStatus], jobs: int) -> float | None:
+def sweep_seconds_left(statuses: Sequence[JobStatus], total_jobs: int) -> float | None:
     """How long a sweep will go on if as many jobs run at a time as now, None where that is not
-    known;  jobs: of the sweep. Half of each running job is taken to be done."""
+    known;  total_jobs: of the sweep. Half of each running job is taken to be done."""
     running = sum(status.state == "running" for status in statuses)
     ended = sum(status.state in ("done", "failed") for status in statuses)
-    mean = mean_seconds([status.folder for status in statuses if status.state == "done"])
+    mean = mean_job_seconds([status.folder for status in statuses if status.state == "done"])
     if mean is None or running == 0:
         return None
-    return mean * max(jobs - ended - running / 2, running / 2) / running
+    return mean * max(total_jobs - ended - running / 2, running / 2) / running

@@ -31,7 +31,7 @@ class TrainedNetwork(nn.Module):
         self.model, self.sizes = model, networks.sizes
         self.params = nn.Parameter(networks.params[replica].clone())
         self.register_buffer("statistics", networks.statistics[replica].clone())
-        fields = networks.pixels | {name: getattr(view, name) for name in VIEW_FIELDS}
+        fields = networks.pixel_tensors | {name: getattr(view, name) for name in VIEW_FIELDS}
         for name, tensor in fields.items():
             self.register_buffer(name, tensor.clone() if isinstance(tensor, Tensor) else None)
 

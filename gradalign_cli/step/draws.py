@@ -9,7 +9,11 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.augmentations.augmentation import Augmentation
-from gradalign_cli.benchmarks.benchmark import Stream, concatenated_parts, stream_part
+from gradalign_cli.benchmarks.benchmark import (
+    Stream,
+    rows_and_tasks_of_all_parts,
+    rows_and_tasks_of_part,
+)
 from gradalign_cli.benchmarks.loading import ImageChange
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.generators import generator
@@ -80,13 +84,13 @@ def pass_orders(
     as there are tasks; part `task` is returned, as one pass.
     """
     if not mixes_tasks:
-        rows, tasks = stream_part(stream, task)
+        rows, tasks = rows_and_tasks_of_part(stream, task)
         if stream.fixed_order:
             return [(rows, tasks)] * passes
         source = generator(seed, "order", task)
         orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
         return [(rows[order], tasks[order]) for order in orders]
-    rows, tasks = concatenated_parts(stream)
+    rows, tasks = rows_and_tasks_of_all_parts(stream)
     source = generator(seed, "mixed order")
     orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
     order = torch.cat(orders).tensor_split(len(stream.train_rows))[task]

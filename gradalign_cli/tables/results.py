@@ -13,8 +13,8 @@ from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
     is_number,
-    read_mapping,
-    read_replicas,
+    read_json_mapping,
+    read_replica_metrics,
 )
 from gradalign_cli.tables.table import Cell
 
@@ -107,10 +107,10 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     those of a run."""
     if not (folder / "accuracy.csv").is_file():  # written last
         return None
-    record = read_mapping(folder / "record.json")
+    record = read_json_mapping(folder / "record.json")
     if record.get("numerics", 1) != NUMERICS:
         return None
-    replicas = read_replicas(folder / "metrics.json")
+    replicas = read_replica_metrics(folder / "metrics.json")
     seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):

@@ -26,24 +26,26 @@ class Checkpoints:
     def __init__(
         self,
         folder: Path,
-        minutes: float | None,
-        identity: Callable[[], Identity],
+        minutes_between: float | None,
+        make_identity: Callable[[], Identity],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """minutes: None where none are written;  identity: asked for with the first one."""
-        self.folder, self.minutes, self.make_identity = folder, minutes, identity
+        """minutes_between: None where none are written;  make_identity: called for the first."""
+        self.folder, self.minutes_between = folder, minutes_between
+        self.make_identity = make_identity
         self.identity: Identity | None = None
         self.clock, self.last = clock, clock()
 
-    def save(self, task_has_ended: bool, state: Callable[[], Any]) -> None:
-        """Write a checkpoint where one is due;  state: a tree of all that the run goes on with."""
-        if self.minutes is None:
+    def save(self, task_has_ended: bool, make_state: Callable[[], Any]) -> None:
+        """Write a checkpoint where one is due;  make_state: gives a tree of all that the run goes
+        on with."""
+        if self.minutes_between is None:
             return
-        if not task_has_ended and self.clock() - self.last < 60 * self.minutes:
+        if not task_has_ended and self.clock() - self.last < 60 * self.minutes_between:
             return
         self.identity = self.identity or self.make_identity()
         try:
-            described = describe_tree(state())
+            described = describe_tree(make_state())
             text = json.dumps({"identity": self.identity, "state": described.description})
             write_checkpoint(self.folder, CheckpointContent(text, described.tensors))
         except UserError as error:
@@ -57,13 +59,13 @@ class SavedRun(NamedTuple):
 
     path: Path
     identity: Identity
-    described: DescribedTree
+    described_state: DescribedTree
 
     def state(self, template: Any) -> Any:
         """The tree that was saved;  template: see `rebuild_tree`. Raises UserError where the parts
         of the run have another form than they had."""
         try:
-            return rebuild_tree(self.described, template)
+            return rebuild_tree(self.described_state, template)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
             problem = f"{self.path} was written by other parts than this run has ({error})"
             raise UserError(problem) from error

@@ -20,13 +20,13 @@ class ContinualTests:
     def after_steps(self, moment: Moment) -> StopsTask:
         """Test where such a step, or the task, has just ended."""
         if self.every_steps and (
-            moment.step % self.every_steps == 0 or moment.step == moment.steps_in_task
+            moment.steps_done % self.every_steps == 0 or moment.steps_done == moment.steps_in_task
         ):
             so_far = range(moment.task + 1)
             row = self.unknown.clone()
             row[:, : len(so_far)] = moment.accuracy(so_far, self.test_samples)
             self.rows.append(row)
-            self.moments.append((moment.task, moment.step))
+            self.moments.append((moment.task, moment.steps_done))
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
@@ -37,9 +37,9 @@ class ContinualTests:
         """Of each replica the accuracy [S, T] at the S moments; None where nothing was tested."""
         return list(torch.stack(self.rows, 1).double().numpy()) if self.every_steps else None
 
-    def moments_of(self, replicas: int) -> list[np.ndarray]:
+    def replica_moments(self, replica_count: int) -> list[np.ndarray]:
         """The moments [S, 2] of each of so many replicas, which train together."""
-        return [np.array(self.moments)] * replicas
+        return [np.array(self.moments)] * replica_count
 
     def state(self) -> State:
         """The rows so far, in one tensor [S, R, T], with their moments [S, 2]."""

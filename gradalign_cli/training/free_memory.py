@@ -14,10 +14,12 @@ def free_bytes(device: torch.device) -> int:
     and of its address space, whichever is least."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info()[0])
-    return int(max(0, min(machine_bytes(), control_group_bytes(), address_space_bytes())))
+    return int(
+        max(0, min(machine_free_bytes(), control_group_free_bytes(), address_space_free_bytes()))
+    )
 
 
-def machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+def machine_free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
     """What the machine can give without swapping, or its unused pages where it does not say."""
     try:
         lines = meminfo.read_text().splitlines()
@@ -27,28 +29,30 @@ def machine_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
     return 1024 * int(kibibytes.split()[0])
 
 
-def control_group_bytes(root: Path = Path("/sys/fs/cgroup"), group: str | None = None) -> float:
+def control_group_free_bytes(
+    cgroup_root: Path = Path("/sys/fs/cgroup"), group_path: str | None = None
+) -> float:
     """What the limits of the process's control group and of those around it leave; infinite where
     there is no limit. File pages in use count as free, as they are given back."""
     try:
-        own = group or Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
+        own = group_path or Path("/proc/self/cgroup").read_text().rpartition("::")[2].strip()
     except OSError:
         return float("inf")
-    inner = root / own.lstrip("/")
+    inner = cgroup_root / own.lstrip("/")
     left = [
-        group_bytes(folder)
+        group_free_bytes(folder)
         for folder in (inner, *inner.parents)
-        if root in (folder, *folder.parents)
+        if cgroup_root in (folder, *folder.parents)
     ]
     return min(left, default=float("inf"))
 
 
-def group_bytes(folder: Path) -> float:
+def group_free_bytes(group_folder: Path) -> float:
     """What the limit of one control group leaves."""
     try:
-        limit = (folder / "memory.max").read_text().strip()
-        used = int((folder / "memory.current").read_text())
-        statistics = (folder / "memory.stat").read_text().splitlines()
+        limit = (group_folder / "memory.max").read_text().strip()
+        used = int((group_folder / "memory.current").read_text())
+        statistics = (group_folder / "memory.stat").read_text().splitlines()
     except (OSError, ValueError):
         return float("inf")
     file_pages = sum(
@@ -57,7 +61,7 @@ def group_bytes(folder: Path) -> float:
     return float("inf") if limit == "max" else int(limit) - used + file_pages
 
 
-def address_space_bytes() -> float:
+def address_space_free_bytes() -> float:
     """What `ulimit -v` leaves; infinite where there is no limit."""
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:

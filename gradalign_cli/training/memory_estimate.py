@@ -22,20 +22,20 @@ COPIES = 3  # of a learner and its view: before, after and recorded
 
 
 def replicas_at_once(
-    parts: Parts, replica: Replica, memory_budget: float | None, device: torch.device
+    parts: Parts, replica: Replica, memory_budget_gib: float | None, device: torch.device
 ) -> int:
     """How many replicas fit into a memory budget in GiB, at least one; without a budget into most
     of what is free. One where a schedule decides for each replica when a task is over.
     """
     require(
-        memory_budget is None or memory_budget > 0,
+        memory_budget_gib is None or memory_budget_gib > 0,
         "memory_budget",
         "positive or null",
-        memory_budget,
+        memory_budget_gib,
     )
     if looks_at_losses(parts.schedule):
         return 1
-    free = memory_budget * 2**30 if memory_budget else SHARE * free_bytes(device)
+    free = memory_budget_gib * 2**30 if memory_budget_gib else SHARE * free_bytes(device)
     return max(1, math.floor(free / replica_bytes(parts, replica)))
 
 
@@ -45,19 +45,23 @@ def replica_bytes(parts: Parts, replica: Replica) -> int:
     as it goes, are left out.
     """
     tensors = [*tree_leaves(shape_of_learner(parts, replica)), *tree_leaves(replica.stream.view)]
-    return COPIES * tensor_bytes(tensors) + cache_bytes(parts) + step_gradient_bytes(parts)
+    return (
+        COPIES * tensor_bytes(tensors)
+        + last_reference_cache_bytes(parts)
+        + step_gradient_bytes(parts)
+    )
 
 
 def shape_of_learner(parts: Parts, replica: Replica) -> Learner:
     """An untrained learner whose tensors have shapes and no memory; a real one where the user's own
     method or buffer looks at numbers to make its state."""
     try:
-        return learner_without_memory(parts, replica)
+        return learner_on_meta_device(parts, replica)
     except RuntimeError:
         return new_learner(parts, replica)
 
 
-def learner_without_memory(parts: Parts, replica: Replica) -> Learner:
+def learner_on_meta_device(parts: Parts, replica: Replica) -> Learner:
     """An untrained learner on PyTorch's meta device; RuntimeError where that cannot be."""
     with torch.device("meta"):
         params = torch.empty(parameter_count(parts))
@@ -87,7 +91,7 @@ def parameter_count(parts: Parts) -> int:
     return sum(layer.size for layer in parts.model.layers)
 
 
-def cache_bytes(parts: Parts) -> int:
+def last_reference_cache_bytes(parts: Parts) -> int:
     """Bytes of the images that are prepared for the references of the last task."""
     last = parts.benchmark.tasks - 1
     return reference_cache_bytes(parts, last) if keeps_reference_cache(parts, last) else 0

@@ -18,7 +18,7 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 from gradalign_cli.training.evaluation import TEST_BATCH
 from gradalign_cli.training.memory_estimate import (
     COPIES,
-    cache_bytes,
+    last_reference_cache_bytes,
     shape_of_learner,
     step_gradient_bytes,
     tensor_bytes,
@@ -33,40 +33,44 @@ WORTH_SAYING = 1 * GIB
 FIRST_USE = 0.25 * GIB  # what PyTorch and its libraries load and set aside once a run trains
 
 
-class Need(NamedTuple):
+class MemoryNeed(NamedTuple):
     """What a part of a run needs.
 
-    what: in words;  bytes: how much;  setting: the setting that makes it smaller.
+    description: in words;  bytes: how much;  setting_to_lower: what makes it smaller.
     """
 
-    what: str
+    description: str
     bytes: float
-    setting: str
+    setting_to_lower: str
 
 
-def needs_of_parts(benchmark: Benchmark, model: Model, slots: int, seeds: int) -> list[Need]:
+def needs_of_parts(
+    benchmark: Benchmark, model: Model, buffer_slots: int, stream_count: int
+) -> list[MemoryNeed]:
     """What the network, the memory and the tasks need at least, before they are made.
 
-    slots: of the buffer;  seeds: how many different streams the run has.
+    stream_count: how many different streams the run has.
     """
     params = sum(layer.size for layer in model.layers)
     pixels = math.prod(benchmark.image_shape)
     return [
-        Need("the network and its gradients", 4 * params * (COPIES + 2), "model"),
-        Need("the examples in memory", slots * SLOT_BYTES, "buffer.capacity"),
-        Need("the views of the tasks", seeds * benchmark.tasks * pixels * 8, "benchmark.tasks"),
+        MemoryNeed("the network and its gradients", 4 * params * (COPIES + 2), "model"),
+        MemoryNeed("the examples in memory", buffer_slots * SLOT_BYTES, "buffer.capacity"),
+        MemoryNeed(
+            "the views of the tasks", stream_count * benchmark.tasks * pixels * 8, "benchmark.tasks"
+        ),
     ]
 
 
 def needs_of_run(
-    parts: Parts, replicas: Sequence[Replica], plan: Plan, engine: str, device: torch.device
-) -> list[Need]:
+    parts: Parts, replicas: Sequence[Replica], plan: Plan, engine_name: str, device: torch.device
+) -> list[MemoryNeed]:
     """What the replicas that train together need beyond the dataset, which is loaded.
 
-    engine: its name, which says how many of the replicas take a step at the same time.
+    engine_name: says how many of the replicas take a step at the same time.
     """
     count = len(replicas)
-    at_once = {"vmap": count, "streams": min(count, DEFAULT_THREADS)}.get(engine, 1)
+    at_once = {"vmap": count, "streams": min(count, DEFAULT_THREADS)}.get(engine_name, 1)
     learner = shape_of_learner(parts, replicas[0])
     longest = max(len(rows) for rows in replicas[0].stream.train_rows)
     per_pass = 16 * plan.passes * (sum(map(len, replicas[0].stream.train_rows)) + count * longest)
@@ -77,52 +81,62 @@ def needs_of_run(
     gradients = at_once * step_gradient_bytes(parts)
     batch = min(plan.batch_size, longest)
     steps = min(chunk_size(plan, parts.model, device), -(-longest // batch))
-    random_numbers = 4 * count * steps * step_numbers(parts, batch)
-    images, tests = image_needs(parts, replicas[0], batch)
-    images *= at_once
+    random_numbers = 4 * count * steps * random_numbers_per_step(parts, batch)
+    image_bytes = image_bytes_of_step_and_test(parts, replicas[0], batch)
+    step_images = at_once * image_bytes.step
+    test_images = max(0, image_bytes.test - step_images)
     return [
-        Need("the network and its gradients", COPIES * count * network + gradients, "model"),
-        Need("the state of method and optimizer", COPIES * count * state, "model"),
-        Need("the examples in memory", memory, "buffer.capacity"),
-        Need("the images of references", count * cache_bytes(parts), "buffer.capacity"),
-        Need("the random numbers of a stretch of steps", random_numbers, "buffer.capacity"),
-        Need("the views of the tasks", 2 * count * view, "benchmark.first_tasks"),
-        Need("the order of the examples", per_pass, "passes"),
-        Need("the images of a step", images, "batch_size` or `memory_batch"),
-        Need("the images of a test", max(0, tests - images), "model"),
+        MemoryNeed("the network and its gradients", COPIES * count * network + gradients, "model"),
+        MemoryNeed("the state of method and optimizer", COPIES * count * state, "model"),
+        MemoryNeed("the examples in memory", memory, "buffer.capacity"),
+        MemoryNeed(
+            "the images of references", count * last_reference_cache_bytes(parts), "buffer.capacity"
+        ),
+        MemoryNeed("the random numbers of a stretch of steps", random_numbers, "buffer.capacity"),
+        MemoryNeed("the views of the tasks", 2 * count * view, "benchmark.first_tasks"),
+        MemoryNeed("the order of the examples", per_pass, "passes"),
+        MemoryNeed("the images of a step", step_images, "batch_size` or `memory_batch"),
+        MemoryNeed("the images of a test", test_images, "model"),
     ]
 
 
-def step_numbers(parts: Parts, batch: int) -> int:
-    """How many random numbers a replica draws for a step on `batch` examples."""
+def random_numbers_per_step(parts: Parts, batch_size: int) -> int:
+    """How many random numbers a replica draws for a step on `batch_size` examples."""
     sizes = draw_sizes(parts, parts.benchmark.tasks - 1)
-    keys = 0 if sizes.noise_keys is None else 2 * (sizes.noise_keys + batch)
-    augmented = sizes.augment_uniform * (sizes.examples_read + batch)
+    keys = 0 if sizes.noise_keys is None else 2 * (sizes.noise_keys + batch_size)
+    augmented = sizes.augment_uniform * (sizes.examples_read + batch_size)
     return sum(
         (
             sizes.reference_uniform,
             math.prod(sizes.replay_uniform),
             sizes.align_uniform,
             sizes.measure_uniform,
-            batch * sizes.insert_uniform,
+            batch_size * sizes.insert_uniform,
             keys,
             augmented,
         )
     )
 
 
-def image_needs(parts: Parts, replica: Replica, batch: int) -> tuple[float, float]:
+class ImageBytes(NamedTuple):
+    """Bytes of the images of a step and of a test, and of what the network makes of them."""
+
+    step: float
+    test: float
+
+
+def image_bytes_of_step_and_test(parts: Parts, replica: Replica, batch_size: int) -> ImageBytes:
     """What the largest pass of a step and a test take: the images, and what the network makes of
     them. A step keeps every layer's output, a test the widest three of them."""
     last = parts.benchmark.tasks - 1
     reference, replay = reference_and_replay_sizes(parts, last)
     references = reference * parts.method.reference_count(last)
-    objective = batch + replay * parts.method.memory_batches
+    objective = batch_size + replay * parts.method.memory_batches
     pixels = 4 * math.prod(parts.benchmark.image_shape)
-    outputs = layer_outputs(parts)
+    outputs = layer_output_bytes(parts)
     step = max(objective, references) * (pixels + sum(outputs))
     tested = min(TEST_BATCH, max(map(len, replica.stream.test_rows)))
-    return step, tested * (2 * pixels + sum(sorted(outputs)[-3:]))
+    return ImageBytes(step, tested * (2 * pixels + sum(sorted(outputs)[-3:])))
 
 
 class OutputBytes(TorchDispatchMode):
@@ -140,18 +154,18 @@ class OutputBytes(TorchDispatchMode):
         return result
 
 
-def layer_outputs(parts: Parts) -> list[float]:
+def layer_output_bytes(parts: Parts) -> list[float]:
     """The bytes of an example in each tensor that the network makes on its way to the logits, by a
     pass whose tensors have shapes and no memory; or real ones, where the user's own network looks
     at numbers."""
     try:
-        return outputs_on_device(parts, torch.device("meta"))
+        return layer_output_bytes_on(parts, torch.device("meta"))
     except RuntimeError:
-        return outputs_on_device(parts, torch.device("cpu"))
+        return layer_output_bytes_on(parts, torch.device("cpu"))
 
 
-def outputs_on_device(parts: Parts, device: torch.device) -> list[float]:
-    """`layer_outputs` by a pass of two examples on a device."""
+def layer_output_bytes_on(parts: Parts, device: torch.device) -> list[float]:
+    """`layer_output_bytes` by a pass of two examples on a device."""
     examples, sizes = 2, OutputBytes()
     params = torch.zeros(sum(layer.size for layer in parts.model.layers), device=device)
     statistics = torch.zeros_like(parts.model.initial_statistics, device=device)
@@ -161,28 +175,29 @@ def outputs_on_device(parts: Parts, device: torch.device) -> list[float]:
     return [size / examples for size in sizes.bytes]
 
 
-def total_bytes(needs: Sequence[Need]) -> float:
+def total_bytes(needs: Sequence[MemoryNeed]) -> float:
     """What a run needs in all."""
     return FIRST_USE + sum(need.bytes for need in needs)
 
 
-def check_needs(needs: Sequence[Need], free: float) -> None:
+def check_needs(needs: Sequence[MemoryNeed], free_bytes: float) -> None:
     """Raise UserError where more is needed than is free."""
     total = total_bytes(needs)
-    if total > free:
+    if total > free_bytes:
         largest = max(needs, key=lambda need: need.bytes)
         raise UserError(
-            f"`{largest.setting}` must be smaller: the run needs {gib(total)} of memory, "
-            f"{gib(largest.bytes)} of it for {largest.what}, found {gib(free)} free"
+            f"`{largest.setting_to_lower}` must be smaller: the run needs {gibibytes_text(total)} "
+            f"of memory, {gibibytes_text(largest.bytes)} of it for {largest.description}, found "
+            f"{gibibytes_text(free_bytes)} free"
         )
 
 
-def needs_text(needs: Sequence[Need]) -> str:
+def needs_text(needs: Sequence[MemoryNeed]) -> str:
     """What a run needs as text, where that is worth saying."""
     total = total_bytes(needs)
-    return f", needs about {gib(total)} of memory" if total > WORTH_SAYING else ""
+    return f", needs about {gibibytes_text(total)} of memory" if total > WORTH_SAYING else ""
 
 
-def gib(count: float) -> str:
+def gibibytes_text(byte_count: float) -> str:
     """A number of bytes in GiB."""
-    return f"{count / GIB:,.1f} GiB"
+    return f"{byte_count / GIB:,.1f} GiB"

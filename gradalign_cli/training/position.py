@@ -1,17 +1,19 @@
 """Where the training of a round stands: all that the rest of it depends on."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gradalign_cli.engines.engine import Engine
 from gradalign_cli.numerics.devices import to_device
-from gradalign_cli.numerics.trees import tree_stack
+from gradalign_cli.numerics.trees import Absent, tree_stack
 from gradalign_cli.step.learner import Learner, Parts
-from gradalign_cli.training.pace import Pace
+from gradalign_cli.training.pace import Pace, PaceState
 from gradalign_cli.training.replica import Replica, new_learner
+
+AccuracyRow = Tensor  # [1 or 2, R, T], see `TrainingResult.accuracy_matrices`
 
 
 class Position(NamedTuple):
@@ -19,16 +21,16 @@ class Position(NamedTuple):
     they follow from seed, purpose and task.
 
     task, step: the number of the task, and how many steps of it are done;  learners: [R, ...];
-    pace: the state of the task's pace, empty between tasks;  rows: [1 or 2, R, T] of the accuracy
-    matrices;  steps, backward_passes: so far, of all replicas together;  seconds: so far;
+    pace: the state of the task's pace, empty between tasks;  rows: of the accuracy matrices;
+    steps, backward_passes: so far, of all replicas together;  seconds: so far;
     evaluation_seconds: what tests took of them.
     """
 
     task: int
     step: int
     learners: Learner
-    pace: Any
-    rows: list[Tensor]
+    pace: PaceState | Absent
+    rows: list[AccuracyRow]
     steps: int = 0
     backward_passes: int = 0
     seconds: float = 0.0

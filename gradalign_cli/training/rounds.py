@@ -18,13 +18,15 @@ from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
 from gradalign_cli.training.watcher import State, Watcher, WatcherOfAllRounds
 
+ReplicaNumbers = list[int]  # of the replicas of a round
+
 
 def task_sizes(replica: Replica) -> tuple[int, ...]:
     """How many examples the replica's tasks have; only equal ones can be stacked."""
     return tuple(len(rows) for rows in replica.stream.train_rows + replica.stream.test_rows)
 
 
-def rounds(replicas: Sequence[Replica], replicas_at_once: int) -> list[list[int]]:
+def rounds(replicas: Sequence[Replica], replicas_at_once: int) -> list[ReplicaNumbers]:
     """The numbers of the replicas of each round: equal task sizes, at most `replicas_at_once` of
     them."""
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -47,7 +49,7 @@ class RoundsState(NamedTuple):
 
     outcomes: list[Outcome]
     replica_order: list[int]
-    todo: list[list[int]]
+    todo: list[ReplicaNumbers]
     position: Position
     watcher_states: list[State]
 
@@ -58,19 +60,19 @@ def train_in_rounds(
     engine: Engine,
     plan: Plan,
     watchers: Sequence[WatcherOfAllRounds],
-    rounds: Sequence[Sequence[int]],
+    rounds: Sequence[ReplicaNumbers],
     checkpoints: Checkpoints | None = None,
-    saved: SavedRun | None = None,
+    saved_run: SavedRun | None = None,
 ) -> Outcome:
     """Train the replicas round by round, in smaller rounds where memory runs out.
 
-    saved: where the run goes on, in place of the rounds.
+    saved_run: where the run goes on, in place of the rounds.
     """
     outcomes: list[Outcome] = []
     replica_order: list[int] = []
     todo, resumed = [list(numbers) for numbers in rounds], None
-    if saved:
-        resumed = saved_state(saved, parts, replicas, engine)
+    if saved_run:
+        resumed = read_rounds_state(saved_run, parts, replicas, engine)
         outcomes, replica_order, todo = resumed[:3]
 
     def save(position: Position, round_watchers: Sequence[Watcher]) -> None:
@@ -106,14 +108,14 @@ def train_in_rounds(
     return join_outcomes(outcomes, replica_order)
 
 
-def saved_state(
-    saved: SavedRun, parts: Parts, replicas: Sequence[Replica], engine: Engine
+def read_rounds_state(
+    saved_run: SavedRun, parts: Parts, replicas: Sequence[Replica], engine: Engine
 ) -> RoundsState:
     """What was saved, with the learners on the engine's device."""
     template = position_template(parts, replicas[:1], engine)
     nothing = [None] * (len(Outcome._fields) - 1)
     outcome = Outcome._make([*nothing, template.learners])
-    state: RoundsState = saved.state(RoundsState([outcome], [], [], template, []))
+    state: RoundsState = saved_run.state(RoundsState([outcome], [], [], template, []))
     return state._replace(position=on_device(state.position, engine.device))
 
 
@@ -123,29 +125,30 @@ def train_round(
     engine: Engine,
     plan: Plan,
     watchers: Sequence[Watcher],
-    resumed: RoundsState | None = None,
-    save: Callable[[Position, Sequence[Watcher]], None] = lambda position, watchers: None,
+    resumed_state: RoundsState | None = None,
+    save_position: Callable[[Position, Sequence[Watcher]], None] = lambda position, watchers: None,
 ) -> Outcome:
     """Train replicas together, with the tests between steps that the plan asks for.
 
-    resumed: where the round goes on;  save: is told of every position with all watchers.
+    resumed_state: where the round goes on;  save_position: is told of every position with all
+    watchers.
     """
     curve = LearningCurve(plan.lca_batches)
     continual = ContinualTests(plan.continual_every, plan.continual_samples)
     all_watchers = [*watchers, continual, curve]
-    if resumed:
-        for watcher, state in zip(all_watchers, resumed.watcher_states, strict=True):
+    if resumed_state:
+        for watcher, state in zip(all_watchers, resumed_state.watcher_states, strict=True):
             watcher.restore(state)
-    start = resumed.position if resumed else None
+    start = resumed_state.position if resumed_state else None
     trained = run(
         *(parts, replicas, engine, plan, all_watchers, start),
-        lambda position: save(position, all_watchers),
+        lambda position: save_position(position, all_watchers),
     )
     return Outcome(
         trained.accuracy_matrices[0],
         trained.accuracy_matrices[1] if len(trained.accuracy_matrices) > 1 else None,
         curve.result(),
         continual.accuracy(),
-        continual.moments_of(len(replicas)),
+        continual.replica_moments(len(replicas)),
         *trained[1:],
     )

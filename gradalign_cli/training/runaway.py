@@ -39,9 +39,9 @@ class RunawayWarner:
         self.replicas: Sequence[int] = ()
         self.first_loss = torch.empty(0)
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """A round of the replicas with these numbers begins."""
-        self.replicas = replicas
+        self.replicas = replica_numbers
 
     def end_round(self, problem: str | None) -> None:
         """Nothing: what a repeated round finds again is not counted again."""
@@ -49,13 +49,13 @@ class RunawayWarner:
     def after_steps(self, moment: Moment) -> StopsTask:
         """Compare the median loss of each replica in a chunk."""
         loss = moment.trace.loss
-        if moment.step == len(loss):
+        if moment.steps_done == len(loss):
             self.first_loss = loss[0]
         medians = loss.median(0).values
         limits = FACTOR * self.first_loss.clamp_min(self.guessing_loss)
         for place in (medians > limits).nonzero()[:, 0].tolist():
             replica = self.replicas[place]
-            runaway = Runaway(replica, moment.task + 1, moment.step, float(medians[place]))
+            runaway = Runaway(replica, moment.task + 1, moment.steps_done, float(medians[place]))
             if not self.runaways:
                 self.warn(runaway)
             self.runaways.setdefault(replica, runaway)

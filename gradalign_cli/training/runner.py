@@ -53,60 +53,61 @@ def run(
     engine: Engine,
     plan: Plan,
     watchers: Sequence[Watcher],
-    start: Position | None = None,
-    save: SavePosition = save_nothing,
+    start_position: Position | None = None,
+    save_position: SavePosition = save_nothing,
 ) -> TrainingResult:
     """Train all replicas on the tasks of their streams in sequence; test them on every task before
     the first task and after each.
 
     All replicas have equally large tasks. Where a schedule looks at losses there is one replica.
-    start: where to go on, with watchers that were there too;  save: is told of every position that
-    training comes to, after the watchers.
+    start_position: where to go on, with watchers that were there too;  save_position: is told of
+    every position that training comes to, after the watchers.
     """
-    place = start or first_position(parts, replicas, engine)
-    clock, tasks = time.perf_counter() - place.seconds, range(parts.benchmark.tasks)
+    position = start_position or first_position(parts, replicas, engine)
+    clock, tasks = time.perf_counter() - position.seconds, range(parts.benchmark.tasks)
     views: TaskViews = stacked_views(replicas, engine)
-    evaluator = Evaluator(parts, replicas, engine, place.evaluation_seconds)
-    task_steps = steps_of_tasks(parts, replicas[0], plan)
-    if not place.rows:
-        place = tested(place, evaluator, views, watchers)
-    for task in tasks[place.task :]:
-        if not place.step:
-            place = place._replace(learners=begin_task(parts, replicas, place.learners, task))
-        work = prepare_task(parts, replicas, engine, plan, task)
-        pace = Pace(parts.schedule, replicas, place.learners, task_steps, task, place.pace)
+    evaluator = Evaluator(parts, replicas, engine, position.evaluation_seconds)
+    steps_by_task = steps_of_tasks(parts, replicas[0], plan)
+    if not position.rows:
+        position = after_test_of_all_tasks(position, evaluator, views, watchers)
+    for task in tasks[position.task :]:
+        if not position.step:
+            learners = begin_task(parts, replicas, position.learners, task)
+            position = position._replace(learners=learners)
+        task_steps = prepare_task(parts, replicas, engine, plan, task)
+        pace = Pace(parts.schedule, replicas, position.learners, steps_by_task, task, position.pace)
         with default_device(engine.device):
-            views = with_reference_cache(parts, work.past_tasks, place.learners, views)
-        for draws in chunks_from(work, engine, place.step):
-            step, cycle = place.step, rotated(work.step_cycle, place.step)
+            views = with_reference_cache(parts, task_steps.past_tasks, position.learners, views)
+        for draws in remaining_chunks(task_steps, engine, position.step):
+            step, cycle = position.step, rotated_cycle(task_steps.step_cycle, position.step)
             draws = pace.with_step_size(draws, step)
-            learners, trace = take_steps(engine, cycle, place.learners, draws, views)
+            learners, trace = take_steps(engine, cycle, position.learners, draws, views)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
-            place = after_chunk(place, parts, work, draws, learners)
-            lengths = place.step, work.steps, work.steps_per_pass
+            position = after_chunk(position, parts, task_steps, draws, learners)
+            lengths = position.step, task_steps.steps, task_steps.steps_per_pass
             moment = Moment(task, *lengths, trace, measured, learners, views, evaluator)
             stops = [watcher.after_steps(moment) for watcher in watchers]
             if any([*stops, pace.after_steps(moment)]):
                 break
-            save(with_times(place._replace(pace=pace.state()), clock, evaluator))
-        learners = pace.learners_at_end(place.learners)
+            save_position(with_seconds(position._replace(pace=pace.state()), clock, evaluator))
+        learners = pace.learners_at_end(position.learners)
         stop_if_not_finite(learners.params, task)
         if parts.benchmark.boundaries != "none":
             learners = end_task(parts, replicas, learners, task)
-        place = place._replace(task=task + 1, step=0, learners=learners, pace=())
-        place = tested(place, evaluator, views, watchers)
-        save(with_times(place, clock, evaluator))
+        position = position._replace(task=task + 1, step=0, learners=learners, pace=())
+        position = after_test_of_all_tasks(position, evaluator, views, watchers)
+        save_position(with_seconds(position, clock, evaluator))
     seconds = time.perf_counter() - clock - evaluator.seconds
-    accuracy_matrices = torch.stack(place.rows, 2).double().numpy()
-    counts = evaluator.seconds, place.steps, place.backward_passes
-    return TrainingResult(accuracy_matrices, seconds, *counts, place.learners)
+    accuracy_matrices = torch.stack(position.rows, 2).double().numpy()
+    counts = evaluator.seconds, position.steps, position.backward_passes
+    return TrainingResult(accuracy_matrices, seconds, *counts, position.learners)
 
 
-def with_times(place: Position, clock: float, evaluator: Evaluator) -> Position:
-    """The position with the seconds since `clock`."""
-    seconds = time.perf_counter() - clock
-    return place._replace(seconds=seconds, evaluation_seconds=evaluator.seconds)
+def with_seconds(position: Position, start_clock: float, evaluator: Evaluator) -> Position:
+    """The position with the seconds since `start_clock`."""
+    seconds = time.perf_counter() - start_clock
+    return position._replace(seconds=seconds, evaluation_seconds=evaluator.seconds)
 
 
 def stacked_views(replicas: Sequence[Replica], engine: Engine) -> TaskViews:
@@ -115,38 +116,38 @@ def stacked_views(replicas: Sequence[Replica], engine: Engine) -> TaskViews:
     return views
 
 
-def tested(
-    place: Position, evaluator: Evaluator, views: TaskViews, watchers: Sequence[Watcher]
+def after_test_of_all_tasks(
+    position: Position, evaluator: Evaluator, views: TaskViews, watchers: Sequence[Watcher]
 ) -> Position:
     """The position with a new row of the accuracy matrices, which the watchers are told of."""
-    row = evaluator.accuracy(place.learners, views, range(evaluator.parts.benchmark.tasks))
-    report_test(watchers, place.task, row[0])
-    return place._replace(rows=[*place.rows, row])
+    row = evaluator.accuracy(position.learners, views, range(evaluator.parts.benchmark.tasks))
+    report_test(watchers, position.task, row[0])
+    return position._replace(rows=[*position.rows, row])
 
 
-def chunks_from(work: TaskSteps, engine: Engine, steps_done: int) -> Iterator[Draw]:
+def remaining_chunks(task_steps: TaskSteps, engine: Engine, steps_done: int) -> Iterator[Draw]:
     """The draws of the chunks that are left after so many steps of a task. Those before are drawn
     too, as every random number follows from the one before it."""
     step = 0
-    for draws in work.draw_chunks:
+    for draws in task_steps.draw_chunks:
         if step < steps_done:
-            engine.skip_steps(rotated(work.step_cycle, step), draws)
+            engine.note_steps_before_resume(rotated_cycle(task_steps.step_cycle, step), draws)
         else:
             yield draws
         step += len(draws.rows)
 
 
 def after_chunk(
-    place: Position, parts: Parts, work: TaskSteps, draws: Draw, learners: Learner
+    position: Position, parts: Parts, task_steps: TaskSteps, draws: Draw, learners: Learner
 ) -> Position:
     """The position after a chunk of steps with these draws, which led to these learners."""
     steps, replicas, batch_size = draws.rows.shape
-    passes = steps * replicas * backward_passes(parts, work.past_tasks, batch_size)
-    return place._replace(
-        step=place.step + steps,
+    passes = steps * replicas * backward_passes(parts, task_steps.past_tasks, batch_size)
+    return position._replace(
+        step=position.step + steps,
         learners=learners,
-        steps=place.steps + steps * replicas,
-        backward_passes=place.backward_passes + passes,
+        steps=position.steps + steps * replicas,
+        backward_passes=position.backward_passes + passes,
     )
 
 
@@ -156,7 +157,7 @@ def report_test(watchers: Sequence[Watcher], ended_tasks: int, accuracy: Tensor)
         watcher.after_test(ended_tasks, accuracy)
 
 
-def rotated(step_cycle: Sequence[Step], steps_done: int) -> Sequence[Step]:
+def rotated_cycle(step_cycle: Sequence[Step], steps_done: int) -> Sequence[Step]:
     """The cycle as it goes on after so many steps."""
     next_function = steps_done % len(step_cycle)
     return [*step_cycle[next_function:], *step_cycle[:next_function]]

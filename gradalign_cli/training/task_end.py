@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import TaskViews, stream_part
+from gradalign_cli.benchmarks.benchmark import TaskViews, rows_and_tasks_of_part
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import EndedTask
@@ -37,7 +37,7 @@ def end_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task:
 
 def task_rows(replica: Replica, task: int) -> Tensor:
     """The rows [n] of the task in its part of the stream, in a random order."""
-    rows, tasks = stream_part(replica.stream, task)
+    rows, tasks = rows_and_tasks_of_part(replica.stream, task)
     rows = rows[tasks == task]  # a blurry part holds examples of other tasks too
     return rows[torch.randperm(len(rows), generator=generator(replica.seed, "end", task))]
 

@@ -33,7 +33,9 @@ def prepare_task(
     bounded = parts.benchmark.boundaries != "none"
     # without boundaries every task counts as over, so that nothing in memory is left out
     past_tasks = task if bounded else parts.benchmark.tasks
-    measured, plain = (make_step(parts, past_tasks, engine.gradient, m) for m in (True, False))
+    measured, plain = (
+        make_step(parts, past_tasks, engine.make_gradient_function, m) for m in (True, False)
+    )
     orders = [
         pass_orders(r.stream, r.seed, task, plan.passes, parts.method.mixes_tasks) for r in replicas
     ]

@@ -17,18 +17,18 @@ StopsTask = bool  # true: the task ends here, though steps of it are left
 class Moment(NamedTuple):
     """Where training stands after a chunk of steps of a task.
 
-    task: its number, from 0;  step: steps of it that are done;  steps_in_task, steps_in_pass: all
-    that the task, and a pass over it, has;  trace: [S, R] of the chunk's steps;  measured: [S]
+    task: its number, from 0;  steps_done: of the task;  steps_in_task, steps_in_pass: all that the
+    task, and a pass over it, has;  trace: [S, R] of the chunk's steps;  measured_step_mask: [S]
     which of them measured the angles;  learners, views: [R, ...] of the replicas;  evaluator:
     by which they are tested.
     """
 
     task: int
-    step: int
+    steps_done: int
     steps_in_task: int
     steps_in_pass: int
     trace: Trace
-    measured: Tensor
+    measured_step_mask: Tensor
     learners: Learner
     views: TaskViews
     evaluator: Evaluator
@@ -58,7 +58,7 @@ class Watcher(Protocol):
 class WatcherOfAllRounds(Watcher, Protocol):
     """A watcher that stays when replicas train in rounds, one after the other."""
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """A round of the replicas with these numbers begins; an unfinished one before is void."""
 
     def end_round(self, problem: str | None) -> None:

@@ -17,7 +17,7 @@ from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.measurement import make_measurement
 from gradalign_cli.step.step import stream_batch
-from gradalign_cli.training.memory_needs import step_numbers
+from gradalign_cli.training.memory_needs import random_numbers_per_step
 from gradalign_cli.training.plan import Plan
 from tests.engines.test_elsewhere import GRAPH, VMAP
 from tests.methods.catalogue import method
@@ -188,5 +188,7 @@ def test_a_buffer_compares_gradients_on_images_as_they_are(tiny):
 def test_the_numbers_of_a_step_count_in_what_a_run_needs_of_memory(tiny):
     parts = augmented_parts(tiny, "derpp", crop_flip(1, 0.5, (1, 4, 4)))
     seen = 5 + draw_sizes(parts, 2).examples_read
-    added = step_numbers(parts, 5) - step_numbers(parts._replace(augmentation=None), 5)
+    added = random_numbers_per_step(parts, 5) - random_numbers_per_step(
+        parts._replace(augmentation=None), 5
+    )
     assert added == 3 * seen == 3 * (5 + 2 * 6)

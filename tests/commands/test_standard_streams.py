@@ -11,7 +11,7 @@ import pytest
 
 from gradalign_cli.commands.standard_streams import stream_that_outlives_its_reader
 from gradalign_cli.results.plain_characters import in_encoding
-from gradalign_cli.results.stop_notes import run_note
+from gradalign_cli.results.stop_notes import resume_note_of_run
 from gradalign_cli.results.terminal import TerminalConsole
 from tests.tables.test_reproduce import wait_for
 
@@ -114,9 +114,11 @@ def test_a_signal_ends_a_run_in_one_line_before_and_during_training(number, tmp_
 
 
 def test_what_is_left_of_a_run_is_said_by_its_files(tmp_path):
-    assert run_note(tmp_path) == f"{tmp_path} is an unfinished run {ANEW}"
+    assert resume_note_of_run(tmp_path) == f"{tmp_path} is an unfinished run {ANEW}"
     rows = "replica,after_task,task_1\n0,0,0.1\n0,1,0.9\n"
     (tmp_path / "accuracy.partial.csv").write_text(rows)
-    assert "with accuracy.partial.csv after 1 task without a checkpoint;" in run_note(tmp_path)
+    assert "with accuracy.partial.csv after 1 task without a checkpoint;" in resume_note_of_run(
+        tmp_path
+    )
     (tmp_path / "accuracy.csv").write_text(rows)
-    assert run_note(tmp_path) == f"the run is finished, in {tmp_path}"
+    assert resume_note_of_run(tmp_path) == f"the run is finished, in {tmp_path}"

@@ -9,7 +9,7 @@ import pytest
 from gradalign_cli.commands.status import main
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import FolderLock
-from gradalign_cli.results.sweep_folder import note_jobs
+from gradalign_cli.results.sweep_folder import add_sweep_jobs
 
 RECORD = {"setup_seconds": 10, "training_seconds": 80, "evaluation_seconds": 10}
 
@@ -18,7 +18,7 @@ RECORD = {"setup_seconds": 10, "training_seconds": 80, "evaluation_seconds": 10}
 def sweep(tmp_path):
     """A sweep of eight jobs: two are done, one runs, one failed, one was killed, three are to
     come."""
-    note_jobs(tmp_path, [f"passes={n}" for n in range(1, 9)])
+    add_sweep_jobs(tmp_path, [f"passes={n}" for n in range(1, 9)])
     for name in ("passes=1", "passes=2", "passes=3", "passes=4", "passes=5"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.yaml").touch()
@@ -73,7 +73,7 @@ def test_a_folder_without_jobs_is_no_sweep(tmp_path):
 
 
 def test_status_answers_without_pytorch(tmp_path):
-    note_jobs(tmp_path, ["passes=1"])
+    add_sweep_jobs(tmp_path, ["passes=1"])
     code = (
         "import sys; from gradalign_cli.cli import main\n"
         f"assert main(['status', {str(tmp_path)!r}]) == 0\n"

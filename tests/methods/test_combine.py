@@ -41,7 +41,7 @@ def test_the_aligned_gradient_is_that_of_the_objective(tiny):
     learner = learner_after(parts, replica, 1)
     er_parts = parts._replace(method=er())
     for before, draw, view, after, trace in steps_of_task(parts, replica, learner, 1):
-        er_step = make_step(er_parts, 1, eager().gradient, False)
+        er_step = make_step(er_parts, 1, eager().make_gradient_function, False)
         er_params = er_step(before._replace(method_state=()), draw, view)[0].params
         g = (before.params - er_params) / 0.1
         direction = (before.params - after.params) / 0.1

@@ -86,7 +86,9 @@ def test_with_an_empty_memory_a_step_is_that_of_fine_tuning(trained, past):
         pytest.skip("its step differs from plain SGD's with any memory")
     parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
     plain = finetune()._replace(mixes_tasks=parts.method.mixes_tasks)  # of the same stream
-    plain_step = make_step(parts._replace(method=plain), past, eager().gradient, False)
+    plain_step = make_step(
+        parts._replace(method=plain), past, eager().make_gradient_function, False
+    )
     start = new_learner(parts, replica)
     for before, draw, view, after, _ in steps_of_task(parts, replica, start, past):
         expected = plain_step(before._replace(method_state=()), draw, view)[0].params

@@ -21,7 +21,7 @@ from gradalign_cli.models.module import module as module_model
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.vectors import autograd_gradient, split_vector
-from gradalign_cli.training.memory_needs import layer_outputs
+from gradalign_cli.training.memory_needs import layer_output_bytes
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
 from tests.models.networks import (
@@ -50,7 +50,7 @@ def drawn(model, seed=0):
     return model.init(torch.Generator().manual_seed(seed))
 
 
-def named(model, vector, names="params", shapes="param_shapes"):
+def named(model, vector, names="param_names", shapes="param_shapes"):
     """The parts of a flat vector, by name."""
     layout = model.apply.__self__.layout
     return dict(
@@ -59,7 +59,7 @@ def named(model, vector, names="params", shapes="param_shapes"):
 
 
 def statistics_of(model, vector):
-    return named(model, vector, "statistics", "statistics_shapes")
+    return named(model, vector, "statistic_names", "statistic_shapes")
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])
@@ -124,14 +124,14 @@ def test_a_layers_matrix_and_inputs_give_its_outputs():
     layout = model.apply.__self__.layout
     reference = Everything(3, 1).eval()
     reference.load_state_dict(named(model, params) | statistics_of(model, model.initial_statistics))
-    outputs = {name: [] for name in layout.matrix_modules}
+    outputs = {name: [] for name in layout.matrix_module_names}
     for name in outputs:
         layer = reference.get_submodule(name)
         layer.register_forward_hook(lambda _, __, y, name=name: outputs[name].append(y))
     reference(x)
     inputs = model.layer_inputs(params, model.initial_statistics, x)
-    assert layout.matrix_modules == ["conv", "grouped", "twice", "head"]
-    for name, rows in zip(layout.matrix_modules, inputs, strict=True):
+    assert layout.matrix_module_names == ["conv", "grouped", "twice", "head"]
+    for name, rows in zip(layout.matrix_module_names, inputs, strict=True):
         layer = reference.get_submodule(name)
         products = (rows @ layer.weight.flatten(1).T).unflatten(0, (7, -1))
         groups = getattr(layer, "groups", 1)
@@ -466,7 +466,7 @@ def test_a_network_that_looks_at_numbers_trains_one_step_after_the_other(tiny):
     parts = make_parts(tiny, method("er"), samples=15, model=looking)
     assert parts.model.obstacle("batched").startswith("it cannot be batched: ")
     assert parts.model.obstacle("recorded").startswith("it cannot be recorded: ")
-    assert sum(layer_outputs(parts)) > 0
+    assert sum(layer_output_bytes(parts)) > 0
     train(parts, make_replicas(parts), plan=SHORT)
 
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from rich.console import Console
 
-from gradalign_cli.results.display import Display, clock_text, progress_line
-from gradalign_cli.results.forecast import Forecast
-from tests.results.test_forecast import WORK
+from gradalign_cli.results.display import Display, progress_line, time_left_text
+from gradalign_cli.results.remaining_time import RemainingTime
+from tests.results.test_remaining_time import WORK
 
 PARTS = ("task 3/20", 0.5, "step 40/250", "loss 0.412  ACC 0.713  cosine -0.12", "0:12:03 left")
 
@@ -39,8 +39,8 @@ def test_a_narrow_terminal_keeps_the_time_left_longest(width, shown, dropped):
 
 
 def test_the_time_left_is_told_once_it_is_known():
-    assert clock_text(None) == "-:--:-- left"
-    assert clock_text(3723.4) == "1:02:03 left"
+    assert time_left_text(None) == "-:--:-- left"
+    assert time_left_text(3723.4) == "1:02:03 left"
 
 
 class Run:
@@ -49,8 +49,8 @@ class Run:
     def __init__(self, step_seconds, terminal=False, replicas=1, advice="; try less"):
         self.now, self.step_seconds = 0.0, step_seconds
         self.console = Console(record=True, width=100, force_terminal=terminal)
-        self.forecast = Forecast(WORK, replicas, lambda: self.now)
-        self.display = Display(self.console, self.forecast, advice)
+        self.remaining_time = RemainingTime(WORK, replicas, lambda: self.now)
+        self.display = Display(self.console, self.remaining_time, advice)
 
     def begin(self, replicas):
         self.display.begin_round(replicas)
@@ -62,7 +62,8 @@ class Run:
             trace = SimpleNamespace(loss=torch.ones(20, 1), cosine=torch.full((20, 1), 0.25))
             self.display.after_steps(
                 SimpleNamespace(
-                    task=task, step=step, trace=trace, measured=torch.arange(20) == 0,
+                    task=task, steps_done=step, trace=trace,
+                    measured_step_mask=torch.arange(20) == 0,
                     evaluator=SimpleNamespace(seconds=0.0),
                 )
             )  # fmt: skip
@@ -104,11 +105,11 @@ def test_the_line_counts_replicas_in_rounds_and_follows_steps_and_tests():
     run.steps(0, 20, 40)
     assert "step 40/100 loss 1.000  cosine +0.25" in run.line()
     run.now += 5
-    before = run.forecast.seconds_left()
-    assert clock_text(before - 5) in run.line()
-    share = run.forecast.share_done()
+    before = run.remaining_time.seconds_left()
+    assert time_left_text(before - 5) in run.line()
+    share = run.remaining_time.share_done()
     run.display.after_test(1, torch.full((1, 3), 0.5))
-    assert run.forecast.share_done() > share
+    assert run.remaining_time.share_done() > share
     run.steps(1, 20)
     assert "task 2/3" in run.line()
     assert "ACC 0.500" in run.line()

@@ -86,15 +86,15 @@ def test_a_finished_run_is_found_before_any_data_is_read(tmp_path):
 
 
 def test_a_folder_in_use_is_refused_and_nothing_in_it_is_touched(tmp_path):
-    first = RunFolder(tmp_path, files={"config.yaml": "first"})
+    first = RunFolder(tmp_path, initial_files={"config.yaml": "first"})
     before = contents(tmp_path)
     with pytest.raises(UserError, match=f"in use by process {os.getpid()} on"):
-        RunFolder(tmp_path, overwrite=True, files={"config.yaml": "second"})
+        RunFolder(tmp_path, overwrite=True, initial_files={"config.yaml": "second"})
     with pytest.raises(UserError, match="in use by process"):
         train_small(tmp_path, "overwrite=true")
     assert contents(tmp_path) == before
     first.release()
-    RunFolder(tmp_path, files={"config.yaml": "second"}).release()
+    RunFolder(tmp_path, initial_files={"config.yaml": "second"}).release()
     assert contents(tmp_path)["config.yaml"] == "second"
 
 
@@ -105,7 +105,7 @@ def test_what_an_unfinished_run_left_is_removed_and_other_files_stay(tmp_path):
     (tmp_path / ".hydra").mkdir()
     for name in (*stale, *partial, *mine):
         (tmp_path / name).write_text(name)
-    RunFolder(tmp_path, files={".hydra/config.yaml": "new"}).release()
+    RunFolder(tmp_path, initial_files={".hydra/config.yaml": "new"}).release()
     assert set(contents(tmp_path)) == {*mine, "alignment.csv"}
     assert contents(tmp_path / ".hydra") == {"config.yaml": "new"}
 
@@ -116,7 +116,7 @@ def test_links_in_the_folder_are_replaced_and_the_folder_itself_may_be_one(tmp_p
     (tmp_path / "mine").write_text("mine")
     for name in ("alignment.csv", "config.yaml", "accuracy.partial.csv", "run.lock"):
         (tmp_path / "scratch" / name).symlink_to(tmp_path / "mine")
-    folder = RunFolder(tmp_path / "run", files={"config.yaml": "new"})
+    folder = RunFolder(tmp_path / "run", initial_files={"config.yaml": "new"})
     folder.begin_round([0])
     folder.after_test(0, torch.ones(1, 2))
     assert (tmp_path / "mine").read_text() == "mine"
@@ -134,7 +134,7 @@ def test_a_link_to_another_folder_in_the_place_of_hydras_is_refused(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/.hydra").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(UserError, match=r"\.hydra must be a folder, found a symbolic link"):
-        RunFolder(tmp_path / "run", files={".hydra/config.yaml": "new"})
+        RunFolder(tmp_path / "run", initial_files={".hydra/config.yaml": "new"})
     assert os.listdir(tmp_path / "elsewhere") == []
     assert os.listdir(tmp_path / "run") == [".hydra"]
 
@@ -148,7 +148,7 @@ def test_a_run_that_cannot_write_its_first_files_leaves_nothing(files, tmp_path,
     if not files:
         monkeypatch.setattr("csv.writer", full_disk)
     with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
-        RunFolder(tmp_path / "new" / "run", files=files)
+        RunFolder(tmp_path / "new" / "run", initial_files=files)
     assert os.listdir(tmp_path) == []
 
 

@@ -63,7 +63,7 @@ def test_without_a_conflict_the_step_is_bit_identical_to_fine_tuning(tiny):
         for task in range(3):
             steps = steps_of_task(parts, replica, learner, task)
             for before, draw, view, learner, trace in steps:
-                step = make_step(plain, task, eager().gradient, False)
+                step = make_step(plain, task, eager().make_gradient_function, False)
                 followed = step(before._replace(method_state=()), draw, view)[0].params
                 if trace.violated == 1:
                     conflicts += 1

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import concatenated_parts
+from gradalign_cli.benchmarks.benchmark import rows_and_tasks_of_all_parts
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.buffers.buffer import Arrivals, Measurements, keep_memory
 from gradalign_cli.buffers.reservoir import reservoir
@@ -47,7 +47,9 @@ def sorted_pairs(rows, tasks):
 def test_every_example_of_every_task_comes_once_in_equally_long_parts(width, tiny):
     benchmark = permuted(tiny, 7)
     sharp, stream = benchmark.make_stream(3), task_free(benchmark, width).make_stream(3)
-    assert sorted_pairs(*concatenated_parts(stream)) == sorted_pairs(*concatenated_parts(sharp))
+    assert sorted_pairs(*rows_and_tasks_of_all_parts(stream)) == sorted_pairs(
+        *rows_and_tasks_of_all_parts(sharp)
+    )
     assert [len(rows) for rows in stream.train_rows] == [120] * 7
 
 
@@ -90,7 +92,7 @@ def test_the_mixture_moves_as_the_normal_densities_around_the_tasks_do(tiny):
 def test_a_stream_depends_on_the_seed_alone(tiny):
     benchmark = task_free(permuted(tiny, 3), 0.5)
     first, repeated, other_seed = (
-        concatenated_parts(benchmark.make_stream(seed)) for seed in (0, 0, 1)
+        rows_and_tasks_of_all_parts(benchmark.make_stream(seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(first[0], repeated[0])
     assert not torch.equal(first[1], other_seed[1])
@@ -125,7 +127,7 @@ def test_a_method_that_needs_no_task_ids_does_the_same_whatever_the_tasks_are_ca
 
 def task_free_steps(parts, replica, learner):
     """Yield (learner before, draw, view, learner after) of all steps of the stream."""
-    step = make_step(parts, 3, eager().gradient, True)
+    step = make_step(parts, 3, eager().make_gradient_function, True)
     sizes = draw_sizes(parts, 3)
     for part in range(3):
         orders = [pass_orders(replica.stream, replica.seed, part, 1, False)]
@@ -184,7 +186,7 @@ def test_joint_training_is_on_the_same_examples_shuffled(tiny):
     stream = make_replicas(parts)[0].stream
     orders = [pass_orders(stream, 0, task, 1, mixes_tasks=True)[0] for task in range(3)]
     rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
-    assert sorted_pairs(rows, tasks) == sorted_pairs(*concatenated_parts(stream))
+    assert sorted_pairs(rows, tasks) == sorted_pairs(*rows_and_tasks_of_all_parts(stream))
     assert not torch.equal(rows, torch.cat(stream.train_rows))
 
 

@@ -12,10 +12,10 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.numerics.devices import CPU
-from gradalign_cli.training.memory_estimate import learner_without_memory, tensor_bytes
+from gradalign_cli.training.memory_estimate import learner_on_meta_device, tensor_bytes
 from gradalign_cli.training.memory_needs import (
     GIB,
-    Need,
+    MemoryNeed,
     check_needs,
     needs_of_parts,
     needs_of_run,
@@ -52,7 +52,7 @@ def peak_bytes(work, file):
 def test_the_state_of_every_method_is_known_without_taking_its_memory(name, tiny):
     parts = make_parts(tiny, method(name))
     (replica,) = make_replicas(parts)
-    shapes = learner_without_memory(parts, replica)
+    shapes = learner_on_meta_device(parts, replica)
     assert tensor_bytes(shapes) == tensor_bytes(new_learner(parts, replica))
     assert shapes.params.is_meta
 
@@ -117,7 +117,7 @@ def test_a_batch_is_never_larger_than_its_task(tiny):
 
 
 def test_a_refusal_names_the_largest_need_and_a_run_says_what_it_needs_above_a_gibibyte():
-    needs = [Need("small things", GIB / 4, "a"), Need("large things", GIB, "b.c")]
+    needs = [MemoryNeed("small things", GIB / 4, "a"), MemoryNeed("large things", GIB, "b.c")]
     check_needs(needs, 1.5 * GIB)
     with pytest.raises(UserError) as refusal:
         check_needs(needs, 1.4 * GIB)

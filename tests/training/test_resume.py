@@ -150,7 +150,7 @@ def test_skipped_steps_count_towards_a_recording():
     steps = [object(), object()]
     draws = type("Draws", (), {"rows": torch.zeros(150, 1, 5)})
     run = recorded.RecordedRun(lambda *arguments: None)
-    run.skip_steps(steps, draws)
+    run.note_steps_before_resume(steps, draws)
     after_first = run.chosen_steps(steps, draws)
     whole = recorded.RecordedRun(lambda *arguments: None)
     twice = type("Draws", (), {"rows": torch.zeros(300, 1, 5)})

@@ -11,7 +11,7 @@ from gradalign_cli.buffers.gss_greedy import gss_greedy
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.display import Display
-from gradalign_cli.results.forecast import Forecast, work_of
+from gradalign_cli.results.remaining_time import RemainingTime, work_of
 from gradalign_cli.results.run_folder import RunFolder
 from gradalign_cli.training import rounds as training
 from gradalign_cli.training.memory_estimate import replicas_at_once
@@ -29,7 +29,7 @@ def in_rounds(parts, replicas, todo, folder):
     console = Console(record=True, width=200)
     watchers = [
         RunFolder(folder),
-        Display(console, Forecast(work_of(parts, replicas[0], PLAN), len(replicas))),
+        Display(console, RemainingTime(work_of(parts, replicas[0], PLAN), len(replicas))),
     ]
     outcome = train_in_rounds(parts, replicas, eager(), PLAN, watchers, todo)
     return outcome, console.export_text(), (folder / "alignment.csv").read_text()

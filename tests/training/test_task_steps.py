@@ -46,7 +46,7 @@ def test_measured_steps_are_evenly_spaced_in_a_task_however_it_is_cut_into_chunk
 
     plan = Plan(2, 2, 4, lca_batches, continual_every, 5)
     train(parts, make_replicas(parts), make_engine(), [Moments()], plan)
-    measured = torch.cat([moment.measured for moment in moments]).tolist()
+    measured = torch.cat([moment.measured_step_mask for moment in moments]).tolist()
     assert measured == [step % 4 == 0 for step in range(len(measured) // 3)] * 3
     cosines = torch.cat([moment.trace.cosine[:, 0] for moment in moments])
     steps = len(measured) // 3

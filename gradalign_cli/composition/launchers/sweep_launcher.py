@@ -23,7 +23,7 @@ from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.writing import make_folder
 from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
-from gradalign_cli.results.sweep_folder import note_jobs, write_failure
+from gradalign_cli.results.sweep_folder import add_sweep_jobs, write_failure
 from gradalign_cli.results.terminal import terminal_console
 
 FRUITLESS_ROUNDS = 3  # in which every worker was killed, until the jobs that are left have failed
@@ -81,7 +81,7 @@ class SweepLauncher(Launcher):
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
         ]
         make_folder(self.folder)
-        note_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
+        add_sweep_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
         returns = self.run_with_retries(jobs)
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]

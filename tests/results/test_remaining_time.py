@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gradalign_cli.results.durations import duration_text
-from gradalign_cli.results.forecast import STEP_SECONDS, Forecast, Work, work_of
+from gradalign_cli.results.remaining_time import STEP_SECONDS, RemainingTime, Work, work_of
 from gradalign_cli.training.plan import Plan
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, train
@@ -20,31 +20,31 @@ class Simulation:
 
     def __init__(self, replicas=1, warm_up=0.0):
         self.now, self.evaluator, self.warm_up = 0.0, SimpleNamespace(seconds=0.0), warm_up
-        self.forecast = Forecast(WORK, replicas, lambda: self.now)
+        self.remaining_time = RemainingTime(WORK, replicas, lambda: self.now)
         self.totals = []  # seconds so far and those that are forecast, after every stretch
 
     def test(self, row):
         self.now += 30.0
         self.evaluator.seconds += 30.0
-        self.forecast.after_test(row, torch.zeros(1, 3))
+        self.remaining_time.after_test(row, torch.zeros(1, 3))
 
     def round(self, replicas=(0,)):
         self.evaluator.seconds = 0.0
-        self.forecast.begin_round(replicas)
+        self.remaining_time.begin_round(replicas)
         self.test(0)
-        for task, examples in enumerate(WORK.step_examples):
+        for task, examples in enumerate(WORK.examples_per_step):
             for step in range(20, 101, 20):
                 self.now += 20 * (STEP_SECONDS + examples / 10) + self.warm_up * (step == 20)
                 trace = SimpleNamespace(loss=torch.zeros(20, 1))
                 moment = SimpleNamespace(
-                    task=task, step=step, trace=trace, evaluator=self.evaluator
+                    task=task, steps_done=step, trace=trace, evaluator=self.evaluator
                 )
-                self.forecast.after_steps(moment)
-                left = self.forecast.seconds_left()
+                self.remaining_time.after_steps(moment)
+                left = self.remaining_time.seconds_left()
                 self.totals.append(None if left is None else self.now + left)
             self.now += 7
             self.test(task + 1)
-        self.forecast.end_round(None)
+        self.remaining_time.end_round(None)
 
 
 def test_later_tasks_whose_steps_read_more_are_forecast_from_the_first_ones_steps():
@@ -67,32 +67,32 @@ def test_rounds_that_are_still_to_come_take_as_long_as_the_present_one():
     whole = run.now
     assert run.totals[-1] == pytest.approx(1.5 * whole, rel=0.01)
     run.round([2])
-    assert run.forecast.share_done() == pytest.approx(1)
+    assert run.remaining_time.share_done() == pytest.approx(1)
 
 
 def test_tests_count_as_a_part_of_what_is_done():
     run = Simulation(replicas=2)
-    assert run.forecast.share_done() == 0
+    assert run.remaining_time.share_done() == 0
     run.test(0)
-    after_test = run.forecast.share_done()
+    after_test = run.remaining_time.share_done()
     assert 0 < after_test < 0.1
-    run.forecast.begin_round([0])  # what a round that is void did does not count
-    assert run.forecast.share_done() == 0
+    run.remaining_time.begin_round([0])  # what a round that is void did does not count
+    assert run.remaining_time.share_done() == 0
     run.round([0])
-    assert run.forecast.share_done() == pytest.approx(0.5)
+    assert run.remaining_time.share_done() == pytest.approx(0.5)
 
 
 def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
     run, told = Simulation(), []
-    run.forecast.begin_round([0])
+    run.remaining_time.begin_round([0])
     run.test(0)
     for step, seconds in ((20, 1), (40, 1), (60, 1), (80, 3)):
         run.now += seconds
         trace = SimpleNamespace(loss=torch.zeros(20, 1))
-        run.forecast.after_steps(
-            SimpleNamespace(task=0, step=step, trace=trace, evaluator=run.evaluator)
+        run.remaining_time.after_steps(
+            SimpleNamespace(task=0, steps_done=step, trace=trace, evaluator=run.evaluator)
         )
-        told.append(run.forecast.is_measured())
+        told.append(run.remaining_time.has_measured_enough())
     assert told == [False, False, False, True]
 
 
@@ -101,10 +101,10 @@ def test_the_work_of_a_run_is_that_which_it_does(tiny):
     (replica,) = make_replicas(parts)
     plan = Plan(2, 5, 1, 3)
     work = work_of(parts, replica, plan)
-    assert sum(work.steps) == train(parts, [replica], plan=plan).steps
-    assert work.step_examples == (5, 5 + 6, 5 + 2 * 6)  # six of each earlier task
+    assert sum(work.task_steps) == train(parts, [replica], plan=plan).steps
+    assert work.examples_per_step == (5, 5 + 6, 5 + 2 * 6)  # six of each earlier task
     assert work.test_examples == (10, 10, 10)
-    assert work.curve_tests == 3
+    assert work.learning_curve_tests == 3
 
 
 @pytest.mark.parametrize(

@@ -20,14 +20,14 @@ ENOUGH_SECONDS = 3.0  # of steps, to forecast tasks whose steps read more of the
 class Work(NamedTuple):
     """What a replica has to do in each of its T tasks.
 
-    steps: at most;  step_examples: through the network in one step;  test_examples: of the task's
-    test set;  curve_tests: tests of the task alone after its first steps.
+    task_steps: at most;  examples_per_step: through the network in one step;  test_examples: of the
+    task's test set;  learning_curve_tests: tests of the task alone after its first steps.
     """
 
-    steps: tuple[int, ...]
-    step_examples: tuple[int, ...]
+    task_steps: tuple[int, ...]
+    examples_per_step: tuple[int, ...]
     test_examples: tuple[int, ...]
-    curve_tests: int
+    learning_curve_tests: int
 
 
 def work_of(parts: Parts, replica: Replica, plan: Plan) -> Work:
@@ -47,7 +47,7 @@ def work_of(parts: Parts, replica: Replica, plan: Plan) -> Work:
     )
 
 
-class Forecast:
+class RemainingTime:
     """Counts a run's steps and tests and measures what they take, as it is told of them.
 
     The first stretch of steps of each task is not measured: it compiles and warms up. Steps that
@@ -55,17 +55,17 @@ class Forecast:
     """
 
     def __init__(
-        self, work: Work, replicas: int, clock: Callable[[], float] = time.perf_counter
+        self, work: Work, replica_count: int, clock: Callable[[], float] = time.perf_counter
     ) -> None:
-        self.work, self.replicas, self.clock = work, replicas, clock
-        self.finished_replicas, self.round_size = 0, replicas
+        self.work, self.replicas, self.clock = work, replica_count, clock
+        self.finished_replicas, self.round_size = 0, replica_count
         self.step_seconds = self.test_seconds = self.end_seconds = 0.0
         self.measured_task, self.measured_seconds, self.measured_steps = -1, 0.0, 0
         self.begin_round([])
 
-    def begin_round(self, replicas: Sequence[int]) -> None:
+    def begin_round(self, replica_numbers: Sequence[int]) -> None:
         """These replicas train; what an unfinished round did is void."""
-        self.round_size = len(replicas) or self.round_size
+        self.round_size = len(replica_numbers) or self.round_size
         self.task, self.step, self.rows, self.stretches = 0, 0, 0, 0
         self.mark, self.evaluation_mark = self.clock(), 0.0
 
@@ -85,7 +85,7 @@ class Forecast:
                 self.measured_task, self.measured_seconds, self.measured_steps = moment.task, 0.0, 0
             self.measured_seconds += seconds
             self.measured_steps += len(moment.trace.loss)
-        self.task, self.step = moment.task, moment.step
+        self.task, self.step = moment.task, moment.steps_done
         self.stretches += 1
         self.mark, self.evaluation_mark = now, evaluation
 
@@ -110,20 +110,22 @@ class Forecast:
 
     def share_done(self) -> float:
         """The share of the run that is done, by how many examples went through the network."""
-        sizes = [PASSES_OF_STEP * examples for examples in self.work.step_examples]
+        sizes = [PASSES_OF_STEP * examples for examples in self.work.examples_per_step]
         test = sum(self.work.test_examples)
         tasks = len(sizes)
-        whole = sum(n * size for n, size in zip(self.work.steps, sizes, strict=True))
+        whole = sum(n * size for n, size in zip(self.work.task_steps, sizes, strict=True))
         whole += test * (tasks + 1)
-        done = sum(n * size for n, size in zip(self.work.steps[: self.task], sizes, strict=False))
+        done = sum(
+            n * size for n, size in zip(self.work.task_steps[: self.task], sizes, strict=False)
+        )
         done += test * self.rows + (self.step * sizes[self.task] if self.task < tasks else 0)
         finished = self.finished_replicas + self.round_size * done / whole
         return min(1.0, finished / self.replicas)
 
-    def is_measured(self) -> bool:
+    def has_measured_enough(self) -> bool:
         """Whether enough steps were measured: some that read what the memory has of earlier tasks,
         or seconds of others."""
-        last = self.measured_task == len(self.work.steps) - 1
+        last = self.measured_task == len(self.work.task_steps) - 1
         later = self.measured_task > 0 or last
         return self.measured_steps > 0 and (later or self.measured_seconds >= ENOUGH_SECONDS)
 
@@ -131,22 +133,24 @@ class Forecast:
         """The seconds that the run will still take; None before steps were measured."""
         if not self.measured_steps:
             return None
-        whole = self.round_seconds(0, 0)
+        whole = self.round_seconds_left(0, 0)
         after_this = self.replicas - self.finished_replicas - self.round_size
-        return self.round_seconds(self.task, self.step) + whole * after_this / self.round_size
+        return self.round_seconds_left(self.task, self.step) + whole * after_this / self.round_size
 
-    def round_seconds(self, task: int, step: int) -> float:
-        """The seconds from a step of a task to the end of a round."""
+    def round_seconds_left(self, task: int, steps_done: int) -> float:
+        """The seconds from a place in a task to the end of a round."""
         seconds_per_step = self.measured_seconds / self.measured_steps
         fixed = min(STEP_SECONDS, seconds_per_step / 2)
-        examples = self.work.step_examples[self.measured_task]
+        examples = self.work.examples_per_step[self.measured_task]
         per_example = (seconds_per_step - fixed) / examples
         total = 0.0
-        for number in range(task, len(self.work.steps)):
-            first = step if number == task else 0
-            per_step = fixed + per_example * self.work.step_examples[number]
-            curve = max(0, min(self.work.curve_tests, self.work.steps[number]) - first)
+        for number in range(task, len(self.work.task_steps)):
+            first = steps_done if number == task else 0
+            per_step = fixed + per_example * self.work.examples_per_step[number]
+            curve = max(
+                0, min(self.work.learning_curve_tests, self.work.task_steps[number]) - first
+            )
             tested = sum(self.work.test_examples) + curve * self.work.test_examples[number]
-            total += (self.work.steps[number] - first) * per_step
+            total += (self.work.task_steps[number] - first) * per_step
             total += self.test_seconds * tested + self.end_seconds
         return total
