@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from gradalign_cli.benchmarks.benchmark import NeededTaskIds
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer, Network, Output
@@ -267,7 +268,7 @@ class Method(NamedTuple):
         return past_tasks if self.references == "per_task" else min(past_tasks, 1)
 
 
-def needed_task_ids(method: Method) -> str:
+def needed_task_ids(method: Method) -> NeededTaskIds:
     """What a method must be told of tasks: the task of each example ("of each"), where a task ends
     ("at ends"), or nothing ("no").
 

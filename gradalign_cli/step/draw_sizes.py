@@ -35,6 +35,6 @@ def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
         measure_uniform=slots if parts.buffer.measured_examples else 0,
         insert_uniform=parts.buffer.uniforms_per_arrival,
         noise_keys=examples_read if parts.model.needs_noise else None,
-        augment_uniform=parts.augmentation.uniforms if parts.augmentation else 0,
+        augment_uniform=parts.augmentation.uniforms_per_image if parts.augmentation else 0,
         examples_read=examples_read,
     )

@@ -15,7 +15,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
 from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.step.draw_sizes import draw_sizes
-from gradalign_cli.step.measurement import make_measurement
+from gradalign_cli.step.measurement import make_measure
 from gradalign_cli.step.step import stream_batch
 from gradalign_cli.training.memory_needs import step_numbers
 from gradalign_cli.training.plan import Plan
@@ -178,10 +178,8 @@ def test_a_buffer_compares_gradients_on_images_as_they_are(tiny):
     learner = learner_after(parts, replica, 1)
     _, draw, view, after, _ = next(steps_of_task(parts, replica, learner, 1))
     plain = parts._replace(augmentation=None)
-    with_black_batch = make_measurement(parts, 1)(
-        after, stream_batch(parts, 1, draw, view), draw, view
-    )
-    expected = make_measurement(plain, 1)(after, stream_batch(plain, 1, draw, view), draw, view)
+    with_black_batch = make_measure(parts, 1)(after, stream_batch(parts, 1, draw, view), draw, view)
+    expected = make_measure(plain, 1)(after, stream_batch(plain, 1, draw, view), draw, view)
     compare(with_black_batch, expected, 0)
 
 
