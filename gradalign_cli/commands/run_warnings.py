@@ -12,7 +12,7 @@ from gradalign_cli.training.runaway import Runaway
 
 def warn_of_broken_constraints(parts: Parts) -> None:
     """Warn where the optimizer does not follow the direction that the method gives."""
-    if not parts.optimizer.is_plain_sgd and parts.aligned == "gradient":
+    if not parts.optimizer.is_plain_sgd and parts.aligned_vector == "gradient":
         can_align = parts.method.aligns_updates
         advice = "; alignment.of=update aligns what the optimizer makes of the gradient"
         warnings.warn(

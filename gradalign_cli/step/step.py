@@ -118,9 +118,9 @@ def aligned_move(
     state: Any,
 ) -> tuple[Move, Any]:
     """The way from the gradient g [P] to an update, and the method's state: the method aligns what
-    the optimizer gets, or, with `Parts.aligned` "update", what it gives."""
+    the optimizer gets, or, with `Parts.aligned_vector` "update", what it gives."""
     optimizer, optimizer_state = parts.optimizer, learner.optimizer_state
-    if parts.aligned == "update":
+    if parts.aligned_vector == "update":
         proposed, optimizer_state = optimizer.update(g, optimizer_state, learner.params)
         direction, state = aligned_direction(parts, references, proposed, loss, draw, state)
         return Move(proposed, direction, direction, optimizer_state), state

@@ -96,15 +96,15 @@ def needs_of_run(
 def step_numbers(parts: Parts, batch: int) -> int:
     """How many random numbers a replica draws for a step on `batch` examples."""
     sizes = draw_sizes(parts, parts.benchmark.tasks - 1)
-    keys = 0 if sizes.noise_keys is None else 2 * (sizes.noise_keys + batch)
-    augmented = sizes.augment_uniform * (sizes.examples_read + batch)
+    keys = 0 if sizes.memory_noise_keys is None else 2 * (sizes.memory_noise_keys + batch)
+    augmented = sizes.uniforms_per_image * (sizes.memory_examples + batch)
     return sum(
         (
-            sizes.reference_uniform,
-            math.prod(sizes.replay_uniform),
-            sizes.align_uniform,
-            sizes.measure_uniform,
-            batch * sizes.insert_uniform,
+            sizes.reference_uniforms,
+            math.prod(sizes.replay_uniforms),
+            sizes.align_uniforms,
+            sizes.measure_uniforms,
+            batch * sizes.uniforms_per_arrival,
             keys,
             augmented,
         )

@@ -93,7 +93,7 @@ def test_in_a_step_every_example_has_numbers_of_its_own(name, tiny):
     calls.clear()
     _, draw, *_ = next(steps_of_task(parts, replica, learner, 2))
     drawn = torch.cat([uniform for _, uniform in calls])
-    assert len(drawn) == 5 + draw_sizes(parts, 2).examples_read
+    assert len(drawn) == 5 + draw_sizes(parts, 2).memory_examples
     assert torch.equal(drawn.sort(0).values, draw.augment_uniform.sort(0).values)
     assert len(drawn.unique(dim=0)) == len(drawn)
     assert all(len(images) == len(uniform) for images, uniform in calls)
@@ -115,7 +115,7 @@ def test_an_augmentation_that_changes_nothing_moves_no_other_draw(name, tiny):
 
 def test_without_augmentation_nothing_is_drawn_for_it(tiny):
     parts = make_parts(tiny, method("derpp"))
-    assert draw_sizes(parts, 1).augment_uniform == 0
+    assert draw_sizes(parts, 1).uniforms_per_image == 0
     (replica,) = make_replicas(parts)
     _, draw, *_ = next(steps_of_task(parts, replica, learner_after(parts, replica, 1), 1))
     assert draw.augment_uniform.shape == (0, 0)
@@ -185,6 +185,6 @@ def test_a_buffer_compares_gradients_on_images_as_they_are(tiny):
 
 def test_the_numbers_of_a_step_count_in_what_a_run_needs_of_memory(tiny):
     parts = augmented_parts(tiny, "derpp", crop_flip(1, 0.5, (1, 4, 4)))
-    seen = 5 + draw_sizes(parts, 2).examples_read
+    seen = 5 + draw_sizes(parts, 2).memory_examples
     added = step_numbers(parts, 5) - step_numbers(parts._replace(augmentation=None), 5)
     assert added == 3 * seen == 3 * (5 + 2 * 6)

@@ -98,7 +98,7 @@ def test_the_penalty_goes_through_the_moments_as_a_part_of_the_loss(seed):
     ).double()
     importance = importance.abs()
     state = method.init(make_setup(params, 2, layers))
-    norm = state.norm._replace(importance=importance[3:], penalty_centre=centre[3:])
+    norm = state.batch_norm_penalty._replace(importance=importance[3:], penalty_centre=centre[3:])
     leaf = params.clone().requires_grad_()
     penalty = 0.3 * (importance * (leaf - centre).square())[3:].sum()
     adam = torch.optim.Adam([leaf], lr=0.01)
