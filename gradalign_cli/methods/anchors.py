@@ -12,7 +12,9 @@ from gradalign_cli.models.losses import cross_entropies
 from gradalign_cli.numerics.generators import permutation
 
 
-def fine_tuned(params: Tensor, probe: Probe, lr: Tensor, steps: int, batch_size: int) -> Tensor:
+def fine_tuned_on_memory(
+    params: Tensor, probe: Probe, lr: Tensor, steps: int, batch_size: int
+) -> Tensor:
     """The parameters [P] after steps of SGD on batches of the memory, drawn without replacement
     until it is used up."""
     source = torch.Generator().manual_seed(probe.task)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.anchors import fine_tuned, learned_anchors
+from gradalign_cli.methods.anchors import fine_tuned_on_memory, learned_anchors
 from gradalign_cli.methods.last_layer import feature_count, last_layer
 from gradalign_cli.methods.method import (
     LossInputs,
@@ -128,7 +128,9 @@ def hal(
         return HALState(*numbers, new(features), new(0, 0, 0, 0), masks)
 
     def end_task(state: HALState, params: Tensor, probe: Probe) -> HALState:
-        tuned_params = fine_tuned(params, probe, state.lr, tuning_steps, tuning_batch_size)
+        tuned_params = fine_tuned_on_memory(
+            params, probe, state.lr, tuning_steps, tuning_batch_size
+        )
         images, masks = learned_anchors(
             params, tuned_params, state.mean_features, probe, state.lr, anchor_steps, gamma
         )
