@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 ImageShape = tuple[int, int, int]  # channels, height, width
+Images = Tensor  # [n, channels, height, width]
+Uniforms = Tensor  # [n, U] in [0, 1)
 
 
 class Augmentation(NamedTuple):
@@ -19,7 +21,7 @@ class Augmentation(NamedTuple):
     """
 
     uniforms_per_image: int
-    apply: Callable[[Tensor, Tensor], Tensor]
+    apply: Callable[[Images, Uniforms], Images]
 
 
 def in_turn(*augmentations: Augmentation) -> Augmentation:

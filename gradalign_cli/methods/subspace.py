@@ -114,10 +114,10 @@ def layer_matrices(vector: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
     return [layer_matrix(part, layer) for part, layer in parts if layer.matrix_rows]
 
 
-def representation_matrix(input_rows: Tensor, layer: Layer) -> Tensor:
+def representation_matrix(inputs: Tensor, layer: Layer) -> Tensor:
     """R [d, n] from the inputs [n, columns] of a layer, with a row of ones where it has a bias."""
-    ones = input_rows.new_ones(len(input_rows), 1)
-    return (torch.cat([input_rows, ones], 1) if layer.has_bias else input_rows).T
+    ones = inputs.new_ones(len(inputs), 1)
+    return (torch.cat([inputs, ones], 1) if layer.has_bias else inputs).T
 
 
 def representation_matrices(

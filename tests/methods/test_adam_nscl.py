@@ -105,7 +105,7 @@ def test_the_penalty_goes_through_the_moments_as_a_part_of_the_loss(seed):
     (g @ leaf + penalty).backward()
     adam.step()
     gradients = make_gradients(g, g[None])._replace(layers=layers)
-    direction, _ = method.align(gradients, state._replace(norm=norm))
+    direction, _ = method.align(gradients, state._replace(batch_norm_penalty=norm))
     torch.testing.assert_close(params - 0.01 * direction, leaf.detach())
 
 
