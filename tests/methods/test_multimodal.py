@@ -5,7 +5,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.methods.multimodal import shuffle_input_layer, multimodal
+from gradalign_cli.methods.multimodal import multimodal, shuffle_input_layer
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
