@@ -7,24 +7,26 @@ import torch
 from torch import Tensor
 
 ImageShape = tuple[int, int, int]  # channels, height, width
+Images = Tensor  # [n, channels, height, width]
+Uniforms = Tensor  # [n, U] in [0, 1)
 
 
 class Augmentation(NamedTuple):
     """A random change of images that leaves their shape and their classes as they are.
 
-    uniforms: U, how many random numbers it takes for an image.
+    uniforms_per_image: U, how many random numbers it takes for an image.
     apply:    (images [n, channels, height, width] in [0, 1], uniform [n, U] in [0, 1)) -> images.
               Every image is changed by its own numbers alone. It runs under vmap and in a captured
               step: no Python branch may depend on a tensor's values.
     """
 
-    uniforms: int
-    apply: Callable[[Tensor, Tensor], Tensor]
+    uniforms_per_image: int
+    apply: Callable[[Images, Uniforms], Images]
 
 
 def in_turn(*augmentations: Augmentation) -> Augmentation:
     """One augmentation after the other, each with random numbers of its own."""
-    counts = [augmentation.uniforms for augmentation in augmentations]
+    counts = [augmentation.uniforms_per_image for augmentation in augmentations]
 
     def apply(images: Tensor, uniform: Tensor) -> Tensor:
         for augmentation, numbers in zip(augmentations, uniform.split(counts, 1), strict=True):

@@ -1,6 +1,7 @@
 """Jitter: brightness, contrast, saturation and hue change at random (torchvision's ColorJitter)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -13,13 +14,19 @@ from gradalign_cli.augmentations.colours import (
 )
 from gradalign_cli.errors import UserError, require
 
-# (images [n, ...], numbers [n]) -> images, and the range of the numbers
-Change = tuple[Callable[[Tensor, Tensor], Tensor], float, float]
+
+class ColourChange(NamedTuple):
+    """change: (images [n, ...], numbers [n]) -> images;  lowest, highest: the range
+    of the numbers."""
+
+    change: Callable[[Tensor, Tensor], Tensor]
+    lowest: float
+    highest: float
 
 
-def changes_of(
+def colour_changes(
     brightness: float, contrast: float, saturation: float, hue: float, channels: int
-) -> list[Change]:
+) -> list[ColourChange]:
     """The changes that `jitter` makes, those of strength 0 left out. Images of one channel have no
     saturation and no hue.
 
@@ -36,11 +43,13 @@ def changes_of(
         require(strength >= 0, f"augment.{name}", "non-negative", strength)
     require(0 <= hue <= 0.5, "augment.hue", "in [0, 0.5]", hue)
     coloured = [*factors] if channels == 3 else [*factors[:2]]
-    changes: list[Change] = [
-        (change, max(0, 1 - strength), 1 + strength) for _, change, strength in coloured if strength
+    changes: list[ColourChange] = [
+        ColourChange(change, max(0, 1 - strength), 1 + strength)
+        for _, change, strength in coloured
+        if strength
     ]
     if hue and channels == 3:
-        changes.append((with_hue, -hue, hue))
+        changes.append(ColourChange(with_hue, -hue, hue))
     return changes
 
 
@@ -51,7 +60,7 @@ def jitter(
     uniform in [max(0, 1 - strength), 1 + strength], and its hue moves by a share of the circle that
     is uniform in [-hue, hue], in a random order of these changes.
     """
-    changes = changes_of(brightness, contrast, saturation, hue, shape[0])
+    changes = colour_changes(brightness, contrast, saturation, hue, shape[0])
     count = len(changes)
 
     def apply(images: Tensor, uniform: Tensor) -> Tensor:

@@ -95,7 +95,7 @@ def insert_arrival(
     )
 
 
-def nth_candidate_slot(candidates: Tensor, number: Tensor) -> Tensor:
-    """The slot [] of candidate number [], counted from 0, of a mask [capacity]; 0 where there are
-    fewer candidates."""
-    return (candidates & (candidates.cumsum(0) == number + 1)).long().argmax()
+def nth_candidate_slot(candidate_mask: Tensor, index: Tensor) -> Tensor:
+    """The slot [] of the candidate with an index [], counted from 0, of a mask [capacity]; 0 where
+    there are fewer candidates."""
+    return (candidate_mask & (candidate_mask.cumsum(0) == index + 1)).long().argmax()

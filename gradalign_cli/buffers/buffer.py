@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from gradalign_cli.benchmarks.benchmark import NeededTaskIds
 from gradalign_cli.errors import require, require_choice
 from gradalign_cli.numerics.trees import Absent, take_rows
 
@@ -35,20 +36,20 @@ class Measurements(NamedTuple):
     """What a step measures for a buffer on the network that it leaves behind: losses, or cosines
     between gradients.
 
-    of_arrivals: the loss [batch] of each arrival, or the cosines [batch, n] between its gradient
-                 and those of n stored examples.
-    of_stored:   the losses [n] of the stored examples, absent with cosines.
-    slots:       [n] where the stored examples are.
-    valid:       [n] 1, or 0 for padding.
-    of_batch:    the cosines [n] between the arrivals' mean gradient and those of the stored
-                 examples, absent with losses.
+    arrival_losses_or_cosines: the loss [batch] of each arrival, or the cosines [batch, n] between
+                               its gradient and those of n stored examples.
+    stored_losses:             [n] of the stored examples, absent with cosines.
+    stored_slots:              [n] where the stored examples are.
+    stored_valid:              [n] 1, or 0 for padding.
+    batch_cosines:             [n] between the arrivals' mean gradient and those of the stored
+                               examples, absent with losses.
     """
 
-    of_arrivals: Tensor
-    of_stored: Tensor | Absent
-    slots: Tensor
-    valid: Tensor
-    of_batch: Tensor | Absent = ()
+    arrival_losses_or_cosines: Tensor
+    stored_losses: Tensor | Absent
+    stored_slots: Tensor
+    stored_valid: Tensor
+    batch_cosines: Tensor | Absent = ()
 
 
 class Arrivals(NamedTuple):
@@ -97,7 +98,7 @@ class Buffer(NamedTuple):
     uniforms_per_arrival: how many random numbers `insert` needs for each arrival.
     keeps_ended_tasks:    whether the stored examples of an ended task stay the same while other
                           tasks come.
-    needed_task_ids:             what the buffer must be told of tasks, in the words of
+    needed_task_ids:      what the buffer must be told of tasks, in the words of
                           `methods.method.needed_task_ids`.
     """
 
@@ -110,7 +111,7 @@ class Buffer(NamedTuple):
     measured_examples: int = 0
     uniforms_per_arrival: int = 1
     keeps_ended_tasks: bool = False
-    needed_task_ids: str = "no"
+    needed_task_ids: NeededTaskIds = "no"
 
 
 def empty_memory(capacity: int, *counter_shape: int, has_scores: bool = False) -> Memory:
@@ -198,11 +199,11 @@ def write_chosen_arrivals(memory: Memory, arrival_of_slot: Tensor, arrivals: Arr
     )
 
 
-def draw_slot(weights: Tensor, random_numbers: Tensor) -> Tensor:
+def draw_slot(slot_weights: Tensor, random_number: Tensor) -> Tensor:
     """The slot [] that a random number [] from [0, 1) draws, each with a probability in proportion
     to its weight [capacity]; `capacity`, which is no slot, where all weights are 0."""
-    cumulative = weights.double().cumsum(0)
-    return (cumulative <= random_numbers * cumulative[-1]).sum()
+    cumulative = slot_weights.double().cumsum(0)
+    return (cumulative <= random_number * cumulative[-1]).sum()
 
 
 def fill_slots(
@@ -234,26 +235,30 @@ class MemorySample(NamedTuple):
     valid: Tensor
 
 
-def sample_allowed(
-    values: Tensor, allowed: Tensor, sample_size: int, random_keys: Tensor | Absent
-) -> tuple[Tensor, Tensor]:
-    """Of each row of `values` [M, K], those `sample_size` values with the largest random keys [M,
-    K] for which
-    `allowed` [M, K] is true, and a mask [M, size] that is false for padding.
+class SampledIndices(NamedTuple):
+    """indices: [M, n];  valid: [M, n] False for padding."""
 
-    random_keys: random numbers from [0, 1), absent where `sample_size` is K and all allowed values
-    are taken. Where fewer values than `sample_size` are allowed, all of them are taken and the
+    indices: Tensor
+    valid: Tensor
+
+
+def sample_allowed(
+    indices: Tensor, allowed: Tensor, sample_size: int, random_keys: Tensor | Absent
+) -> SampledIndices:
+    """Of each row of `indices` [M, K], such as slots, those `sample_size` with the largest random
+    keys [M, K] for which `allowed` [M, K] is true.
+
+    random_keys: random numbers from [0, 1), absent where `sample_size` is K and all that are
+    allowed are taken. Where fewer than `sample_size` are allowed, all of them are taken and the
     padding repeats one of them.
     """
     if isinstance(random_keys, Tensor):
-        random_keys, example_indices = torch.where(allowed, random_keys, -1.0).topk(
-            sample_size, dim=1
-        )
-        values, allowed = values.gather(1, example_indices), random_keys >= 0
-        padding = values[:, :1]  # the largest key comes first
+        random_keys, places = torch.where(allowed, random_keys, -1.0).topk(sample_size, dim=1)
+        indices, allowed = indices.gather(1, places), random_keys >= 0
+        padding = indices[:, :1]  # the largest key comes first
     else:
-        padding = values.gather(1, allowed.long().argmax(1, keepdim=True))
-    return torch.where(allowed, values, padding), allowed
+        padding = indices.gather(1, allowed.long().argmax(1, keepdim=True))
+    return SampledIndices(torch.where(allowed, indices, padding), allowed)
 
 
 def sample_memory(

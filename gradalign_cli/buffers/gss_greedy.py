@@ -23,24 +23,25 @@ from gradalign_cli.errors import require, require_choice
 Admission = Literal["example", "batch"]
 
 
-def similarity_scores(cosines: Tensor, valid: Tensor, score_alone: float) -> Tensor:
+def similarity_scores(cosines: Tensor, valid: Tensor, score_if_none_stored: float) -> Tensor:
     """The score [...] of gradients: 1 + the largest of their cosines [..., n] with those of stored
-    examples, at least 0; `score_alone` where no example is stored.  valid: [n] 0 for padding."""
+    examples, at least 0; `score_if_none_stored` where no example is stored.
+    valid: [n] 0 for padding."""
     largest = torch.where(valid > 0, cosines, -torch.inf).amax(-1)
-    return torch.where((valid > 0).any(), 1 + largest, score_alone).clamp_min(0)
+    return torch.where((valid > 0).any(), 1 + largest, score_if_none_stored).clamp_min(0)
 
 
 def admission_scores(
-    measurements: Measurements, new_scores: Tensor, admission: Admission
+    measurements: Measurements, arrival_scores: Tensor, admission: Admission
 ) -> Tensor:
     """The score [batch] that says whether an arrival may compete, and that it has while slots are
-    empty; new_scores: [batch] of the arrivals;  admission: see `gss_greedy`."""
+    empty; arrival_scores: [batch];  admission: see `gss_greedy`."""
     if admission == "example":
-        return new_scores
-    assert isinstance(measurements.of_batch, Tensor)
+        return arrival_scores
+    assert isinstance(measurements.batch_cosines, Tensor)
     # 0.1 is what the published code gives the first batch
-    score = similarity_scores(measurements.of_batch, measurements.valid, 0.1)
-    return score.expand_as(new_scores)
+    score = similarity_scores(measurements.batch_cosines, measurements.stored_valid, 0.1)
+    return score.expand_as(arrival_scores)
 
 
 def gss_greedy(
@@ -70,7 +71,9 @@ def gss_greedy(
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         assert isinstance(arrivals.measurements, Measurements)
         measured = arrivals.measurements
-        new_scores = similarity_scores(measured.of_arrivals, measured.valid, 1.0)
+        new_scores = similarity_scores(
+            measured.arrival_losses_or_cosines, measured.stored_valid, 1.0
+        )
         first_scores = admission_scores(measured, new_scores, admission)
         filled = (memory.rows >= 0).sum()
         scores, arrival_of_slot = memory.scores, torch.full_like(memory.rows, -1)

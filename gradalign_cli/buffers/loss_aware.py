@@ -36,10 +36,10 @@ def replacement_weights(same_class_counts: Tensor, losses: Tensor) -> Tensor:
 
 def refreshed_losses(losses: Tensor, measurements: Measurements) -> Tensor:
     """The losses [capacity] of all slots, those of the measured examples brought up to date."""
-    assert isinstance(measurements.of_stored, Tensor)
+    assert isinstance(measurements.stored_losses, Tensor)
     extended = torch.cat([losses, losses[:1]])  # one slot more, for padding
-    slots = torch.where(measurements.valid > 0, measurements.slots, len(losses))
-    return extended.scatter(0, slots, measurements.of_stored)[: len(losses)]
+    slots = torch.where(measurements.stored_valid > 0, measurements.stored_slots, len(losses))
+    return extended.scatter(0, slots, measurements.stored_losses)[: len(losses)]
 
 
 def loss_aware(
@@ -63,7 +63,7 @@ def loss_aware(
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         assert isinstance(arrivals.measurements, Measurements)
-        new_losses = arrivals.measurements.of_arrivals
+        new_losses = arrivals.measurements.arrival_losses_or_cosines
         losses = refreshed_losses(memory.scores, arrivals.measurements)
         group_of_slot = (memory.tasks * classes_per_task + memory.class_in_task).clamp_min(0)
         new_groups = arrivals.tasks * classes_per_task + arrivals.class_in_task

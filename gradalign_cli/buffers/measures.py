@@ -1,6 +1,8 @@
 """What a buffer can measure on the network (`Buffer.measures`): the losses of examples, or the
 cosines between their gradients."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -15,20 +17,34 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 GRADIENTS_AT_ONCE = 64
 
 
+class MeasuredLosses(NamedTuple):
+    """The cross-entropy of each arrival [batch] and of each stored example [n]; 0 for padding."""
+
+    of_arrivals: Tensor
+    of_stored: Tensor
+
+
+class MeasuredCosines(NamedTuple):
+    """The cosines between the cross-entropy gradient of each stored example and those of each
+    arrival [batch, n] and of all arrivals together [n]. 0 where a gradient is 0, as for padding."""
+
+    of_each_arrival: Tensor
+    of_batch: Tensor
+
+
 def measure_losses(
     network: Network, params: Tensor, statistics: Tensor, arrivals: Examples, stored: Examples
-) -> tuple[Tensor, Tensor]:
-    """The cross-entropy of each arrival [batch] and of each stored example [n]; 0 for padding."""
+) -> MeasuredLosses:
+    """The losses of arrivals and of stored examples."""
     examples = concatenate_examples(arrivals, stored)
     losses = cross_entropies(network(params, statistics, examples).logits, examples)
-    return losses[: len(arrivals.target)], losses[len(arrivals.target) :]
+    return MeasuredLosses(losses[: len(arrivals.target)], losses[len(arrivals.target) :])
 
 
 def measure_cosines(
     network: Network, params: Tensor, statistics: Tensor, arrivals: Examples, stored: Examples
-) -> tuple[Tensor, Tensor]:
-    """The cosines between the cross-entropy gradient of each stored example and those of each
-    arrival [batch, n] and of all arrivals together [n]. 0 where a gradient is 0, as for padding."""
+) -> MeasuredCosines:
+    """The cosines between the gradients of arrivals and of stored examples."""
 
     def loss(params: Tensor, example: Examples) -> Tensor:
         return cross_entropies(network(params, statistics, example).logits, example)[0]
@@ -49,4 +65,5 @@ def measure_cosines(
         cosines.append(ratio_or_zero(gradients @ stored_gradients.T, lengths))
         batch_gradient = batch_gradient + gradients.sum(0)
     lengths = batch_gradient.norm() * stored_gradients.norm(dim=1)
-    return torch.cat(cosines), ratio_or_zero(stored_gradients @ batch_gradient, lengths)
+    batch_cosines = ratio_or_zero(stored_gradients @ batch_gradient, lengths)
+    return MeasuredCosines(torch.cat(cosines), batch_cosines)

@@ -30,7 +30,7 @@ def ring_sizes_and_first_slots(capacity: int, groups: int) -> tuple[Tensor, Tens
     return sizes, sizes.cumsum(0) - sizes
 
 
-def task_slot_table(slots_per_task: Tensor) -> Tensor:
+def consecutive_task_slots(slots_per_task: Tensor) -> Tensor:
     """The slots [T, K] of tasks that own `slots_per_task` [T] slots each, one task after the other,
     where K is the largest of these numbers.
 
@@ -48,24 +48,25 @@ def insert_newest(
     memory: Memory,
     arrivals: Arrivals,
     arrival_groups: Tensor,
-    sizes: Tensor,
+    ring_sizes: Tensor,
     first_slots: Tensor,
-    smallest_size: int,
+    smallest_ring_size: int,
 ) -> Memory:
     """Write arrivals to the rings of their groups [batch], first in, first out.
 
-    sizes, first_slots: [groups] of the rings;  smallest_size: the smallest of the sizes.
+    ring_sizes, first_slots: [groups] of the rings;  smallest_ring_size: the smallest of the sizes.
     """
     same_group = arrival_groups[:, None] == arrival_groups
     number = take_rows(memory.counters, arrival_groups) + same_group.tril(-1).sum(1)
-    if smallest_size * len(sizes) == len(memory.rows):  # all rings have one size
-        arrival_sizes: Tensor | int = smallest_size
-        slot = torch.add(number % smallest_size, arrival_groups, alpha=smallest_size)
+    if smallest_ring_size * len(ring_sizes) == len(memory.rows):  # all rings have one size
+        arrival_sizes: Tensor | int = smallest_ring_size
+        slot = torch.add(number % smallest_ring_size, arrival_groups, alpha=smallest_ring_size)
     else:
-        arrival_sizes = take_rows(sizes, arrival_groups)
+        arrival_sizes = take_rows(ring_sizes, arrival_groups)
         slot = take_rows(first_slots, arrival_groups) + number % arrival_sizes
     counters = memory.counters.scatter(0, arrival_groups, 1, reduce="add")
-    fits = len(arrival_groups) <= smallest_size  # then no arrival overwrites one of its own batch
+    # then no arrival overwrites one of its own batch
+    fits = len(arrival_groups) <= smallest_ring_size
     newest = None if fits else same_group.triu(1).sum(1) < arrival_sizes
     return write_to_slots(memory, slot, newest, arrivals, counters)
 
@@ -74,16 +75,18 @@ def ring(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task
     """One ring for every task."""
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
-    smallest_size = int(sizes.min())
+    smallest_ring_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
-        return insert_newest(memory, arrivals, arrivals.tasks, sizes, first_slots, smallest_size)
+        return insert_newest(
+            memory, arrivals, arrivals.tasks, sizes, first_slots, smallest_ring_size
+        )
 
     return Buffer(
         init=lambda: empty_memory(total, tasks),
         insert=insert,
         end_task=keep_memory,
-        task_slots=task_slot_table(sizes),
+        task_slots=consecutive_task_slots(sizes),
         keeps_ended_tasks=True,
         needed_task_ids="of each",
     )

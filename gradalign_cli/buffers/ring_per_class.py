@@ -12,7 +12,11 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import insert_newest, ring_sizes_and_first_slots, task_slot_table
+from gradalign_cli.buffers.ring import (
+    consecutive_task_slots,
+    insert_newest,
+    ring_sizes_and_first_slots,
+)
 
 
 def ring_per_class(
@@ -22,17 +26,17 @@ def ring_per_class(
     have the same classes."""
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     sizes, first_slots = ring_sizes_and_first_slots(total, tasks * classes_per_task)
-    smallest_size = int(sizes.min())
+    smallest_ring_size = int(sizes.min())
 
     def insert(memory: Memory, arrivals: Arrivals) -> Memory:
         groups = torch.add(arrivals.class_in_task, arrivals.tasks, alpha=classes_per_task)
-        return insert_newest(memory, arrivals, groups, sizes, first_slots, smallest_size)
+        return insert_newest(memory, arrivals, groups, sizes, first_slots, smallest_ring_size)
 
     return Buffer(
         init=lambda: empty_memory(total, tasks * classes_per_task),
         insert=insert,
         end_task=keep_memory,
-        task_slots=task_slot_table(sizes.view(tasks, classes_per_task).sum(1)),
+        task_slots=consecutive_task_slots(sizes.view(tasks, classes_per_task).sum(1)),
         keeps_ended_tasks=True,
         needed_task_ids="of each",
     )

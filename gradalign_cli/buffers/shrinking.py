@@ -2,6 +2,7 @@
 (Rebuffi et al. 2017, alg. 5)."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,12 +21,21 @@ from gradalign_cli.buffers.buffer import (
 ChooseOfGroup = Callable[[EndedTask, int, int], Tensor]
 
 
-def first_of_groups(memory: Memory, slot_groups: Tensor, shares: list[int]) -> tuple[Memory, int]:
-    """The memory with the first `shares[k]` examples of each group k alone, moved to the first
-    slots, and how many they are.  slot_groups: [capacity] the group of the example in each slot."""
+class ShrunkMemory(NamedTuple):
+    """memory: with its examples in the first slots;  filled_slots: how many they are."""
+
+    memory: Memory
+    filled_slots: int
+
+
+def shrink_to_group_shares(
+    memory: Memory, slot_groups: Tensor, group_shares: list[int]
+) -> ShrunkMemory:
+    """The memory with the first `group_shares[k]` examples of each group k alone, moved to the
+    first slots.  slot_groups: [capacity] the group of the example in each slot."""
     group_slots = (
         ((slot_groups == group) & (memory.rows >= 0)).nonzero()[:share, 0]
-        for group, share in enumerate(shares)
+        for group, share in enumerate(group_shares)
     )
     slots = torch.cat([slot_groups[:0], *group_slots])
 
@@ -38,15 +48,19 @@ def first_of_groups(memory: Memory, slot_groups: Tensor, shares: list[int]) -> t
         class_in_task=moved(memory.class_in_task, -1),
         stored_logits=moved(memory.stored_logits, 0),
     )
-    return remaining, len(slots)
+    return ShrunkMemory(remaining, len(slots))
 
 
 def shrinking_buffer(
-    choose: ChooseOfGroup, total: int, tasks: int, groups_per_task: int, needs_features: bool
+    choose_of_group: ChooseOfGroup,
+    total_slots: int,
+    tasks: int,
+    groups_per_task: int,
+    needs_features: bool,
 ) -> Buffer:
     """When a task has ended, all groups of all ended tasks get equal shares of the memory. The
-    groups of earlier tasks keep the first of their examples, and `choose` fills the shares of the
-    ended task, whose examples come in a random order.
+    groups of earlier tasks keep the first of their examples, and `choose_of_group` fills the
+    shares of the ended task, whose examples come in a random order.
 
     groups_per_task: a class is a group where it is the number of classes of a task, a task where
     it is 1.
@@ -54,22 +68,22 @@ def shrinking_buffer(
 
     def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:
         earlier = task * groups_per_task
-        shares = even_shares(total, earlier + groups_per_task)
+        shares = even_shares(total_slots, earlier + groups_per_task)
         group_in_task = memory.class_in_task if groups_per_task > 1 else 0
         slot_groups = memory.tasks * groups_per_task + group_in_task
-        memory, filled = first_of_groups(memory, slot_groups, shares[:earlier])
+        memory, filled = shrink_to_group_shares(memory, slot_groups, shares[:earlier])
         for group, share in enumerate(shares[earlier:]):
-            indices = choose(ended_task, group, share)
+            indices = choose_of_group(ended_task, group, share)
             slots = torch.arange(filled, filled + len(indices), device=indices.device)
             memory = fill_slots(memory, slots, ended_task, indices, task)
             filled += len(indices)
         return memory
 
     return Buffer(
-        init=lambda: empty_memory(total, 0),
+        init=lambda: empty_memory(total_slots, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=torch.arange(total).expand(tasks, -1),
+        task_slots=torch.arange(total_slots).expand(tasks, -1),
         needs_features=needs_features,
         needed_task_ids="at ends",
     )

@@ -13,11 +13,11 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, task_slot_table
+from gradalign_cli.buffers.ring import consecutive_task_slots, ring_sizes_and_first_slots
 from gradalign_cli.buffers.shrinking import shrinking_buffer
 
 
-def first_examples(ended_task: EndedTask, group: int, count: int) -> Tensor:
+def first_of_task(ended_task: EndedTask, unused_group: int, count: int) -> Tensor:
     """The indices [at most count] of the first examples of a task."""
     return torch.arange(min(count, len(ended_task.rows)), device=ended_task.rows.device)
 
@@ -32,7 +32,7 @@ def uniform(
     """
     total = total_capacity(capacity, capacity_per, tasks, classes_per_task)
     if shrinks:
-        return shrinking_buffer(first_examples, total, tasks, 1, False)
+        return shrinking_buffer(first_of_task, total, tasks, 1, False)
     sizes, first_slots = ring_sizes_and_first_slots(total, tasks)
 
     def end_task(memory: Memory, task: int, ended_task: EndedTask) -> Memory:
@@ -44,7 +44,7 @@ def uniform(
         init=lambda: empty_memory(total, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=task_slot_table(sizes),
+        task_slots=consecutive_task_slots(sizes),
         keeps_ended_tasks=True,
         needed_task_ids="at ends",
     )

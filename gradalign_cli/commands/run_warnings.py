@@ -13,7 +13,7 @@ from gradalign_cli.training.runaway import Runaway
 
 def warn_where_optimizer_can_break_constraints(parts: Parts) -> None:
     """Warn where the optimizer does not follow the direction that the method gives."""
-    if not parts.optimizer.is_plain_sgd and parts.aligned == "gradient":
+    if not parts.optimizer.is_plain_sgd and parts.aligned_vector == "gradient":
         can_align = parts.method.aligns_updates
         advice = "; alignment.of=update aligns what the optimizer makes of the gradient"
         warnings.warn(
@@ -40,7 +40,7 @@ def warn_of_warm_up(schedule: Schedule | None, planned_steps: Mapping[str, int])
     if schedule is None:
         return
     steps = planned_steps[schedule.over]
-    if not any(schedule.factor(step, steps) >= 1 for step in range(steps)):
+    if not any(schedule.lr_factor(step, steps) >= 1 for step in range(steps)):
         warnings.warn(
             f"no step has the full size of `replicas.lr`: the {steps} steps of a {schedule.over} "
             "end before `schedule.warm_up` does",

@@ -38,7 +38,7 @@ from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finish
 from gradalign_cli.results.run_identity import check_identity, run_identity
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
 from gradalign_cli.schedules.schedule import looks_at_losses
-from gradalign_cli.step.draws import fingerprint
+from gradalign_cli.step.draws import stream_fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.checkpoints import Checkpoints, Identity, SavedRun, newest_saved_run
 from gradalign_cli.training.free_memory import free_bytes
@@ -279,7 +279,7 @@ def planned_steps(replica: Replica, plan: Plan) -> int:
 def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
-    return fingerprint(streams, seeds, plan.passes, parts.method.mixes_tasks)
+    return stream_fingerprint(streams, seeds, plan.passes, parts.method.mixes_tasks)
 
 
 def run_title(config: DictConfig) -> str:

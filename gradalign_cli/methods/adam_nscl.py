@@ -29,12 +29,13 @@ BETAS, EPS = (0.9, 0.999), 1e-8
 class AdamNSCLState(NamedTuple):
     """moments: of Adam, of the gradients of the task;  covariances, projectors: [d, d] for each
     projected layer, the sum of x x' over the inputs x of old tasks, and the projector on its
-    approximate null space;  norm: of BatchNorm's parameters, absent where there are none."""
+    approximate null space;  batch_norm_penalty: on BatchNorm's parameters, absent where there are
+    none."""
 
     moments: Moments
     covariances: tuple[Tensor, ...]
     projectors: tuple[Tensor, ...]
-    norm: BatchNormPenaltyState | Absent
+    batch_norm_penalty: BatchNormPenaltyState | Absent
 
 
 def null_projector(covariance: Tensor, eigenvalue_factor: float) -> Tensor:
@@ -52,7 +53,7 @@ def null_projector(covariance: Tensor, eigenvalue_factor: float) -> Tensor:
 
 def align_adam_step(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor, AdamNSCLState]:
     """The `align` of Adam-NSCL: Adam's step [P] (Kingma and Ba 2015), projected in each layer."""
-    g = add_penalty_gradient(gradients.g, state.norm)
+    g = add_penalty_gradient(gradients.g, state.batch_norm_penalty)
     adam_step, moments = adam_update(g, state.moments, BETAS, EPS)
     projections = [lambda G, P=P: G @ P for P in state.projectors]
     projected = map_layer_matrices(adam_step, gradients.layers, projections)
@@ -63,7 +64,9 @@ def store_batch_norm_params(
     state: AdamNSCLState, g: Tensor, params_before: Tensor, params_after: Tensor
 ) -> AdamNSCLState:
     """The `after_step` of Adam-NSCL."""
-    return state._replace(norm=with_batch_norm_params(state.norm, params_after))
+    return state._replace(
+        batch_norm_penalty=with_batch_norm_params(state.batch_norm_penalty, params_after)
+    )
 
 
 def adam_nscl(
@@ -116,7 +119,7 @@ def adam_nscl(
             no_moments(params),
             covariances,
             tuple(null_projector(C, eigenvalue_factor) for C in covariances),
-            end_batch_norm_task(state.norm, probe, rows, importance_batch_size),
+            end_batch_norm_task(state.batch_norm_penalty, probe, rows, importance_batch_size),
         )
 
     return Method(

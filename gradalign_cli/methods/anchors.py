@@ -1,6 +1,8 @@
 """Anchors: inputs that the network would answer worse after fine-tuning on the memory (Chaudhry et
 al. 2021, arXiv 2002.08165)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,9 @@ from gradalign_cli.models.losses import cross_entropies
 from gradalign_cli.numerics.generators import permutation
 
 
-def fine_tuned(params: Tensor, probe: Probe, lr: Tensor, steps: int, batch_size: int) -> Tensor:
+def fine_tuned_on_memory(
+    params: Tensor, probe: Probe, lr: Tensor, steps: int, batch_size: int
+) -> Tensor:
     """The parameters [P] after steps of SGD on batches of the memory, drawn without replacement
     until it is used up."""
     source = torch.Generator().manual_seed(probe.task)
@@ -23,6 +27,14 @@ def fine_tuned(params: Tensor, probe: Probe, lr: Tensor, steps: int, batch_size:
     return params
 
 
+class Anchors(NamedTuple):
+    """images: [k, channels, height, width];  visible_logit_masks: [k, outputs] which logits are
+    visible to each."""
+
+    images: Tensor
+    visible_logit_masks: Tensor
+
+
 def learned_anchors(
     params: Tensor,
     tuned_params: Tensor,
@@ -31,9 +43,8 @@ def learned_anchors(
     lr: Tensor,
     steps: int,
     gamma: float,
-) -> tuple[Tensor, Tensor]:
-    """One anchor for each class of the ended task [k, channels, height, width], and which logits
-    [k, outputs] are visible to them.
+) -> Anchors:
+    """One anchor for each class of the ended task.
 
     From uniform pixels, steps of gradient descent on the cross-entropy at the parameters [P], minus
     that at the fine-tuned ones, plus gamma * the squared distance of the features to
@@ -60,4 +71,4 @@ def learned_anchors(
     images = pixels.to(params)
     for _ in range(steps):
         images = images - lr * torch.func.grad(loss)(images)
-    return images, masks
+    return Anchors(images, masks)

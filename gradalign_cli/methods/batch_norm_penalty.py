@@ -19,12 +19,13 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 class BatchNormPenaltyState(NamedTuple):
     """BatchNorm's B parameters, and the quadratic penalty on them.
 
-    param_indices: [B] their places in the flat vector of parameters;  params: [B] their values;
-    strength: [] of the penalty;  importance, penalty_centre: [B] its weights and its centre.
+    param_indices: [B] their places in the flat vector of parameters;  batch_norm_params: [B] their
+    values;  strength: [] of the penalty;  importance, penalty_centre: [B] its weights and its
+    centre.
     """
 
     param_indices: Tensor
-    params: Tensor
+    batch_norm_params: Tensor
     strength: Tensor
     importance: Tensor
     penalty_centre: Tensor
@@ -52,7 +53,7 @@ def add_penalty_gradient(g: Tensor, penalty: BatchNormPenaltyState | Absent) -> 
     parameters p."""
     if not isinstance(penalty, BatchNormPenaltyState):
         return g
-    displacement = penalty.params - penalty.penalty_centre
+    displacement = penalty.batch_norm_params - penalty.penalty_centre
     return g.index_add(
         0, penalty.param_indices, 2 * penalty.strength * penalty.importance * displacement
     )
@@ -64,10 +65,10 @@ def with_batch_norm_params(
     """The state with BatchNorm's parameters out of all parameters [P], since `align` sees none."""
     if not isinstance(penalty, BatchNormPenaltyState):
         return penalty
-    return penalty._replace(params=take_rows(params, penalty.param_indices))
+    return penalty._replace(batch_norm_params=take_rows(params, penalty.param_indices))
 
 
-def predicted_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
+def cross_entropy_with_predictions(logits: Tensor, examples: Examples) -> Tensor:
     """The mean cross-entropy [] of logits [n, outputs] with the classes that they predict."""
     predictions = mask_logits(logits, examples.visible_logit_mask).argmax(1)
     return cross_entropy(logits, examples._replace(target=predictions))
@@ -84,11 +85,11 @@ def end_batch_norm_task(
     batches = rows.tensor_split(max(len(rows) // importance_batch_size, 1))
     squares = [
         len(part)
-        * probe.mean_gradient(predicted_cross_entropy, part)[penalty.param_indices].square()
+        * probe.mean_gradient(cross_entropy_with_predictions, part)[penalty.param_indices].square()
         for part in batches
     ]
     task_importance = torch.stack(squares).mean(0)
     importance = penalty.importance + task_importance
     share = ratio_or_zero(task_importance, importance)
-    centre = penalty.penalty_centre + share * (penalty.params - penalty.penalty_centre)
+    centre = penalty.penalty_centre + share * (penalty.batch_norm_params - penalty.penalty_centre)
     return penalty._replace(importance=importance, penalty_centre=centre)

@@ -33,21 +33,24 @@ class SlowCopy(NamedTuple):
 
 class CLSERState(NamedTuple):
     """stable, plastic: the copies;  consistency: [] the weight of their logits;  steps: [] taken
-    so far;  uniform: [] the random number of the step."""
+    so far;  random_number: [] of the step."""
 
     stable: SlowCopy
     plastic: SlowCopy
     consistency: Tensor
     steps: Tensor
-    uniform: Tensor
+    random_number: Tensor
 
 
-def moved(copy: SlowCopy, params: Tensor, moves: Tensor, steps: Tensor) -> SlowCopy:
-    """The copy after step number `steps` [], moved towards params [P] where `moves` []: the share
-    that stays is decay, or 1 - 1 / (steps + 1) where that is less (eq. 2 and 3)."""
-    decay = torch.minimum(1 - 1 / (steps + 1), copy.decay)
+def move_copy(copy: SlowCopy, params: Tensor, is_moved: Tensor, step_number: Tensor) -> SlowCopy:
+    """The copy after a step, moved towards params [P] where `is_moved` []: the share that stays is
+    decay, or 1 - 1 / (step_number + 1) where that is less (eq. 2 and 3).
+
+    step_number: [] counted from 1.
+    """
+    decay = torch.minimum(1 - 1 / (step_number + 1), copy.decay)
     mean = decay * copy.params + (1 - decay) * params
-    return copy._replace(params=torch.where(moves, mean, copy.params))
+    return copy._replace(params=torch.where(is_moved, mean, copy.params))
 
 
 def target_probability(logits: Tensor, examples: Examples) -> Tensor:
@@ -56,13 +59,16 @@ def target_probability(logits: Tensor, examples: Examples) -> Tensor:
     return probabilities.gather(1, examples.target[:, None])
 
 
-def two_events(uniform: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Two independent events with the probabilities `first` and `second` [], from one number
-    [] of the uniform distribution on [0, 1): given the first event, or not, what remains of the
-    number is uniform again."""
-    happens = uniform < first
-    rest = torch.where(happens, uniform, uniform - first)
-    return happens, rest < second * torch.where(happens, first, 1 - first)
+def draw_two_events(
+    random_number: Tensor, first_probability: Tensor, second_probability: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Two independent events with these probabilities [], from one number [] of the uniform
+    distribution on [0, 1): given the first event, or not, what remains of the number is uniform
+    again."""
+    happens = random_number < first_probability
+    rest = torch.where(happens, random_number, random_number - first_probability)
+    range_of_rest = torch.where(happens, first_probability, 1 - first_probability)
+    return happens, rest < second_probability * range_of_rest
 
 
 def cls_er_objective(inputs: LossInputs, state: CLSERState) -> tuple[Tensor, Output]:
@@ -92,10 +98,12 @@ def move_copies(
 ) -> CLSERState:
     """The state after a step that led to `params_after` [P], with the copies that move."""
     steps, stable, plastic = state.steps + 1, state.stable, state.plastic
-    plastic_moves, stable_moves = two_events(state.uniform, plastic.frequency, stable.frequency)
+    plastic_moves, stable_moves = draw_two_events(
+        state.random_number, plastic.frequency, stable.frequency
+    )
     return state._replace(
-        stable=moved(stable, params_after, stable_moves, steps),
-        plastic=moved(plastic, params_after, plastic_moves, steps),
+        stable=move_copy(stable, params_after, stable_moves, steps),
+        plastic=move_copy(plastic, params_after, plastic_moves, steps),
         steps=steps,
     )
 
@@ -130,7 +138,7 @@ def cls_er(
         return CLSERState(stable, plastic, number(consistency), number(0.0), number(0.0))
 
     def align(gradients: Gradients, state: CLSERState) -> tuple[Tensor, CLSERState]:
-        return gradients.g, state._replace(uniform=gradients.random_numbers[0])
+        return gradients.g, state._replace(random_number=gradients.random_numbers[0])
 
     def test_params(
         state: CLSERState, params: Tensor, task: int, layers: tuple[Layer, ...]

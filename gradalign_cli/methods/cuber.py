@@ -58,7 +58,7 @@ class CUBERState(NamedTuple):
     correlation_threshold: Tensor
 
 
-def select_joined_task(
+def joined_task_mask(
     G: Tensor,
     spaces: Tensor,
     task_gradients: Tensor,
@@ -98,7 +98,7 @@ def cuber_gradient(
         state.bases_projected_off,
         strict=False,
     ):
-        joined = select_joined_task(
+        joined = joined_task_mask(
             G, spaces, task_gradients, trgp_state.trust_threshold, state.correlation_threshold
         )
         joined = joined[:, None, None]
@@ -125,31 +125,38 @@ def align_off_current_bases(gradients: Gradients, state: CUBERState) -> tuple[Te
 
 
 def grow_bases_without_task(
-    bases_without_task: Tensor, basis: Tensor, R: Tensor, threshold: float, task: int
+    bases_without_task: Tensor, basis_before_task: Tensor, R: Tensor, threshold: float, task: int
 ) -> list[Tensor]:
     """The `bases_without_task` of a layer at the end of task number `task`, from those [T, d, v]
     before it.
 
     Those without an earlier task grow as TRGP's basis does, for R [d, n], the inputs of the ended
-    task. The one without the ended task is `basis` [d, w], that of all earlier tasks.
+    task. The one without the ended task is `basis_before_task` [d, w], that of all earlier
+    tasks.
     """
     bases = [*bases_without_task]
     for earlier_task in range(task):
         _, bases[earlier_task] = task_space_and_basis(bases[earlier_task], R, threshold, False)
-    bases[task] = basis
+    bases[task] = basis_before_task
     return bases
+
+
+class TaskEndBases(NamedTuple):
+    """The fields of `CUBERState` that change with the bases."""
+
+    bases_without_task: tuple[Tensor, ...]
+    bases_projected_off: tuple[Tensor, ...]
 
 
 def task_end_bases(
     state: CUBERState,
-    trgp_state: TRGPState,
+    trgp_state_after: TRGPState,
     R: Sequence[Tensor],
     growth_rule: GrowthRule,
     task: int,
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The `bases_without_task` and `bases_projected_off` at the end of task number `task`, from the
-    state
-    before it, TRGP's state after it, and the task's inputs R [d, n] of each layer."""
+) -> TaskEndBases:
+    """The bases at the end of task number `task`, from the state before it, TRGP's state after it,
+    and the task's inputs R [d, n] of each layer."""
     bases_without_task, bases_projected_off = [], []
     for number, (bases, basis) in enumerate(
         zip(state.bases_without_task, state.trgp.bases, strict=True)
@@ -157,22 +164,22 @@ def task_end_bases(
         threshold = growth_rule.threshold(number, task)
         grown_bases = grow_bases_without_task(bases, basis, R[number], threshold, task)
         *padded_bases, current_basis = pad_to_common_shapes(
-            [*grown_bases, trgp_state.bases[number]]
+            [*grown_bases, trgp_state_after.bases[number]]
         )
         bases_without_task.append(tree_stack(padded_bases))
         bases_projected_off.append(current_basis)
-    return tuple(bases_without_task), tuple(bases_projected_off)
+    return TaskEndBases(tuple(bases_without_task), tuple(bases_projected_off))
 
 
 def task_end_gradients(
-    state: CUBERState, trgp_state: TRGPState, G: Sequence[Tensor], task: int
+    state: CUBERState, trgp_state_after: TRGPState, G: Sequence[Tensor], task: int
 ) -> tuple[Tensor, ...]:
     """The `task_gradients` at the end of task number `task`, from the state before it, TRGP's state
     after it, and the gradient G [rows, d] of the task's loss for each layer."""
     return tuple(
         replace_task_matrix(task_gradients, task, layer_G @ spaces[task])
         for task_gradients, layer_G, spaces in zip(
-            state.task_gradients, G, trgp_state.spaces, strict=False
+            state.task_gradients, G, trgp_state_after.spaces, strict=False
         )
     )
 

@@ -28,19 +28,20 @@ class EWCState(NamedTuple):
     penalty_centre: Tensor
 
 
-def negative_root_of_probability(logits: Tensor, examples: Examples) -> Tensor:
+def minus_twice_root_target_probability(logits: Tensor, examples: Examples) -> Tensor:
     """-2 times the mean square root [] of the probability p of the target. For one example its
     gradient is sqrt(p) times that of the cross-entropy."""
     return -2 * (cross_entropies(logits, examples) / -2).exp().mean()
 
 
-def squared_gradients(probe: Probe, fisher_form: FisherForm, samples: int | None) -> Tensor:
+def diagonal_fisher(probe: Probe, fisher_form: FisherForm, samples: int | None) -> Tensor:
     """The diagonal Fisher information [P] of the ended task, from its first `samples` examples, all
     when None; fisher_form: see `ewc`."""
     rows = probe.rows[:samples]
     if fisher_form == "batch":
         return probe.mean_gradient(cross_entropy, rows).square()
-    function = negative_root_of_probability if fisher_form == "probability" else cross_entropy
+    by_probability = fisher_form == "probability"
+    function = minus_twice_root_target_probability if by_probability else cross_entropy
     return mean_over_rows(rows, lambda part: probe.sample_gradients(function, part).square())
 
 
@@ -83,7 +84,7 @@ def ewc(
         )
 
     def end_task(state: EWCState, params: Tensor, probe: Probe) -> EWCState:
-        task_fisher = squared_gradients(probe, fisher, fisher_samples)
+        task_fisher = diagonal_fisher(probe, fisher, fisher_samples)
         if online and decay is None:
             change = (task_fisher - state.importance) / (probe.task + 1)
             return state._replace(importance=state.importance + change, penalty_centre=params)

@@ -17,14 +17,14 @@ from gradalign_cli.numerics.vectors import divide_by_largest_entry
 
 class EWCPPState(NamedTuple):
     """strength, fisher_rate: [] hyper-parameters;  fisher: [P] running mean of squared gradients;
-    square_sum: [P] sum of the squared gradients of the current interval;  task_steps: [] steps
-    since the task began;  importance, penalty_centre: [P] the weights and the centre of the
-    penalty."""
+    interval_square_sum: [P] sum of the squared gradients of the current interval;
+    task_steps: [] steps since the task began;  importance, penalty_centre: [P] the weights
+    and the centre of the penalty."""
 
     strength: Tensor
     fisher_rate: Tensor
     fisher: Tensor
-    square_sum: Tensor
+    interval_square_sum: Tensor
     task_steps: Tensor
     importance: Tensor
     penalty_centre: Tensor
@@ -45,12 +45,12 @@ def ewc_pp(strength: float, fisher_rate: float, interval: int) -> Method:
 
     def init(setup: MethodSetup) -> EWCPPState:
         params, number = setup.params, setup.params.new_tensor
-        fisher, square_sum, importance = params.new_zeros(3, len(params))
+        fisher, interval_square_sum, importance = params.new_zeros(3, len(params))
         return EWCPPState(
             number(strength),
             number(fisher_rate),
             fisher,
-            square_sum,
+            interval_square_sum,
             number(0.0),
             importance,
             params,
@@ -60,18 +60,20 @@ def ewc_pp(strength: float, fisher_rate: float, interval: int) -> Method:
         state: EWCPPState, g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> EWCPPState:
         batch_g = subtract_penalty_gradient(g, state, params_before)
-        square_sum, task_steps = state.square_sum + batch_g.square(), state.task_steps + 1
+        interval_square_sum = state.interval_square_sum + batch_g.square()
+        task_steps = state.task_steps + 1
         interval_ends = task_steps % interval == 0
-        fisher = state.fisher_rate * square_sum / interval + (1 - state.fisher_rate) * state.fisher
+        interval_fisher = state.fisher_rate * interval_square_sum / interval
+        fisher = interval_fisher + (1 - state.fisher_rate) * state.fisher
         return state._replace(
             fisher=torch.where(interval_ends, fisher, state.fisher),
-            square_sum=torch.where(interval_ends, 0.0, square_sum),
+            interval_square_sum=torch.where(interval_ends, 0.0, interval_square_sum),
             task_steps=task_steps,
         )
 
     def end_task(state: EWCPPState, params: Tensor, probe: Probe) -> EWCPPState:
         return state._replace(
-            square_sum=torch.zeros_like(params),
+            interval_square_sum=torch.zeros_like(params),
             task_steps=torch.zeros_like(state.task_steps),
             importance=divide_by_largest_entry(state.fisher),
             penalty_centre=params,

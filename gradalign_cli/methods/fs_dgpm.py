@@ -78,13 +78,16 @@ def climb(params: Tensor, g: Tensor, layers: tuple[Layer, ...], state: FSDGPMSta
 
 
 def importance_gradients(
-    state: FSDGPMState, layers: tuple[Layer, ...], gradient_sum: Tensor, g: Tensor
+    state: FSDGPMState, layers: tuple[Layer, ...], climb_gradient_sum: Tensor, g: Tensor
 ) -> list[Tensor]:
     """The gradient [w] of a loss after a climb with respect to the importance of the columns of
     each basis, from the sum [P] of the gradients of the climb, held constant, and the gradient g
     [P] of the loss."""
     matrices = zip(
-        state.bases, layer_matrices(gradient_sum, layers), layer_matrices(g, layers), strict=False
+        state.bases,
+        layer_matrices(climb_gradient_sum, layers),
+        layer_matrices(g, layers),
+        strict=False,
     )
     return [state.climb_lr * ((G_sum @ M) * (G @ M)).sum(0) for M, G_sum, G in matrices]
 
@@ -100,22 +103,24 @@ def learn_importance(state: FSDGPMState, importance_gradients: list[Tensor]) -> 
     return state._replace(raw_importance=raw_importance)
 
 
-def ascended_gradient(
+def fs_dgpm_gradient(
     pieces: int, take_gradient: TakeGradient, inputs: LossInputs, state: FSDGPMState
 ) -> tuple[ObjectiveGradient, FSDGPMState]:
     """The `find_gradient` of FS-DGPM: the mean of the gradients on batch and memory after each of
     the climbs, and the state with the importance learned from them."""
     examples = concatenate_examples(inputs.batch, *inputs.memory_batches)
-    params, gradient_sum = inputs.params, torch.zeros_like(inputs.params)
+    params, climb_gradient_sum = inputs.params, torch.zeros_like(inputs.params)
     gradients, values, gradients_of_importance = [], [], []
     for piece in pieces_of_batch(inputs.batch, pieces):
         piece_gradient, _ = take_gradient(inputs._replace(params=params, batch=piece))
         params = climb(params, piece_gradient, inputs.layers, state)
-        gradient_sum = gradient_sum + piece_gradient
+        climb_gradient_sum = climb_gradient_sum + piece_gradient
         g, (value, output) = take_gradient(inputs._replace(params=params, batch=examples))
         gradients.append(g)
         values.append(value)
-        gradients_of_importance.append(importance_gradients(state, inputs.layers, gradient_sum, g))
+        gradients_of_importance.append(
+            importance_gradients(state, inputs.layers, climb_gradient_sum, g)
+        )
     state = learn_importance(
         state, [torch.stack(each).mean(0) for each in zip(*gradients_of_importance, strict=True)]
     )
@@ -208,7 +213,7 @@ def fs_dgpm(
 
     return Method(
         align_by_importance,
-        find_gradient=partial(ascended_gradient, pieces),
+        find_gradient=partial(fs_dgpm_gradient, pieces),
         gradient_count=lambda b, m: 2 * len(piece_starts(b, pieces)),
         memory_batches=1,
         init=init,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.errors import require
-from gradalign_cli.methods.anchors import fine_tuned, learned_anchors
+from gradalign_cli.methods.anchors import fine_tuned_on_memory, learned_anchors
 from gradalign_cli.methods.last_layer import feature_count, last_layer
 from gradalign_cli.methods.method import (
     LossInputs,
@@ -36,12 +36,14 @@ class HALState(NamedTuple):
     anchor_masks: Tensor
 
 
-def anchor_distance(logits: Tensor, later_logits: Tensor, masks: Tensor) -> Tensor:
+def anchor_distance(logits: Tensor, other_logits: Tensor, visible_logit_masks: Tensor) -> Tensor:
     """The mean [] over anchors, and over the visible logits of each, of the squared difference of
-    two networks' logits [k, outputs]; 0 where there is no anchor.  masks: [k, outputs]."""
-    squares = torch.where(masks, (later_logits - logits).square(), 0.0)
-    means = squares.sum(1) / masks.sum(1).clamp_min(1)
-    return means.sum() / masks.any(1).sum().clamp_min(1)
+    two networks' logits [k, outputs]; 0 where there is no anchor.
+    visible_logit_masks: [k, outputs].
+    """
+    squares = torch.where(visible_logit_masks, (other_logits - logits).square(), 0.0)
+    means = squares.sum(1) / visible_logit_masks.sum(1).clamp_min(1)
+    return means.sum() / visible_logit_masks.any(1).sum().clamp_min(1)
 
 
 def hal_objective(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
@@ -58,12 +60,12 @@ def hal_objective(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
     return state.strength * anchor_distance(output.logits, stored_logits, masks), output
 
 
-def anchor_examples(batch: Examples, state: HALState) -> Examples:
-    """The anchors as examples without a target. While there are none, the batch stands for them,
-    and none of its logits counts."""
+def anchor_examples(batch_if_no_anchors: Examples, state: HALState) -> Examples:
+    """The anchors as examples without a target. While there are none, a batch stands for them, and
+    none of its logits counts."""
     images, masks = state.anchors, state.anchor_masks
     if not len(images):
-        images = batch.images
+        images = batch_if_no_anchors.images
         masks = masks.new_zeros(len(images), masks.shape[1])
     target = masks.long().argmax(1)
     return Examples(images, target, masks, (), images.new_zeros(len(images), 0))
@@ -126,7 +128,9 @@ def hal(
         return HALState(*numbers, new(features), new(0, 0, 0, 0), masks)
 
     def end_task(state: HALState, params: Tensor, probe: Probe) -> HALState:
-        tuned_params = fine_tuned(params, probe, state.lr, tuning_steps, tuning_batch_size)
+        tuned_params = fine_tuned_on_memory(
+            params, probe, state.lr, tuning_steps, tuning_batch_size
+        )
         images, masks = learned_anchors(
             params, tuned_params, state.mean_features, probe, state.lr, anchor_steps, gamma
         )

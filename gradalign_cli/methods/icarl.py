@@ -18,15 +18,15 @@ HIDDEN_LOGIT = -1e9  # of a class without exemplars; finite, so that no differen
 
 class ICaRLState(NamedTuple):
     """old_params: [P] at the end of the last task;  old_logit_mask, task_logit_mask: [outputs] 1
-    for the logits that are targets in ended tasks, and in the current task;  exemplars_per_example:
-    [] the number of stored examples over that of the current task;  head_of_means: [size of the
-    last layer] the mean features of the exemplars in the place of its matrix;  means_are_current:
-    [] 1 from the end of a task to the next step, else 0."""
+    for the logits that are targets in ended tasks, and in the current task;
+    exemplars_per_task_example: [] the number of stored examples over that of the current task;
+    head_of_means: [size of the last layer] the mean features of the exemplars in the place of its
+    matrix;  means_are_current: [] 1 from the end of a task to the next step, else 0."""
 
     old_params: Tensor
     old_logit_mask: Tensor
     task_logit_mask: Tensor
-    exemplars_per_example: Tensor
+    exemplars_per_task_example: Tensor
     head_of_means: Tensor
     means_are_current: Tensor
 
@@ -78,7 +78,7 @@ def icarl_objective(inputs: LossInputs, state: ICaRLState) -> tuple[Tensor, Outp
     counted = torch.maximum(old_mask, task_mask)
     losses = binary_cross_entropy_with_logits(output.logits, targets, reduction="none")
     losses = losses @ (counted / counted.sum())
-    batch_size, ratio = len(inputs.batch.target), state.exemplars_per_example
+    batch_size, ratio = len(inputs.batch.target), state.exemplars_per_task_example
     exemplar_loss = mean_over_valid(losses[batch_size:], memory_batch.valid)
     return (losses[:batch_size].mean() + ratio * exemplar_loss) / (1 + ratio), output
 
@@ -104,10 +104,12 @@ def icarl() -> Method:
 
     def begin_task(state: ICaRLState, params: Tensor, probe: Probe) -> tuple[ICaRLState, Tensor]:
         ratio = torch.full_like(
-            state.exemplars_per_example,
+            state.exemplars_per_task_example,
             len(probe.filled_slot_indices) / max(len(probe.rows), 1),
         )
-        state = state._replace(task_logit_mask=probe.task_logit_mask, exemplars_per_example=ratio)
+        state = state._replace(
+            task_logit_mask=probe.task_logit_mask, exemplars_per_task_example=ratio
+        )
         return state, params
 
     def after_step(state: ICaRLState, *_: Tensor) -> ICaRLState:

@@ -9,12 +9,12 @@ from gradalign_cli.methods.method import Method, MethodSetup, Probe, keep_gradie
 
 
 class IndependentState(NamedTuple):
-    """initial_params: [P];  task_params: [T, P] the parameters at the end of each task;  ended: [T]
-    which tasks have ended and have their parameters in task_params."""
+    """initial_params: [P];  task_params: [T, P] the parameters at the end of each task;
+    task_has_ended: [T] which tasks have ended and have their parameters in task_params."""
 
     initial_params: Tensor
     task_params: Tensor
-    ended: Tensor
+    task_has_ended: Tensor
 
 
 def independent(inherit: bool) -> Method:
@@ -27,20 +27,20 @@ def independent(inherit: bool) -> Method:
 
     def init(setup: MethodSetup) -> IndependentState:
         params, tasks = setup.params, setup.tasks
-        ended = torch.zeros(tasks, dtype=torch.bool, device=params.device)
-        return IndependentState(params, params.new_zeros(tasks, len(params)), ended)
+        task_has_ended = torch.zeros(tasks, dtype=torch.bool, device=params.device)
+        return IndependentState(params, params.new_zeros(tasks, len(params)), task_has_ended)
 
     def end_task(state: IndependentState, params: Tensor, probe: Probe) -> IndependentState:
-        task = int(state.ended.sum())
-        task_params, ended = state.task_params.clone(), state.ended.clone()
-        task_params[task], ended[task] = params, True
-        return state._replace(task_params=task_params, ended=ended)
+        task = int(state.task_has_ended.sum())
+        task_params, task_has_ended = state.task_params.clone(), state.task_has_ended.clone()
+        task_params[task], task_has_ended[task] = params, True
+        return state._replace(task_params=task_params, task_has_ended=task_has_ended)
 
     def next_task_params(state: IndependentState, params: Tensor) -> Tensor:
         return params if inherit else state.initial_params
 
     def test_params(state: IndependentState, params: Tensor, task: int, layers: Any) -> Tensor:
-        return torch.where(state.ended[task], state.task_params[task], params)
+        return torch.where(state.task_has_ended[task], state.task_params[task], params)
 
     return Method(
         keep_gradient,

@@ -17,7 +17,7 @@ from gradalign_cli.methods.method import (
     keep_gradient,
     keep_state_and_params,
 )
-from gradalign_cli.methods.warm_up import warmed_up
+from gradalign_cli.methods.warm_up import with_trained_new_logits
 from gradalign_cli.models.model import Output
 
 Softmax = Literal["per_task", "joint"]
@@ -106,7 +106,7 @@ def lwf(
         if probe.task == 0:
             return state, params
         settings = warm_up_lr, warm_up_passes, warm_up_batch_size
-        return state, warmed_up(params, new_logit_mask, probe, *settings)
+        return state, with_trained_new_logits(params, new_logit_mask, probe, *settings)
 
     def end_task(state: LwFState, params: Tensor, probe: Probe) -> LwFState:
         masks = state.old_logit_masks.clone()

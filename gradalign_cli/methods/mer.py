@@ -19,11 +19,12 @@ from gradalign_cli.methods.method import (
 
 
 class MERState(NamedTuple):
-    """inner_lr, within, current_factor: [] the hyper-parameters of `mer`."""
+    """inner_lr, within_batch_factor, new_example_lr_factor: [] the hyper-parameters `inner_lr`,
+    `within` and `current_factor` of `mer`."""
 
     inner_lr: Tensor
-    within: Tensor
-    current_factor: Tensor
+    within_batch_factor: Tensor
+    new_example_lr_factor: Tensor
 
 
 def reptile_gradient(
@@ -42,13 +43,14 @@ def reptile_gradient(
                 inputs._replace(params=params, statistics=statistics, batch=example)
             )
             params = (
-                params - (state.inner_lr * state.current_factor if is_new else state.inner_lr) * g
+                params
+                - (state.inner_lr * state.new_example_lr_factor if is_new else state.inner_lr) * g
             )
             statistics = output.statistics
             if is_new:
                 values.append(value)
                 logits.append(output.logits)
-        params = round_start + state.within * (params - round_start)
+        params = round_start + state.within_batch_factor * (params - round_start)
     output = output._replace(logits=torch.cat(logits), statistics=statistics)
     g = (inputs.params - params) / state.inner_lr
     return (g, (torch.stack(values).mean(), output)), state

@@ -11,9 +11,17 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from gradalign_cli.benchmarks.benchmark import NeededTaskIds
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer, Network, Output
+
+State = Any  # of a method
+Params = Tensor  # [P]
+Gradient = Tensor  # [P]
+Direction = Tensor  # [P], which the optimizer steps against
+Rows = Tensor  # [n] of the dataset
+Slots = Tensor  # [k] of the memory
 
 # (logits [n, outputs], examples) -> a number [], such as the mean cross-entropy
 ExampleFunction = Callable[[Tensor, Examples], Tensor]
@@ -126,16 +134,16 @@ class Probe(NamedTuple):
     task: int
     network: Network
     statistics: Tensor
-    examples: Callable[[Tensor], Examples]
-    memory_examples: Callable[[Tensor], Examples]
+    examples: Callable[[Rows], Examples]
+    memory_examples: Callable[[Slots], Examples]
     sample_gradients: Callable[..., Tensor]
-    mean_gradient: Callable[[ExampleFunction, Tensor], Tensor]
-    layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
+    mean_gradient: Callable[[ExampleFunction, Rows], Gradient]
+    layer_inputs: Callable[[Rows], tuple[Tensor, ...]]
     layers: tuple[Layer, ...]
     task_logit_mask: Tensor
     filled_slot_indices: Tensor
-    memory_gradient: Callable[[Tensor, Tensor], Tensor]
-    memory_layer_inputs: Callable[[Tensor], tuple[Tensor, ...]]
+    memory_gradient: Callable[[Params, Slots], Gradient]
+    memory_layer_inputs: Callable[[Slots], tuple[Tensor, ...]]
 
 
 def batch_cross_entropy(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
@@ -237,26 +245,26 @@ class Method(NamedTuple):
                           ("acts_without_memory").
     """
 
-    align: Callable[[Gradients, Any], tuple[Tensor, Any]]
+    align: Callable[[Gradients, State], tuple[Direction, State]]
     references: Literal["nothing", "pooled", "one_task", "per_task"] = "nothing"
     objective: Objective = batch_cross_entropy
-    find_gradient: Callable[[TakeGradient, LossInputs, Any], tuple[ObjectiveGradient, Any]] = (
+    find_gradient: Callable[[TakeGradient, LossInputs, State], tuple[ObjectiveGradient, State]] = (
         gradient_at_params
     )
     gradient_count: Callable[[int, int], int] = one_gradient_per_step
     memory_batches: int = 0
     stores_logits: bool = False
-    init: Callable[[MethodSetup], Any] = lambda setup: ()
-    after_step: Callable[[Any, Tensor, Tensor, Tensor], Any] = keep_state
-    begin_task: Callable[[Any, Tensor, Probe], tuple[Any, Tensor]] = keep_state_and_params
-    end_task: Callable[[Any, Tensor, Probe], Any] = keep_state
-    next_task_params: Callable[[Any, Tensor], Tensor] = keep_params
-    test_params: Callable[[Any, Tensor, int, tuple[Layer, ...]], Tensor] = keep_params
+    init: Callable[[MethodSetup], State] = lambda setup: ()
+    after_step: Callable[[State, Gradient, Params, Params], State] = keep_state
+    begin_task: Callable[[State, Params, Probe], tuple[State, Params]] = keep_state_and_params
+    end_task: Callable[[State, Params, Probe], State] = keep_state
+    next_task_params: Callable[[State, Params], Params] = keep_params
+    test_params: Callable[[State, Params, int, tuple[Layer, ...]], Params] = keep_params
     mixes_tasks: bool = False
     needs_random_numbers: bool = False
     aligns_updates: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""
-    report: Callable[[Any], dict[str, Tensor]] = lambda state: {}
+    report: Callable[[State], dict[str, Tensor]] = lambda state: {}
     claims: tuple[Claim, ...] = ()
 
     def reference_count(self, past_tasks: int) -> int:
@@ -267,7 +275,7 @@ class Method(NamedTuple):
         return past_tasks if self.references == "per_task" else min(past_tasks, 1)
 
 
-def needed_task_ids(method: Method) -> str:
+def needed_task_ids(method: Method) -> NeededTaskIds:
     """What a method must be told of tasks: the task of each example ("of each"), where a task ends
     ("at ends"), or nothing ("no").
 

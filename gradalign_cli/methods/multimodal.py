@@ -18,7 +18,7 @@ class MultimodalState(NamedTuple):
     current_task: Tensor
 
 
-def draw_input_layer(initial_layer: Tensor, layer: Layer, task: int) -> Tensor:
+def shuffle_input_layer(initial_input_layer: Tensor, layer: Layer, task: int) -> Tensor:
     """An initial first layer [F] for a task: the weights of the network's initial first layer [F]
     in a random order, and its biases in a random order.
 
@@ -27,7 +27,7 @@ def draw_input_layer(initial_layer: Tensor, layer: Layer, task: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(task)
     biases = layer.matrix_rows * layer.has_bias
-    parts = initial_layer.split([layer.size - biases, biases])
+    parts = initial_input_layer.split([layer.size - biases, biases])
     orders = [permutation(len(part), generator).to(part.device) for part in parts]
     return torch.cat([part[order] for part, order in zip(parts, orders, strict=True)])
 
@@ -49,11 +49,11 @@ def multimodal() -> Method:
     def init(setup: MethodSetup) -> MultimodalState:
         layer = setup.layers[0]
         initial_layer = setup.params[: layer.size]
-        drawn_layers = [
-            draw_input_layer(initial_layer, layer, task) for task in range(1, setup.tasks)
+        shuffled_layers = [
+            shuffle_input_layer(initial_layer, layer, task) for task in range(1, setup.tasks)
         ]
         return MultimodalState(
-            torch.stack([initial_layer, *drawn_layers]), initial_layer.new_zeros(())
+            torch.stack([initial_layer, *shuffled_layers]), initial_layer.new_zeros(())
         )
 
     def end_task(state: MultimodalState, params: Tensor, probe: Probe) -> MultimodalState:

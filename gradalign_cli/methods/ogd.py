@@ -64,9 +64,9 @@ def mean_visible_logit(logits: Tensor, examples: Examples) -> Tensor:
     )
 
 
-def logit_with_index(number: int) -> ExampleFunction:
-    """The function that returns the logit with a number."""
-    return lambda logits, examples: logits[0, number]
+def logit_with_index(logit_index: int) -> ExampleFunction:
+    """The function that returns the logit with an index."""
+    return lambda logits, examples: logits[0, logit_index]
 
 
 def ogd(gradients_per_task: int, differentiated_logits: DifferentiatedLogits) -> Method:

@@ -19,22 +19,21 @@ Variant = Literal["paper", "code"]
 
 class RWalkState(NamedTuple):
     """strength, fisher_rate, damping: [] hyper-parameters;  fisher: [P] running mean of squared
-    gradients;  square_sum: [P] their sum over the current task, which only the variant `code`
-    needs;
-    task_score: [P] score of the current task;  earlier_score: [P] of the tasks before it;
-    loss_decrease: [P] in the current interval, due to each parameter's path;  interval_start: [P]
-    the parameters when the interval began;  task_steps: [] steps since the task began;  importance,
-    penalty_centre: [P] the weights and the centre of the penalty."""
+    gradients;  task_square_sum: [P] their sum over the current task, which only the variant
+    `code` needs;  task_score: [P] score of the current task;  earlier_score: [P] of the tasks
+    before it;  loss_decrease: [P] in the current interval, due to each parameter's path;
+    interval_start_params: [P] the parameters when the interval began;  task_steps: [] steps since
+    the task began;  importance, penalty_centre: [P] the weights and the centre of the penalty."""
 
     strength: Tensor
     fisher_rate: Tensor
     damping: Tensor
     fisher: Tensor
-    square_sum: Tensor
+    task_square_sum: Tensor
     task_score: Tensor
     earlier_score: Tensor
     loss_decrease: Tensor
-    interval_start: Tensor
+    interval_start_params: Tensor
     task_steps: Tensor
     importance: Tensor
     penalty_centre: Tensor
@@ -52,26 +51,26 @@ def add_step(
     the batch's loss without the penalty; interval, variant: see `rwalk`."""
     loss_decrease = state.loss_decrease - batch_g * (params_after - params_before)
     task_steps = state.task_steps + 1
-    squared_change = (params_after - state.interval_start).square()
+    squared_change = (params_after - state.interval_start_params).square()
     interval_ends = task_steps % interval == 0
-    square_sum = state.square_sum
+    task_square_sum = state.task_square_sum
     if variant == "paper":
         fisher = state.fisher_rate * batch_g.square() + (1 - state.fisher_rate) * state.fisher
         distance = fisher * squared_change / 2 + state.damping
     else:
-        square_sum = square_sum + batch_g.square()
+        task_square_sum = task_square_sum + batch_g.square()
         interval_fisher = (
-            state.fisher_rate * square_sum / interval + (1 - state.fisher_rate) * state.fisher
+            state.fisher_rate * task_square_sum / interval + (1 - state.fisher_rate) * state.fisher
         )
         fisher = torch.where(interval_ends, interval_fisher, state.fisher)
         distance = state.fisher * squared_change + state.damping
     interval_score = torch.where(interval_ends, loss_decrease.clamp_min(0) / distance, 0.0)
     return state._replace(
         fisher=fisher,
-        square_sum=square_sum,
+        task_square_sum=task_square_sum,
         task_score=state.task_score + interval_score,
         loss_decrease=torch.where(interval_ends, 0.0, loss_decrease),
-        interval_start=torch.where(interval_ends, params_after, state.interval_start),
+        interval_start_params=torch.where(interval_ends, params_after, state.interval_start_params),
         task_steps=task_steps,
     )
 
@@ -111,10 +110,10 @@ def rwalk(
     def init(setup: MethodSetup) -> RWalkState:
         params, number = setup.params, setup.params.new_tensor
         numbers = number(strength), number(fisher_rate), number(damping)
-        fisher, square_sum, task_score, earlier_score, loss_decrease, importance = params.new_zeros(
-            6, len(params)
+        fisher, task_square_sum, task_score, earlier_score, loss_decrease, importance = (
+            params.new_zeros(6, len(params))
         )
-        sums = fisher, square_sum, task_score, earlier_score, loss_decrease
+        sums = fisher, task_square_sum, task_score, earlier_score, loss_decrease
         return RWalkState(*numbers, *sums, params, number(0.0), importance, params.clone())
 
     def after_step(
@@ -126,11 +125,11 @@ def rwalk(
     def end_task(state: RWalkState, params: Tensor, probe: Probe) -> RWalkState:
         score, zeros = combined_score(state, probe.task, variant), torch.zeros_like(params)
         return state._replace(
-            square_sum=zeros,
+            task_square_sum=zeros,
             task_score=zeros,
             earlier_score=score,
             loss_decrease=zeros,
-            interval_start=params,
+            interval_start_params=params,
             task_steps=torch.zeros_like(state.task_steps),
             importance=divide_by_largest_entry(state.fisher) + divide_by_largest_entry(score),
             penalty_centre=params,

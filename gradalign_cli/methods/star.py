@@ -32,12 +32,12 @@ START = 0.1  # of the radius: where the search for the worst weights starts
 
 
 class STARState(NamedTuple):
-    """gamma, strength: [] the hyper-parameters of `star`;  uniform: [] a random number, drawn in
-    the last step."""
+    """gamma, strength: [] the hyper-parameters of `star`;  random_number: [] drawn in the last
+    step."""
 
     gamma: Tensor
     strength: Tensor
-    uniform: Tensor
+    random_number: Tensor
 
 
 def scaled_to_weights(
@@ -56,7 +56,9 @@ def scaled_to_weights(
     return torch.cat(parts)
 
 
-def divergence(logits: Tensor, old_logits: Tensor, examples: Examples) -> Tensor:
+def divergence_from_correct_answers(
+    logits: Tensor, old_logits: Tensor, examples: Examples
+) -> Tensor:
     """The mean Kullback-Leibler divergence [] from the answers of `old_logits` to those of `logits`
     [n, outputs], over the valid examples that the old answers have right; 0 where they are fewer
     than two."""
@@ -96,9 +98,9 @@ def star(gamma: float, strength: float) -> Method:
 
         def divergence_from_old(inputs: LossInputs, state: STARState) -> tuple[Tensor, Output]:
             output = inputs.network(inputs.params, old.statistics, memory_batch)
-            return divergence(output.logits, old.logits, memory_batch), output
+            return divergence_from_correct_answers(output.logits, old.logits, memory_batch), output
 
-        noise = normal_numbers((state.uniform * KEYS).long(), params)
+        noise = normal_numbers((state.random_number * KEYS).long(), params)
         start = scaled_to_weights(noise, params, inputs.layers, START * state.gamma)
         uphill, _ = take_gradient(inputs._replace(params=params + start), divergence_from_old)
         change = scaled_to_weights(uphill, params, inputs.layers, state.gamma)
@@ -109,7 +111,7 @@ def star(gamma: float, strength: float) -> Method:
         return (g + state.strength * g_star, (value, output)), state
 
     def align(gradients: Gradients, state: STARState) -> tuple[Tensor, STARState]:
-        return gradients.g, state._replace(uniform=gradients.random_numbers[0])
+        return gradients.g, state._replace(random_number=gradients.random_numbers[0])
 
     return Method(
         align,

@@ -114,10 +114,10 @@ def layer_matrices(vector: Tensor, layers: Sequence[Layer]) -> list[Tensor]:
     return [layer_matrix(part, layer) for part, layer in parts if layer.matrix_rows]
 
 
-def representation_matrix(input_rows: Tensor, layer: Layer) -> Tensor:
+def representation_matrix(inputs: Tensor, layer: Layer) -> Tensor:
     """R [d, n] from the inputs [n, columns] of a layer, with a row of ones where it has a bias."""
-    ones = input_rows.new_ones(len(input_rows), 1)
-    return (torch.cat([input_rows, ones], 1) if layer.has_bias else input_rows).T
+    ones = inputs.new_ones(len(inputs), 1)
+    return (torch.cat([inputs, ones], 1) if layer.has_bias else inputs).T
 
 
 def representation_matrices(
@@ -190,23 +190,28 @@ def needed_rank(
     return int(too_small.sum().clamp_max(len(singular_values)))
 
 
-def directions_outside(M: Tensor, R: Tensor) -> tuple[Tensor, Tensor]:
-    """The left singular vectors [d, k] of the part of R [d, n] outside a basis M [d, w], and their
-    singular values [k], largest first, in float64."""
+class SingularDirections(NamedTuple):
+    """directions: [d, k] left singular vectors;  singular_values: [k] of these, largest first."""
+
+    directions: Tensor
+    singular_values: Tensor
+
+
+def directions_outside(M: Tensor, R: Tensor) -> SingularDirections:
+    """The singular directions of the part of R [d, n] outside a basis M [d, w], in float64."""
     remainder = R - M @ (M.T @ R)
     remainder = remainder - M @ (M.T @ remainder)
     U, singular_values, _ = torch.linalg.svd(remainder.double(), full_matrices=False)
-    return U, singular_values
+    return SingularDirections(U, singular_values)
 
 
 def columns_to_add(
     M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
-) -> tuple[Tensor, Tensor]:
+) -> SingularDirections:
     """New orthonormal columns [d, r] for a basis M [d, w], so that it holds `threshold` of the
     energy of R [d, n]; one column less if `one_column_fewer`.
 
-    They are the first left singular vectors of the part of R outside the basis. Their singular
-    values [r] are returned with them.
+    They are the first directions of the part of R outside the basis.
     """
     U, singular_values = directions_outside(M, R)
     total_energy = float(R.double().square().sum())
@@ -215,7 +220,7 @@ def columns_to_add(
         needed_rank(singular_values, basis_energy, total_energy, threshold) - one_column_fewer, 0
     )
     rank = min(rank, len(M) - basis_rank(M))
-    return U[:, :rank].to(M.dtype), singular_values[:rank].to(M.dtype)
+    return SingularDirections(U[:, :rank].to(M.dtype), singular_values[:rank].to(M.dtype))
 
 
 def basis_rank(M: Tensor) -> int:

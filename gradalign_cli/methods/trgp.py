@@ -97,22 +97,26 @@ def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
     return (W @ S).mT @ (G @ S)
 
 
-def select_trusted_spaces(G: Tensor, spaces: Tensor, count: int, trust_threshold: Tensor) -> Tensor:
-    """The spaces [count, d, w], among those of T tasks [T, d, w], that hold the largest shares of
-    the norm of a gradient G [r, d]; 0 in place of those whose share is not above `trust_threshold`
-    (def. 2)."""
+def trusted_spaces(
+    G: Tensor, spaces: Tensor, max_trusted_tasks: int, trust_threshold: Tensor
+) -> Tensor:
+    """The spaces [max_trusted_tasks, d, w], among those of T tasks [T, d, w], that hold the largest
+    shares of the norm of a gradient G [r, d]; 0 in place of those whose share is not above
+    `trust_threshold` (def. 2)."""
     shares = ratio_or_zero((G @ spaces).flatten(1).norm(dim=1), G.norm())
-    largest = shares.topk(min(count, len(shares)))
+    largest = shares.topk(min(max_trusted_tasks, len(shares)))
     selected = spaces[largest.indices] * (largest.values > trust_threshold)[:, None, None]
-    return pad(selected, (0, 0, 0, 0, 0, count - len(selected)))
+    return pad(selected, (0, 0, 0, 0, 0, max_trusted_tasks - len(selected)))
 
 
-def neutral_scaling(spaces: Tensor, count: int) -> Scaling:
+def neutral_scaling(spaces: Tensor, max_trusted_tasks: int) -> Scaling:
     """The scaling of a layer by a task that trusts none of the spaces [T, d, w], with room for
-    `count` of them."""
+    `max_trusted_tasks` of them."""
     d, w = spaces.shape[1:]
     eye = torch.eye(w, dtype=spaces.dtype, device=spaces.device)
-    return Scaling(spaces.new_zeros(count, d, w), eye.expand(count, w, w).clone())
+    return Scaling(
+        spaces.new_zeros(max_trusted_tasks, d, w), eye.expand(max_trusted_tasks, w, w).clone()
+    )
 
 
 def scaled_gradient(
@@ -138,7 +142,7 @@ def learn_scalings(
     functions: list[Callable[[Tensor], Tensor]] = []
     matrices = zip(layer_matrices(inputs.params, layers), layer_matrices(g, layers), strict=True)
     for (W, G), (S, Q), spaces in zip(matrices, state.current_scalings, state.spaces, strict=False):
-        trusted = select_trusted_spaces(G, spaces, len(S), state.trust_threshold)
+        trusted = trusted_spaces(G, spaces, len(S), state.trust_threshold)
         S = torch.where(state.is_first_step > 0, trusted, S)
         scalings.append(Scaling(S, Q - state.scales_lr * scales_gradient(W, G, S)))
         functions.append(partial(weights_gradient, scaling=Scaling(S, Q)))
@@ -247,7 +251,7 @@ def trgp(
     require(max_trusted_tasks > 0, "method.max_trusted_tasks", "positive", max_trusted_tasks)
     require(0 <= trust_threshold <= 1, "method.trust_threshold", "in [0, 1]", trust_threshold)
     require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
-    neutral = partial(neutral_scaling, count=max_trusted_tasks)
+    neutral = partial(neutral_scaling, max_trusted_tasks=max_trusted_tasks)
 
     def init(setup: MethodSetup) -> TRGPState:
         number = setup.params.new_tensor

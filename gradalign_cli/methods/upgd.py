@@ -27,11 +27,11 @@ class UPGDState(NamedTuple):
     noise: Tensor
 
 
-def scaled_utility(utility: Tensor, correction: Tensor) -> Tensor:
-    """The utility [P] of each parameter as a number in [0, 1]: the sigmoid of utility / correction
-    over the largest utility; 1/2 where that is 0."""
+def scaled_utility(utility: Tensor, bias_correction: Tensor) -> Tensor:
+    """The utility [P] of each parameter as a number in [0, 1]: the sigmoid of utility /
+    bias_correction over the largest utility; 1/2 where that is 0."""
     largest = utility.max()
-    ratio = utility / correction / torch.where(largest == 0, 1.0, largest)
+    ratio = utility / bias_correction / torch.where(largest == 0, 1.0, largest)
     return torch.where(largest == 0, 0.0, ratio).sigmoid()
 
 

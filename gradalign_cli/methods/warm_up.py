@@ -18,7 +18,7 @@ def head_logits(head: Tensor, features: Tensor, layer: Layer) -> Tensor:
     return features @ matrix.T + biases
 
 
-def warmed_up(
+def with_trained_new_logits(
     params: Tensor, new_logit_mask: Tensor, probe: Probe, lr: float, passes: int, batch_size: int
 ) -> Tensor:
     """The parameters [P] after SGD, in the last layer, on the cross-entropy of a task's examples

@@ -4,7 +4,7 @@ They see the Gram matrix of the objectives' gradients and choose a weight for ea
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,16 +21,24 @@ RIDGE = 1e-10  # on a diagonal of ones, where a solver needs a positive definite
 FindWeights = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 
-def jacobian_and_gram(gradients: Gradients) -> tuple[Tensor, Tensor, Tensor]:
-    """J [n, P] in float64, the references in their order and then g; K = J J' [n, n]; and which
-    objectives [n] are available: those with examples in memory, and the current task.
+class JacobianAndGram(NamedTuple):
+    """J: [n, P] in float64, the references in their order and then g;  K: J J' [n, n];
+    available_objectives: [n] those with examples in memory, and the current task."""
+
+    J: Tensor
+    K: Tensor
+    available_objectives: Tensor
+
+
+def jacobian_and_gram(gradients: Gradients) -> JacobianAndGram:
+    """The Jacobian of the objectives and its Gram matrix.
 
     The products are taken in float64: in float32 the Gram matrix of dependent gradients is not
     singular, and that of short ones is 0.
     """
     J = torch.cat([gradients.references, gradients.g[None]]).double()
     available_objectives = torch.cat([gradients.available, gradients.available.new_ones(1)])
-    return J, J @ J.T, available_objectives
+    return JacobianAndGram(J, J @ J.T, available_objectives)
 
 
 def weighted_sum_method(find_weights: FindWeights, needs_random_numbers: bool = False) -> Method:
@@ -77,6 +85,7 @@ def independent_gradient_count(cosines: Tensor, dtype_eps: float) -> Tensor:
     return (eigenvalues > len(cosines) * dtype_eps).sum()
 
 
-def minimiser_above_bounds(K: Tensor, q: Tensor, lower: Tensor) -> Tensor:
-    """argmin 1/2 v'Kv + q'v for v >= lower, for K [..., n, n]; q, lower and v are [..., n]."""
-    return lower_bounded_qp(K, q, lower, MAX_PIVOTS).v
+def minimiser_above_bounds(K: Tensor, q: Tensor, lower_bounds: Tensor) -> Tensor:
+    """argmin 1/2 v'Kv + q'v for v >= lower_bounds, for K [..., n, n]; q, lower_bounds and v are
+    [..., n]."""
+    return lower_bounded_qp(K, q, lower_bounds, MAX_PIVOTS).v

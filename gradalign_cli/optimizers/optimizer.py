@@ -6,6 +6,10 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor
 
 AtTaskEnd = Literal["keep", "reset"]
+State = Any  # of an optimizer
+Params = Tensor  # [P]
+Gradient = Tensor  # [P]
+Update = Tensor  # [P]
 
 
 class Optimizer(NamedTuple):
@@ -20,7 +24,7 @@ class Optimizer(NamedTuple):
                   `init` ("reset").
     """
 
-    init: Callable[[Tensor], Any]
-    update: Callable[[Tensor, Any, Tensor], tuple[Tensor, Any]]
+    init: Callable[[Params], State]
+    update: Callable[[Gradient, State, Params], tuple[Update, State]]
     is_plain_sgd: bool
     at_task_end: AtTaskEnd

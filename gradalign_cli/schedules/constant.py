@@ -1,9 +1,9 @@
 """Constant: steps of one size, after a warm-up."""
 
-from gradalign_cli.schedules.schedule import Over, Schedule, as_at_first
-from gradalign_cli.schedules.warm_up import scheduled
+from gradalign_cli.schedules.schedule import Over, Schedule, constant_factor
+from gradalign_cli.schedules.warm_up import schedule_after_warm_up
 
 
 def constant(warm_up: int, over: Over) -> Schedule:
     """Steps grow for `warm_up` steps, of every task or of the run, and then stay as they are."""
-    return scheduled(as_at_first, warm_up, over)
+    return schedule_after_warm_up(constant_factor, warm_up, over)

@@ -4,7 +4,7 @@ import math
 
 from gradalign_cli.errors import require
 from gradalign_cli.schedules.schedule import Over, Schedule
-from gradalign_cli.schedules.warm_up import scheduled
+from gradalign_cli.schedules.warm_up import schedule_after_warm_up
 
 
 def cosine(least_share: float, warm_up: int, over: Over) -> Schedule:
@@ -14,4 +14,4 @@ def cosine(least_share: float, warm_up: int, over: Over) -> Schedule:
     def factor(step: int, steps: int) -> float:
         return least_share + (1 - least_share) * (1 + math.cos(math.pi * step / steps)) / 2
 
-    return scheduled(factor, warm_up, over)
+    return schedule_after_warm_up(factor, warm_up, over)

@@ -2,7 +2,7 @@
 
 from gradalign_cli.errors import require
 from gradalign_cli.schedules.schedule import Over, Schedule
-from gradalign_cli.schedules.warm_up import scheduled
+from gradalign_cli.schedules.warm_up import schedule_after_warm_up
 
 
 def step(milestones: list[float], factor: float, warm_up: int, over: Over) -> Schedule:
@@ -19,4 +19,4 @@ def step(milestones: list[float], factor: float, warm_up: int, over: Over) -> Sc
         passed = sum(number >= round(milestone * steps) for milestone in milestones)
         return float(factor**-passed)
 
-    return scheduled(factor_of_step, warm_up, over)
+    return schedule_after_warm_up(factor_of_step, warm_up, over)

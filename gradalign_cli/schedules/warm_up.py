@@ -7,10 +7,12 @@ from gradalign_cli.errors import require, require_choice
 from gradalign_cli.schedules.schedule import Over, Schedule
 
 
-def scheduled(factor: Callable[[int, int], float], warm_up: int, over: Over) -> Schedule:
-    """The schedule by a factor, which begins after `warm_up` steps of a task or of the run. Of
-    these, step n from 0 has the size (n + 1) / (warm_up + 1), so that the next one has the full
-    size.
+def schedule_after_warm_up(
+    lr_factor: Callable[[int, int], float], warm_up: int, over: Over
+) -> Schedule:
+    """The schedule by a factor of the step size, which begins after `warm_up` steps of a task or
+    of the run. Of these, step n from 0 has the size (n + 1) / (warm_up + 1), so that the next one
+    has the full size.
     """
     require(warm_up >= 0, "schedule.warm_up", "non-negative", warm_up)
     require_choice(Over, "schedule.over", over)
@@ -18,6 +20,6 @@ def scheduled(factor: Callable[[int, int], float], warm_up: int, over: Over) -> 
     def factor_of_step(step: int, steps: int) -> float:
         if step < warm_up:
             return (step + 1) / (warm_up + 1)
-        return factor(step - warm_up, steps - warm_up)
+        return lr_factor(step - warm_up, steps - warm_up)
 
-    return Schedule(factor=factor_of_step, over=over)
+    return Schedule(lr_factor=factor_of_step, over=over)

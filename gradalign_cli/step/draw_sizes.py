@@ -7,34 +7,34 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 
 
 class DrawSizes(NamedTuple):
-    """How many uniform numbers each field of a `Draw` holds;  insert_uniform: for each arrival;
-    noise_keys: keys for the examples read from memory, None where the network has no noise;
-    augment_uniform: for each example that the network sees;  examples_read: from memory."""
+    """How many uniform numbers each field of a `Draw` holds;  memory_noise_keys: keys for the
+    examples read from memory, None where the network has no noise;  uniforms_per_image: for each
+    example that the network sees;  memory_examples: how many are read from memory."""
 
-    reference_uniform: int
-    replay_uniform: tuple[int, int]
-    align_uniform: int
-    measure_uniform: int = 0
-    insert_uniform: int = 1
-    noise_keys: int | None = None
-    augment_uniform: int = 0
-    examples_read: int = 0
+    reference_uniforms: int
+    replay_uniforms: tuple[int, int]
+    align_uniforms: int
+    measure_uniforms: int = 0
+    uniforms_per_arrival: int = 1
+    memory_noise_keys: int | None = None
+    uniforms_per_image: int = 0
+    memory_examples: int = 0
 
 
 def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
     """The random numbers that a step draws while `past_tasks` tasks are over."""
     reference_size, replay_size = reference_and_replay_sizes(parts, past_tasks)
     method, slots = parts.method, len(parts.buffer.task_slots.unique())
-    examples_read = reference_size * (past_tasks if method.references == "per_task" else 1)
-    examples_read += replay_size * method.memory_batches
+    memory_examples = reference_size * (past_tasks if method.references == "per_task" else 1)
+    memory_examples += replay_size * method.memory_batches
     needs_numbers = method.needs_random_numbers or method.references == "one_task"
     return DrawSizes(
-        reference_uniform=slots if reference_size else 0,
-        replay_uniform=(method.memory_batches, slots if replay_size else 0),
-        align_uniform=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
-        measure_uniform=slots if parts.buffer.measured_examples else 0,
-        insert_uniform=parts.buffer.uniforms_per_arrival,
-        noise_keys=examples_read if parts.model.needs_noise else None,
-        augment_uniform=parts.augmentation.uniforms if parts.augmentation else 0,
-        examples_read=examples_read,
+        reference_uniforms=slots if reference_size else 0,
+        replay_uniforms=(method.memory_batches, slots if replay_size else 0),
+        align_uniforms=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
+        measure_uniforms=slots if parts.buffer.measured_examples else 0,
+        uniforms_per_arrival=parts.buffer.uniforms_per_arrival,
+        memory_noise_keys=memory_examples if parts.model.needs_noise else None,
+        uniforms_per_image=parts.augmentation.uniforms_per_image if parts.augmentation else 0,
+        memory_examples=memory_examples,
     )

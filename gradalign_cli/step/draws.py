@@ -55,30 +55,36 @@ def all_valid(draw: Draw) -> Tensor:
     return torch.ones_like(draw.rows, dtype=draw.lr.dtype)
 
 
-def noise_keys(draw: Draw, model: Model, first_key: int, *shape: int) -> Tensor | Absent:
-    """The keys [*shape] of a step's noise from number `first_key` on, one for each example that the
-    network sees; absent where the network has no noise."""
+def noise_keys(draw: Draw, model: Model, first_example: int, *shape: int) -> Tensor | Absent:
+    """The keys [*shape] of a step's noise from number `first_example` on, one for each example that
+    the network sees; absent where the network has no noise."""
     if not model.needs_noise:
         return ()
-    return draw.noise_keys[first_key : first_key + math.prod(shape)].view(shape)
+    return draw.noise_keys[first_example : first_example + math.prod(shape)].view(shape)
 
 
 def augmenter(
-    draw: Draw, augmentation: Augmentation | None, first: int, count: int
+    draw: Draw, augmentation: Augmentation | None, first_example: int, example_count: int
 ) -> ImageChange | None:
-    """What changes the images [count, ...] of a step's examples from number `first` on; None where
-    nothing is augmented."""
+    """What changes the images [example_count, ...] of a step's examples from number `first_example`
+    on; None where nothing is augmented."""
     if augmentation is None:
         return None
-    uniform = draw.augment_uniform[first : first + count]
+    uniform = draw.augment_uniform[first_example : first_example + example_count]
     return lambda images: augmentation.apply(images, uniform)
+
+
+class PassOrder(NamedTuple):
+    """rows, tasks: [n] of the examples of a pass, in the order in which they come."""
+
+    rows: Tensor
+    tasks: Tensor
 
 
 def pass_orders(
     stream: Stream, seed: int, task: int, passes: int, mixes_tasks: bool
-) -> list[tuple[Tensor, Tensor]]:
-    """The order in which the examples of a part of the stream come: for each pass over it their
-    rows [n] and tasks [n].
+) -> list[PassOrder]:
+    """The order in which the examples of a part of the stream come: one for each pass over it.
 
     mixes_tasks: the examples of all tasks are shuffled together and dealt out in as many parts
     as there are tasks; part `task` is returned, as one pass.
@@ -86,18 +92,20 @@ def pass_orders(
     if not mixes_tasks:
         rows, tasks = rows_and_tasks_of_part(stream, task)
         if stream.fixed_order:
-            return [(rows, tasks)] * passes
+            return [PassOrder(rows, tasks)] * passes
         source = generator(seed, "order", task)
         orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
-        return [(rows[order], tasks[order]) for order in orders]
+        return [PassOrder(rows[order], tasks[order]) for order in orders]
     rows, tasks = rows_and_tasks_of_all_parts(stream)
     source = generator(seed, "mixed order")
     orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
     order = torch.cat(orders).tensor_split(len(stream.train_rows))[task]
-    return [(rows[order], tasks[order])]
+    return [PassOrder(rows[order], tasks[order])]
 
 
-def fingerprint(streams: list[Stream], seeds: list[int], passes: int, mixes_tasks: bool) -> str:
+def stream_fingerprint(
+    streams: list[Stream], seeds: list[int], passes: int, mixes_tasks: bool
+) -> str:
     """A hash of all that replicas train and are tested on, in its order, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
     for stream, seed in zip(streams, seeds, strict=True):
@@ -115,18 +123,18 @@ def fingerprint(streams: list[Stream], seeds: list[int], passes: int, mixes_task
 
 
 def draw_chunks(
-    orders: list[list[tuple[Tensor, Tensor]]],
+    orders: list[list[PassOrder]],
     seeds: list[int],
     lrs: list[float],
     task: int,
     batch_size: int,
     sizes: DrawSizes,
     leading_single_steps: int,
-    chunk_size: int,
+    steps_per_chunk: int,
 ) -> Iterator[Draw]:
     """The draws [steps, replicas, ...] of one task for all replicas, in chunks.
 
-    A chunk ends after every `chunk_size` steps and where a pass ends. The first
+    A chunk ends after every `steps_per_chunk` steps and where a pass ends. The first
     `leading_single_steps` steps are chunks of their own, so that the network can be tested between
     them; so is a last batch that is not full.  orders: of each replica, see `pass_orders`.
     """
@@ -140,7 +148,7 @@ def draw_chunks(
         while start < rows.shape[1]:
             remaining = rows.shape[1] - start
             width = min(batch_size, remaining)
-            steps = min(chunk_size - done % chunk_size, remaining // width)
+            steps = min(steps_per_chunk - done % steps_per_chunk, remaining // width)
             steps = 1 if done < leading_single_steps else steps
             stop = start + steps * width
             batches = [
@@ -153,28 +161,30 @@ def draw_chunks(
 
 
 def draw_random_numbers(
-    generators: list[list[torch.Generator]], sizes: DrawSizes, steps: int, batch_size: int
+    replica_generators: list[list[torch.Generator]], sizes: DrawSizes, steps: int, batch_size: int
 ) -> list[Tensor]:
     """Uniform numbers and keys of noise [steps, replicas, ...], in the order of `PURPOSES`, for
-    steps with batches of `batch_size` examples."""
-    seen = batch_size + sizes.examples_read if sizes.augment_uniform else 0
+    steps with batches of `batch_size` examples.  replica_generators: of each replica, one for each
+    purpose."""
+    seen = batch_size + sizes.memory_examples if sizes.uniforms_per_image else 0
     shapes = [
-        (sizes.reference_uniform,),
-        sizes.replay_uniform,
-        (sizes.align_uniform,),
-        (sizes.measure_uniform,),
-        (batch_size, sizes.insert_uniform),
-        (seen, sizes.augment_uniform),
+        (sizes.reference_uniforms,),
+        sizes.replay_uniforms,
+        (sizes.align_uniforms,),
+        (sizes.measure_uniforms,),
+        (batch_size, sizes.uniforms_per_arrival),
+        (seen, sizes.uniforms_per_image),
     ]
     noise = PURPOSES.index("noise")
     *uniform, augment_uniform = [
         torch.stack(
-            [torch.rand(steps, *shape, generator=purposes[k]) for purposes in generators], 1
+            [torch.rand(steps, *shape, generator=purposes[k]) for purposes in replica_generators], 1
         )
         for k, shape in zip([*range(noise), noise + 1], shapes, strict=True)
     ]
-    count = 0 if sizes.noise_keys is None else batch_size + sizes.noise_keys
+    count = 0 if sizes.memory_noise_keys is None else batch_size + sizes.memory_noise_keys
     keys = [
-        torch.randint(KEYS, (steps, count), generator=purposes[noise]) for purposes in generators
+        torch.randint(KEYS, (steps, count), generator=purposes[noise])
+        for purposes in replica_generators
     ]
     return [*uniform, torch.stack(keys, 1), augment_uniform]

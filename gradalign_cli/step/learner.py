@@ -33,8 +33,8 @@ class Parts(NamedTuple):
 
     memory_batch_size: examples that a reference or a replayed batch reads from memory, all where
     None;  schedule: None where all steps have one size and no pass is left out;  augmentation: of
-    the images that are trained on, None where they stay as they are;  aligned: what the method
-    aligns.
+    the images that are trained on, None where they stay as they are;  aligned_vector: what the
+    method aligns.
     """
 
     benchmark: Benchmark
@@ -45,7 +45,7 @@ class Parts(NamedTuple):
     memory_batch_size: int | None
     schedule: Schedule | None = None
     augmentation: Augmentation | None = None
-    aligned: AlignedVector = "gradient"
+    aligned_vector: AlignedVector = "gradient"
 
 
 def make_network(model: Model, training: bool) -> Network:

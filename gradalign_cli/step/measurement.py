@@ -16,7 +16,7 @@ from gradalign_cli.step.reading_sizes import measured_example_count, slots_of_an
 Measure = Callable[[Learner, Examples, Draw, TaskViews], Measurements | Absent]
 
 
-def make_measurement(parts: Parts, past_tasks: int) -> Measure:
+def make_measure(parts: Parts, past_tasks: int) -> Measure:
     """How the arrivals and a few random stored examples are measured, where the buffer asks."""
     buffer, slots, size = (
         parts.buffer,
@@ -43,7 +43,9 @@ def make_measurement(parts: Parts, past_tasks: int) -> Measure:
         examples = network, after.params, after.statistics, arrived, stored
         if buffer.measures == "losses":
             return Measurements(*measure_losses(*examples), sample.slots, sample.valid)
-        of_arrivals, of_batch = measure_cosines(*examples)
-        return Measurements(of_arrivals, (), sample.slots, sample.valid, of_batch)
+        cosines = measure_cosines(*examples)
+        return Measurements(
+            cosines.of_each_arrival, (), sample.slots, sample.valid, cosines.of_batch
+        )
 
     return measure

@@ -16,7 +16,7 @@ from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientFunction
 from gradalign_cli.step.draws import Draw, all_valid, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.step.measurement import Measure, make_measurement
+from gradalign_cli.step.measurement import Measure, make_measure
 from gradalign_cli.step.references import References, make_references
 from gradalign_cli.step.replay import make_replay
 from gradalign_cli.step.trace import LossTrace, Trace, measured_trace
@@ -38,7 +38,7 @@ def make_step(
     take_references = make_references(parts, past_tasks, differentiate)
     read_memory_batches = make_replay(parts, past_tasks)
     find_gradient = make_gradient(parts, differentiate)
-    measure = make_measurement(parts, past_tasks)
+    measure = make_measure(parts, past_tasks)
     network = make_network(parts.model, training=True)
 
     def step(learner: Learner, draw: Draw, view: TaskViews) -> tuple[Learner, Trace | LossTrace]:
@@ -118,9 +118,9 @@ def aligned_move(
     state: Any,
 ) -> tuple[Move, Any]:
     """The way from the gradient g [P] to an update, and the method's state: the method aligns what
-    the optimizer gets, or, with `Parts.aligned` "update", what it gives."""
+    the optimizer gets, or, with `Parts.aligned_vector` "update", what it gives."""
     optimizer, optimizer_state = parts.optimizer, learner.optimizer_state
-    if parts.aligned == "update":
+    if parts.aligned_vector == "update":
         proposed, optimizer_state = optimizer.update(g, optimizer_state, learner.params)
         direction, state = aligned_direction(parts, references, proposed, loss, draw, state)
         return Move(proposed, direction, direction, optimizer_state), state

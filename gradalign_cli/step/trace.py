@@ -47,10 +47,10 @@ def stack_traces(traces: Sequence[Trace | LossTrace]) -> Trace:
 
 
 def measured_trace(
-    loss: Tensor, g: Tensor, references: References, direction: Tensor, change: Tensor
+    loss: Tensor, g: Tensor, references: References, direction: Tensor, params_change: Tensor
 ) -> Trace:
     """The trace of a step with loss [], gradient and direction [P], that changed the parameters by
-    `change` [P]."""
+    `params_change` [P]."""
     unknown = torch.full_like(loss, torch.nan)
     ratio = direction.norm() / g.norm()
     gradients, losses, available, _ = references
@@ -60,7 +60,7 @@ def measured_trace(
     cosines = torch.where(available, dots / (lengths * g.norm()), torch.inf)
     reference_loss = torch.where(available, losses, 0.0).sum() / available.sum()
     violated = ((dots < 0) & available).any().to(loss.dtype)
-    harmed = gradients @ change > ROUNDING * lengths * change.norm()
+    harmed = gradients @ params_change > ROUNDING * lengths * params_change.norm()
     broken = (harmed & available).any().to(loss.dtype)
     measured = (reference_loss, cosines.min(), violated, ratio, broken)
     any_available = available.any()

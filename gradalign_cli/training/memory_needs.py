@@ -103,15 +103,15 @@ def needs_of_run(
 def random_numbers_per_step(parts: Parts, batch_size: int) -> int:
     """How many random numbers a replica draws for a step on `batch_size` examples."""
     sizes = draw_sizes(parts, parts.benchmark.tasks - 1)
-    keys = 0 if sizes.noise_keys is None else 2 * (sizes.noise_keys + batch_size)
-    augmented = sizes.augment_uniform * (sizes.examples_read + batch_size)
+    keys = 0 if sizes.memory_noise_keys is None else 2 * (sizes.memory_noise_keys + batch_size)
+    augmented = sizes.uniforms_per_image * (sizes.memory_examples + batch_size)
     return sum(
         (
-            sizes.reference_uniform,
-            math.prod(sizes.replay_uniform),
-            sizes.align_uniform,
-            sizes.measure_uniform,
-            batch_size * sizes.insert_uniform,
+            sizes.reference_uniforms,
+            math.prod(sizes.replay_uniforms),
+            sizes.align_uniforms,
+            sizes.measure_uniforms,
+            batch_size * sizes.uniforms_per_arrival,
             keys,
             augmented,
         )

@@ -42,7 +42,7 @@ class Pace:
         self.schedule, self.task_steps, self.task = schedule, task_steps, task
         self.judges = looks_at_losses(schedule)
         if schedule and self.judges:
-            self.verdict = state.verdict if state else schedule.begin(replicas[0].lr)
+            self.verdict = state.verdict if state else schedule.begin_task(replicas[0].lr)
             self.best: Learner = state.best if state else tree_map(torch.clone, learners)
 
     def state(self) -> PaceState | Absent:
@@ -60,7 +60,7 @@ class Pace:
             first_step += sum(self.task_steps[: self.task])
             steps = sum(self.task_steps)
         numbers = range(first_step, first_step + len(draws.lr))
-        factors = torch.tensor([self.schedule.factor(number, steps) for number in numbers])
+        factors = torch.tensor([self.schedule.lr_factor(number, steps) for number in numbers])
         return draws._replace(lr=draws.lr * factors[:, None])
 
     def after_steps(self, moment: Moment) -> StopsTask:
@@ -68,8 +68,8 @@ class Pace:
         if not self.schedule or not self.judges or moment.steps_done % moment.steps_in_pass:
             return False
         loss = moment.evaluator.held_out_loss(moment.learners, moment.views, moment.task)
-        self.verdict = self.schedule.judge(self.verdict, loss)
-        if self.verdict.best_so_far:  # a copy, as a recorded step writes where its learner lies
+        self.verdict = self.schedule.judge_pass(self.verdict, loss)
+        if self.verdict.has_lowest_loss:  # a copy, as a recorded step writes where its learner lies
             self.best = tree_map(torch.clone, moment.learners)
         return self.verdict.task_over
 

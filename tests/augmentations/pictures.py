@@ -13,7 +13,7 @@ def picture(shape=SHAPE, seed=0):
 def numbers(augmentation, count, seed=1):
     """Uniform numbers [count, U] for so many images."""
     source = torch.Generator().manual_seed(seed)
-    return torch.rand(count, augmentation.uniforms, generator=source)
+    return torch.rand(count, augmentation.uniforms_per_image, generator=source)
 
 
 def augmented(augmentation, image, count):

@@ -15,7 +15,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
 from gradalign_cli.numerics.trees import tree_map
 from gradalign_cli.step.draw_sizes import draw_sizes
-from gradalign_cli.step.measurement import make_measurement
+from gradalign_cli.step.measurement import make_measure
 from gradalign_cli.step.step import stream_batch
 from gradalign_cli.training.memory_needs import random_numbers_per_step
 from gradalign_cli.training.plan import Plan
@@ -93,7 +93,7 @@ def test_in_a_step_every_example_has_numbers_of_its_own(name, tiny):
     calls.clear()
     _, draw, *_ = next(steps_of_task(parts, replica, learner, 2))
     drawn = torch.cat([uniform for _, uniform in calls])
-    assert len(drawn) == 5 + draw_sizes(parts, 2).examples_read
+    assert len(drawn) == 5 + draw_sizes(parts, 2).memory_examples
     assert torch.equal(drawn.sort(0).values, draw.augment_uniform.sort(0).values)
     assert len(drawn.unique(dim=0)) == len(drawn)
     assert all(len(images) == len(uniform) for images, uniform in calls)
@@ -115,7 +115,7 @@ def test_an_augmentation_that_changes_nothing_moves_no_other_draw(name, tiny):
 
 def test_without_augmentation_nothing_is_drawn_for_it(tiny):
     parts = make_parts(tiny, method("derpp"))
-    assert draw_sizes(parts, 1).augment_uniform == 0
+    assert draw_sizes(parts, 1).uniforms_per_image == 0
     (replica,) = make_replicas(parts)
     _, draw, *_ = next(steps_of_task(parts, replica, learner_after(parts, replica, 1), 1))
     assert draw.augment_uniform.shape == (0, 0)
@@ -178,16 +178,14 @@ def test_a_buffer_compares_gradients_on_images_as_they_are(tiny):
     learner = learner_after(parts, replica, 1)
     _, draw, view, after, _ = next(steps_of_task(parts, replica, learner, 1))
     plain = parts._replace(augmentation=None)
-    with_black_batch = make_measurement(parts, 1)(
-        after, stream_batch(parts, 1, draw, view), draw, view
-    )
-    expected = make_measurement(plain, 1)(after, stream_batch(plain, 1, draw, view), draw, view)
+    with_black_batch = make_measure(parts, 1)(after, stream_batch(parts, 1, draw, view), draw, view)
+    expected = make_measure(plain, 1)(after, stream_batch(plain, 1, draw, view), draw, view)
     compare(with_black_batch, expected, 0)
 
 
 def test_the_numbers_of_a_step_count_in_what_a_run_needs_of_memory(tiny):
     parts = augmented_parts(tiny, "derpp", crop_flip(1, 0.5, (1, 4, 4)))
-    seen = 5 + draw_sizes(parts, 2).examples_read
+    seen = 5 + draw_sizes(parts, 2).memory_examples
     added = random_numbers_per_step(parts, 5) - random_numbers_per_step(
         parts._replace(augmentation=None), 5
     )

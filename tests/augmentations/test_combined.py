@@ -25,9 +25,9 @@ def test_augmentations_follow_each_other_in_the_order_and_with_numbers_of_their_
         uniform, start = numbers(augmentation, 20), 0
         expected = picture().expand(20, *SHAPE)
         for name in order:
-            stop = start + alone[name].uniforms
+            stop = start + alone[name].uniforms_per_image
             expected, start = alone[name].apply(expected, uniform[:, start:stop]), stop
-        assert start == augmentation.uniforms
+        assert start == augmentation.uniforms_per_image
         assert torch.equal(augmentation.apply(picture().expand(20, *SHAPE), uniform), expected)
 
 

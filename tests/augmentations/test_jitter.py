@@ -44,9 +44,9 @@ def test_colours_are_distributed_as_torchvisions():
 
 
 def test_changes_of_strength_0_take_no_numbers():
-    assert jitter(0.4, 0.0, 0.0, 0.1, SHAPE).uniforms == 4
+    assert jitter(0.4, 0.0, 0.0, 0.1, SHAPE).uniforms_per_image == 4
     nothing = jitter(0.0, 0.0, 0.0, 0.0, SHAPE)
-    assert nothing.uniforms == 0
+    assert nothing.uniforms_per_image == 0
     assert torch.equal(augmented(nothing, picture(), 2)[0], picture())
 
 
@@ -54,7 +54,7 @@ def test_images_of_one_channel_have_brightness_and_contrast_alone():
     grey = picture((1, 8, 6))
     theirs = versions(ColorJitter(*STRENGTHS), grey, 1000)
     augmentation = jitter(*STRENGTHS, (1, 8, 6))
-    assert augmentation.uniforms == 4
+    assert augmentation.uniforms_per_image == 4
     assert_same_distribution(augmented(augmentation, grey, 1000), theirs)
 
 

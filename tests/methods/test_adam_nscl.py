@@ -98,14 +98,14 @@ def test_the_penalty_goes_through_the_moments_as_a_part_of_the_loss(seed):
     ).double()
     importance = importance.abs()
     state = method.init(make_setup(params, 2, layers))
-    norm = state.norm._replace(importance=importance[3:], penalty_centre=centre[3:])
+    norm = state.batch_norm_penalty._replace(importance=importance[3:], penalty_centre=centre[3:])
     leaf = params.clone().requires_grad_()
     penalty = 0.3 * (importance * (leaf - centre).square())[3:].sum()
     adam = torch.optim.Adam([leaf], lr=0.01)
     (g @ leaf + penalty).backward()
     adam.step()
     gradients = make_gradients(g, g[None])._replace(layers=layers)
-    direction, _ = method.align(gradients, state._replace(norm=norm))
+    direction, _ = method.align(gradients, state._replace(batch_norm_penalty=norm))
     torch.testing.assert_close(params - 0.01 * direction, leaf.detach())
 
 

@@ -71,7 +71,7 @@ def test_importance_asks_for_the_classes_that_the_network_predicts_among_the_vis
     noise = torch.randn(len(learner.params), generator=torch.Generator().manual_seed(0))
     learner = learner._replace(params=learner.params + noise)
     probe = make_probe(parts, learner, replica.stream.view, rows, 0)
-    norm = end_batch_norm_task(learner.method_state.norm, probe, rows, 7)
+    norm = end_batch_norm_task(learner.method_state.batch_norm_penalty, probe, rows, 7)
     images = (parts.benchmark.images[rows] / 255).view(7, *parts.benchmark.image_shape)
     leaf = learner.params.clone().requires_grad_()
     logits = parts.model.apply(leaf, leaf[:0], images, False).logits
@@ -88,12 +88,12 @@ def test_the_entries_are_those_of_the_layers_without_a_matrix(tiny):
     params = torch.arange(11.0)
     norm = make_state(params)
     assert norm.param_indices.tolist() == [0, 1, 8, 9, 10]
-    assert norm.params.tolist() == [0, 1, 8, 9, 10]
+    assert norm.batch_norm_params.tolist() == [0, 1, 8, 9, 10]
     model = normalised((1, 4, 4), 2)
     learned = model.init(torch.Generator().manual_seed(0))
     norm = initial_batch_norm_state(make_setup(learned, 3, model.layers), 1.0)
     scales_and_shifts = torch.cat([torch.tensor([1.0, 0.0]).repeat_interleave(n) for n in (3, 6)])
-    assert torch.equal(norm.params, scales_and_shifts)
+    assert torch.equal(norm.batch_norm_params, scales_and_shifts)
 
 
 def test_without_batch_norm_nothing_is_computed():
@@ -114,7 +114,7 @@ def test_a_strong_penalty_holds_batch_norm_and_nothing_else(tiny):
     for parts in (free, held):
         replica = make_replicas(parts, lrs=(0.003,))[0]
         first, second = (learner_after(parts, replica, tasks) for tasks in (1, 2))
-        norm = first.method_state.norm
+        norm = first.method_state.batch_norm_penalty
         change = second.params - first.params
         important = norm.importance > 1e-3 * norm.importance.max()
         moves.append((change[norm.param_indices][important].norm(), change.norm()))
@@ -129,6 +129,6 @@ def test_the_state_follows_the_parameters_in_every_engine(tiny):
     outcomes = [train(parts, replicas, engine) for engine in (eager(), vmap())]
     same(*outcomes)
     for learners in (outcome.learners for outcome in outcomes):
-        norm = learners.method_state.norm
-        assert torch.equal(norm.params, learners.params.gather(1, norm.param_indices))
+        norm = learners.method_state.batch_norm_penalty
+        assert torch.equal(norm.batch_norm_params, learners.params.gather(1, norm.param_indices))
         assert (norm.importance.sum(1) > 0).all()

@@ -3,7 +3,7 @@ import torch
 from torch.nn.functional import one_hot
 
 from gradalign_cli.errors import UserError
-from gradalign_cli.methods.cls_er import cls_er, two_events
+from gradalign_cli.methods.cls_er import cls_er, draw_two_events
 from gradalign_cli.methods.er import er
 from tests.methods.given import make_gradients, make_setup
 from tests.methods.small import OUTPUTS, make_examples, make_params, objective_value
@@ -69,7 +69,7 @@ def test_a_copy_moves_in_the_share_of_steps_that_its_frequency_says():
     assert stable == 0
     assert plastic == 0.5
     uniform = (torch.arange(10_000).double() + 0.5) / 10_000
-    first, second = two_events(uniform, torch.tensor(0.9), torch.tensor(0.7))
+    first, second = draw_two_events(uniform, torch.tensor(0.9), torch.tensor(0.7))
     means = torch.stack([first, second, first & second]).double().mean(1)
     torch.testing.assert_close(means, torch.tensor([0.9, 0.7, 0.63]).double(), atol=3e-4, rtol=0)
 

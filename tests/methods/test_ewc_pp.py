@@ -23,7 +23,7 @@ def test_the_fisher_is_updated_after_each_interval_and_divided_by_its_largest_en
     torch.testing.assert_close(state.importance, fisher / fisher.max())
     assert torch.equal(state.penalty_centre, params_after)
     torch.testing.assert_close(state.fisher, fisher)
-    assert (state.square_sum == 0).all()
+    assert (state.interval_square_sum == 0).all()
 
 
 def test_the_penalty_is_around_the_last_solution_and_its_gradient_is_not_in_the_fisher():

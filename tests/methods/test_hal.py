@@ -1,7 +1,7 @@
 import torch
 from torch.nn.functional import cross_entropy
 
-from gradalign_cli.methods.anchors import fine_tuned
+from gradalign_cli.methods.anchors import fine_tuned_on_memory
 from gradalign_cli.methods.er import er
 from gradalign_cli.methods.hal import anchor_distance, hal
 from gradalign_cli.models.model import Layer
@@ -105,7 +105,7 @@ def test_the_search_finds_an_anchor_of_each_class_that_fine_tuning_would_spoil_m
         *parts.benchmark.image_shape,
     )  # two tasks
     assert torch.equal(searched.anchors[:2], start.anchors)
-    tuned = fine_tuned(learner.params, probe, start.lr, 1, 4)
+    tuned = fine_tuned_on_memory(learner.params, probe, start.lr, 1, 4)
     before, after = (
         forgetting(parts, probe, state.anchors[2:], learner.params, tuned)
         for state in (drawn, searched)
@@ -146,7 +146,7 @@ def test_fine_tuning_takes_steps_of_sgd_on_batches_that_use_up_the_memory_first(
         return torch.ones_like(params)
 
     probe = probe._replace(memory_gradient=constant_gradient)
-    params = fine_tuned(learner.params, probe, torch.tensor(0.5), 3, 4)
+    params = fine_tuned_on_memory(learner.params, probe, torch.tensor(0.5), 3, 4)
     torch.testing.assert_close(params, learner.params - 3 * 0.5)
     count = len(probe.filled_slot_indices)
     first_pass = torch.cat(slots)[:count]

@@ -23,7 +23,7 @@ def make_state(old_mask, task_mask, ratio, old_params):
     masks = (torch.tensor(mask).double() for mask in (old_mask, task_mask))
     ratio = torch.tensor(ratio).double()
     fields = zip(("old_logit_mask", "task_logit_mask"), masks, strict=True)
-    return state._replace(exemplars_per_example=ratio, **dict(fields))
+    return state._replace(exemplars_per_task_example=ratio, **dict(fields))
 
 
 def test_the_loss_is_that_of_the_examples_of_the_task_and_all_exemplars_together():
@@ -99,7 +99,7 @@ def test_a_task_begins_with_its_targets_and_the_number_of_exemplars_for_each_exa
     started = tree_index(begin_task(parts, [replica], tree_stack([learner]), 1), 0)
     rows = replica.stream.train_rows[1]
     exemplars = int((learner.memory.rows >= 0).sum())
-    ratio = started.method_state.exemplars_per_example
+    ratio = started.method_state.exemplars_per_task_example
     assert float(ratio) == pytest.approx(exemplars / len(rows))
     targets = started.method_state.task_logit_mask.nonzero()[:, 0]
     assert targets.tolist() == parts.benchmark.labels[rows].unique().tolist()

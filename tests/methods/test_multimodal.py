@@ -5,7 +5,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.finetune import finetune
-from gradalign_cli.methods.multimodal import draw_input_layer, multimodal
+from gradalign_cli.methods.multimodal import multimodal, shuffle_input_layer
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
 from tests.runs import make_parts, make_replicas, steps_of_task, train
@@ -73,7 +73,7 @@ def test_each_initial_layer_has_the_weights_and_the_biases_of_the_first_in_anoth
 
 def test_a_layer_without_a_bias_is_reordered_as_a_whole():
     initial_layer = torch.arange(12.0)
-    drawn_layer = draw_input_layer(initial_layer, Layer(12, 3, False), 1)
+    drawn_layer = shuffle_input_layer(initial_layer, Layer(12, 3, False), 1)
     assert torch.equal(drawn_layer.sort().values, initial_layer)
     assert not torch.equal(drawn_layer, initial_layer)
 

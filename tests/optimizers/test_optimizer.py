@@ -29,7 +29,7 @@ OPTIMIZERS = {
 def parts_with(dataset, name, aligned="gradient", **options):
     """Small A-GEM parts with an optimizer."""
     parts = make_parts(dataset, method("agem"), samples=10, **options)
-    return parts._replace(optimizer=OPTIMIZERS[name], aligned=aligned)
+    return parts._replace(optimizer=OPTIMIZERS[name], aligned_vector=aligned)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import torch
 
 def factors(schedule, steps):
     """A schedule's factor of each step."""
-    return [schedule.factor(step, steps) for step in range(steps)]
+    return [schedule.lr_factor(step, steps) for step in range(steps)]
 
 
 def pytorchs_factors(make_scheduler, steps):

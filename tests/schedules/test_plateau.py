@@ -18,7 +18,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.schedules.schedule import Schedule, Verdict
-from gradalign_cli.step.draws import fingerprint
+from gradalign_cli.step.draws import stream_fingerprint
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.memory_estimate import replicas_at_once
@@ -28,17 +28,17 @@ from tests.runs import compare, make_parts, make_replicas, same, train
 
 
 def verdicts_after(schedule, lr, losses):
-    """(lr of the next pass, task_over, best_so_far) after each loss."""
-    verdict, verdicts = schedule.begin(lr), []
+    """(lr of the next pass, task_over, has_lowest_loss) after each loss."""
+    verdict, verdicts = schedule.begin_task(lr), []
     for loss in losses:
-        verdict = schedule.judge(verdict, loss)
-        verdicts.append((verdict.lr, verdict.task_over, verdict.best_so_far))
+        verdict = schedule.judge_pass(verdict, loss)
+        verdicts.append((verdict.lr, verdict.task_over, verdict.has_lowest_loss))
     return verdicts
 
 
 def test_the_rule_is_the_papers_by_hand():
     schedule = plateau(0.1, 2, 2.0, 0.3)
-    assert schedule.begin(1.0)[:3] == (1.0, False, False)
+    assert schedule.begin_task(1.0)[:3] == (1.0, False, False)
     assert verdicts_after(schedule, 1.0, [5, 4, 6, 4, 3, 7, 8, 9, 9]) == [
         (1.0, False, True),
         (1.0, False, True),
@@ -61,12 +61,12 @@ def test_patience_begins_anew_with_every_smaller_step():
 
 def test_a_loss_that_is_no_number_is_never_the_best():
     verdicts = verdicts_after(plateau(0.1, 9, 2.0, 0.1), 1.0, [float("nan")] * 3)
-    assert not any(best_so_far for _, _, best_so_far in verdicts)
+    assert not any(has_lowest_loss for _, _, has_lowest_loss in verdicts)
 
 
 def scripted_schedule(verdicts):
-    """A schedule that gives a listed verdict (lr of the next pass, task_over, best_so_far) after
-    each pass, whatever the loss."""
+    """A schedule that gives a listed verdict (lr of the next pass, task_over, has_lowest_loss)
+    after each pass, whatever the loss."""
     return Schedule(
         0.2,
         lambda lr: Verdict(lr, False, False, 0),
@@ -209,7 +209,7 @@ def test_the_fingerprint_includes_the_held_out_rows(tiny):
     stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
     with_held_out = with_held_out_rows(stream, 0.2, 0)
     streams = (stream, with_held_out, with_held_out._replace(held_out_rows=()))
-    assert len({fingerprint([s], [0], 2, False) for s in streams}) == 3
+    assert len({stream_fingerprint([s], [0], 2, False) for s in streams}) == 3
 
 
 def run_digits(folder, *overrides):

@@ -49,19 +49,19 @@ def test_adam_undoes_a_projection_of_gradients_and_not_one_of_updates(name, tiny
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.01,))
     broken, measured = broken_count(parts, replicas)
     assert 3 < broken < measured
-    assert broken_count(parts._replace(aligned="update"), replicas)[0] == 0
+    assert broken_count(parts._replace(aligned_vector="update"), replicas)[0] == 0
 
 
 @pytest.mark.parametrize("name", ["agem", "gpm"])
 def test_with_plain_sgd_an_update_is_the_gradient(name, tiny):
     parts = make_parts(tiny, method(name))
     replicas = make_replicas(parts)
-    same(train(parts, replicas), train(parts._replace(aligned="update"), replicas), 0)
+    same(train(parts, replicas), train(parts._replace(aligned_vector="update"), replicas), 0)
 
 
 def test_momentum_remembers_gradients_as_they_were(tiny):
     parts = make_parts(tiny, method("agem"), kind="permuted")
-    parts = parts._replace(optimizer=sgd(0.9, 0.0), aligned="update")
+    parts = parts._replace(optimizer=sgd(0.9, 0.0), aligned_vector="update")
     (replica,) = make_replicas(parts)
     plain = parts._replace(method=method("finetune"))
     learner = learner_after(parts, replica, 2)
@@ -114,7 +114,7 @@ def test_adam_nscl_is_adam_whose_updates_are_projected(tiny):
     other = parts._replace(
         method=projection,
         optimizer=adam(0.9, 0.999, 1e-8, 0.0, "reset"),
-        aligned="update",
+        aligned_vector="update",
     )
     left = train(parts, make_replicas(parts, lrs=(0.003,)))
     right = train(other, make_replicas(other, lrs=(0.003,), methods=[projection]))
@@ -124,7 +124,7 @@ def test_adam_nscl_is_adam_whose_updates_are_projected(tiny):
 
 
 def test_the_trace_is_of_what_is_aligned(tiny):
-    parts = make_parts(tiny, method("finetune"))._replace(optimizer=ADAM, aligned="update")
+    parts = make_parts(tiny, method("finetune"))._replace(optimizer=ADAM, aligned_vector="update")
     traces = Traces()
     train(parts, make_replicas(parts), watchers=[traces])
     assert all((trace.norm_ratio == 1).all() for _, trace in traces.traces)
@@ -152,7 +152,7 @@ def test_a_config_of_an_earlier_version_aligns_gradients_and_keeps_momentum():
         with open_dict(config):
             del config[group][setting]
     parts, *_ = prepared(config)
-    assert (parts.aligned, parts.optimizer.at_task_end) == ("gradient", "keep")
+    assert (parts.aligned_vector, parts.optimizer.at_task_end) == ("gradient", "keep")
     assert parts.augmentation is None
 
 

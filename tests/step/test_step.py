@@ -186,8 +186,8 @@ def test_a_buffer_sees_arrivals_and_stored_examples_as_the_step_leaves_the_netwo
         steps = steps_of_task(parts, replica, learner, task)
         for _, draw, view, learner, _ in steps:
             memory, (*_, seen) = offered[-1]
-            there = seen.valid > 0
-            slots = seen.slots[there]
+            there = seen.stored_valid > 0
+            slots = seen.stored_slots[there]
             rooms.add(int(there.sum()))
             assert (memory.rows[slots] >= 0).all()  # an empty slot is never read
             assert len(slots.unique()) == min(7, int((memory.rows >= 0).sum()))
@@ -197,13 +197,14 @@ def test_a_buffer_sees_arrivals_and_stored_examples_as_the_step_leaves_the_netwo
             if make is greedy:
                 own, theirs = normalize(gradients, dim=1).split([len(draw.rows), len(slots)])
                 found, expected, filled = (
-                    seen.of_arrivals[:, there],
+                    seen.arrival_losses_or_cosines[:, there],
                     own @ theirs.T,
-                    seen.of_arrivals.T,
+                    seen.arrival_losses_or_cosines.T,
                 )
             else:
-                found, expected = torch.cat([seen.of_arrivals, seen.of_stored[there]]), losses
-                filled = seen.of_stored
+                losses_seen = seen.arrival_losses_or_cosines, seen.stored_losses[there]
+                found, expected = torch.cat(losses_seen), losses
+                filled = seen.stored_losses
             torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
             assert not filled[~there].any()
     assert rooms == {0, 5, 7}
@@ -228,6 +229,12 @@ def test_where_no_buffer_asks_nothing_is_shown_and_nothing_more_is_drawn(tiny):
     parts = make_parts(tiny, finetune(), buffer=factory)
     learner_after(parts, make_replicas(parts)[0], 1)
     assert {arrivals.measurements for _, arrivals in offered} == {()}
-    assert (draw_sizes(parts, 1).measure_uniform, draw_sizes(parts, 1).insert_uniform) == (0, 1)
+    assert (draw_sizes(parts, 1).measure_uniforms, draw_sizes(parts, 1).uniforms_per_arrival) == (
+        0,
+        1,
+    )
     asking = parts._replace(buffer=greedy(18, "total", 3, 2, 4))
-    assert (draw_sizes(asking, 1).measure_uniform, draw_sizes(asking, 1).insert_uniform) == (18, 2)
+    assert (draw_sizes(asking, 1).measure_uniforms, draw_sizes(asking, 1).uniforms_per_arrival) == (
+        18,
+        2,
+    )
