@@ -54,12 +54,14 @@ TRY_IN_SMALL = "; `quick=true` tries it in small"
 class PreparedRun(NamedTuple):
     """A run that can begin: everything is checked, and nothing is written.
 
-    config: without datasets that are missing;  replica_settings: of each replica its seed, lr and
-    what else varies;  at_once: how many replicas train together;  stream: the fingerprint of the
-    streams;  needed: what memory it needs, in words, empty where it is little.
+    config: without datasets that are missing;  settings: the same as plain values;
+    replica_settings: of each replica its seed, lr and what else varies;  at_once: how many replicas
+    train together;  stream: the fingerprint of the streams;  needed: what memory it needs, in
+    words, empty where it is little.
     """
 
     config: DictConfig
+    settings: dict[str, Any]
     device: torch.device
     plan: Plan
     parts: Parts
@@ -79,8 +81,7 @@ class PreparedRun(NamedTuple):
             "threads": torch.get_num_threads(),
             "test_threads": self.config.threads or DEFAULT_THREADS,
         }
-        settings = plain_settings(self.config)
-        return run_identity(settings, self.parts.benchmark, self.stream, places)
+        return run_identity(self.settings, self.parts.benchmark, self.stream, places)
 
     def title(self) -> str:
         """The run in a line."""
@@ -91,7 +92,7 @@ class PreparedRun(NamedTuple):
         """What record.json says of the run before it begins."""
         benchmark = self.parts.benchmark
         return {
-            "config": saved.identity["config"] if saved else plain_settings(self.config),
+            "config": saved.identity["config"] if saved else self.settings,
             "replicas": self.replica_settings,
             "classes": [task_classes(benchmark, replica.stream) for replica in self.replicas],
             "engine": self.engine.name,
@@ -148,8 +149,8 @@ def prepare(config: DictConfig) -> PreparedRun:
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
     stream = streams_fingerprint(parts, replicas, plan)
-    run = config, device, plan, parts, replicas, replica_settings, engine, reason, at_once, stream
-    return PreparedRun(*run, needs_text(needs))
+    how = device, plan, parts, replicas, replica_settings, engine, reason, at_once, stream
+    return PreparedRun(config, plain_settings(config), *how, needs_text(needs))
 
 
 def take_training(
@@ -174,7 +175,7 @@ def take_training(
         run.parts.benchmark.outputs,
         lambda runaway: warn_of_runaway(runaway, config, run.replica_settings),
     )
-    logging = logging_watcher(config, folder, run.replica_settings)
+    logging = logging_watcher(run, folder)
     setup = time.perf_counter() - begin
     try:
         with display, closing(logging):
@@ -221,14 +222,12 @@ def saved_network(run: PreparedRun, outcome: Outcome) -> bytes | None:
     return network_file(run.parts, run.replicas, outcome.learners)
 
 
-def logging_watcher(
-    config: DictConfig, folder: Path, replica_settings: list[dict[str, float]]
-) -> LoggingWatcher:
-    """What tells the loggers that a config asks for."""
-    names = logger_names(config.get("logger", CSV))
-    settings = flat_settings(plain_settings(config))
-    parameters = [settings | numbers for numbers in replica_settings]
-    return LoggingWatcher(make_loggers(names, folder, config.name), parameters)
+def logging_watcher(run: PreparedRun, folder: Path) -> LoggingWatcher:
+    """What tells the loggers that a run asks for."""
+    names = logger_names(run.config.get("logger", CSV))
+    settings = flat_settings(run.settings)
+    parameters = [settings | numbers for numbers in run.replica_settings]
+    return LoggingWatcher(make_loggers(names, folder, run.config.name), parameters)
 
 
 def write_page(folder: Path, title: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]  # by label: x and y
 MOST_CELLS_WITH_NUMBERS = 10  # tasks
+MOST_TICKS = 5  # of an axis: half the time of a figure goes into ticks
 ROW_HEIGHT = 0.28  # inches
 
 
@@ -52,7 +53,7 @@ def heat_maps(
     matrices: Mapping[str, np.ndarray], quantity: str, width: float = PAGE_WIDTH
 ) -> Figure:
     """Matrices [rows, T] in percent, a panel for each label: rows are after tasks, columns are
-    tasks. Cells that are NaN stay empty.
+    tasks. Cells that are NaN stay empty. One matrix whose cells have numbers needs no colour bar.
 
     matrices: by label, fractions; their last row is after the last task.
     """
@@ -60,6 +61,9 @@ def heat_maps(
     rows = -(-len(matrices) // columns)
     figure, axes = new_figure(width, 0.5 + rows * (width / columns + 0.35), rows, columns)
     image: Any = None
+    most_tasks = max(matrix.shape[1] for matrix in matrices.values())
+    has_bar = len(matrices) > 1 or most_tasks > MOST_CELLS_WITH_NUMBERS
+    x_label = "tested on task" if has_bar else f"tested on task ({quantity} in %)"
     for axis, (label, matrix) in zip(axes.flat, matrices.items(), strict=False):
         percents, tasks = 100 * matrix, matrix.shape[1]
         first = tasks - len(matrix) + 1  # after which task the first row is
@@ -69,7 +73,7 @@ def heat_maps(
         )
         if tasks <= MOST_CELLS_WITH_NUMBERS:
             write_cells(axis, percents, first, 7.0 if width >= PAGE_WIDTH else 4.5)
-        axis.set(title=label, xlabel="tested on task", ylabel="after task")
+        axis.set(title=label, xlabel=x_label, ylabel="after task")
         axis.set_aspect("auto")
         axis.grid(False)
         ticks = task_ticks(tasks)
@@ -77,7 +81,8 @@ def heat_maps(
         axis.set_yticks([0, *ticks] if first == 0 else ticks)
     for axis in axes.flat[len(matrices) :]:
         axis.set_axis_off()
-    figure.colorbar(image, ax=axes, label=f"{quantity} (%)", location="bottom", aspect=40)
+    if has_bar:
+        figure.colorbar(image, ax=axes, label=f"{quantity} (%)", location="bottom", aspect=40)
     return figure
 
 
@@ -93,7 +98,7 @@ def write_cells(axis: Axes, percents: np.ndarray, first: int, size: float) -> No
             colour = "#ffffff" if value < 55 else "#000000"
             axis.text(
                 j + 1, i + first, f"{value:.0f}", ha="center", va="center", color=colour, size=size
-            )
+            ).set_in_layout(False)  # as its cell has room for it
 
 
 def task_curves(matrices: Mapping[str, np.ndarray], width: float = PAGE_WIDTH) -> Figure:
@@ -147,8 +152,10 @@ def curves(
     if zero_line:
         axis.axhline(0, color="#808080", linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside upper left", ncols=min(len(lines), 4))
+    axis.locator_params(nbins=MOST_TICKS)
+    axis.locator_params("x", integer=True)
+    if len(lines) > 1:
+        figure.legend(loc="outside upper left", ncols=min(len(lines), 4))
     return figure
 
 

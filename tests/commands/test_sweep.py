@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -12,6 +13,7 @@ import pytest
 from gradalign_cli.commands.train import main, mean_metric
 from gradalign_cli.composition import targets
 from gradalign_cli.composition.launchers.basic import BasicLauncher
+from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
 from gradalign_cli.composition.optuna_study import check_versions
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import FolderLock
@@ -45,6 +47,7 @@ def test_a_sweep_ends_with_a_row_for_each_job_and_code_1_where_one_failed(folder
     assert reason == "`batch_size` must be a whole number of at least 1, found 0\n"
     assert (folder / "sweep/batch_size=5/.hydra/overrides.yaml").exists()
     assert not list(folder.rglob("*.log"))
+    assert all(len(pickle.dumps(kept)) < 4096 for kept in RETURNS), "a job leaves its configs"
 
 
 def test_a_part_of_the_user_runs_where_its_module_is_on_the_command_line(folder, capsys):
