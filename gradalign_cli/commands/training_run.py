@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_identity import check_identity, run_identity
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.stop_notes import run_note
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import fingerprint
 from gradalign_cli.step.learner import Parts
@@ -124,9 +125,10 @@ def train(
     if saved:
         console.print(f"goes on from {saved.path.name}")
     record = run.record(saved)
-    outcome, metrics = take_training(run, run_folder, saved, console, record, begin)
-    results = ({"quick": True} if is_quick(run.config) else {}) | metrics
-    run_folder.finish(outcome, results, record, saved_network(run, outcome))
+    with unfinished_run_noted(run_folder, record):
+        outcome, metrics = take_training(run, run_folder, saved, console, record, begin)
+        results = ({"quick": True} if is_quick(run.config) else {}) | metrics
+        run_folder.finish(outcome, results, record, saved_network(run, outcome))
     show_results(run, outcome, results, console)
     if config.get("report", True):
         write_page(folder, run_title(run.config))
@@ -164,7 +166,7 @@ def take_training(
     """Train the run's replicas, and complete its record; returns the outcome and the metrics.
 
     saved: where it goes on;  begin: when the command began, by time.perf_counter. Raises UserError
-    where training fails; the folder then holds the record of an unfinished run.
+    where training fails.
     """
     config, folder = run.config, run_folder.folder
     minutes = config.get("checkpoint", {"minutes": None})["minutes"]
@@ -191,18 +193,36 @@ def take_training(
             )
             metrics = run_metrics(outcome, run.replica_settings, config.metrics.convention)
             logging.finish(metrics["replicas"], outcome.accuracy)
-    except UserError as error:
-        record |= {"failed": str(error), "runaways": warner.record()}
-        run_folder.write("record.json", json_text(record))
-        run_folder.release()
-        raise UserError(f"{error}; {folder} is an unfinished run") from error
+    finally:
+        record["runaways"] = warner.record()
     reported = run.parts.method.report(outcome.learners.method_state)
     reports = {name: value.tolist() for name, value in reported.items() if name not in record}
     counts = run_folder.constraint_counts()
     machine = machine_record(run.device)
     record |= reports | machine | run_costs(outcome, setup) | counts
-    record |= {"runaways": warner.record()} | ({"quick": True} if is_quick(config) else {})
+    record |= {"quick": True} if is_quick(config) else {}
     return outcome, metrics
+
+
+@contextmanager
+def unfinished_run_noted(run_folder: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+    """Let a UserError of the block say that the run is unfinished, in its folder too. However the
+    block ends, the folder is free then.
+
+    record: the content of record.json so far. Where a file could not be written, as on a full disk,
+    the error says what goes on from there once it can be.
+    """
+    try:
+        yield
+    except UserError as error:
+        with suppress(UserError):  # the error that ended the run is the one to tell
+            run_folder.write("record.json", json_text(record | {"failed": str(error)}))
+        is_of_files = isinstance(error.__cause__, OSError)
+        folder = run_folder.folder
+        note = run_note(folder) if is_of_files else f"{folder} is an unfinished run"
+        raise UserError(f"{error}; {note}") from error
+    finally:  # also where memory ran out and the next job of a sweep runs in this process
+        run_folder.release()
 
 
 def show_results(

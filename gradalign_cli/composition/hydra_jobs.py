@@ -39,7 +39,7 @@ from gradalign_cli.composition.plugins import config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, os_error_sentence, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
 from gradalign_cli.results.stop_notes import sweep_note
 from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, note_jobs
@@ -191,7 +191,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     count_sweep_jobs(overrides, "hydra/sweeper" in keys, trials)
     RETURNS.clear()
     try:
-        with made_folder(folder):
+        with nameless_errors_as_sentences(folder), made_folder(folder):
             if trials is not None:
                 note_jobs(folder, [], whole.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
@@ -298,6 +298,19 @@ def made_folder(folder: Path) -> Iterator[None]:
                 for path in files:
                     path.unlink()
             remove_empty_folders(missing)
+
+
+@contextmanager
+def nameless_errors_as_sentences(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block that names no file into a UserError that names the folder of the
+    sweep, as where the disk is full when Hydra writes there."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        sentence = f"cannot run the sweep in {os_error_sentence(error, folder)}"
+        raise UserError(f"{sentence}; {sweep_note(folder)}") from error
 
 
 def job_outcomes(returns: Sequence[JobReturn], fixed: set[str]) -> list[JobOutcome]:
