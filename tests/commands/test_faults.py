@@ -11,8 +11,11 @@ from omegaconf import OmegaConf
 
 from gradalign_cli.commands import report, training_run
 from gradalign_cli.commands.train import main, mean_metric
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.sweep_folder import is_finished
+from gradalign_cli.tables.table import load_table
+from gradalign_cli.tables.writing import write_table
 from tests.reports.folders import write_run
 
 SMALL = (
@@ -126,6 +129,16 @@ def test_on_a_full_disk_a_report_keeps_the_earlier_one(full_disk, folder):
     with pytest.raises(UserError, match=f"cannot write out/report.csv: {NO_SPACE}"):
         report.main(["run", "other", "--out", "out"])
     assert {path.name: path.read_bytes() for path in (folder / "out").iterdir()} == before
+
+
+def test_on_a_full_disk_a_table_keeps_what_it_had(full_disk, folder):
+    table = load_table(CONF, "ogd-2020")
+    write_table(table, [], [], None, {}, folder / "table")
+    before = {path.name: path.read_bytes() for path in (folder / "table").iterdir()}
+    full_disk("table.md")
+    with pytest.raises(UserError, match=f"cannot write .*/table/table.md: {NO_SPACE}"):
+        write_table(table, [], [], None, {"cell": 1}, folder / "table")
+    assert {path.name: path.read_bytes() for path in (folder / "table").iterdir()} == before
 
 
 def test_a_job_that_exhausts_memory_says_what_to_make_smaller_and_the_others_go_on(
