@@ -307,7 +307,7 @@ def nameless_errors_as_sentences(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.errno is None or error.filename is not None:  # the first is one of Hydra's own
             raise
         sentence = f"cannot run the sweep in {os_error_sentence(error, folder)}"
         raise UserError(f"{sentence}; {sweep_note(folder)}") from error
