@@ -23,34 +23,52 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[
     """The content of metrics.json of the finished run in a job's folder, None where there is none
     or it is not to be taken. A process that has the folder now is waited for.
 
-    Raises UserError where the run is one of other settings.
+    Raises UserError where the run is one of other settings or its folder is damaged.
     """
     if not config.get("skip_finished", True) or config.get("overwrite", False):
         return None
     wait_until_unlocked(folder, console)
     if not is_finished(folder):
         return None
-    record = read_json(folder / "record.json", LARGEST_RECORD)
+    earlier, results = read_finished_run(folder)
     settings = plain_settings(config_without_missing_datasets(config))
-    other = different_settings(record.get("config"), settings)
+    other = different_settings(earlier, settings)
     if other:
         names = ", ".join(f"`{name}`" for name in other)
         raise UserError(
             f"{folder} holds a finished run of other settings ({names}); `overwrite=true` replaces "
             "it, and another `hydra.sweep.dir` leaves it"
         )
-    results: dict[str, Any] = read_json(folder / "metrics.json", LARGEST_METRICS)
     console.print(f"{folder.name}: was finished before")
     return results
 
 
-def different_settings(earlier_settings: Any, settings: dict[str, Any]) -> list[str]:
+def read_finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The config in the record.json of a finished run, and the content of its metrics.json.
+
+    Raises UserError, which says what to do next, where one of the files is damaged or missing.
+    """
+    try:
+        record = read_json(folder / "record.json", LARGEST_RECORD)
+        results = read_json(folder / "metrics.json", LARGEST_METRICS)
+        config = record.get("config") if isinstance(record, dict) else None
+        replicas = results.get("replicas") if isinstance(results, dict) else None
+        if not isinstance(config, dict):
+            raise UserError(f"{folder / 'record.json'} must have the config of a run")
+        if not isinstance(replicas, list) or not {type(r) for r in replicas} == {dict}:
+            raise UserError(f"{folder / 'metrics.json'} must have the metrics of a run")
+        return config, results
+    except UserError as error:
+        advice = f"remove {folder} and the same command runs this job again"
+        raise UserError(f"{error}; {advice}, `overwrite=true` all jobs") from error
+
+
+def different_settings(earlier_settings: dict[str, Any], settings: dict[str, Any]) -> list[str]:
     """The names of the settings of a run, of those that have an effect on its results, that differ
     from an earlier one's.
 
-    earlier_settings: the config in a record.json, which others may have written.
+    earlier_settings: the config in a record.json.
     """
-    earlier_settings = earlier_settings if isinstance(earlier_settings, dict) else {}
     names = sorted({*earlier_settings, *settings} - {*SETTINGS_WITHOUT_EFFECT, "plugins"})
     return [
         name

@@ -88,10 +88,12 @@ def job(config: DictConfig) -> float:
 
 
 def mean_metric(results: dict[str, Any], metric_name: str) -> float:
-    """The mean of a metric over all replicas;  results: the content of metrics.json.
+    """The mean of a metric over all replicas, NaN where one has none;  results: the content of
+    metrics.json, in which null stands for NaN.
 
     Raises UserError where the run has no such metric.
     """
     replicas = results["replicas"]
     require_name(metric_name, replicas[0], "objective_metric", f"one of {', '.join(replicas[0])}")
-    return float(np.mean([replica[metric_name] for replica in replicas]))
+    values = [replica[metric_name] for replica in replicas]
+    return float(np.mean([math.nan if value is None else value for value in values]))

@@ -2,8 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,6 +37,7 @@ from gradalign_cli.results.remaining_time import RemainingTime, work_of
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_identity import check_identity, run_identity
 from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.stop_notes import resume_note_of_run
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import stream_fingerprint
 from gradalign_cli.step.learner import Parts
@@ -56,12 +57,14 @@ TRY_IN_SMALL = "; `quick=true` tries it in small"
 class PreparedRun(NamedTuple):
     """A run that can begin: everything is checked, and nothing is written.
 
-    config: without datasets that are missing;  replica_settings: of each replica its seed, lr and
-    what else varies;  replicas_at_once: how many train together;  memory_needs_text: what
-    memory it needs, in words, empty where it is little.
+    config: without datasets that are missing;  settings: the same as plain values;
+    replica_settings: of each replica its seed, lr and what else varies;  replicas_at_once: how
+    many train together;  memory_needs_text: what memory it needs, in words, empty where it is
+    little.
     """
 
     config: DictConfig
+    settings: dict[str, Any]
     device: torch.device
     plan: Plan
     parts: Parts
@@ -81,8 +84,7 @@ class PreparedRun(NamedTuple):
             "threads": torch.get_num_threads(),
             "test_threads": self.config.threads or DEFAULT_THREADS,
         }
-        settings = plain_settings(self.config)
-        return run_identity(settings, self.parts.benchmark, self.streams_fingerprint, places)
+        return run_identity(self.settings, self.parts.benchmark, self.streams_fingerprint, places)
 
     def title(self) -> str:
         """The run in a line."""
@@ -93,7 +95,7 @@ class PreparedRun(NamedTuple):
         """What record.json says of the run before it begins."""
         benchmark = self.parts.benchmark
         return {
-            "config": saved.identity["config"] if saved else plain_settings(self.config),
+            "config": saved.identity["config"] if saved else self.settings,
             "replicas": self.replica_settings,
             "classes": [task_classes(benchmark, replica.stream) for replica in self.replicas],
             "engine": self.engine.name,
@@ -140,11 +142,12 @@ def train(
     elif config.get("resume", "never") == "auto":
         console.print("begins anew, as this folder has no unfinished run")
     record = run.record(saved)
-    outcome, metrics = train_and_complete_record(
-        run, run_folder, saved, console, record, start_time
-    )
-    results = ({"quick": True} if is_quick(run.config) else {}) | metrics
-    run_folder.finish(outcome, results, record, network_file_content(run, outcome))
+    with unfinished_run_noted(run_folder, record):
+        outcome, metrics = train_and_complete_record(
+            run, run_folder, saved, console, record, start_time
+        )
+        results = ({"quick": True} if is_quick(run.config) else {}) | metrics
+        run_folder.finish(outcome, results, record, network_file_content(run, outcome))
     show_results(run, outcome, results, console)
     if config.get("report", True):
         write_page_or_warn(folder, run_title(run.config))
@@ -167,8 +170,8 @@ def prepare(config: DictConfig) -> PreparedRun:
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
     streams = streams_fingerprint(parts, replicas, plan)
-    run = config, device, plan, parts, replicas, replica_settings, engine, reason, at_once, streams
-    return PreparedRun(*run, needs_text(needs))
+    how = device, plan, parts, replicas, replica_settings, engine, reason, at_once, streams
+    return PreparedRun(config, plain_settings(config), *how, needs_text(needs))
 
 
 def train_and_complete_record(
@@ -182,7 +185,7 @@ def train_and_complete_record(
     """Train the run's replicas, and complete its record.
 
     saved: where it goes on;  start_time: when the command began, by time.perf_counter. Raises
-    UserError where training fails; the folder then holds the record of an unfinished run.
+    UserError where training fails.
     """
     config, folder = run.config, run_folder.folder
     minutes = config.get("checkpoint", {"minutes": None})["minutes"]
@@ -193,7 +196,7 @@ def train_and_complete_record(
         run.parts.benchmark.outputs,
         lambda runaway: warn_of_runaway(runaway, config, run.replica_settings),
     )
-    logging = logging_watcher(config, folder, run.replica_settings)
+    logging = logging_watcher(run, folder)
     setup = time.perf_counter() - start_time
     try:
         with display, closing(logging):
@@ -209,18 +212,36 @@ def train_and_complete_record(
             )
             metrics = run_metrics(outcome, run.replica_settings, config.metrics.convention)
             logging.finish(metrics["replicas"], outcome.accuracy)
-    except UserError as error:
-        record |= {"failed": str(error), "runaways": warner.record()}
-        run_folder.write("record.json", json_text(record))
-        run_folder.release()
-        raise UserError(f"{error}; {folder} is an unfinished run") from error
+    finally:
+        record["runaways"] = warner.record()
     reported = run.parts.method.report(outcome.learners.method_state)
     reports = {name: value.tolist() for name, value in reported.items() if name not in record}
     counts = run_folder.constraint_counts()
     machine = machine_record(run.device)
     record |= reports | machine | run_costs(outcome, setup, run.parts.benchmark) | counts
-    record |= {"runaways": warner.record()} | ({"quick": True} if is_quick(config) else {})
+    record |= {"quick": True} if is_quick(config) else {}
     return TrainedRun(outcome, metrics)
+
+
+@contextmanager
+def unfinished_run_noted(run_folder: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+    """Let a UserError of the block say that the run is unfinished, in its folder too. However the
+    block ends, the folder is free then.
+
+    record: the content of record.json so far. Where a file could not be written, as on a full disk,
+    the error says what goes on from there once it can be.
+    """
+    try:
+        yield
+    except UserError as error:
+        with suppress(UserError):  # the error that ended the run is the one to tell
+            run_folder.write("record.json", json_text(record | {"failed": str(error)}))
+        is_of_files = isinstance(error.__cause__, OSError)
+        folder = run_folder.folder
+        note = resume_note_of_run(folder) if is_of_files else f"{folder} is an unfinished run"
+        raise UserError(f"{error}; {note}") from error
+    finally:  # also where memory ran out and the next job of a sweep runs in this process
+        run_folder.release()
 
 
 def show_results(
@@ -240,14 +261,12 @@ def network_file_content(run: PreparedRun, outcome: Outcome) -> bytes | None:
     return network_file(run.parts, run.replicas, outcome.learners)
 
 
-def logging_watcher(
-    config: DictConfig, folder: Path, replica_settings: list[dict[str, float]]
-) -> LoggingWatcher:
-    """What tells the loggers that a config asks for."""
-    names = logger_names(config.get("logger", CSV))
-    settings = flat_settings(plain_settings(config))
-    parameters = [settings | numbers for numbers in replica_settings]
-    return LoggingWatcher(make_loggers(names, folder, config.name), parameters)
+def logging_watcher(run: PreparedRun, folder: Path) -> LoggingWatcher:
+    """What tells the loggers that a run asks for."""
+    names = logger_names(run.config.get("logger", CSV))
+    settings = flat_settings(run.settings)
+    parameters = [settings | numbers for numbers in run.replica_settings]
+    return LoggingWatcher(make_loggers(names, folder, run.config.name), parameters)
 
 
 def write_page_or_warn(folder: Path, title: str) -> None:

@@ -39,7 +39,7 @@ from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugi
 from gradalign_cli.composition.schema import check_settings, plain_settings
 from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
-from gradalign_cli.errors import UserError, require
+from gradalign_cli.errors import UserError, os_error_sentence, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
 from gradalign_cli.results.stop_notes import resume_note_of_sweep
 from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, add_sweep_jobs
@@ -195,7 +195,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     export_sweep_job_count(overrides, "hydra/sweeper" in keys, trials)
     RETURNS.clear()
     try:
-        with folder_removed_if_empty(folder):
+        with nameless_errors_as_sentences(folder), folder_removed_if_empty(folder):
             if trials is not None:
                 add_sweep_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
@@ -297,6 +297,19 @@ def folder_removed_if_empty(folder: Path) -> Iterator[None]:
                 for path in files:
                     path.unlink()
             remove_empty_folders(missing)
+
+
+@contextmanager
+def nameless_errors_as_sentences(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block that names no file into a UserError that names the folder of the
+    sweep, as where the disk is full when Hydra writes there."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:  # the first is one of Hydra's own
+            raise
+        sentence = f"cannot run the sweep in {os_error_sentence(error, folder)}"
+        raise UserError(f"{sentence}; {resume_note_of_sweep(folder)}") from error
 
 
 def job_outcomes(job_returns: Sequence[JobReturn], fixed_keys: set[str]) -> list[JobOutcome]:

@@ -28,7 +28,6 @@ DAMAGES = (
     ValueError,
     OverflowError,
     RecursionError,
-    MemoryError,
     NotImplementedError,
     SyntaxError,  # what numpy lets through of a header that is no Python literal
     TokenError,
@@ -99,7 +98,10 @@ def read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> 
     with archive.open(info) as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise DataError(f"{path}: {name} must be an array of numbers")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        try:
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        except MemoryError as error:  # what Python's parser says of very many brackets
+            raise DataError(f"{path}: {name} must be an array of numbers") from error
         size = info.file_size - member.tell()
     whole = all(type(length) is int and length >= 0 for length in shape)
     if dtype.hasobject or not whole:

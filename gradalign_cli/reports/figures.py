@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Curves = Mapping[str, Curve]  # by label
 MOST_CELLS_WITH_NUMBERS = 10  # tasks
+MOST_TICKS = 5  # of an axis: half the time of a figure goes into ticks
 ROW_HEIGHT = 0.28  # inches
 LETTERS_PER_INCH = 15  # of titles and legends
 LEGEND_MARK = 6  # letters that a line's sample takes in a legend
@@ -58,7 +59,7 @@ def heat_maps(
     matrix_of_label: Mapping[str, np.ndarray], quantity: str, width: float = PAGE_WIDTH
 ) -> Figure:
     """Matrices [rows, T] in percent, a panel for each label: rows are after tasks, columns are
-    tasks. Cells that are NaN stay empty.
+    tasks. Cells that are NaN stay empty. One matrix whose cells have numbers needs no colour bar.
 
     matrix_of_label: by label, fractions; their last row is after the last task.
     """
@@ -66,6 +67,9 @@ def heat_maps(
     rows = -(-len(matrix_of_label) // columns)
     figure, axes = new_figure(width, 0.5 + rows * (width / columns + 0.35), rows, columns)
     image: Any = None
+    most_tasks = max(matrix.shape[1] for matrix in matrix_of_label.values())
+    has_bar = len(matrix_of_label) > 1 or most_tasks > MOST_CELLS_WITH_NUMBERS
+    x_label = "tested on task" if has_bar else f"tested on task ({quantity} in %)"
     for axis, (label, matrix) in zip(axes.flat, matrix_of_label.items(), strict=False):
         percents, tasks = 100 * matrix, matrix.shape[1]
         first = tasks - len(matrix) + 1  # after which task the first row is
@@ -76,7 +80,7 @@ def heat_maps(
         if tasks <= MOST_CELLS_WITH_NUMBERS:
             write_cells(axis, percents, first, 7.0 if width >= PAGE_WIDTH else 4.5)
         title = panel_title(label, width / columns)
-        axis.set(title=title, xlabel="tested on task", ylabel="after task")
+        axis.set(title=title, xlabel=x_label, ylabel="after task")
         axis.set_aspect("auto")
         axis.grid(False)
         ticks = task_ticks(tasks)
@@ -84,7 +88,8 @@ def heat_maps(
         axis.set_yticks([0, *ticks] if first == 0 else ticks)
     for axis in axes.flat[len(matrix_of_label) :]:
         axis.set_axis_off()
-    figure.colorbar(image, ax=axes, label=f"{quantity} (%)", location="bottom", aspect=40)
+    if has_bar:
+        figure.colorbar(image, ax=axes, label=f"{quantity} (%)", location="bottom", aspect=40)
     return figure
 
 
@@ -118,7 +123,7 @@ def write_cells(axis: Axes, percents: np.ndarray, first_row_task: int, font_size
                 va="center",
                 color=colour,
                 size=font_size,
-            )
+            ).set_in_layout(False)  # as its cell has room for it
 
 
 def task_curves(matrix_of_label: Mapping[str, np.ndarray], width: float = PAGE_WIDTH) -> Figure:
@@ -173,8 +178,10 @@ def curves(
     if has_zero_line:
         axis.axhline(0, color="#808080", linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(loc="outside upper left", ncols=legend_columns([*curve_of_label], width))
+    axis.locator_params(nbins=MOST_TICKS)
+    axis.locator_params("x", integer=True)
+    if len(curve_of_label) > 1:
+        figure.legend(loc="outside upper left", ncols=legend_columns([*curve_of_label], width))
     return figure
 
 

@@ -13,9 +13,12 @@ NAMES = re.compile(r'(\bid="|url\(#|href="#)')
 
 def inline_svg(plot: Plot) -> str:
     """The SVG element of a figure, named by its title and described by its sentence."""
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+
     text = io.StringIO()
     with figure_style(svg_salt=plot.name):
-        plot.draw(PAGE_WIDTH).savefig(text, format="svg", metadata={"Date": None})
+        # what `savefig` would draw, which draws it twice
+        FigureCanvasSVG(plot.draw(PAGE_WIDTH)).print_svg(text, metadata={"Date": None})
     svg = text.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import pickle
 import re
 import shutil
 import sys
@@ -12,6 +13,7 @@ import pytest
 from gradalign_cli.commands.train import main, mean_metric
 from gradalign_cli.composition import targets
 from gradalign_cli.composition.launchers.basic import BasicLauncher
+from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
 from gradalign_cli.composition.optuna_study import check_versions
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import FolderLock
@@ -37,14 +39,16 @@ def test_a_sweep_ends_with_a_row_for_each_job_and_code_1_where_one_failed(folder
     assert output.err == ("gradalign: `batch_size` must be a whole number of at least 1, found 0\n")
     rows = [re.split(r" *[│┃] *", line)[1:-1] for line in output.out.splitlines()]
     finished, failed = (next(row for row in rows if row[:1] == [f"batch_size={n}"]) for n in (5, 0))
-    assert finished[3] == "batch_size=5"
-    assert all(re.fullmatch(r"-?\d\.\d{4} ± \d\.\d{4}", metric) for metric in finished[1:3])
-    assert failed[1:] == ["failed", "", ""]
+    assert finished[1] == "2"
+    assert all(re.fullmatch(r"-?\d+\.\d\d ± \d+\.\d\d", metric) for metric in finished[2:4])
+    assert finished[4] == "batch_size=5"
+    assert failed[1:] == ["", "failed", "", ""]
     assert os.listdir(folder / "sweep/batch_size=0") == ["failure.txt"]
     reason = (folder / "sweep/batch_size=0/failure.txt").read_text()
     assert reason == "`batch_size` must be a whole number of at least 1, found 0\n"
     assert (folder / "sweep/batch_size=5/.hydra/overrides.yaml").exists()
     assert not list(folder.rglob("*.log"))
+    assert all(len(pickle.dumps(kept)) < 4096 for kept in RETURNS), "a job leaves its configs"
 
 
 def test_a_part_of_the_user_runs_where_its_module_is_on_the_command_line(folder, capsys):
@@ -143,7 +147,7 @@ def test_a_job_whose_worker_is_always_killed_has_failed_and_its_folder_says_why(
     )
     assert main(["-m", *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep"]) == 1
     rows = [re.split(r" *[│┃] *", line)[1:-1] for line in capsys.readouterr().out.splitlines()]
-    assert ["batch_size=5", "failed", "", ""] in rows
+    assert ["batch_size=5", "", "failed", "", ""] in rows
     reason = (folder / "sweep/batch_size=5/failure.txt").read_text()
     assert reason.startswith("its worker was killed 3 times")
 

@@ -105,6 +105,16 @@ def test_a_hostile_file_is_named_and_takes_no_memory(kind, tmp_path):
     assert peak < 2**24
 
 
+def test_too_little_memory_is_not_taken_for_damage(tmp_path, monkeypatch):
+    def hungry(*_, **__):
+        raise MemoryError
+
+    write_zip(tmp_path / "mine.npz")
+    monkeypatch.setattr(np.lib.format, "read_array", hungry)
+    with pytest.raises(MemoryError):
+        load_dataset("mine", str(tmp_path))
+
+
 def test_what_is_no_archive_is_named(tmp_path):
     np.save(tmp_path / "a.npy", ARRAYS["x_train"])
     for content in ((tmp_path / "a.npy").read_bytes(), b"\x80\x04N.", b"PK\5\6" + b"\xff" * 18):

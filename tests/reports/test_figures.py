@@ -1,10 +1,14 @@
 """Figures hold the numbers of the runs, have titles and axes with units, and the same colours."""
 
+import io
+import re
+
 import numpy as np
 import pytest
 
 from gradalign_cli.reports import curves, figures
 from gradalign_cli.reports.files import write_figures
+from gradalign_cli.reports.inline_svg import inline_svg
 from gradalign_cli.reports.plots import report_plots
 from gradalign_cli.reports.report import make_report
 from gradalign_cli.reports.style import COLOURS, PAGE_WIDTH, figure_style
@@ -80,6 +84,31 @@ def test_heat_maps_show_the_mean_over_seeds_in_percent(plots):
     forgotten = drawn(plots["forgetting"]).axes[1].images[0].get_array()
     assert forgotten.filled(np.nan)[1, 0] == pytest.approx(35)
     assert np.isnan(forgotten.filled(np.nan)[0]).all()
+
+
+def test_the_page_has_what_matplotlib_saves_of_a_figure(plots):
+    plot, saved = plots["cosine"], io.StringIO()
+    with figure_style(svg_salt=plot.name):
+        plot.draw(PAGE_WIDTH).savefig(saved, format="svg", metadata={"Date": None})
+    paths = re.findall(r' d="([^"]*)"', saved.getvalue())
+    assert paths
+    assert re.findall(r' d="([^"]*)"', inline_svg(plot)) == [
+        re.sub(r"\n\s*", "\n", d) for d in paths
+    ]
+
+
+def test_a_bar_of_colours_is_there_where_cells_have_no_numbers_or_panels_are_compared():
+    few, many = np.full((4, 3), 0.5), np.full((12, 11), 0.5)
+    for matrices, has_bar in (
+        ({"a": few}, False),
+        ({"a": few, "b": few}, True),
+        ({"a": many}, True),
+    ):
+        figure = figures.heat_maps(matrices, "accuracy")
+        assert (len(figure.axes) > len(matrices)) == has_bar
+        where = figure.axes[-1 if has_bar else 0].get_xlabel()
+        assert "accuracy" in where
+        assert "%" in where
 
 
 def test_curves_over_tasks_hold_the_means_over_seeds(plots):

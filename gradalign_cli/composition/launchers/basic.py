@@ -1,5 +1,6 @@
 """The launcher of a sweep that names none: one job after the other, in this process."""
 
+import gc
 from collections.abc import Iterator, Sequence
 
 from hydra.core.utils import JobReturn
@@ -13,5 +14,9 @@ class BasicLauncher(SweepLauncher):
 
     def run(self, jobs: Sequence[SweepJob]) -> Iterator[tuple[SweepJob, JobReturn]]:
         """Run jobs in order."""
-        for job in jobs:
-            yield job, run_sweep_job(self.context, job)
+        gc.freeze()  # else a collection looks at all of PyTorch's modules, in every tenth job
+        try:
+            for job in jobs:
+                yield job, run_sweep_job(self.context, job)
+        finally:
+            gc.unfreeze()

@@ -1,9 +1,11 @@
 """`hydra/launcher=joblib`: jobs in processes of this machine."""
 
+import os
 from collections.abc import Iterator, Sequence
 
 from hydra.core.utils import JobReturn
 
+from gradalign_cli.composition.launchers.parent_watch import end_with_parent
 from gradalign_cli.composition.launchers.sweep_job import (
     SweepContext,
     SweepJob,
@@ -30,15 +32,19 @@ class JoblibLauncher(SweepLauncher):
             if str(options.get(name)).isdigit():
                 options[name] = int(options[name])
         parallel = Parallel(**options, return_as="generator_unordered")
-        state = worker_state()
+        shared = self.context, worker_state(), os.getpid()
         try:
-            yield from parallel(delayed(job_and_return)(self.context, state, job) for job in jobs)
+            yield from parallel(delayed(job_and_return)(*shared, job) for job in jobs)
         except BrokenProcessPool:
             return
 
 
 def job_and_return(
-    context: SweepContext, state: WorkerState, job: SweepJob
+    context: SweepContext, state: WorkerState, launching_process: int, job: SweepJob
 ) -> tuple[SweepJob, JobReturn]:
-    """Run a job in a worker; returns it with what it gave, as jobs do not end in order."""
+    """Run a job in a worker; returns it with what it gave, as jobs do not end in order.
+
+    launching_process: its id. When it is killed, the worker ends too.
+    """
+    end_with_parent(launching_process)
     return job, run_in_worker(context, state, job)

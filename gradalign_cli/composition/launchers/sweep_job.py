@@ -74,14 +74,22 @@ def job_folder_of(config: DictConfig) -> Path:
 def run_sweep_job(context: SweepContext, job: SweepJob, job_id: str | None = None) -> JobReturn:
     """Run a job in this process. What the task function raises is in what it returns."""
     config = job_config(context, job, job_id)
-    HydraConfig.instance().set_config(config)
-    return run_job(
+    job_return = run_job(
         hydra_context=context.hydra_context,
         task_function=context.task_function,
         config=config,
         job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
     )
+    # a sweep keeps what all its jobs give, and a job's configs are a fifth of a megabyte
+    job_return.cfg = None
+    job_return.hydra_cfg = folder_entry(Path(config.hydra.runtime.output_dir))
+    return job_return
+
+
+def folder_entry(folder: Path) -> DictConfig:
+    """What a sweep needs of Hydra's entry in the config of a job: its folder."""
+    return DictConfig({"hydra": {"runtime": {"output_dir": str(folder)}}})
 
 
 def run_in_worker(

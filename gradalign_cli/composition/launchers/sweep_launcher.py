@@ -11,11 +11,12 @@ from typing import Any
 from hydra.core.utils import JobReturn, JobStatus, configure_log, filter_overrides, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig
 
 from gradalign_cli.composition.launchers.sweep_job import (
     SweepContext,
     SweepJob,
+    folder_entry,
     job_config,
     job_folder_of,
 )
@@ -120,22 +121,16 @@ class SweepLauncher(Launcher):
 
     def lost_job_return(self, job: SweepJob, reason: str = KILLED_TOO_OFTEN) -> JobReturn:
         """What a job gives that could not say itself why it failed; its folder says so too."""
-        config = job_config(self.context, job)
-        folder = job_folder_of(config)
+        folder = job_folder_of(job_config(self.context, job))
         make_folder(folder)
         write_failure(folder, reason)
         warnings.warn(f"job {job.number + 1}: failed: {reason}", stacklevel=1)
-        return completed_return(job, config, folder, math.nan)
+        return completed_return(job, folder, math.nan)
 
 
-def completed_return(
-    job: SweepJob, config: DictConfig, folder: Path, objective_value: float
-) -> JobReturn:
+def completed_return(job: SweepJob, folder: Path, objective_value: float) -> JobReturn:
     """What Hydra is told of a job that gave a value without being run by Hydra."""
-    with read_write(config.hydra.runtime), open_dict(config.hydra.runtime):
-        config.hydra.runtime.output_dir = str(folder)
-    entry = DictConfig({"hydra": config.hydra})
-    overrides = filter_overrides(job.overrides)
+    overrides, entry = filter_overrides(job.overrides), folder_entry(folder)
     return JobReturn(
         overrides, hydra_cfg=entry, status=JobStatus.COMPLETED, _return_value=objective_value
     )
