@@ -25,6 +25,7 @@ from gradalign_cli.training.memory_estimate import (
 )
 from gradalign_cli.training.plan import Plan, chunk_size
 from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.step_images import image_bytes
 
 GIB = 2**30
 READ_BYTES = 64  # of a slot, in tables of slots and while a step chooses what it reads
@@ -80,6 +81,7 @@ def needs_of_run(
     random_numbers = 4 * count * steps * step_numbers(parts, batch)
     images, tests = image_needs(parts, replicas[0], batch)
     images *= at_once
+    window = parts.benchmark.images_on_host * image_bytes(parts, count, plan, device)
     return [
         Need("the network and its gradients", COPIES * count * network + gradients, "model"),
         Need("the state of method and optimizer", COPIES * count * state, "model"),
@@ -87,6 +89,7 @@ def needs_of_run(
         Need("the images of references", count * cache_bytes(parts), "buffer.capacity"),
         Need("the random numbers of a stretch of steps", random_numbers, "buffer.capacity"),
         Need("the views of the tasks", 2 * count * view, "benchmark.first_tasks"),
+        Need("the images on the device", window, "image_budget"),
         Need("the order of the examples", per_pass, "passes"),
         Need("the images of a step", images, "batch_size` or `memory_batch"),
         Need("the images of a test", max(0, tests - images), "model"),
