@@ -3,7 +3,8 @@ adapter: steps a second of torchvision's layers and of our ResNet18 beside each 
 
     python scripts/try_modules.py [--methods agem er] [--networks vit]
 
-It needs torchvision, trains for some steps on random images and takes half an hour on two cores.
+It needs torchvision, and timm for `timm_vit`. It trains for some steps on random images and takes
+half an hour on two cores.
 """
 
 import argparse
@@ -57,8 +58,20 @@ def small_vit(num_classes: int) -> nn.Module:
     return network
 
 
+def small_timm_vit(num_classes: int) -> nn.Module:
+    """timm's transformer for 32 x 32 images, with dropped paths."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    network: nn.Module = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2.0,
+        num_classes=num_classes, drop_path_rate=0.1,
+    )  # fmt: skip
+    return network
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vit": small_vit,
+    "timm_vit": small_timm_vit,
     "mobilenet_v3_small": torchvision.models.mobilenet_v3_small,
     "resnet18": torchvision.models.resnet18,
 }

@@ -32,9 +32,14 @@ def load_examples(
     visible_logit_mask = view.visible_logit_mask
     if isinstance(visible_logit_mask, Tensor):
         visible_logit_mask = take_rows(visible_logit_mask, tasks).expand(*rows.shape, -1)
-    target = take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
+    target = target_logits(benchmark, view, rows)
     no_logits = images.new_zeros(*rows.shape, 0)
     return Examples(images, target, visible_logit_mask, valid, no_logits, noise_keys)
+
+
+def target_logits(benchmark: Benchmark, view: TaskViews, rows: Tensor) -> Tensor:
+    """The logit [...] of the right class of rows [...]."""
+    return take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
 
 
 def stored_images(benchmark: Benchmark, rows: Tensor) -> Tensor:

@@ -78,10 +78,11 @@ def needs_of_run(
     gradients = at_once * step_gradient_bytes(parts)
     batch = min(plan.batch_size, longest)
     steps = min(chunk_size(plan, parts.model, device), -(-longest // batch))
-    random_numbers = 4 * count * steps * step_numbers(parts, batch)
+    on_host = parts.benchmark.images_on_host  # which looks one stretch of steps ahead
+    random_numbers = 4 * count * steps * step_numbers(parts, batch) * (1 + on_host)
     images, tests = image_needs(parts, replicas[0], batch)
     images *= at_once
-    window = parts.benchmark.images_on_host * image_bytes(parts, count, plan, device)
+    window = on_host * image_bytes(parts, count, plan, device)
     return [
         Need("the network and its gradients", COPIES * count * network + gradients, "model"),
         Need("the state of method and optimizer", COPIES * count * state, "model"),

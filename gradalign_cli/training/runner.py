@@ -25,7 +25,7 @@ from gradalign_cli.training.pace import Pace
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.position import Position, SavePosition, first_position, save_nothing
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.step_images import StepImages, with_next
+from gradalign_cli.training.step_images import StepImages
 from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
 from gradalign_cli.training.task_steps import TaskSteps, prepare_task, steps_of_tasks
@@ -80,7 +80,7 @@ def run(
         pace = Pace(parts.schedule, replicas, place.learners, task_steps, task, place.pace)
         with default_device(engine.device):
             views = with_reference_cache(parts, work.past_tasks, place.learners, views)
-        for draws, next_draws in with_next(chunks_from(work, engine, place.step)):
+        for draws, next_draws in images.with_next(chunks_from(work, engine, place.step)):
             step, cycle = place.step, rotated(work.step_cycle, place.step)
             draws = pace.with_step_size(draws, step)
             images.bring(draws, place.learners)

@@ -77,8 +77,22 @@ class StepImages:
         if device.type == "cuda":
             self.stream = torch.cuda.Stream()
             self.stream.wait_stream(torch.cuda.current_stream())
+            for tensor in (self.window, self.place_on_device):
+                tensor.record_stream(self.stream)
         windowed = benchmark._replace(images=self.window, place_of_row=self.place_on_device)
         self.parts = parts._replace(benchmark=windowed._replace(images_on_host=False))
+
+    def with_next(self, chunks: Iterator[Draw]) -> Iterator[tuple[Draw, Draw | None]]:
+        """The draws of each chunk with those of the next one: None behind the last, and for all
+        where nothing is to be brought."""
+        if not self.on_host:
+            yield from ((draws, None) for draws in chunks)
+            return
+        draws = next(chunks, None)
+        while draws is not None:
+            next_draws = next(chunks, None)
+            yield draws, next_draws
+            draws = next_draws
 
     def bring(self, draws: Draw, learners: Learner) -> None:
         """Have the images on the device that a chunk of steps with these draws [S, R, ...] may
@@ -101,6 +115,8 @@ class StepImages:
         """Copy the images of those rows [n] that have none in the window to places that hold none
         of these rows nor of those in use."""
         missing = rows[self.place_of_row[rows] < 0].unique()
+        if not len(missing):
+            return
         is_taken = torch.zeros(len(self.row_of_place) + 1, dtype=torch.bool)
         is_taken[self.place_of_row[torch.cat([rows, self.rows_in_use])]] = True
         places = (~is_taken[:-1]).nonzero()[: len(missing), 0]
@@ -121,12 +137,3 @@ class StepImages:
         rows, places = (indices.to(self.device) for indices in (rows, places))
         self.window.index_copy_(0, places, images.to(self.device, non_blocking=True))
         self.place_on_device.index_copy_(0, rows, places)
-
-
-def with_next(chunks: Iterator[Draw]) -> Iterator[tuple[Draw, Draw | None]]:
-    """Each chunk's draws with those of the chunk after it, None behind the last."""
-    draws = next(chunks, None)
-    while draws is not None:
-        following = next(chunks, None)
-        yield draws, following
-        draws = following

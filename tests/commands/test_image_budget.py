@@ -4,8 +4,10 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
+from gradalign_cli.commands.evaluate import evaluate
 from gradalign_cli.commands.training_run import train
 from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.finished_run import read_run_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.results import run_key
@@ -38,6 +40,11 @@ def test_a_run_with_images_on_the_host_writes_the_same_tables(tmp_path):
         narrow_results, narrow_tables, said = run(tmp_path / str(count), budget)
         assert (narrow_results, narrow_tables) == (results, tables)
         assert "images of the dataset stay on the host" in said
+        folders = (tmp_path / "whole", tmp_path / str(count))
+        configs = [read_run_config(folder, [], None) for folder in folders]
+        assert configs[1].image_budget == count * OF_ONE_REPLICA
+        tested = [evaluate(*each) for each in zip(folders, configs, strict=True)]
+        assert (tested[0] == tested[1]).all()
     assert run_key(composed("image_budget=1")) == run_key(composed())
 
 
