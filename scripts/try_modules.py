@@ -112,11 +112,20 @@ def difference(left: Outcome, right: Outcome) -> float:
     )
 
 
+def shifted_init(model: Model) -> Callable[[torch.Generator], torch.Tensor]:
+    """The network's first weights, each the next larger number."""
+    return lambda source: torch.nextafter(model.init(source), torch.tensor(torch.inf))
+
+
 def try_engines(network: str, method: str) -> None:
-    """Print what each engine makes of a network and method."""
+    """Print what each engine makes of a network and method; the yardstick is what eager makes of
+    first weights that differ in the last bit."""
     parts, replicas = make_parts(make_model(network, CLASSES), method, 2)
     plan, results = Plan(1, 8, 1, 0), []
     eager = train_round(parts, replicas, ENGINES["eager"](), plan, [])
+    shifted = parts._replace(model=parts.model._replace(init=shifted_init(parts.model)))
+    yardstick = train_round(shifted, replicas, ENGINES["eager"](), plan, [])
+    results.append(f"last bit: {difference(eager, yardstick):.1e}")
     for name in ("graph", "streams", "vmap"):
         obstacle = obstacle_of(name, parts.model)
         if obstacle:
