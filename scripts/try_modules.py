@@ -3,7 +3,8 @@ adapter: steps a second of torchvision's layers and of our ResNet18 beside each 
 
     python scripts/try_modules.py [--methods agem er] [--networks vit]
 
-It needs torchvision, trains for some steps on random images and takes half an hour on two cores.
+It needs torchvision, and timm for `timm_vit`. It trains for some steps on random images and takes
+half an hour on two cores.
 """
 
 import argparse
@@ -57,8 +58,20 @@ def small_vit(num_classes: int) -> nn.Module:
     return network
 
 
+def small_timm_vit(num_classes: int) -> nn.Module:
+    """timm's transformer for 32 x 32 images, with dropped paths."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    network: nn.Module = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, mlp_ratio=2.0,
+        num_classes=num_classes, drop_path_rate=0.1,
+    )  # fmt: skip
+    return network
+
+
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "vit": small_vit,
+    "timm_vit": small_timm_vit,
     "mobilenet_v3_small": torchvision.models.mobilenet_v3_small,
     "resnet18": torchvision.models.resnet18,
 }
@@ -99,11 +112,20 @@ def difference(left: Outcome, right: Outcome) -> float:
     )
 
 
+def shifted_init(model: Model) -> Callable[[torch.Generator], torch.Tensor]:
+    """The network's first weights, each the next larger number."""
+    return lambda source: torch.nextafter(model.init(source), torch.tensor(torch.inf))
+
+
 def try_engines(network: str, method: str) -> None:
-    """Print what each engine makes of a network and method."""
+    """Print what each engine makes of a network and method; the yardstick is what eager makes of
+    first weights that differ in the last bit."""
     parts, replicas = make_parts(make_model(network, CLASSES), method, 2)
     plan, results = Plan(1, 8, 1, 0), []
     eager = train_round(parts, replicas, ENGINES["eager"](), plan, [])
+    shifted = parts._replace(model=parts.model._replace(init=shifted_init(parts.model)))
+    yardstick = train_round(shifted, replicas, ENGINES["eager"](), plan, [])
+    results.append(f"last bit: {difference(eager, yardstick):.1e}")
     for name in ("graph", "streams", "vmap"):
         obstacle = obstacle_of(name, parts.model)
         if obstacle:

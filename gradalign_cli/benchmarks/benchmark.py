@@ -1,5 +1,6 @@
-"""What a benchmark is: a dataset, stored once on the device, and tasks that are rows of it."""
+"""What a benchmark is: a dataset, stored once, and tasks that are rows of it."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -64,6 +65,7 @@ class Benchmark(NamedTuple):
     """A dataset and the rule that makes a stream of tasks from a seed.
 
     images:           [N, pixels] uint8, every example once (rotated.py appends a blank pixel).
+                      They are on the device, or on the host where they are too many.
     labels:           [N] classes.
     pixel_mean:     [pixels] subtracted from pixels scaled to [0, 1], or absent.
     pixel_std:      [pixels] that they are then divided by, or absent.
@@ -78,6 +80,9 @@ class Benchmark(NamedTuple):
     boundaries:       sharp, where each part of the stream is one task; blurry, where a part also
                       has examples of other tasks; none, where the learner is not told where a part
                       ends.
+    images_on_host:   whether the images stay on the host, so that steps read a window of them
+                      (training/step_images.py).
+    place_of_row:     [N] where in `images` the image of a row is, absent where it is at the row.
     """
 
     images: Tensor
@@ -92,6 +97,8 @@ class Benchmark(NamedTuple):
     make_stream: Callable[[int], Stream]
     task_mean_std: Tensor | Absent = ()
     boundaries: Literal["sharp", "blurry", "none"] = "sharp"
+    images_on_host: bool = False
+    place_of_row: Tensor | Absent = ()
 
 
 def rows_and_tasks_of_part(stream: Stream, part_index: int) -> tuple[Tensor, Tensor]:
@@ -114,10 +121,15 @@ def task_classes(benchmark: Benchmark, stream: Stream) -> list[list[int]]:
     return [labels[rows].unique().tolist() for rows in stream.test_rows]
 
 
-def benchmark_on_device(benchmark: Benchmark, device: torch.device) -> Benchmark:
-    """The benchmark with its examples, and what its pixels are standardised by, on a device."""
+def benchmark_on_device(
+    benchmark: Benchmark, device: torch.device, image_bytes: float = math.inf
+) -> Benchmark:
+    """The benchmark with its examples, and what its pixels are standardised by, on a device. Its
+    images stay on the host where they have more than `image_bytes`."""
+    too_many = benchmark.images.numel() > image_bytes
     return benchmark._replace(
-        images=to_device(benchmark.images, device),
+        images=benchmark.images if too_many else to_device(benchmark.images, device),
+        images_on_host=too_many,
         labels=to_device(benchmark.labels, device),
         pixel_mean=to_device(benchmark.pixel_mean, device),
         pixel_std=to_device(benchmark.pixel_std, device),

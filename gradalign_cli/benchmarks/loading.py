@@ -27,14 +27,28 @@ def load_examples(
     augment: changes the images of all rows, in [0, 1] and as their tasks see them, before they are
     standardised.
     """
-    images = take_rows(benchmark.images, rows) / 255
+    images = stored_images(benchmark, rows) / 255
     images = prepared_images(benchmark, view, images, tasks, augment)
     visible_logit_mask = view.visible_logit_mask
     if isinstance(visible_logit_mask, Tensor):
         visible_logit_mask = take_rows(visible_logit_mask, tasks).expand(*rows.shape, -1)
-    target = take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
+    target = target_logits(benchmark, view, rows)
     no_logits = images.new_zeros(*rows.shape, 0)
     return Examples(images, target, visible_logit_mask, valid, no_logits, noise_keys)
+
+
+def target_logits(benchmark: Benchmark, view: TaskViews, rows: Tensor) -> Tensor:
+    """The logit [...] of the right class of rows [...]."""
+    return take_rows(view.logit_of_class, take_rows(benchmark.labels, rows))
+
+
+def stored_images(benchmark: Benchmark, rows: Tensor) -> Tensor:
+    """The images [..., n, pixels] of rows [..., n], uint8, on the device of the rows; images on the
+    host are copied, which a captured step may not do."""
+    places, place_of_row = rows, benchmark.place_of_row
+    if isinstance(place_of_row, Tensor):
+        places = take_rows(place_of_row, rows)
+    return take_rows(benchmark.images, places.to(benchmark.images.device)).to(rows.device)
 
 
 def prepared_images(

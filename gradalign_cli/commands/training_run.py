@@ -21,7 +21,12 @@ from gradalign_cli.commands.run_warnings import (
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.schema import check_settings, plain_settings
-from gradalign_cli.composition.settings import choose_device, is_quick, read_plan
+from gradalign_cli.composition.settings import (
+    choose_device,
+    is_quick,
+    largest_image_bytes,
+    read_plan,
+)
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import Engine, with_test_threads
 from gradalign_cli.errors import UserError
@@ -50,6 +55,7 @@ from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.rounds import rounds, train_in_rounds
 from gradalign_cli.training.runaway import RunawayWarner
+from gradalign_cli.training.step_images import replicas_within
 
 TRY_IN_SMALL = "; `quick=true` tries it in small"
 
@@ -89,7 +95,9 @@ class PreparedRun(NamedTuple):
     def title(self) -> str:
         """The run in a line."""
         how = f"{len(self.replicas)} replica(s), engine {self.engine.name} ({self.engine_reason})"
-        return f"{run_title(self.config)}, {how}{self.memory_needs_text}"
+        on_host = self.parts.benchmark.images_on_host
+        images = ", images of the dataset stay on the host" if on_host else ""
+        return f"{run_title(self.config)}, {how}{self.memory_needs_text}{images}"
 
     def record(self, saved: SavedRun | None) -> dict[str, Any]:
         """What record.json says of the run before it begins."""
@@ -167,6 +175,9 @@ def prepare(config: DictConfig) -> PreparedRun:
     engine, reason = choose_engine(config.engine, work, device)
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
+    if parts.benchmark.images_on_host:
+        budget = largest_image_bytes(config, device)
+        at_once = min(at_once, replicas_within(parts, plan, budget, device))
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
     streams = streams_fingerprint(parts, replicas, plan)

@@ -17,7 +17,7 @@ from gradalign_cli.composition.named_modules import module_builder_argument
 from gradalign_cli.composition.paper_settings import check_paper_settings
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.schema import plain_settings
-from gradalign_cli.composition.settings import is_quick
+from gradalign_cli.composition.settings import is_quick, largest_image_bytes
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
@@ -68,7 +68,7 @@ def build_run(config: DictConfig, device: torch.device) -> BuiltRun:
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     augmentation = build_augmentation(config, benchmark)
-    benchmark = benchmark_on_device(benchmark, device)
+    benchmark = benchmark_on_device(benchmark, device, largest_image_bytes(config, device))
     parts = Parts(
         benchmark,
         model,

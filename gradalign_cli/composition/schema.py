@@ -91,6 +91,7 @@ class Settings(NamedTuple):
     objective_metric: ObjectiveMetric = "ACC"
     resume: Literal["never", "auto"] = "never"
     checkpoint: Checkpoint = Checkpoint(None)
+    image_budget: Annotated[float | None, Above(0)] = None
 
 
 FREE_ENTRIES = ("replicas", "paper")  # their names are those of methods' settings

@@ -230,8 +230,8 @@ def view_of(networks: TrainedNetworks, replica: int) -> TaskViews:
 
 def with_trained_pixels(benchmark: Benchmark, networks: TrainedNetworks) -> Benchmark:
     """The benchmark with the means and deviations of pixels that the networks were trained with, on
-    the device of its images."""
-    return benchmark._replace(**to_device_dict(networks.pixel_tensors, benchmark.images.device))
+    the device of its labels."""
+    return benchmark._replace(**to_device_dict(networks.pixel_tensors, benchmark.labels.device))
 
 
 def to_device_dict(tensors: dict[str, Tensor | Absent], device: torch.device) -> dict[str, Any]:

@@ -16,6 +16,7 @@ SETTINGS_WITHOUT_EFFECT = (
     "threads",
     "engine",
     "memory_budget",
+    "image_budget",
     "overwrite",
     "save",
     "skip_finished",

@@ -25,6 +25,7 @@ from gradalign_cli.training.memory_estimate import (
 )
 from gradalign_cli.training.plan import Plan, chunk_size
 from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.step_images import image_bytes
 
 GIB = 2**30
 READ_BYTES = 64  # of a slot, in tables of slots and while a step chooses what it reads
@@ -81,10 +82,12 @@ def needs_of_run(
     gradients = at_once * step_gradient_bytes(parts)
     batch = min(plan.batch_size, longest)
     steps = min(chunk_size(plan, parts.model, device), -(-longest // batch))
-    random_numbers = 4 * count * steps * random_numbers_per_step(parts, batch)
-    image_bytes = image_bytes_of_step_and_test(parts, replicas[0], batch)
-    step_images = at_once * image_bytes.step
-    test_images = max(0, image_bytes.test - step_images)
+    on_host = parts.benchmark.images_on_host  # which looks one stretch of steps ahead
+    random_numbers = 4 * count * steps * random_numbers_per_step(parts, batch) * (1 + on_host)
+    bytes_of_images = image_bytes_of_step_and_test(parts, replicas[0], batch)
+    step_images = at_once * bytes_of_images.step
+    test_images = max(0, bytes_of_images.test - step_images)
+    window = on_host * image_bytes(parts, count, plan, device)
     return [
         MemoryNeed("the network and its gradients", COPIES * count * network + gradients, "model"),
         MemoryNeed("the state of method and optimizer", COPIES * count * state, "model"),
@@ -94,6 +97,7 @@ def needs_of_run(
         ),
         MemoryNeed("the random numbers of a stretch of steps", random_numbers, "buffer.capacity"),
         MemoryNeed("the views of the tasks", 2 * count * view, "benchmark.first_tasks"),
+        MemoryNeed("the images on the device", window, "image_budget"),
         MemoryNeed("the order of the examples", per_pass, "passes"),
         MemoryNeed("the images of a step", step_images, "batch_size` or `memory_batch"),
         MemoryNeed("the images of a test", test_images, "model"),

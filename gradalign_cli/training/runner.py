@@ -1,7 +1,8 @@
 """The main loop: tasks, chunks of steps, tests. It knows no benchmark, method or buffer by name."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from gradalign_cli.training.pace import Pace
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.position import Position, SavePosition, first_position, save_nothing
 from gradalign_cli.training.replica import Replica
+from gradalign_cli.training.step_images import StepImages
 from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
 from gradalign_cli.training.task_steps import TaskSteps, prepare_task, steps_of_tasks
@@ -68,20 +70,24 @@ def run(
     views: TaskViews = stacked_views(replicas, engine)
     evaluator = Evaluator(parts, replicas, engine, position.evaluation_seconds)
     steps_by_task = steps_of_tasks(parts, replicas[0], plan)
+    images = StepImages(parts, len(replicas), plan, engine.device)
     if not position.rows:
         position = after_test_of_all_tasks(position, evaluator, views, watchers)
     for task in tasks[position.task :]:
         if not position.step:
             learners = begin_task(parts, replicas, position.learners, task)
             position = position._replace(learners=learners)
-        task_steps = prepare_task(parts, replicas, engine, plan, task)
+        task_steps = prepare_task(images.parts, replicas, engine, plan, task)
         pace = Pace(parts.schedule, replicas, position.learners, steps_by_task, task, position.pace)
         with default_device(engine.device):
             views = with_reference_cache(parts, task_steps.past_tasks, position.learners, views)
-        for draws in remaining_chunks(task_steps, engine, position.step):
+        chunks = remaining_chunks(task_steps, engine, position.step)
+        for draws, next_draws in images.with_next(chunks):
             step, cycle = position.step, rotated_cycle(task_steps.step_cycle, position.step)
             draws = pace.with_step_size(draws, step)
-            learners, trace = take_steps(engine, cycle, position.learners, draws, views)
+            images.bring(draws, position.learners)
+            meanwhile = partial(images.begin_to_bring, next_draws)
+            learners, trace = take_steps(engine, cycle, position.learners, draws, views, meanwhile)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
             position = after_chunk(position, parts, task_steps, draws, learners)
@@ -164,13 +170,20 @@ def rotated_cycle(step_cycle: Sequence[Step], steps_done: int) -> Sequence[Step]
 
 
 def take_steps(
-    engine: Engine, step_cycle: Sequence[Step], learners: Learner, draws: Draw, views: TaskViews
+    engine: Engine,
+    step_cycle: Sequence[Step],
+    learners: Learner,
+    draws: Draw,
+    views: TaskViews,
+    meanwhile: Callable[[], None],
 ) -> tuple[Learner, Trace]:
-    """The learners [R, ...] after the steps of a chunk, and its traces [S, R] on the CPU."""
+    """The learners [R, ...] after the steps of a chunk, and its traces [S, R] on the CPU;
+    meanwhile: what the host does while a GPU still takes the steps."""
     with default_device(engine.device):
         learners, trace = engine.run_steps(
             step_cycle, learners, to_device(draws, engine.device), views
         )
+    meanwhile()
     return learners, to_device(trace, CPU)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import TaskViews, rows_and_tasks_of_part
 from gradalign_cli.benchmarks.examples import Examples
-from gradalign_cli.benchmarks.loading import load_examples
+from gradalign_cli.benchmarks.loading import load_examples, target_logits
 from gradalign_cli.buffers.buffer import EndedTask
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import ExampleFunction, Probe
@@ -104,7 +104,7 @@ def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, ta
         return gradient
 
     task_logit_mask = learner.params.new_zeros(parts.benchmark.outputs)
-    task_logit_mask[examples_of_task(rows).target] = 1
+    task_logit_mask[target_logits(parts.benchmark, view, rows)] = 1
     return Probe(
         rows=rows,
         task=task,
