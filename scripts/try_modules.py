@@ -34,7 +34,7 @@ from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.rounds import train_round
+from gradalign_cli.training.replica_groups import train_replica_group
 
 SHAPE, CLASSES = (3, 32, 32), 4
 METHODS = ("agem", "er", "derpp", "gpm", "ewc", "gem")
@@ -122,16 +122,16 @@ def try_engines(network: str, method: str) -> None:
     first weights that differ in the last bit."""
     parts, replicas = make_parts(make_model(network, CLASSES), method, 2)
     plan, results = Plan(1, 8, 1, 0), []
-    eager = train_round(parts, replicas, ENGINES["eager"](), plan, [])
+    eager = train_replica_group(parts, replicas, ENGINES["eager"](), plan, [])
     shifted = parts._replace(model=parts.model._replace(init=shifted_init(parts.model)))
-    yardstick = train_round(shifted, replicas, ENGINES["eager"](), plan, [])
+    yardstick = train_replica_group(shifted, replicas, ENGINES["eager"](), plan, [])
     results.append(f"last bit: {difference(eager, yardstick):.1e}")
     for name in ("graph", "streams", "vmap"):
         obstacle = obstacle_of(name, parts.model)
         if obstacle:
             results.append(f"{name}: refused, as {obstacle}")
             continue
-        outcome = train_round(parts, replicas, ENGINES[name](), plan, [])
+        outcome = train_replica_group(parts, replicas, ENGINES[name](), plan, [])
         results.append(f"{name}: {difference(eager, outcome):.1e}")
     print(f"{network} {method}: {'; '.join(results)}", flush=True)
 

@@ -21,7 +21,7 @@ from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.rounds import train_round
+from gradalign_cli.training.replica_groups import train_replica_group
 
 
 def small(shape, outputs):
@@ -110,7 +110,7 @@ def make_replicas(parts, seeds=(0,), lrs=(0.1,), methods=None):
 def train(parts, replicas, engine=None, watchers=(), plan=None):
     """Train to the end; returns the outcome."""
     plan = plan or Plan(1, 5, 1, 0)
-    return train_round(parts, replicas, engine or eager(), plan, watchers)
+    return train_replica_group(parts, replicas, engine or eager(), plan, watchers)
 
 
 def steps_of_task(parts, replica, learner, task, batch=5):

@@ -53,11 +53,11 @@ def main(arguments: list[str]) -> int:
     assert isinstance(whole, DictConfig)
     console, findings = page_console(), []
     for group in dict.fromkeys(groups):
-        findings += check_part(group, whole, console)
+        findings += try_part_and_print_findings(group, whole, console)
     return int(any(finding.verdict == "fails" for finding in findings))
 
 
-def check_part(group: str, config: DictConfig, console: Console) -> list[Finding]:
+def try_part_and_print_findings(group: str, config: DictConfig, console: Console) -> list[Finding]:
     """Try a part on the rules of its group, and print what is found."""
     home = Path(target_function(group, config[group]).__code__.co_filename)
     findings = try_rules(RULES_OF_GROUP[group](config), home)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from gradalign_cli.composition.datasets import config_without_missing_datasets
-from gradalign_cli.composition.schema import plain_settings
+from gradalign_cli.composition.schema import plain_values
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import lock_owner
 from gradalign_cli.files.reading import read_json
@@ -31,7 +31,7 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[
     if not is_finished(folder):
         return None
     earlier, results = read_finished_run(folder)
-    settings = plain_settings(config_without_missing_datasets(config))
+    settings = plain_values(config_without_missing_datasets(config))
     other = different_settings(earlier, settings)
     if other:
         names = ", ".join(f"`{name}`" for name in other)

@@ -24,7 +24,7 @@ from gradalign_cli.composition.hydra_jobs import (
     sweep_folder,
     sweep_job_text,
 )
-from gradalign_cli.composition.schema import plain_settings
+from gradalign_cli.composition.schema import plain_values
 from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.numerics.allocator import keep_freed_memory
@@ -62,7 +62,7 @@ def job(config: DictConfig) -> float:
         console.print(f"{number}: {job_overrides_text()}", soft_wrap=True)
     try:
         with hydra_errors_as_sentences():
-            settings = plain_settings(config)
+            settings = plain_values(config)
         allow_plugins(settings.get("plugins", []), plugin_folders())
         results = earlier_results(config, folder, console) if number else None
         was_finished = results is not None

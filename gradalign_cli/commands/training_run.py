@@ -20,7 +20,7 @@ from gradalign_cli.commands.run_warnings import (
 )
 from gradalign_cli.composition.datasets import config_without_missing_datasets
 from gradalign_cli.composition.parts import build_run
-from gradalign_cli.composition.schema import check_settings, plain_settings
+from gradalign_cli.composition.schema import check_settings, plain_values
 from gradalign_cli.composition.settings import (
     choose_device,
     is_quick,
@@ -53,7 +53,7 @@ from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.rounds import rounds, train_in_rounds
+from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
 from gradalign_cli.training.step_images import replicas_within
 
@@ -127,7 +127,7 @@ def train(
     file_texts: texts to write into the folder too, by name.
     """
     start_time = time.perf_counter()
-    check_settings(plain_settings(config))
+    check_settings(plain_values(config))
     refuse_finished_run(folder, config.get("overwrite", False))
     run = prepare(config)
     saved = newest_saved_run(folder) if config.get("resume", "never") == "auto" else None
@@ -182,7 +182,7 @@ def prepare(config: DictConfig) -> PreparedRun:
     check_needs(needs, free_bytes(device))
     streams = streams_fingerprint(parts, replicas, plan)
     how = device, plan, parts, replicas, replica_settings, engine, reason, at_once, streams
-    return PreparedRun(config, plain_settings(config), *how, needs_text(needs))
+    return PreparedRun(config, plain_values(config), *how, needs_text(needs))
 
 
 def train_and_complete_record(
@@ -211,13 +211,13 @@ def train_and_complete_record(
     setup = time.perf_counter() - start_time
     try:
         with display, closing(logging):
-            outcome = train_in_rounds(
+            outcome = train_replica_groups(
                 run.parts,
                 run.replicas,
                 run.engine,
                 run.plan,
                 [run_folder, display, warner, logging],
-                rounds(run.replicas, run.replicas_at_once),
+                replica_groups(run.replicas, run.replicas_at_once),
                 Checkpoints(folder, minutes, identity),
                 saved,
             )

@@ -36,7 +36,7 @@ from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, search_settin
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
-from gradalign_cli.composition.schema import check_settings, plain_settings
+from gradalign_cli.composition.schema import check_settings, plain_values
 from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, os_error_sentence, require
@@ -176,7 +176,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     if mode == RunMode.RUN:
         folder = absolute_folder(config_with_hydra.hydra.run.dir, "hydra.run.dir")
         overrides += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
-        with folder_removed_if_empty(folder):
+        with new_folder_removed_if_unused(folder):
             configured_hydra.run(config_name, job, overrides)
         return None
     folder = absolute_folder(config_with_hydra.hydra.sweep.dir, "hydra.sweep.dir")
@@ -195,7 +195,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     export_sweep_job_count(overrides, "hydra/sweeper" in keys, trials)
     RETURNS.clear()
     try:
-        with nameless_errors_as_sentences(folder), folder_removed_if_empty(folder):
+        with nameless_errors_as_sentences(folder), new_folder_removed_if_unused(folder):
             if trials is not None:
                 add_sweep_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
             configured_hydra.multirun(config_name, job, overrides)
@@ -239,7 +239,7 @@ def check_config(config_with_hydra: DictConfig, parsed: TrainArguments) -> None:
     config = config_with_hydra.copy()
     with open_dict(config):
         del config["hydra"]
-    settings = plain_settings(config)
+    settings = plain_values(config)
     check_settings(settings)
     plugins = settings.get("plugins", [])
     check_plugins_typed(plugins, parsed.overrides)
@@ -283,7 +283,7 @@ def swept_values(override: Override) -> list[str]:
 
 
 @contextmanager
-def folder_removed_if_empty(folder: Path) -> Iterator[None]:
+def new_folder_removed_if_unused(folder: Path) -> Iterator[None]:
     """Make a folder. At the end it is removed again, with those above it that were missing, where
     nothing came into them but empty folders of jobs and the files that a sweep begins with."""
     missing = make_folder(folder)
@@ -382,11 +382,11 @@ def sweep_folder() -> Path | None:
     return Path(config.sweep.dir) if config.mode == RunMode.MULTIRUN else None
 
 
-def hydra_file_texts(config: DictConfig) -> dict[str, str]:
+def hydra_file_texts(job_config: DictConfig) -> dict[str, str]:
     """The texts of the files that Hydra writes of a job, by their names in the job's folder."""
     entry = HydraConfig.instance().cfg
     return {
-        ".hydra/config.yaml": OmegaConf.to_yaml(config),
+        ".hydra/config.yaml": OmegaConf.to_yaml(job_config),
         ".hydra/hydra.yaml": OmegaConf.to_yaml(entry),
         ".hydra/overrides.yaml": OmegaConf.to_yaml(HydraConfig.get().overrides.task),
     }

@@ -28,7 +28,7 @@ def check_interpolations(config: Mapping[str, Any]) -> None:
 
     config: plain values, with the interpolations as they are. A cycle is left to OmegaConf.
     """
-    texts = dict(paths_and_texts("", config))
+    texts = dict(paths_and_values_as_text("", config))
     if sum("${" in text for text in texts.values()) > MOST_INTERPOLATIONS:
         raise UserError(f"a config must have at most {MOST_INTERPOLATIONS} interpolations")
     size_of_path: dict[str, ExpandedSize] = {}
@@ -38,12 +38,12 @@ def check_interpolations(config: Mapping[str, Any]) -> None:
         raise UserError("the interpolations of a config must not make it larger than 1 MiB")
 
 
-def paths_and_texts(path: str, node: Any) -> Iterator[tuple[str, str]]:
+def paths_and_values_as_text(path: str, node: Any) -> Iterator[tuple[str, str]]:
     """The dotted path of every value of a tree, and the value as text."""
     if isinstance(node, Mapping | list):
         pairs = node.items() if isinstance(node, Mapping) else enumerate(node)
         for name, value in pairs:
-            yield from paths_and_texts(f"{path}.{name}" if path else str(name), value)
+            yield from paths_and_values_as_text(f"{path}.{name}" if path else str(name), value)
     else:
         yield path, str(node)
 

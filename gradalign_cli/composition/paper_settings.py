@@ -14,7 +14,7 @@ from gradalign_cli.errors import UserError, did_you_mean
 SETTINGS_OF_RUNS = ("lr", "memory_batch", "least_lr")  # that may depend on the method
 
 
-def check_paper_settings(config: Mapping[str, Any]) -> None:
+def check_names_in_paper_entry(config: Mapping[str, Any]) -> None:
     """Raise UserError where `paper` names a method, or a setting of one, that there is not.
 
     config: plain values.

@@ -14,9 +14,9 @@ from gradalign_cli.composition.alignment import read_aligned_vector
 from gradalign_cli.composition.construct import call_target
 from gradalign_cli.composition.datasets import dataset_arguments
 from gradalign_cli.composition.named_modules import module_builder_argument
-from gradalign_cli.composition.paper_settings import check_paper_settings
+from gradalign_cli.composition.paper_settings import check_names_in_paper_entry
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
-from gradalign_cli.composition.schema import plain_settings
+from gradalign_cli.composition.schema import plain_values
 from gradalign_cli.composition.settings import is_quick, largest_image_bytes
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, needed_task_ids
@@ -49,7 +49,7 @@ def build_run(config: DictConfig, device: torch.device) -> BuiltRun:
 
     Raises UserError where a value is out of its domain or parts do not fit together.
     """
-    check_paper_settings(plain_settings(config))
+    check_names_in_paper_entry(plain_values(config))
     replica_settings = read_replica_settings(config)
     methods = [build_method(config, replica) for replica in replica_settings]
     optimizer: Optimizer = call_target("optimizer", config.optimizer)

@@ -97,7 +97,7 @@ class Settings(NamedTuple):
 FREE_ENTRIES = ("replicas", "paper")  # their names are those of methods' settings
 
 
-def plain_settings(config: DictConfig) -> dict[str, Any]:
+def plain_values(config: DictConfig) -> dict[str, Any]:
     """A config as plain values."""
     settings = OmegaConf.to_container(config, resolve=True)
     assert isinstance(settings, dict)

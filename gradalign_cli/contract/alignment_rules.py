@@ -58,7 +58,7 @@ def alignment_rules(subject: TriedMethod) -> list[Rule]:
             lambda: check_direction_finite(subject),
         ),
         Rule("`align` leaves the form of the state as it is", lambda: check_state_form(subject)),
-        Rule("`align` changes nothing in place", lambda: check_inputs_unchanged(subject)),
+        Rule("`align` changes nothing in place", lambda: check_learner_and_view_unchanged(subject)),
         Rule("its claims are names of claims", lambda: check_claim_names(subject)),
         *claim_rules(subject),
     ]
@@ -137,7 +137,7 @@ def check_state_form(subject: TriedMethod) -> None:
             )
 
 
-def check_inputs_unchanged(subject: TriedMethod) -> None:
+def check_learner_and_view_unchanged(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where `align` writes into the gradients or the state."""
     usual = random_gradients(subject.method, subject.layers, torch.float32)
     for case, gradients in hard_gradients(usual).items():

@@ -12,7 +12,7 @@ from gradalign_cli.contract.run_rules import run_rules
 from gradalign_cli.contract.small_runs import (
     SMALL,
     BuildBuffer,
-    Factories,
+    PartFactories,
     learner_after_task,
     make_parts,
     make_replicas,
@@ -27,34 +27,34 @@ SLOT_FIELDS = ("rows", "tasks", "class_in_task")
 
 def buffer_rules(build: BuildBuffer) -> list[Rule]:
     """The rules of a buffer's contract;  build: (tasks, classes per task) -> the buffer, new."""
-    factories = SMALL._replace(buffer=build, method=lambda: derpp(0.1, 0.5))
+    part_factories = SMALL._replace(buffer=build, method=lambda: derpp(0.1, 0.5))
     return [
         Rule(
             "an empty memory has -1 in all slots",
-            lambda: check_initial_memory(factories),
+            lambda: check_initial_memory(part_factories),
             is_prerequisite=True,
         ),
         Rule(
             "each slot belongs to some task",
-            lambda: check_task_slot_table(factories),
+            lambda: check_task_slot_table(part_factories),
             is_prerequisite=True,
         ),
         Rule(
             "what is stored has come, with its task and class, in a slot of its task",
-            lambda: check_stored_examples(factories),
+            lambda: check_stored_examples(part_factories),
         ),
-        Rule("a full stream stores something", lambda: check_memory_fills(factories)),
+        Rule("a full stream stores something", lambda: check_memory_fills(part_factories)),
         Rule(
             "the examples of ended tasks stay, where `keeps_ended_tasks` says so",
-            lambda: check_ended_tasks_stay(factories),
+            lambda: check_ended_tasks_stay(part_factories),
         ),
-        *run_rules(factories),
+        *run_rules(part_factories),
     ]
 
 
-def check_initial_memory(factories: Factories) -> None:
+def check_initial_memory(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a new memory is not empty or not of whole numbers."""
-    memory = make_parts(factories).buffer.init()
+    memory = make_parts(part_factories).buffer.init()
     for name in SLOT_FIELDS:
         field = getattr(memory, name)
         expect(
@@ -64,9 +64,9 @@ def check_initial_memory(factories: Factories) -> None:
         )
 
 
-def check_task_slot_table(factories: Factories) -> None:
+def check_task_slot_table(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where `task_slots` is no table of slots for each task."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     slots, capacity = parts.buffer.task_slots, len(parts.buffer.init().rows)
     expect(
         slots.ndim == 2
@@ -86,9 +86,9 @@ class MemoryAfterStep(NamedTuple):
     memory: Memory
 
 
-def memories_after_steps(factories: Factories) -> Iterator[MemoryAfterStep]:
+def memories_after_steps(part_factories: PartFactories) -> Iterator[MemoryAfterStep]:
     """The memory after each step of each task, and after its end."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     replica = make_replicas(parts, (0,))[0]
     learner, rows = new_learner(parts, replica), torch.zeros(0, dtype=torch.long)
     for task in range(parts.benchmark.tasks):
@@ -99,9 +99,9 @@ def memories_after_steps(factories: Factories) -> Iterator[MemoryAfterStep]:
         yield MemoryAfterStep(parts, task, rows, learner.memory)
 
 
-def check_stored_examples(factories: Factories) -> None:
+def check_stored_examples(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a slot holds what never came or is another's."""
-    for parts, task, rows, memory in memories_after_steps(factories):
+    for parts, task, rows, memory in memories_after_steps(part_factories):
         view = parts.benchmark.make_stream(0).view
         train_rows = parts.benchmark.make_stream(0).train_rows
         for slot in (memory.rows >= 0).nonzero()[:, 0].tolist():
@@ -122,15 +122,15 @@ def check_stored_examples(factories: Factories) -> None:
             )
 
 
-def check_memory_fills(factories: Factories) -> None:
+def check_memory_fills(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where nothing is stored after a task."""
-    *_, last = memories_after_steps(factories)
+    *_, last = memories_after_steps(part_factories)
     expect(bool((last.memory.rows >= 0).any()), "the memory is still empty after three tasks")
 
 
-def check_ended_tasks_stay(factories: Factories) -> None:
+def check_ended_tasks_stay(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a later task replaces an example of an ended one."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     if not parts.buffer.keeps_ended_tasks:
         raise UnaskedRuleError("it does not say so")
     replica = make_replicas(parts, (0,))[0]

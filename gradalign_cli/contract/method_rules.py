@@ -11,7 +11,7 @@ from gradalign_cli.contract.findings import Rule, UnaskedRuleError, expect
 from gradalign_cli.contract.run_rules import CLOSE, run_rules
 from gradalign_cli.contract.small_runs import (
     SMALL,
-    Factories,
+    PartFactories,
     learner_after_tasks,
     make_parts,
     make_replicas,
@@ -41,25 +41,25 @@ class MethodSource(NamedTuple):
 
 def method_rules(source: MethodSource) -> list[Rule]:
     """The rules of a method's contract, in the order in which they are tried."""
-    factories = SMALL._replace(method=source.build)
+    part_factories = SMALL._replace(method=source.build)
     return [
-        *alignment_rules(trained_method(factories)),
-        *run_rules(factories),
+        *alignment_rules(trained_method(part_factories)),
+        *run_rules(part_factories),
         Rule(
             "where nothing is remembered, a step is that of fine-tuning",
-            lambda: check_step_without_memory(factories),
+            lambda: check_step_without_memory(part_factories),
         ),
-        Rule("its `report` is tensors", lambda: check_report_tensors(factories)),
+        Rule("its `report` is tensors", lambda: check_report_tensors(part_factories)),
         Rule(
             "settings that are numbers may differ between replicas",
-            lambda: check_replica_numbers(source, factories),
+            lambda: check_replica_numbers(source, part_factories),
         ),
     ]
 
 
-def trained_method(factories: Factories) -> TriedMethod:
+def trained_method(part_factories: PartFactories) -> TriedMethod:
     """The method with its state after two tasks, or its first state where training fails."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     replica = make_replicas(parts, (0,))[0]
     untrained = new_learner(parts, replica).method_state
     try:
@@ -69,9 +69,9 @@ def trained_method(factories: Factories) -> TriedMethod:
     return TriedMethod(parts.method, untrained, state, parts.model.layers)
 
 
-def check_step_without_memory(factories: Factories) -> None:
+def check_step_without_memory(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a step differs from plain SGD's although nothing is stored."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     if "acts_without_memory" in parts.method.claims:
         raise UnaskedRuleError("it claims acts_without_memory")
     parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
@@ -93,9 +93,9 @@ def check_step_without_memory(factories: Factories) -> None:
             )
 
 
-def check_report_tensors(factories: Factories) -> None:
+def check_report_tensors(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where record.json could not hold what the method reports."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     learners = train(parts, make_replicas(parts, (0, 1)))
     for name, value in parts.method.report(learners.method_state).items():
         expect(
@@ -104,7 +104,7 @@ def check_report_tensors(factories: Factories) -> None:
         )
 
 
-def check_replica_numbers(source: MethodSource, factories: Factories) -> None:
+def check_replica_numbers(source: MethodSource, part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a replica's numbers are not read from its state."""
     tried = 0
     for name, value in source.replica_numbers.items():
@@ -115,7 +115,7 @@ def check_replica_numbers(source: MethodSource, factories: Factories) -> None:
                 continue
             if changed == value:
                 continue
-            parts = make_parts(factories)
+            parts = make_parts(part_factories)
             together = train(parts, make_replicas(parts, (0, 0), methods)).params[1]
             parts = parts._replace(method=methods[1])
             alone = train(parts, make_replicas(parts, (0,))).params[0]

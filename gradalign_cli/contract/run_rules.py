@@ -8,7 +8,7 @@ import torch
 
 from gradalign_cli.contract.findings import Rule, expect
 from gradalign_cli.contract.small_runs import (
-    Factories,
+    PartFactories,
     learner_after_task,
     learner_after_tasks,
     make_parts,
@@ -33,9 +33,10 @@ MIN_STEPS = 3  # from which on the engines record and capture here
 ROUNDING, CLOSE, CLOSE_ON_DEVICE = 1e-6, 1e-4, 1e-3  # relative to 1 + a number
 
 
-def run_rules(factories: Factories) -> list[Rule]:
-    """The rules for runs with a part that `factories` make."""
-    eager_learners = cache(lambda: train_two_replicas(factories))  # which all others must equal
+def run_rules(part_factories: PartFactories) -> list[Rule]:
+    """The rules for runs with a part that `part_factories` make."""
+    # which all others must equal
+    eager_learners = cache(lambda: train_two_replicas(part_factories))
     return [
         Rule(
             "it trains on three tasks, and the network stays finite",
@@ -43,36 +44,40 @@ def run_rules(factories: Factories) -> list[Rule]:
             is_prerequisite=True,
         ),
         Rule(
-            "a step leaves the form of all that it changes", lambda: check_learner_form(factories)
+            "a step leaves the form of all that it changes",
+            lambda: check_learner_form(part_factories),
         ),
-        Rule("a step changes nothing in place", lambda: check_inputs_unchanged(factories)),
+        Rule(
+            "a step changes nothing in place",
+            lambda: check_learner_and_view_unchanged(part_factories),
+        ),
         Rule(
             "a run repeated is the same, bit for bit, and no global generator is used",
-            lambda: check_reproducible(factories, eager_learners()),
+            lambda: check_reproducible(part_factories, eager_learners()),
         ),
         Rule(
             "all that is remembered is in the state: replicas and runs do not meet",
-            lambda: check_no_hidden_state(factories, eager_learners()),
+            lambda: check_no_hidden_state(part_factories, eager_learners()),
         ),
         Rule(
             "batched over replicas (engine vmap): the same",
-            lambda: check_vmap(factories, eager_learners()),
+            lambda: check_vmap(part_factories, eager_learners()),
         ),
         Rule(
             "recorded (engine graph on a CPU): the same",
-            lambda: check_recorded(factories, eager_learners()),
+            lambda: check_recorded(part_factories, eager_learners()),
         ),
         Rule(
             "captured (engine graph on a GPU), on a simulated device: the same",
-            lambda: check_captured(factories, eager_learners()),
+            lambda: check_captured(part_factories, eager_learners()),
         ),
     ]
 
 
-def train_two_replicas(factories: Factories, engine: Engine | None = None) -> Learner:
+def train_two_replicas(part_factories: PartFactories, engine: Engine | None = None) -> Learner:
     """The learners of two replicas after all tasks. Raises BrokenRuleError where their networks are
     not finite."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     learners = train(parts, make_replicas(parts, (0, 1)), engine)
     expect(
         bool(learners.params.isfinite().all()),
@@ -82,9 +87,9 @@ def train_two_replicas(factories: Factories, engine: Engine | None = None) -> Le
     return learners
 
 
-def check_learner_form(factories: Factories) -> None:
+def check_learner_form(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a step or the end of a task changes the form of the learner."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     replica = make_replicas(parts, (0,))[0]
     untrained, learner = new_learner(parts, replica), learner_after_tasks(parts, replica, 2)
     starts_empty = not all(leaf.numel() for leaf in tree_leaves(untrained.method_state))
@@ -99,9 +104,9 @@ def check_learner_form(factories: Factories) -> None:
         expect(not change, f"{change} after a step: make room for all at the start")
 
 
-def check_inputs_unchanged(factories: Factories) -> None:
+def check_learner_and_view_unchanged(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where a step or the end of a task writes into what it is given."""
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     replica = make_replicas(parts, (0,))[0]
     learner = new_learner(parts, replica)
     for task in range(parts.benchmark.tasks):
@@ -123,13 +128,13 @@ def global_generators() -> list[object]:
     return [random.getstate(), repr(numpy_state), torch.get_rng_state().tolist()]
 
 
-def check_reproducible(factories: Factories, eager_learners: Learner) -> None:
+def check_reproducible(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where a run draws from a global generator, or cannot be repeated."""
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         try:
             before = global_generators()
-            repeated = train_two_replicas(factories)
+            repeated = train_two_replicas(part_factories)
             after = global_generators()
         finally:
             random.setstate(python_state)
@@ -148,11 +153,11 @@ def check_reproducible(factories: Factories, eager_learners: Learner) -> None:
     )
 
 
-def check_no_hidden_state(factories: Factories, eager_learners: Learner) -> None:
+def check_no_hidden_state(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where a replica depends on those beside it, or on Python objects."""
     advice = "something is remembered outside of the state, in a variable, a list or an attribute"
     for number, seed in enumerate((0, 1)):
-        parts = make_parts(factories)
+        parts = make_parts(part_factories)
         alone = train(parts, make_replicas(parts, (seed,)))
         expected = tree_map(
             lambda tensor, number=number: tensor[number : number + 1], eager_learners
@@ -162,10 +167,10 @@ def check_no_hidden_state(factories: Factories, eager_learners: Learner) -> None
         if not change and not form_change(expected, alone, "the learner"):
             change = difference(expected, alone, "the learner", ROUNDING)
         expect(not change, f"{change} between a replica alone and beside another: {advice}")
-    parts = make_parts(factories)
+    parts = make_parts(part_factories)
     replica = make_replicas(parts, (0,))[0]
     learner = learner_after_tasks(parts, replica, 2)
-    rebuilt = make_parts(factories)
+    rebuilt = make_parts(part_factories)
     new_replica = make_replicas(rebuilt, (0,))[0]
     change = difference(
         learner_after_task(parts, replica, learner, 2),
@@ -177,31 +182,33 @@ def check_no_hidden_state(factories: Factories, eager_learners: Learner) -> None
 
 
 def check_engine(
-    factories: Factories, eager_learners: Learner, engine: Engine, step_kind: str
+    part_factories: PartFactories, eager_learners: Learner, engine: Engine, step_kind: str
 ) -> None:
     """Raise BrokenRuleError where an engine's learners are not those of the plain steps."""
-    change = difference(eager_learners, train_two_replicas(factories, engine), "the learner", CLOSE)
+    change = difference(
+        eager_learners, train_two_replicas(part_factories, engine), "the learner", CLOSE
+    )
     expect(not change, f"{change} between plain steps and {step_kind} ones")
 
 
-def check_vmap(factories: Factories, eager_learners: Learner) -> None:
+def check_vmap(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where batched replicas are not those of a loop."""
     batched = make_plain_run(step_by_vmap)
     engine = Engine("vmap", CPU, functional_gradient, batched, map_in_loop)
-    check_engine(factories, eager_learners, engine, "batched")
+    check_engine(part_factories, eager_learners, engine, "batched")
 
 
-def check_recorded(factories: Factories, eager_learners: Learner) -> None:
+def check_recorded(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
     recorded = RecordedRun(eager().run_steps, min_steps_to_record=MIN_STEPS)
     engine = Engine("graph", CPU, autograd_gradient, recorded, map_in_loop)
-    check_engine(factories, eager_learners, engine, "recorded")
+    check_engine(part_factories, eager_learners, engine, "recorded")
 
 
-def check_captured(factories: Factories, eager_learners: Learner) -> None:
+def check_captured(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where captured steps on the simulated device are not the plain ones."""
     with simulated_device():
-        parts = make_parts(factories, SIMULATED)
+        parts = make_parts(part_factories, SIMULATED)
         on_device = train(parts, make_replicas(parts, (0, 1)), simulated_graph(MIN_STEPS))
     learners = tree_map(cpu_values_of, on_device)
     change = difference(eager_learners, learners, "the learner", CLOSE_ON_DEVICE)

@@ -26,7 +26,7 @@ from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica, new_learner
-from gradalign_cli.training.rounds import train_round
+from gradalign_cli.training.replica_groups import train_replica_group
 from gradalign_cli.training.task_end import end_task
 
 SLOTS, BATCH, MEMORY_BATCH, SAMPLES, LR = 18, 5, 6, 18, 0.02
@@ -37,7 +37,7 @@ BuildBuffer = Callable[[int, int], Buffer]  # (tasks, classes per task) -> a new
 BuildModel = Callable[[tuple[int, int, int], int], Model]  # (image shape, outputs) -> a new one
 
 
-class Factories(NamedTuple):
+class PartFactories(NamedTuple):
     """What small parts are made of."""
 
     benchmark: BuildBenchmark
@@ -64,7 +64,7 @@ def small_dataset() -> Dataset:
     return Dataset("tiny", x, y.astype(np.int64), 120, 6, None)
 
 
-SMALL = Factories(
+SMALL = PartFactories(
     benchmark=lambda: split(small_dataset(), 2, "task", samples_per_task=SAMPLES),
     buffer=lambda tasks, classes_per_task: ring(SLOTS, "total", tasks, classes_per_task),
     model=lambda shape, outputs: mlp([8], "torch", True, shape, outputs),
@@ -72,14 +72,14 @@ SMALL = Factories(
 )
 
 
-def make_parts(factories: Factories, device: torch.device = CPU) -> Parts:
+def make_parts(part_factories: PartFactories, device: torch.device = CPU) -> Parts:
     """The parts of a small run on a device."""
-    benchmark = factories.benchmark()
+    benchmark = part_factories.benchmark()
     with default_device(device):
-        buffer = factories.buffer(benchmark.tasks, benchmark.classes_per_task)
-    model = factories.model(benchmark.image_shape, benchmark.outputs)
+        buffer = part_factories.buffer(benchmark.tasks, benchmark.classes_per_task)
+    model = part_factories.model(benchmark.image_shape, benchmark.outputs)
     benchmark = benchmark_on_device(benchmark, device)
-    return Parts(benchmark, model, factories.method(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
+    return Parts(benchmark, model, part_factories.method(), buffer, sgd(0.0, 0.0), MEMORY_BATCH)
 
 
 def make_replicas(
@@ -94,7 +94,9 @@ def make_replicas(
 
 def train(parts: Parts, replicas: Sequence[Replica], engine: Engine | None = None) -> Learner:
     """The learners [R, ...] after all tasks."""
-    return train_round(parts, replicas, engine or eager(), Plan(1, BATCH, 3, 0), ()).learners
+    return train_replica_group(
+        parts, replicas, engine or eager(), Plan(1, BATCH, 3, 0), ()
+    ).learners
 
 
 def steps_of_task(parts: Parts, replica: Replica, learner: Learner, task: int) -> list[StepTaken]:

@@ -35,8 +35,8 @@ class LoggingWatcher:
         self.begun: set[int] = set()
         self.step, self.task_begin = 0, 0
 
-    def begin_round(self, replica_numbers: Sequence[int]) -> None:
-        """Begin the runs of these replicas. A replica whose round is repeated keeps its run, in
+    def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
+        """Begin the runs of these replicas. A replica whose group is repeated keeps its run, in
         which its first numbers then stand twice."""
         self.replicas, self.step, self.task_begin = replica_numbers, 0, 0
         self.begin_runs(replica_numbers)
@@ -50,7 +50,7 @@ class LoggingWatcher:
                     with logger_errors_as_sentences(logger):
                         logger.begin(replica, self.replica_settings[replica])
 
-    def end_round(self, problem: str | None) -> None:
+    def end_replica_group(self, problem: str | None) -> None:
         """Nothing is to be done."""
 
     def after_steps(self, moment: Moment) -> StopsTask:

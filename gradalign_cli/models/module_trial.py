@@ -48,7 +48,7 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
     changes the images or draws random numbers that are not those of dropout.
     """
     called_layers: list[LayerCall] = []
-    drawing_layers: list[str] = []
+    layers_with_random_numbers: list[str] = []
     before, images = torch.get_rng_state(), trial_images(image_shape)
 
     def enter(name: str) -> Callable[..., None]:
@@ -60,8 +60,8 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
 
     def leave(name: str) -> Callable[..., None]:
         def hook(*_: object) -> None:
-            if not drawing_layers and not torch.equal(torch.get_rng_state(), before):
-                drawing_layers.append(name)
+            if not layers_with_random_numbers and not torch.equal(torch.get_rng_state(), before):
+                layers_with_random_numbers.append(name)
 
         return hook
 
@@ -74,7 +74,7 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
     try:
         with torch.no_grad(), noise:
             check_logits(module.train()(images), outputs, called_layers)
-        check_no_side_effects(drawing_layers, images, image_shape)
+        check_repeatable_and_images_unchanged(layers_with_random_numbers, images, image_shape)
         call_order = [name for name, submodule, _ in called_layers if is_plain_matrix(submodule)]
         changed = any(not torch.equal(buffers[n], b) for n, b in module.named_buffers())
         with torch.no_grad():
@@ -93,14 +93,15 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
     return Trial(call_order, noise.used > 0, changed)
 
 
-def check_no_side_effects(
-    drawing_layers: list[str], images: Tensor, image_shape: tuple[int, int, int]
+def check_repeatable_and_images_unchanged(
+    layers_with_random_numbers: list[str], images: Tensor, image_shape: tuple[int, int, int]
 ) -> None:
     """Raise UserError where a module drew random numbers or changed its images."""
-    if drawing_layers:
+    if layers_with_random_numbers:
         raise UserError(
             f"`model.module` must draw no random numbers but those of dropout, found that its layer"
-            f" `{drawing_layers[0]}` does in training: an argument that turns this off may help"
+            f" `{layers_with_random_numbers[0]}` does in training: an argument that turns this off "
+            "may help"
         )
     require(
         torch.equal(images, trial_images(image_shape)),

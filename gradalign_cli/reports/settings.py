@@ -76,7 +76,7 @@ def short_value_text(value: Any) -> str:
     return f"{printable_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
 
 
-def distinguishing_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
+def distinguishing_setting_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
     """The fewest names, in their order, whose values tell apart all settings that differ: a name is
     taken if it tells more apart than those before it."""
     names = list(dict.fromkeys(name for entry in settings for name in entry))

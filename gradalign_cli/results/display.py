@@ -58,17 +58,17 @@ class Display:
     ) -> None:
         self.live.stop()
 
-    def begin_round(self, replica_numbers: Sequence[int]) -> None:
+    def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
         """Say which of all replicas train, where others train before or after them."""
-        self.remaining_time.begin_round(replica_numbers)
+        self.remaining_time.begin_replica_group(replica_numbers)
         first, whole = self.remaining_time.finished_replicas + 1, self.remaining_time.replicas
         last = first + len(replica_numbers) - 1
         numbers = f"s {first}-{last}" if last > first else f" {first}"
         self.round_text = f"replica{numbers} of {whole}, " if len(replica_numbers) < whole else ""
 
-    def end_round(self, problem: str | None) -> None:
+    def end_replica_group(self, problem: str | None) -> None:
         """Print a problem above the live line."""
-        self.remaining_time.end_round(problem)
+        self.remaining_time.end_replica_group(problem)
         if problem:
             self.console.print(problem)
 

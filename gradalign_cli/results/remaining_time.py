@@ -61,18 +61,18 @@ class RemainingTime:
         self.finished_replicas, self.round_size = 0, replica_count
         self.step_seconds = self.test_seconds = self.end_seconds = 0.0
         self.measured_task, self.measured_seconds, self.measured_steps = -1, 0.0, 0
-        self.begin_round([])
+        self.begin_replica_group([])
 
-    def begin_round(self, replica_numbers: Sequence[int]) -> None:
-        """These replicas train; what an unfinished round did is void."""
+    def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
+        """These replicas train; what an unfinished group did is void."""
         self.round_size = len(replica_numbers) or self.round_size
         self.task, self.step, self.rows, self.stretches = 0, 0, 0, 0
         self.mark, self.evaluation_mark = self.clock(), 0.0
 
-    def end_round(self, problem: str | None) -> None:
-        """The replicas of the round are finished, unless there was a problem."""
+    def end_replica_group(self, problem: str | None) -> None:
+        """The replicas of the group are finished, unless there was a problem."""
         self.finished_replicas += 0 if problem else self.round_size
-        self.begin_round([])
+        self.begin_replica_group([])
 
     def after_steps(self, moment: Moment) -> None:
         """Count a stretch of steps; measure it unless it is the first of its task."""
@@ -138,7 +138,7 @@ class RemainingTime:
         return self.round_seconds_left(self.task, self.step) + whole * after_this / self.round_size
 
     def round_seconds_left(self, task: int, steps_done: int) -> float:
-        """The seconds from a place in a task to the end of a round."""
+        """The seconds from a place in a task to the end of a group."""
         seconds_per_step = self.measured_seconds / self.measured_steps
         fixed = min(STEP_SECONDS, seconds_per_step / 2)
         examples = self.work.examples_per_step[self.measured_task]

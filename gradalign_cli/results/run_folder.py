@@ -125,9 +125,9 @@ class RunFolder:
     """A watcher that writes the folder of a run. It holds the folder's lock until `finish` or
     `release`.
 
-    accuracy_rows: the rows [R, T] of the accuracy matrix of the present round;  replicas: the
+    accuracy_rows: the rows [R, T] of the accuracy matrix of the present group;  replicas: the
     numbers of its replicas;  broken_constraints, measured_steps: see `constraint_counts`;
-    finished_rounds: how far the files and counts had come after the last finished round.
+    finished_groups_progress: how far the files and counts had come after the last finished group.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class RunFolder:
                     remove_unfinished_checkpoints(folder)
                 else:
                     self.begin(overwrite, initial_files or {})
-                self.finished_rounds = self.progress()
+                self.finished_groups_progress = self.progress()
             except UserError:
                 self.release()
                 raise
@@ -215,18 +215,18 @@ class RunFolder:
             size = path.stat().st_size
         return FolderProgress(size, self.broken_constraints, self.measured_steps)
 
-    def begin_round(self, replica_numbers: Sequence[int]) -> None:
-        """A round of the replicas with these numbers begins. What an unfinished round wrote and
+    def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
+        """A group of the replicas with these numbers begins. What an unfinished group wrote and
         counted is removed."""
         self.accuracy_rows, self.replicas = [], replica_numbers
-        size, self.broken_constraints, self.measured_steps = self.finished_rounds
+        size, self.broken_constraints, self.measured_steps = self.finished_groups_progress
         with self.alignment_file("a") as file:
             file.truncate(size)
 
-    def end_round(self, problem: str | None) -> None:
-        """The round is finished, unless there was a problem."""
+    def end_replica_group(self, problem: str | None) -> None:
+        """The group is finished, unless there was a problem."""
         if problem is None:
-            self.finished_rounds = self.progress()
+            self.finished_groups_progress = self.progress()
 
     def after_steps(self, moment: Moment) -> StopsTask:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
@@ -264,7 +264,7 @@ class RunFolder:
         return {
             "accuracy_rows": self.accuracy_rows,
             "replicas": list(self.replicas),
-            "finished_rounds": list(self.finished_rounds),
+            "finished_groups_progress": list(self.finished_groups_progress),
             "progress": [size, broken_constraints, measured_steps],
             "alignment_checksum": self.alignment_checksum(size),
         }
@@ -277,7 +277,7 @@ class RunFolder:
             path = self.folder / "alignment.csv"
             raise UserError(f"{path} is damaged; {START_ANEW}")
         self.accuracy_rows, self.replicas = state["accuracy_rows"], state["replicas"]
-        self.finished_rounds = FolderProgress(*state["finished_rounds"])
+        self.finished_groups_progress = FolderProgress(*state["finished_groups_progress"])
         with self.alignment_file("a") as file:
             file.truncate(size)
 

@@ -20,7 +20,7 @@ TEST_BATCH = 2000
 
 # (logits [n, outputs], examples, the logits of the task's own classes [n, outputs] or absent) ->
 # the sum [...] over the examples of what is asked for
-Score = Callable[[Tensor, Examples, Tensor | Absent], Tensor]
+SummedScore = Callable[[Tensor, Examples, Tensor | Absent], Tensor]
 
 
 def correct_counts(logits: Tensor, examples: Examples, task_logit_mask: Tensor | Absent) -> Tensor:
@@ -80,7 +80,12 @@ class Evaluator:
         return float(self.mean(learners, views, task, rows, total_loss))
 
     def mean(
-        self, learners: Learner, views: TaskViews, task: int, rows: Tensor, score: Score
+        self,
+        learners: Learner,
+        views: TaskViews,
+        task: int,
+        rows: Tensor,
+        summed_score: SummedScore,
     ) -> Tensor:
         """The mean [R, ...] of a score over rows [R, n] of a task, with the network as it is
         tested."""
@@ -96,7 +101,7 @@ class Evaluator:
             task_logit_mask = view.task_logit_mask
             if isinstance(task_logit_mask, Tensor):
                 task_logit_mask = take_rows(task_logit_mask, number)
-            return score(logits, examples, task_logit_mask)
+            return summed_score(logits, examples, task_logit_mask)
 
         with torch.no_grad(), default_device(self.engine.device):
             number = torch.full((len(rows), 1), task)

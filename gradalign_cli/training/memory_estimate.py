@@ -36,10 +36,10 @@ def replicas_at_once(
     if looks_at_losses(parts.schedule):
         return 1
     free = memory_budget_gib * 2**30 if memory_budget_gib else SHARE * free_bytes(device)
-    return max(1, math.floor(free / replica_bytes(parts, replica)))
+    return max(1, math.floor(free / replica_bytes_without_activations(parts, replica)))
 
 
-def replica_bytes(parts: Parts, replica: Replica) -> int:
+def replica_bytes_without_activations(parts: Parts, replica: Replica) -> int:
     """An estimate of what a replica takes: three copies of its learner and view, the images
     prepared for its references, and the gradients of a step. Activations, and what a method stores
     as it goes, are left out.

@@ -1,4 +1,4 @@
-"""What the training of all replicas gives, put together from its rounds."""
+"""What the training of all replicas gives, put together from its groups."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -37,8 +37,8 @@ class Outcome(NamedTuple):
 
 
 def join_outcomes(outcomes: Sequence[Outcome], replica_order: Sequence[int]) -> Outcome:
-    """The outcome of all rounds; `replica_order` lists the replicas' numbers in the order of
-    training."""
+    """The outcome of all groups of replicas; `replica_order` lists the replicas' numbers in the
+    order of training."""
     place = np.argsort(replica_order)
     learners = [tree_index(o.learners, r) for o in outcomes for r in range(len(o.accuracy))]
 

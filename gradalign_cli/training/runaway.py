@@ -39,12 +39,12 @@ class RunawayWarner:
         self.replicas: Sequence[int] = ()
         self.first_loss = torch.empty(0)
 
-    def begin_round(self, replica_numbers: Sequence[int]) -> None:
-        """A round of the replicas with these numbers begins."""
+    def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
+        """A group of the replicas with these numbers begins."""
         self.replicas = replica_numbers
 
-    def end_round(self, problem: str | None) -> None:
-        """Nothing: what a repeated round finds again is not counted again."""
+    def end_replica_group(self, problem: str | None) -> None:
+        """Nothing: what a repeated group finds again is not counted again."""
 
     def after_steps(self, moment: Moment) -> StopsTask:
         """Compare the median loss of each replica in a chunk."""
@@ -65,7 +65,7 @@ class RunawayWarner:
         """Nothing: an accuracy does not tell parameters that run away from a task forgotten."""
 
     def state(self) -> State:
-        """The runaways, and the first loss [R] of the round's replicas in the task."""
+        """The runaways, and the first loss [R] of the group's replicas in the task."""
         runaways, replicas = self.record(), list(self.replicas)
         return {"runaways": runaways, "replicas": replicas, "first_loss": self.first_loss}
 

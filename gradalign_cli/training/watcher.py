@@ -52,14 +52,14 @@ class Watcher(Protocol):
         """What it goes on with after an interruption."""
 
     def restore(self, state: State) -> None:
-        """Take up what `state` gave; the round of that time goes on."""
+        """Take up what `state` gave; the group of that time goes on."""
 
 
-class WatcherOfAllRounds(Watcher, Protocol):
-    """A watcher that stays when replicas train in rounds, one after the other."""
+class WatcherOfAllReplicaGroups(Watcher, Protocol):
+    """A watcher that stays when replicas train in groups, one after the other."""
 
-    def begin_round(self, replica_numbers: Sequence[int]) -> None:
-        """A round of the replicas with these numbers begins; an unfinished one before is void."""
+    def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
+        """A group of the replicas with these numbers begins; an unfinished one before is void."""
 
-    def end_round(self, problem: str | None) -> None:
-        """The round is finished, or, where there is a problem, will be repeated in smaller ones."""
+    def end_replica_group(self, problem: str | None) -> None:
+        """The group is finished, or, where there is a problem, will be repeated in smaller ones."""

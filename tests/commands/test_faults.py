@@ -144,14 +144,14 @@ def test_on_a_full_disk_a_table_keeps_what_it_had(full_disk, folder):
 def test_a_job_that_exhausts_memory_says_what_to_make_smaller_and_the_others_go_on(
     folder, capsys, monkeypatch
 ):
-    train_in_rounds = training_run.train_in_rounds
+    train_replica_groups = training_run.train_in_rounds
 
     def hungry(parts, replicas, engine, plan, *others):
         if plan.batch_size == 4:
             torch.empty(2**60)
-        return train_in_rounds(parts, replicas, engine, plan, *others)
+        return train_replica_groups(parts, replicas, engine, plan, *others)
 
-    monkeypatch.setattr(training_run, "train_in_rounds", hungry)
+    monkeypatch.setattr(training_run, "train_replica_groups", hungry)
     sweep = ["-m", *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep"]
     assert main(sweep) == 1
     (line,) = capsys.readouterr().err.splitlines()
@@ -159,7 +159,7 @@ def test_a_job_that_exhausts_memory_says_what_to_make_smaller_and_the_others_go_
     assert "smaller" in line
     assert is_finished(folder / "sweep/batch_size=5")
     assert "too little memory" in (folder / "sweep/batch_size=4/failure.txt").read_text()
-    monkeypatch.setattr(training_run, "train_in_rounds", train_in_rounds)
+    monkeypatch.setattr(training_run, "train_replica_groups", train_replica_groups)
     assert main(sweep) == 0
 
 

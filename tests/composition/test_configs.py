@@ -16,7 +16,7 @@ from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.parts import build_run, check_tasks_have_examples
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
-from gradalign_cli.composition.schema import check_settings, plain_settings
+from gradalign_cli.composition.schema import check_settings, plain_values
 from gradalign_cli.composition.settings import choose_device, read_plan
 from gradalign_cli.data import Dataset
 from gradalign_cli.engines.choice import choose_engine, choose_threads
@@ -72,7 +72,7 @@ def compose_config(*overrides):
 
 def prepared(config):
     """Everything that comes before training."""
-    check_settings(plain_settings(config))
+    check_settings(plain_values(config))
     device, plan = choose_device(config), read_plan(config)
     parts, replicas, _ = build_run(config, device)
     work = describe_workload(parts, replicas, plan)

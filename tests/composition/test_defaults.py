@@ -3,7 +3,7 @@
 import pytest
 
 from gradalign_cli.numerics.generators import generator
-from gradalign_cli.training.rounds import train_in_rounds
+from gradalign_cli.training.replica_groups import train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
 from tests.composition.test_configs import compose_config, prepared
 
@@ -19,7 +19,7 @@ def test_with_its_defaults_a_method_is_stable_and_learns_where_tasks_are_told(na
     parts, replicas, plan, engine = prepared(config)
     warned = []
     watcher = RunawayWarner(parts.benchmark.outputs, warned.append)
-    outcome = train_in_rounds(parts, replicas, engine, plan, [watcher], [[0], [1], [2]])
+    outcome = train_replica_groups(parts, replicas, engine, plan, [watcher], [[0], [1], [2]])
     assert warned == []
     norms = outcome.learners.params.norm(dim=1)
     initial_norms = [parts.model.init(generator(seed, "network")).norm() for seed in (0, 3, 5)]
@@ -34,10 +34,10 @@ class BrokenConstraints:
     def __init__(self):
         self.broken, self.measured = 0.0, 0
 
-    def begin_round(self, replicas):
+    def begin_replica_group(self, replicas):
         pass
 
-    end_round = after_test = lambda *_: None
+    end_replica_group = after_test = lambda *_: None
 
     def after_steps(self, moment):
         broken = moment.trace.constraint_broken[moment.measured_step_mask]
@@ -53,6 +53,6 @@ def test_by_default_no_applied_step_hurts_the_memory(name, scenario):
     config.replicas.seed = [0, 1, 2]
     parts, replicas, plan, engine = prepared(config)
     count = BrokenConstraints()
-    train_in_rounds(parts, replicas, engine, plan, [count], [[0], [1], [2]])
+    train_replica_groups(parts, replicas, engine, plan, [count], [[0], [1], [2]])
     assert count.measured > 30
     assert count.broken == 0

@@ -53,7 +53,7 @@ class Run:
         self.display = Display(self.console, self.remaining_time, advice)
 
     def begin(self, replicas):
-        self.display.begin_round(replicas)
+        self.display.begin_replica_group(replicas)
         self.display.after_test(0, torch.zeros(1, 3))
 
     def steps(self, task, *steps):
@@ -113,7 +113,7 @@ def test_the_line_counts_replicas_in_rounds_and_follows_steps_and_tests():
     run.steps(1, 20)
     assert "task 2/3" in run.line()
     assert "ACC 0.500" in run.line()
-    run.display.end_round(None)
+    run.display.end_replica_group(None)
     run.begin([4])
     assert "replica 3 of 5" in run.line()
 

@@ -30,7 +30,7 @@ class Simulation:
 
     def round(self, replicas=(0,)):
         self.evaluator.seconds = 0.0
-        self.remaining_time.begin_round(replicas)
+        self.remaining_time.begin_replica_group(replicas)
         self.test(0)
         for task, examples in enumerate(WORK.examples_per_step):
             for step in range(20, 101, 20):
@@ -44,7 +44,7 @@ class Simulation:
                 self.totals.append(None if left is None else self.now + left)
             self.now += 7
             self.test(task + 1)
-        self.remaining_time.end_round(None)
+        self.remaining_time.end_replica_group(None)
 
 
 def test_later_tasks_whose_steps_read_more_are_forecast_from_the_first_ones_steps():
@@ -76,7 +76,7 @@ def test_tests_count_as_a_part_of_what_is_done():
     run.test(0)
     after_test = run.remaining_time.share_done()
     assert 0 < after_test < 0.1
-    run.remaining_time.begin_round([0])  # what a round that is void did does not count
+    run.remaining_time.begin_replica_group([0])  # what a round that is void did does not count
     assert run.remaining_time.share_done() == 0
     run.round([0])
     assert run.remaining_time.share_done() == pytest.approx(0.5)
@@ -84,7 +84,7 @@ def test_tests_count_as_a_part_of_what_is_done():
 
 def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
     run, told = Simulation(), []
-    run.remaining_time.begin_round([0])
+    run.remaining_time.begin_replica_group([0])
     run.test(0)
     for step, seconds in ((20, 1), (40, 1), (60, 1), (80, 3)):
         run.now += seconds

@@ -117,7 +117,7 @@ def test_links_in_the_folder_are_replaced_and_the_folder_itself_may_be_one(tmp_p
     for name in ("alignment.csv", "config.yaml", "accuracy.partial.csv", "run.lock"):
         (tmp_path / "scratch" / name).symlink_to(tmp_path / "mine")
     folder = RunFolder(tmp_path / "run", initial_files={"config.yaml": "new"})
-    folder.begin_round([0])
+    folder.begin_replica_group([0])
     folder.after_test(0, torch.ones(1, 2))
     assert (tmp_path / "mine").read_text() == "mine"
     assert not any(path.is_symlink() for path in (tmp_path / "scratch").iterdir())
@@ -125,7 +125,7 @@ def test_links_in_the_folder_are_replaced_and_the_folder_itself_may_be_one(tmp_p
     (tmp_path / "scratch/alignment.csv").unlink()
     (tmp_path / "scratch/alignment.csv").symlink_to(tmp_path / "mine")  # while the run is on
     with pytest.raises(UserError, match=r"cannot write .*alignment\.csv"):
-        folder.begin_round([0])
+        folder.begin_replica_group([0])
     assert (tmp_path / "mine").read_text() == "mine"
 
 
@@ -164,7 +164,7 @@ def test_a_folder_that_cannot_be_is_refused_in_a_sentence(place, tmp_path):
 def test_the_lock_goes_with_the_results(tmp_path):
     folder = RunFolder(tmp_path)
     assert (tmp_path / "run.lock").read_text().startswith(f"process {os.getpid()} on ")
-    folder.begin_round([0])
+    folder.begin_replica_group([0])
     folder.after_test(0, torch.ones(1, 2))
     accuracy = np.ones((1, 3, 2))
     outcome = Outcome._make([None] * len(Outcome._fields))._replace(accuracy=accuracy)

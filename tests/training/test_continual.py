@@ -7,7 +7,7 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.results.run_folder import RunFolder
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.rounds import rounds, train_in_rounds
+from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from tests.runs import make_parts, make_replicas, train
 
 
@@ -63,8 +63,8 @@ def test_replicas_with_tasks_of_different_lengths_have_moments_of_their_own(tiny
     stream = replicas[1].stream._replace(train_rows=(rows[0][:13], *rows[1:]))
     replicas[1] = replicas[1]._replace(stream=stream)
     plan = Plan(2, 5, 2, 2, 3, 10)
-    together = train_in_rounds(
-        parts, replicas, eager(), plan, [RunFolder(tmp_path)], rounds(replicas, 3)
+    together = train_replica_groups(
+        parts, replicas, eager(), plan, [RunFolder(tmp_path)], replica_groups(replicas, 3)
     )
     for number, replica in enumerate(replicas):
         alone = train(parts, [replica], plan=plan)

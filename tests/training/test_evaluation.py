@@ -12,7 +12,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.training.evaluation import TEST_BATCH, Evaluator, even_pieces
-from gradalign_cli.training.memory_estimate import replica_bytes
+from gradalign_cli.training.memory_estimate import replica_bytes_without_activations
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.runner import stop_if_diverged, stop_if_not_finite
 from tests.methods.catalogue import method
@@ -108,7 +108,7 @@ def test_a_replica_is_estimated_with_three_copies_of_its_memory(tiny):
     parts = make_parts(tiny, method("er"), buffer=reservoir)
     (replica,) = make_replicas(parts)
     larger = parts._replace(buffer=reservoir(1018, "total", 3, 2))
-    sizes = [replica_bytes(own, replica) for own in (parts, larger)]
+    sizes = [replica_bytes_without_activations(own, replica) for own in (parts, larger)]
     slot = 3 * 8  # a row, a task and a class position of 64 bits; no logits, no score
     assert sizes[1] - sizes[0] == 3 * 1000 * slot
 
@@ -123,7 +123,7 @@ def test_a_parameter_is_estimated_with_three_copies_and_each_gradient_of_the_las
         parts = make_parts(tiny, method(name), model=network)
         (replica,) = make_replicas(parts)
         count = sum(layer.size for layer in parts.model.layers)
-        sizes.append((count, replica_bytes(parts, replica)))
+        sizes.append((count, replica_bytes_without_activations(parts, replica)))
     (count, size), (larger_count, larger_size) = sizes
     assert larger_size - size == (3 + 2 * gradients) * 4 * (larger_count - count)
 

@@ -21,7 +21,7 @@ from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.streams.task_free import task_free
 from gradalign_cli.training.checkpoints import Checkpoints, newest_saved_run
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.rounds import train_in_rounds
+from gradalign_cli.training.replica_groups import train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, noisy, normalised
@@ -50,10 +50,10 @@ class Interrupter:
     def after_test(self, ended_tasks, accuracy):
         pass
 
-    def begin_round(self, replicas):
+    def begin_replica_group(self, replicas):
         pass
 
-    def end_round(self, problem):
+    def end_replica_group(self, problem):
         pass
 
     def state(self):
@@ -72,7 +72,9 @@ def train_on(folder, parts, replicas, engine, plan, todo, chunks):
     watchers = [run_folder, runaways, Interrupter(chunks)]
     checkpoints = Checkpoints(folder, EVERY_CHUNK, dict)
     try:
-        outcome = train_in_rounds(parts, replicas, engine, plan, watchers, todo, checkpoints, saved)
+        outcome = train_replica_groups(
+            parts, replicas, engine, plan, watchers, todo, checkpoints, saved
+        )
         return outcome, run_folder.constraint_counts(), runaways.record()
     finally:
         run_folder.release()

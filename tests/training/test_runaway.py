@@ -3,7 +3,7 @@ import math
 import torch
 
 from gradalign_cli.step.trace import LossTrace, stack_traces
-from gradalign_cli.training.rounds import train_in_rounds
+from gradalign_cli.training.replica_groups import train_replica_groups
 from gradalign_cli.training.runaway import Runaway, RunawayWarner
 from gradalign_cli.training.watcher import Moment
 from tests.methods.catalogue import method
@@ -18,7 +18,7 @@ def watched(*chunks, replicas=(0, 1)):
     logits."""
     warned = []
     watcher, step = RunawayWarner(4, warned.append), 0
-    watcher.begin_round(replicas)
+    watcher.begin_replica_group(replicas)
     for chunk in chunks:
         loss = torch.tensor(chunk)
         step += len(loss)
@@ -65,7 +65,7 @@ def test_a_penalty_that_is_too_strong_for_the_step_size_runs_away_and_a_weak_one
     replicas = make_replicas(parts, seeds=(0, 0), methods=methods)
     warned = []
     watcher = RunawayWarner(6, warned.append)
-    outcome = train_in_rounds(parts, replicas, eager(), PLAN, [watcher], [[1], [0]])
+    outcome = train_replica_groups(parts, replicas, eager(), PLAN, [watcher], [[1], [0]])
     assert outcome.learners.params.isfinite().all()
     largest = outcome.learners.method_state.importance.amax(1)
     strengths = torch.tensor([1.0, 300.0])

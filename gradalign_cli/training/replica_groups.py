@@ -1,4 +1,5 @@
-"""Rounds: replicas train together as far as memory and their tasks allow, the rest follow."""
+"""Groups of replicas: they train together as far as memory and their tasks allow, one group after
+the other."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -16,9 +17,9 @@ from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.position import Position, on_device, position_template
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
-from gradalign_cli.training.watcher import State, Watcher, WatcherOfAllRounds
+from gradalign_cli.training.watcher import State, Watcher, WatcherOfAllReplicaGroups
 
-ReplicaNumbers = list[int]  # of the replicas of a round
+ReplicaNumbers = list[int]  # of the replicas of a group
 
 
 def task_sizes(replica: Replica) -> tuple[int, ...]:
@@ -26,8 +27,8 @@ def task_sizes(replica: Replica) -> tuple[int, ...]:
     return tuple(len(rows) for rows in replica.stream.train_rows + replica.stream.test_rows)
 
 
-def rounds(replicas: Sequence[Replica], replicas_at_once: int) -> list[ReplicaNumbers]:
-    """The numbers of the replicas of each round: equal task sizes, at most `replicas_at_once` of
+def replica_groups(replicas: Sequence[Replica], replicas_at_once: int) -> list[ReplicaNumbers]:
+    """The numbers of the replicas of each group: equal task sizes, at most `replicas_at_once` of
     them."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, replica in enumerate(replicas):
@@ -39,12 +40,12 @@ def rounds(replicas: Sequence[Replica], replicas_at_once: int) -> list[ReplicaNu
     ]
 
 
-class RoundsState(NamedTuple):
+class ReplicaGroupsState(NamedTuple):
     """What a run goes on with.
 
-    outcomes, replica_order: of the rounds that are finished;  todo: the numbers of the replicas of
-    the other rounds, the present one first;  position: in the present round;  watcher_states: of
-    all watchers, those of the round behind those of all rounds.
+    outcomes, replica_order: of the groups that are finished;  todo: the numbers of the replicas of
+    the other groups, the present one first;  position: in the present group;  watcher_states: of
+    all watchers, those of the group behind those of all groups.
     """
 
     outcomes: list[Outcome]
@@ -54,31 +55,31 @@ class RoundsState(NamedTuple):
     watcher_states: list[State]
 
 
-def train_in_rounds(
+def train_replica_groups(
     parts: Parts,
     replicas: Sequence[Replica],
     engine: Engine,
     plan: Plan,
-    watchers: Sequence[WatcherOfAllRounds],
-    rounds: Sequence[ReplicaNumbers],
+    watchers: Sequence[WatcherOfAllReplicaGroups],
+    groups: Sequence[ReplicaNumbers],
     checkpoints: Checkpoints | None = None,
     saved_run: SavedRun | None = None,
 ) -> Outcome:
-    """Train the replicas round by round, in smaller rounds where memory runs out.
+    """Train the replicas group by group, in smaller groups where memory runs out.
 
-    saved_run: where the run goes on, in place of the rounds.
+    saved_run: where the run goes on, in place of the groups.
     """
     outcomes: list[Outcome] = []
     replica_order: list[int] = []
-    todo, resumed = [list(numbers) for numbers in rounds], None
+    todo, resumed = [list(numbers) for numbers in groups], None
     if saved_run:
-        resumed = read_rounds_state(saved_run, parts, replicas, engine)
+        resumed = read_replica_groups_state(saved_run, parts, replicas, engine)
         outcomes, replica_order, todo = resumed[:3]
 
-    def save(position: Position, round_watchers: Sequence[Watcher]) -> None:
-        def state() -> RoundsState:
-            states = [watcher.state() for watcher in round_watchers]
-            return RoundsState(outcomes, replica_order, [numbers, *todo], position, states)
+    def save(position: Position, group_watchers: Sequence[Watcher]) -> None:
+        def state() -> ReplicaGroupsState:
+            states = [watcher.state() for watcher in group_watchers]
+            return ReplicaGroupsState(outcomes, replica_order, [numbers, *todo], position, states)
 
         if checkpoints:
             checkpoints.save(position.step == 0, state)
@@ -86,11 +87,13 @@ def train_in_rounds(
     while todo:
         numbers = todo.pop(0)
         for watcher in watchers if resumed is None else ():
-            watcher.begin_round(numbers)
+            watcher.begin_replica_group(numbers)
         problem = None
         try:
             members = [replicas[n] for n in numbers]
-            outcomes.append(train_round(parts, members, engine, plan, watchers, resumed, save))
+            outcomes.append(
+                train_replica_group(parts, members, engine, plan, watchers, resumed, save)
+            )
             replica_order += numbers
         except torch.OutOfMemoryError as error:
             if len(numbers) == 1:
@@ -104,33 +107,33 @@ def train_in_rounds(
             todo = [part[k : k + half] for part in whole for k in range(0, len(part), half)]
         resumed = None
         for watcher in watchers:
-            watcher.end_round(problem)
+            watcher.end_replica_group(problem)
     return join_outcomes(outcomes, replica_order)
 
 
-def read_rounds_state(
+def read_replica_groups_state(
     saved_run: SavedRun, parts: Parts, replicas: Sequence[Replica], engine: Engine
-) -> RoundsState:
+) -> ReplicaGroupsState:
     """What was saved, with the learners on the engine's device."""
     template = position_template(parts, replicas[:1], engine)
     nothing = [None] * (len(Outcome._fields) - 1)
     outcome = Outcome._make([*nothing, template.learners])
-    state: RoundsState = saved_run.state(RoundsState([outcome], [], [], template, []))
+    state: ReplicaGroupsState = saved_run.state(ReplicaGroupsState([outcome], [], [], template, []))
     return state._replace(position=on_device(state.position, engine.device))
 
 
-def train_round(
+def train_replica_group(
     parts: Parts,
     replicas: Sequence[Replica],
     engine: Engine,
     plan: Plan,
     watchers: Sequence[Watcher],
-    resumed_state: RoundsState | None = None,
+    resumed_state: ReplicaGroupsState | None = None,
     save_position: Callable[[Position, Sequence[Watcher]], None] = lambda position, watchers: None,
 ) -> Outcome:
     """Train replicas together, with the tests between steps that the plan asks for.
 
-    resumed_state: where the round goes on;  save_position: is told of every position with all
+    resumed_state: where the group goes on;  save_position: is told of every position with all
     watchers.
     """
     curve = LearningCurve(plan.lca_batches)

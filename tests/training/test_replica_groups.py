@@ -13,10 +13,10 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.results.display import Display
 from gradalign_cli.results.remaining_time import RemainingTime, work_of
 from gradalign_cli.results.run_folder import RunFolder
-from gradalign_cli.training import rounds as training
+from gradalign_cli.training import replica_groups as training
 from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.plan import Plan
-from gradalign_cli.training.rounds import rounds, train_in_rounds
+from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
 
@@ -31,7 +31,7 @@ def in_rounds(parts, replicas, todo, folder):
         RunFolder(folder),
         Display(console, RemainingTime(work_of(parts, replicas[0], PLAN), len(replicas))),
     ]
-    outcome = train_in_rounds(parts, replicas, eager(), PLAN, watchers, todo)
+    outcome = train_replica_groups(parts, replicas, eager(), PLAN, watchers, todo)
     return outcome, console.export_text(), (folder / "alignment.csv").read_text()
 
 
@@ -41,11 +41,11 @@ def test_rounds_hold_equal_task_sizes_and_no_more_than_fit(tiny):
     shorter = replicas[1].stream
     shorter = shorter._replace(train_rows=(shorter.train_rows[0][:-1], *shorter.train_rows[1:]))
     replicas[1] = replicas[1]._replace(stream=shorter)
-    assert rounds(replicas, 3) == [[0, 2, 3], [4], [1]]
-    assert rounds(replicas, 10) == [[0, 2, 3, 4], [1]]
+    assert replica_groups(replicas, 3) == [[0, 2, 3], [4], [1]]
+    assert replica_groups(replicas, 10) == [[0, 2, 3, 4], [1]]
 
 
-def test_rounds_in_any_order_are_one_run(tiny, tmp_path):
+def test_groups_in_any_order_are_one_run(tiny, tmp_path):
     parts = make_parts(tiny, method("agem"), samples=20)
     replicas = make_replicas(parts, seeds=(0, 1, 2), lrs=(0.05,))
     outcome, _, written = in_rounds(parts, replicas, [[2, 0], [1]], tmp_path)
