@@ -10,7 +10,15 @@ from gradalign_cli.errors import UserError
 LARGEST_CONFIG = 2**20  # characters, with the interpolations put in
 MOST_INTERPOLATIONS = 1000
 LONGEST_CHAIN = 30  # interpolations that lead one to the next
-RESOLVERS = ("oc.select", "oc.env", "hydra", "now", "unique", "job_folder")
+RESOLVERS = (
+    "oc.select",
+    "oc.env",
+    "hydra",
+    "now",
+    "unique",
+    "job_folder",
+    "hydra_override_dirname",
+)
 INNERMOST = re.compile(r"\$\{([^${}]*)\}")
 
 

@@ -1,6 +1,7 @@
 """The options of `hydra/launcher=ray`."""
 
 from dataclasses import dataclass
+from functools import cache
 
 from hydra.core.config_store import ConfigStore
 
@@ -16,6 +17,7 @@ class RayConfig:
     gpus_per_job: float | None = None  # null: one where the cluster has GPUs, else none
 
 
+@cache
 def offer_ray() -> None:
     """Let Hydra know `hydra/launcher=ray`."""
     ConfigStore.instance().store("ray", RayConfig, "hydra/launcher", provider="gradalign")
