@@ -30,6 +30,11 @@ def require(is_valid: bool, field: str, domain: str, value: object) -> None:
         raise UserError(f"`{field}` must be {domain}, found {text}")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: `1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def require_choice(choices: Any, field: str, value: object) -> None:
     """Raise a UserError unless the value is one of the `choices`, a `Literal` type."""
     options = get_args(choices)

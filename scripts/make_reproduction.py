@@ -32,15 +32,15 @@ What a verdict means:
 - **too few seeds**: it differs by more, but chance alone could make such a difference. It lies
   within its 95 % interval by Welch's test, from the spread of our seeds and, where the paper tells
   it, that of its runs. A single seed of ours counts as one more run of the paper, and where the
-  paper tells no spread, one seed is always too few. More seeds may bring such a number within or
-  not. It counts as judged and not as within.
+  paper tells no spread, one seed outside of the tolerance is always too few. More seeds may bring
+  such a number within or not. It counts as judged and not as within.
 - **not judged**: the print is known from memory alone, the paper does not print this metric, or no
   run is kept.
 
 Where ours is off and we know why, the reason stands beside the verdict and changes nothing of it.
 
-The column *time* is that of training and tests of all seeds of a cell together, on the machine that
-ran it: mostly two CPU cores, often with other work beside.
+The column *time* is that of all seeds of a cell together, training and tests. The machine had
+mostly two CPU cores, and often other work.
 """
 
 

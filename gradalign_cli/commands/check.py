@@ -126,7 +126,9 @@ def print_findings(title: str, findings: Sequence[Finding], console: Console) ->
         console.print(Text(f"{finding.sentence}: fails"), style="bold", soft_wrap=True)
         console.print(Text(f"  {finding.reason}"), soft_wrap=True)
     count = sum(finding.verdict == "holds" for finding in findings)
-    console.print(f"\n{count} of {len(findings)} rules hold, {len(broken)} are broken")
+    untried = len(findings) - count - len(broken)
+    rest = f", {untried} ask nothing of this part" * (untried > 0)
+    console.print(f"\n{count} of {len(findings)} rules hold, {len(broken)} are broken{rest}")
 
 
 def untried_reason(finding: Finding) -> str:

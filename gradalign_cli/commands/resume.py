@@ -8,7 +8,7 @@ from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.checkpoint_files import checkpoint_files
-from gradalign_cli.results.run_folder import is_finished
+from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.training.checkpoints import newest_saved_run
 
 CONFIG_NAME = "config"

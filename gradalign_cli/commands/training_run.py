@@ -29,7 +29,7 @@ from gradalign_cli.composition.settings import (
 )
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
 from gradalign_cli.engines.engine import Engine, with_test_threads
-from gradalign_cli.errors import UserError
+from gradalign_cli.errors import UserError, counted
 from gradalign_cli.loggers.choice import CSV, logger_names, make_loggers
 from gradalign_cli.loggers.watcher import LoggingWatcher
 from gradalign_cli.reports import run_page
@@ -94,7 +94,8 @@ class PreparedRun(NamedTuple):
 
     def title(self) -> str:
         """The run in a line."""
-        how = f"{len(self.replicas)} replica(s), engine {self.engine.name} ({self.engine_reason})"
+        replicas = counted(len(self.replicas), "replica")
+        how = f"{replicas}, engine {self.engine.name} ({self.engine_reason})"
         on_host = self.parts.benchmark.images_on_host
         images = ", images of the dataset stay on the host" if on_host else ""
         return f"{run_title(self.config)}, {how}{self.memory_needs_text}{images}"
@@ -130,10 +131,8 @@ def train(
     check_settings(plain_values(config))
     refuse_finished_run(folder, config.get("overwrite", False))
     run = prepare(config)
-    saved = newest_saved_run(folder) if config.get("resume", "never") == "auto" else None
-    if saved:
-        check_identity(folder, saved.identity, run.identity())
-    else:
+    saved = saved_run_to_resume(run, folder)
+    if saved is None:
         warn_where_optimizer_can_break_constraints(run.parts)
         warn_of_step_sizes(run.replicas)
         steps_of = {"task": longest_task_steps, "run": planned_steps}
@@ -161,6 +160,24 @@ def train(
         write_page_or_warn(folder, run_title(run.config))
     console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
+
+
+def saved_run_to_resume(run: PreparedRun, folder: Path) -> SavedRun | None:
+    """What the folder holds of an unfinished run that goes on; None where the run begins anew.
+
+    Raises UserError where something is no longer what it was, unless the unfinished run may be
+    overwritten.
+    """
+    saved = newest_saved_run(folder) if run.config.get("resume", "never") == "auto" else None
+    if saved is None:
+        return None
+    try:
+        check_identity(folder, saved.identity, run.identity())
+    except UserError:
+        if not run.config.get("overwrite", False):
+            raise
+        return None
+    return saved
 
 
 def prepare(config: DictConfig) -> PreparedRun:

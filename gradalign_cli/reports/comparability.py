@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
+from gradalign_cli.errors import counted
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.run import Reading, Run
 
@@ -33,7 +34,7 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
         sentences.append("rows have other seeds")
     quick = [run for run in runs if run.config.get("quick")]
     if quick:
-        sentences.append(f"{len(quick)} of {len(runs)} run(s) are quick ones, in small")
+        sentences.append(f"{len(quick)} of {counted(len(runs), 'run')} quick, in small")
     tasks = sorted({run.accuracy.shape[2] for run in runs})
     if len(tasks) > 1:
         sentences.append(f"rows have other numbers of tasks: {first_names_text(map(str, tasks))}")
@@ -45,22 +46,26 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
         sentences.append("runs are of versions whose numbers differ by more than rounding")
     duplicates = sum(group.duplicate_count for group in groups)
     if duplicates:
-        sentences.append(f"{duplicates} replica(s) repeat a seed of their row and are left out")
+        sentences.append(
+            f"left out: {counted(duplicates, 'replica')} with a seed that its row has already"
+        )
     if reading.unfinished_folders:
         names = first_names_text(folder.name for folder in reading.unfinished_folders)
         sentences.append(
-            f"{len(reading.unfinished_folders)} unfinished run(s) are left out: {names}"
+            f"left out: {counted(len(reading.unfinished_folders), 'unfinished run')}, {names}"
         )
     runaways = [run for run in runs if run.record.get("runaways")]
     if runaways:
         names = first_names_text(run.folder.name for run in runaways)
-        sentences.append(f"parameters ran away in {len(runaways)} run(s): {names}")
+        sentences.append(f"parameters ran away in {counted(len(runaways), 'run')}: {names}")
     return sentences
 
 
 def memory_warnings(groups: Sequence[Group]) -> list[str]:
-    """A sentence where the memories of rows are not equally large, as a method may bring a buffer
-    of its own."""
+    """A sentence where the memories of rows are not equally large though the rows are not about
+    buffers, as a method may bring a buffer of its own."""
+    if any(name.startswith("buffer") for g in groups for name in g.distinguishing_settings):
+        return []  # which the labels of the rows tell
     labels: dict[int, list[str]] = {}
     for group in groups:
         counts = [run.record.get("stored_examples") for run in group.runs()]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 
+from gradalign_cli.errors import counted
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.inline_svg import inline_svg
 from gradalign_cli.reports.plots import Plot, report_plots
@@ -71,7 +72,10 @@ def summary_sentence(report: Report) -> str:
     """What the page is about."""
     runs = {run.folder for row in report.rows for run in row.group.runs()}
     seeds = sum(len(row.group.replica_of_seed) for row in report.rows)
-    sentence = f"{len(report.rows)} setting(s), {seeds} replica(s), {len(runs)} run(s)"
+    sentence = ", ".join(
+        counted(number, noun)
+        for number, noun in ((len(report.rows), "setting"), (seeds, "replica"), (len(runs), "run"))
+    )
     if report.baseline_label is not None:
         sentence += f"; compared with {report.baseline_label}"
     return escape(sentence)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from gradalign_cli.errors import UserError
+from gradalign_cli.errors import UserError, counted
 from gradalign_cli.reports.comparability import comparability_warnings
 from gradalign_cli.reports.group import Group, baseline_group, group_replicas, select_groups
 from gradalign_cli.reports.rows import Row, report_rows
@@ -57,4 +57,4 @@ def no_run_sentence(reading: Reading) -> str:
     if reading.refusal_sentences:
         return f"{sentence}: {reading.refusal_sentences[0]}"
     count = len(reading.unfinished_folders)
-    return sentence + (f", and {count} unfinished run(s)" if count else "")
+    return sentence + (f", and {counted(count, 'unfinished run')}" if count else "")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradalign_cli.errors import UserError, os_errors_as_sentences, require
+from gradalign_cli.errors import UserError, counted, os_errors_as_sentences, require
 from gradalign_cli.files.reading import read_bounded
 from gradalign_cli.results.run_files import (
     LARGEST_FILE,
@@ -133,7 +133,7 @@ def read_accuracy(path: Path, replica_count: int) -> np.ndarray:
     rows = len(columns.get("replica", ()))
     if not 1 <= tasks <= MOST_TASKS or rows != replica_count * (tasks + 1):
         raise UserError(
-            f"{path.name} must have T + 1 rows and T tasks of {replica_count} replica(s)"
+            f"{path.name} must have T + 1 rows and T tasks of {counted(replica_count, 'replica')}"
         )
     matrix = np.stack([column for name, column in columns.items() if name.startswith("task_")], 1)
     if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gradalign_cli.errors import counted
 from gradalign_cli.reports.rows import LOWER_IS_BETTER, MAIN_METRICS, Row, can_reach_significance
 
 TITLE = "mean ± half a 95% t-interval over seeds, in percent"
@@ -75,7 +76,7 @@ def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
         n = min(d.n for d in tested)
         least = min(1.0, len(tested) * 2.0 ** (1 - n))
         sentences.append(
-            f"over {n} seeds and {len(tested)} row(s) p cannot fall below {least:.2g}: higher and "
-            "lower rest on the interval alone"
+            f"over {counted(n, 'seed')} and {counted(len(tested), 'row')} p cannot fall below "
+            f"{least:.2g}: higher and lower rest on the interval alone"
         )
     return sentences

@@ -92,14 +92,9 @@ def json_text(content: dict[str, Any]) -> str:
     return json.dumps(valid(content), indent=1, allow_nan=False) + "\n"
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the folder holds a finished run, or what stands in the place of its files."""
-    return all(os.path.lexists(folder / name) for name in FINAL_FILES)
-
-
 def refuse_finished_run(folder: Path, overwrite: bool) -> None:
     """Raise UserError where the folder holds a finished run, unless that may be overwritten."""
-    if not overwrite and is_finished(folder):
+    if not overwrite and all(os.path.lexists(folder / name) for name in FINAL_FILES):
         raise UserError(f"{folder} holds a finished run; `overwrite=true` replaces it")
 
 

@@ -40,10 +40,16 @@ def add_sweep_jobs(
 
     job_overrides: of each job, as one text;  total_jobs: that a search will have.
     """
-    before = read_sweep_file(sweep_folder)
     jobs = list(dict.fromkeys([*sweep_job_overrides(sweep_folder), *job_overrides]))
-    in_all = before.get("jobs_in_all") if total_jobs is None else total_jobs
-    content = {"jobs": jobs, "jobs_in_all": in_all}
+    write_sweep_jobs(sweep_folder, jobs, total_jobs)
+
+
+def write_sweep_jobs(
+    sweep_folder: Path, job_overrides: Sequence[str], total_jobs: int | None = None
+) -> None:
+    """Let the folder of a sweep tell of these jobs alone, see `add_sweep_jobs`."""
+    in_all = read_sweep_file(sweep_folder).get("jobs_in_all") if total_jobs is None else total_jobs
+    content = {"jobs": list(job_overrides), "jobs_in_all": in_all}
     write_atomically(sweep_folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
 
 

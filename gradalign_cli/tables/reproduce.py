@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from gradalign_cli.errors import UserError, did_you_mean, require
+from gradalign_cli.errors import UserError, counted, did_you_mean, require
 from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import (
     QUICK_OVERRIDES,
@@ -194,10 +194,11 @@ def announce_runs(
     unmeasured = len(runs) - len(estimates)
     length = "of unknown length"
     if estimates:
-        length = f"about {sum(estimates):.0f} minutes on two CPU cores"
+        minutes = max(1, round(sum(estimates)))
+        length = f"about {counted(minutes, 'minute')} on two idle CPU cores"
         length += f", {unmeasured} of them not measured yet" if unmeasured else ""
     console.print(
-        f"{table.title}: {len(table.cells)} cells, {runnable_count} can be run, "
+        f"{table.title}: {counted(len(table.cells), 'cell')}, {runnable_count} can be run, "
         f"{len(runs)} still to run" + (f" ({length})" if runs and not request.quick else ""),
         soft_wrap=True,
     )
@@ -274,13 +275,15 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     with a launcher the run is a sweep of one."""
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
-    # a finished run may be there that lacks a metric, or is of a version with other numbers
+    # a finished run may be there that lacks a metric, or is of a version with other numbers; and an
+    # unfinished one that goes on
     overrides = [
         *run.cell.overrides,
         *quick,
         seeds,
         *request.overrides,
         "overwrite=true",
+        "resume=auto",
         "save=none",
     ]
     if any(override.startswith("hydra/launcher=") for override in request.overrides):

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -74,9 +73,7 @@ def run(
     if not position.rows:
         position = after_test_of_all_tasks(position, evaluator, views, watchers)
     for task in tasks[position.task :]:
-        if not position.step:
-            learners = begin_task(parts, replicas, position.learners, task)
-            position = position._replace(learners=learners)
+        position = position_in_task(position, parts, replicas, task)
         task_steps = prepare_task(images.parts, replicas, engine, plan, task)
         pace = Pace(parts.schedule, replicas, position.learners, steps_by_task, task, position.pace)
         with default_device(engine.device):
@@ -85,8 +82,7 @@ def run(
         for draws, next_draws in images.with_next(chunks):
             step, cycle = position.step, rotated_cycle(task_steps.step_cycle, position.step)
             draws = pace.with_step_size(draws, step)
-            images.bring(draws, position.learners)
-            meanwhile = partial(images.begin_to_bring, next_draws)
+            meanwhile = images.bring(draws, next_draws, position.learners)
             learners, trace = take_steps(engine, cycle, position.learners, draws, views, meanwhile)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
@@ -97,14 +93,34 @@ def run(
             if any([*stops, pace.after_steps(moment)]):
                 break
             save_position(with_seconds(position._replace(pace=pace.state()), clock, evaluator))
-        learners = pace.learners_at_end(position.learners)
-        stop_if_not_finite(learners.params, task)
-        if parts.benchmark.boundaries != "none":
-            learners = end_task(parts, replicas, learners, task)
+        learners = end_of_task(pace.learners_at_end(position.learners), parts, replicas, task)
         position = position._replace(task=task + 1, step=0, learners=learners, pace=())
         position = after_test_of_all_tasks(position, evaluator, views, watchers)
         save_position(with_seconds(position, clock, evaluator))
-    seconds = time.perf_counter() - clock - evaluator.seconds
+    return training_result(position, clock, evaluator)
+
+
+def position_in_task(
+    position: Position, parts: Parts, replicas: Sequence[Replica], task: int
+) -> Position:
+    """The position with the learners that the next step starts from: where it is the first of the
+    task, the task begins."""
+    if position.step:
+        return position
+    return position._replace(learners=begin_task(parts, replicas, position.learners, task))
+
+
+def end_of_task(learners: Learner, parts: Parts, replicas: Sequence[Replica], task: int) -> Learner:
+    """The learners after the end of a task, of which they are told unless the stream has none."""
+    stop_if_not_finite(learners.params, task)
+    if parts.benchmark.boundaries == "none":
+        return learners
+    return end_task(parts, replicas, learners, task)
+
+
+def training_result(position: Position, start_clock: float, evaluator: Evaluator) -> TrainingResult:
+    """What training gives that has come to its last position."""
+    seconds = time.perf_counter() - start_clock - evaluator.seconds
     accuracy_matrices = torch.stack(position.rows, 2).double().numpy()
     counts = evaluator.seconds, position.steps, position.backward_passes
     return TrainingResult(accuracy_matrices, seconds, *counts, position.learners)

@@ -7,8 +7,9 @@ read is there before them: what the memory holds, and what the draws name. While
 the steps, the images of the next chunk's draws are copied to places that none of the steps reads.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -50,6 +51,10 @@ def replicas_within(parts: Parts, plan: Plan, budget: float, device: torch.devic
     domain = f"at least {least:.3g}, for the memory and the steps of one replica"
     require(one <= budget, "image_budget", domain, budget / GIB)
     return 1 + int((budget - one) // (two - one))
+
+
+def nothing_to_bring() -> None:
+    """What is to be done where no images are missing."""
 
 
 class StepImages:
@@ -94,22 +99,20 @@ class StepImages:
             yield draws, next_draws
             draws = next_draws
 
-    def bring(self, draws: Draw, learners: Learner) -> None:
+    def bring(self, draws: Draw, next_draws: Draw | None, learners: Learner) -> Callable[[], None]:
         """Have the images on the device that a chunk of steps with these draws [S, R, ...] may
-        read. The steps of the chunk before it are done."""
+        read. The steps of the chunk before it are done. Returns what is to be done meanwhile the
+        device takes the steps of this chunk: to begin with the images of the next one."""
         if not self.on_host:
-            return
+            return nothing_to_bring
         stored_rows = learners.memory.rows.to(CPU).flatten().clamp_min(0)
         self.rows_in_use = torch.cat([stored_rows, draws.rows.flatten(), stored_rows.new_zeros(1)])
         self.copy_missing(self.rows_in_use)
         if self.stream:
             torch.cuda.current_stream().wait_stream(self.stream)
-
-    def begin_to_bring(self, next_draws: Draw | None) -> None:
-        """Begin to copy the images of the next chunk's draws, if there is one, while the device
-        takes the steps of the present chunk."""
-        if self.on_host and next_draws is not None:
-            self.copy_missing(next_draws.rows.flatten())
+        if next_draws is None:
+            return nothing_to_bring
+        return partial(self.copy_missing, next_draws.rows.flatten())
 
     def copy_missing(self, rows: Tensor) -> None:
         """Copy the images of those rows [n] that have none in the window to places that hold none

@@ -25,7 +25,7 @@ def test_a_quick_run_is_marked_in_every_file_and_in_its_titles(tmp_path):
     config = config_of("quick=true", "passes=9", "model.widths=[8]")
     results = train(config, tmp_path, console)
     said = " ".join(console.export_text().split())
-    assert "split_digits: agem, a quick run, 1 replica(s)" in said
+    assert "split_digits: agem, a quick run, 1 replica" in said
     assert "in percent, a quick run" in said
     assert said.count("a quick run") == 3  # of both tables too
     assert results["quick"]

@@ -51,7 +51,7 @@ def test_seeds_of_several_runs_of_one_setting_make_one_row(tmp_path):
     (row,) = report.rows
     assert row.summaries["ACC"]["n"] == 3
     assert sorted(row.group.values("ACC").items()) == [(0, 0.5), (1, 0.9), (2, 0.7)]
-    assert "1 replica(s) repeat a seed of their row and are left out" in report.warnings
+    assert "left out: 1 replica with a seed that its row has already" in report.warnings
 
 
 def test_numbers_of_replicas_make_rows_and_intervals_are_over_their_seeds_alone(tmp_path):
@@ -90,7 +90,7 @@ def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
     assert main(["runs", "--baseline", "method=agem"]) == 0
     printed = capsys.readouterr().out
     assert "higher" in printed
-    assert "over 5 seeds and 1 row(s) p cannot fall below 0.062" in printed
+    assert "over 5 seeds and 1 row p cannot fall below 0.062" in printed
 
 
 def test_warnings_go_to_stderr_and_one_seed_is_said(tmp_path, capsys, monkeypatch):
@@ -98,7 +98,7 @@ def test_warnings_go_to_stderr_and_one_seed_is_said(tmp_path, capsys, monkeypatc
     write_run(tmp_path / "runs/a", "agem", (0.5,), quick=True)
     assert main(["runs"]) == 0
     printed = capsys.readouterr()
-    assert printed.err == "warning: 1 of 1 run(s) are quick ones, in small\n"
+    assert printed.err == "warning: 1 of 1 run quick, in small\n"
     assert "a row of one seed has no interval" in printed.out
 
 
@@ -151,10 +151,10 @@ def test_what_makes_rows_incomparable_is_said(tmp_path):
     text = " / ".join(make_report([tmp_path]).warnings)
     for sentence in (
         "rows differ in benchmark.dataset: digits, mnist", "rows differ in quick: false, true",
-        "rows have other numbers of seeds: 1, 2", "1 of 4 run(s) are quick ones",
+        "rows have other numbers of seeds: 1, 2", "1 of 4 runs quick",
         "met other streams", "versions whose numbers differ by more than rounding",
         "memories of other sizes: 9 examples (`gem", "; 50 examples (`",
-        "1 unfinished run(s) are left out: unfinished", "ran away in 1 run(s): d",
+        "left out: 1 unfinished run, unfinished", "ran away in 1 run: d",
     ):  # fmt: skip
         assert sentence in text
 

@@ -77,7 +77,7 @@ def test_a_table_goes_on_past_a_failing_cell_and_runs_nothing_twice(conf, tmp_pa
     out = tmp_path / "out"
     code, output = reproduce_tiny(conf, ALL_CELLS, out)
     assert code == 1  # a cell failed
-    assert "4 cells, 3 can be run, 3 still to run (about 0 minutes" in output
+    assert "4 cells, 3 can be run, 3 still to run (about 1 minute on" in output
     assert "wrong: failed: gradalign: `method.margin` must be non-negative" in output
     verdicts = {(row["cell"], row["metric"]): row["verdict"] for row in csv_rows(out)}
     assert verdicts == {

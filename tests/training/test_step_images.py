@@ -147,9 +147,9 @@ def test_the_images_of_a_chunk_stay_while_those_of_the_next_one_come(tiny, monke
     chunks = [no_draw._replace(rows=rows) for rows in rows_of_chunks]
     for number, (draws, next_draws) in enumerate(images.with_next(iter(chunks))):
         copied.clear()
-        images.bring(draws, learners)
+        meanwhile = images.bring(draws, next_draws, learners)
         assert bool(copied) == (number == 0)  # the others were copied ahead
-        images.begin_to_bring(next_draws)
+        meanwhile()
         stored = learners.memory.rows
         rows = torch.cat([draws.rows.flatten(), stored.flatten().clamp_min(0)])
         expected = parts.benchmark.images[rows]

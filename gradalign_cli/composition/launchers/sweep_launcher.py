@@ -24,7 +24,13 @@ from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.writing import make_folder
 from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
-from gradalign_cli.results.sweep_folder import add_sweep_jobs, write_failure
+from gradalign_cli.results.sweep_folder import (
+    add_sweep_jobs,
+    is_finished,
+    sweep_job_overrides,
+    write_failure,
+    write_sweep_jobs,
+)
 from gradalign_cli.results.terminal import terminal_console
 
 FRUITLESS_ROUNDS = 3  # in which every worker was killed, until the jobs that are left have failed
@@ -82,8 +88,13 @@ class SweepLauncher(Launcher):
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
         ]
         make_folder(self.folder)
+        earlier_jobs = sweep_job_overrides(self.folder)
         add_sweep_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
         returns = self.run_with_retries(jobs)
+        refused = {job_identity(job.overrides) for job in jobs if is_refused(returns[job.number])}
+        if refused:
+            told = [text for text in sweep_job_overrides(self.folder) if text not in refused]
+            write_sweep_jobs(self.folder, list(dict.fromkeys([*earlier_jobs, *told])))
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]
         RETURNS.extend(ordered)
@@ -126,6 +137,14 @@ class SweepLauncher(Launcher):
         write_failure(folder, reason)
         warnings.warn(f"job {job.number + 1}: failed: {reason}", stacklevel=1)
         return completed_return(job, folder, math.nan)
+
+
+def is_refused(job_return: JobReturn) -> bool:
+    """Whether a job failed as its folder holds a finished run of other settings."""
+    if job_return.hydra_cfg is None or job_return.status != JobStatus.COMPLETED:
+        return False
+    value, folder = job_return._return_value, job_return.hydra_cfg.hydra.runtime.output_dir
+    return isinstance(value, float) and math.isnan(value) and is_finished(Path(str(folder)))
 
 
 def completed_return(job: SweepJob, folder: Path, objective_value: float) -> JobReturn:
