@@ -98,9 +98,8 @@ def working_folder(small_datasets, tmp_path_factory):
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((9, 12, 3), 30 * number, np.uint8)).save(image)
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(small_datasets)
-        exec(block_of("docs/data.md", "birds.npz"), {})
         patch.chdir(folder)
+        exec(block_of("docs/data.md", "birds.npz"), {})
         assert main(["train", f"hydra.run.dir={RUN_FOLDER}", *SMALL]) == 0
         patch.setattr("gradalign_cli.results.run_folder.RunFolder.finish", stop)
         assert main(["train", f"hydra.run.dir={STOPPED_RUN}", *SMALL]) == 130

@@ -64,7 +64,7 @@ HOW = (
     (
         "hydra/launcher=NAME",
         "where the runs of -m go: basic (one after the other), joblib, submitit_local, slurm or "
-        "ray; docs/sweeps.md tells what each needs",
+        "ray; the page Sweeps of the documentation tells what each needs",
     ),
     ("--config-dir FOLDER", "parts of your own: FOLDER/method/half.yaml is method=half"),
     (
@@ -75,7 +75,7 @@ HOW = (
     (
         "metrics.*",
         "how the metrics are computed, and which tests come between the steps; ACC and the others "
-        "are defined in docs/metrics.md",
+        "are defined on the page Metrics of the documentation",
     ),
     (
         "alignment.*",

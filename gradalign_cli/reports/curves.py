@@ -126,16 +126,26 @@ def continual_accuracy(group: Group) -> Curve:
     return binned_mean(seeds, "accuracy", tasks)
 
 
-def learning_curve(group: Group) -> tuple[np.ndarray, np.ndarray]:
-    """The accuracy on a task after 0, 1, ... steps of it, as a mean over tasks and seeds: the
-    steps, and the means. Both are empty where it was not tested."""
+def learning_curves(group: Group) -> np.ndarray:
+    """The accuracy [n, B + 1] of each seed on a task after 0, 1, ... B steps of it, as a mean over
+    the tasks; [0, 0] where it was not tested, [n, b + 1] where a seed was tested after b steps."""
     seeds = seed_columns(group, "learning_curves.csv", ("replica", "task", "step", "accuracy"))
     if not seeds:
-        return np.zeros(0), np.zeros(0)
-    step = np.concatenate([columns["step"] for columns in seeds])
-    accuracy = np.concatenate([columns["accuracy"] for columns in seeds])
-    steps = np.unique(step)
-    return steps, np.array([accuracy[step == each].mean() for each in steps])
+        return np.zeros((0, 0))
+    steps = range(1 + int(min(columns["step"].max() for columns in seeds)))
+    return np.array([[c["accuracy"][c["step"] == step].mean() for step in steps] for c in seeds])
+
+
+def interval_half_width(values: np.ndarray) -> np.ndarray:
+    """Half the width [k] of the 95% t-interval of the mean over seeds of values [n, k]; 0 for one
+    seed, which has none."""
+    from scipy.stats import t as student
+
+    n = len(values)
+    if n < 2:
+        return np.zeros(values.shape[1])
+    half_width: np.ndarray = student.ppf(0.975, n - 1) * values.std(0, ddof=1) / n**0.5
+    return half_width
 
 
 def pareto_front(costs: Sequence[float], accuracies: Sequence[float]) -> list[int]:

@@ -183,15 +183,24 @@ def curves(
     width: float = PAGE_WIDTH,
     has_markers: bool = False,
     has_zero_line: bool = False,
+    half_width_of_label: Mapping[str, np.ndarray] | None = None,
 ) -> Figure:
-    """A line for each label, with axes of these names."""
+    """A line for each label, with axes of these names.
+
+    half_width_of_label: of the band about each line, in the units of y; no band where it is missing
+    or 0.
+    """
     has_legend = len(curve_of_label) > 1
     figure, ((axis,),) = new_figure(width, 0.55 * width, left=None if has_legend else 7.5)
     for place, (label, (x, y)) in enumerate(curve_of_label.items()):
         marker = MARKERS[place % len(MARKERS)] if has_markers else None
         if not len(x):  # its colour stays free, so that a label has one colour in all figures
             continue
-        axis.plot(x, y, label=label, marker=marker, color=COLOURS[place % len(COLOURS)])
+        colour = COLOURS[place % len(COLOURS)]
+        axis.plot(x, y, label=label, marker=marker, color=colour)
+        half_width = (half_width_of_label or {}).get(label, np.zeros(0))
+        if half_width.any():
+            axis.fill_between(x, y - half_width, y + half_width, color=colour, alpha=0.15, lw=0)
     if has_zero_line:
         axis.axhline(0, color="#808080", linewidth=0.8, linestyle="--")
     axis.set(xlabel=x_label, ylabel=y_label)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +14,8 @@ from gradalign_cli.reports.curves import (
     alignment_columns,
     binned_mean,
     continual_accuracy,
-    learning_curve,
+    interval_half_width,
+    learning_curves,
     mean_accuracy_so_far,
     memory_hurting_step_share,
     task_means,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 MOST_LINES, MOST_PANELS, MOST_DOTS = 8, 6, 30  # rows that a figure shows, the best ones
 LONGEST_LABEL = 40  # letters
 MEBIBYTE = 2**20
+BANDS = "Lines are means over seeds, bands their 95% intervals."
 
 
 class Plot(NamedTuple):
@@ -215,8 +217,10 @@ def line_plot(
     curve_of_label: figures.Curves,
     has_markers: bool = False,
     has_zero_line: bool = False,
+    half_width_of_label: Mapping[str, np.ndarray] | None = None,
 ) -> Plot | None:
-    """A plot of lines, None where all are empty;  axis_labels: the names of x and y."""
+    """A plot of lines, None where all are empty;  axis_labels: the names of x and y;
+    half_width_of_label: of the band about each line."""
     if not any(len(x) for x, _ in curve_of_label.values()):
         return None
     table_rows = [
@@ -230,42 +234,47 @@ def line_plot(
         *axis_labels,
         has_markers=has_markers,
         has_zero_line=has_zero_line,
+        half_width_of_label=half_width_of_label or {},
     )
     return Plot(name, title, caption, draw, ["setting", *axis_labels], table_rows)
 
 
 def so_far_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks learned so far."""
-    lines = {}
+    lines, half_widths = {}, {}
     for label, group in first_groups(groups, MOST_LINES).items():
-        means = 100 * mean_accuracy_so_far(group).mean(0)
-        lines[label] = np.arange(1, len(means) + 1), means
+        percents = 100 * mean_accuracy_so_far(group)
+        lines[label] = np.arange(1, percents.shape[1] + 1), percents.mean(0)
+        half_widths[label] = interval_half_width(percents)
     return line_plot(
         "so_far",
         "Mean accuracy on the tasks so far",
-        "After each task, over all tasks learned up to then; means over seeds. Its mean is AAA."
+        f"After each task, over all tasks learned up to then. Its mean is AAA. {BANDS}"
         + note_on_shown_rows(groups, MOST_LINES),
         ("after task", "accuracy (%)"),
         lines,
         has_markers=True,
+        half_width_of_label=half_widths,
     )
 
 
 def learning_plot(groups: dict[str, Group]) -> Plot | None:
     """The learning curve of the first batches of a task."""
-    lines = {}
+    lines, half_widths = {}, {}
     for label, group in first_groups(groups, MOST_LINES).items():
-        steps, accuracy = learning_curve(group)
-        lines[label] = steps, 100 * accuracy
+        percents = 100 * learning_curves(group)
+        lines[label] = np.arange(percents.shape[1]), percents.sum(0) / max(1, len(percents))
+        half_widths[label] = interval_half_width(percents)
     return line_plot(
         "learning_curve",
         "The first batches of a task",
-        "Accuracy on a task after its first training steps, as a mean over tasks and seeds. The "
-        "mean of a curve is LCA: a curve that rises early learns from few examples."
+        "Accuracy on a task after its first training steps, as a mean over tasks. The mean of a "
+        f"curve is LCA: a curve that rises early learns from few examples. {BANDS}"
         + note_on_shown_rows(groups, MOST_LINES),
         ("steps of the task", "accuracy on the task (%)"),
         lines,
         has_markers=True,
+        half_width_of_label=half_widths,
     )
 
 

@@ -63,6 +63,11 @@ def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
     """Sentences below the table: how to read it."""
     order = "lowest" if sort_metric.startswith(LOWER_IS_BETTER) else "highest"
     sentences = [f"sorted by {sort_metric}, the {order} first; n is the number of seeds"]
+    if any("forgetting" in row.summaries for row in rows):
+        sentences.append(
+            "forgetting is the mean over all tasks but the last of the best earlier accuracy minus "
+            "that at the end"
+        )
     if any(len(row.group.replica_of_seed) == 1 for row in rows):
         sentences.append("a row of one seed has no interval")
     differences = [row.difference for row in rows if row.difference is not None]

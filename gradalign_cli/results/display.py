@@ -40,7 +40,7 @@ class Display:
         )
         self.tasks, self.round_text = len(remaining_time.work.task_steps), ""
         self.measurements = self.accuracy_text = ""
-        self.has_said_duration = False
+        self.said_end = 0.0  # by the clock of `remaining_time`, when the run was last said to end
         self.live = Live(
             console=console, get_renderable=self.line, transient=True, refresh_per_second=4
         )
@@ -80,7 +80,7 @@ class Display:
         if cosine.numel() and not cosine[-1].isnan().any():
             self.measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
         self.remaining_time.after_steps(moment)
-        self.say_duration_once()
+        self.say_duration()
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
@@ -98,16 +98,20 @@ class Display:
         self.remaining_time.restore(state["forecast"])
         self.round_text = state["round_text"]
 
-    def say_duration_once(self) -> None:
-        """Say how long the run will still take, once its steps were measured; of a run of seconds
-        nothing."""
-        left = self.remaining_time.seconds_left()
-        if self.has_said_duration or left is None or not self.remaining_time.has_measured_enough():
+    def say_duration(self) -> None:
+        """Say how long the run will still take, once its steps were measured, and again where that
+        was wrong by more than a factor of two; of a run of seconds nothing."""
+        left, now = self.remaining_time.seconds_left(), self.remaining_time.clock()
+        if left is None or not self.remaining_time.has_measured_enough():
             return
-        self.has_said_duration = True
+        said_left = self.said_end - now
+        if self.said_end and said_left / 2 <= left <= 2 * said_left:
+            return
+        was_said, self.said_end = bool(self.said_end), now + left
         if left >= WORTH_SAYING_SECONDS:
-            advice = self.long_run_advice if left > LONG_SECONDS else ""
-            self.console.print(f"about {duration_text(left)} to go{advice}", soft_wrap=True)
+            advice = self.long_run_advice if left > LONG_SECONDS and not was_said else ""
+            text = f"about {duration_text(left)} to go{advice}"
+            self.console.print(f"now {text}" if was_said else text, soft_wrap=True)
 
     def line(self) -> Table:
         """The live line, as wide as the terminal."""
@@ -212,7 +216,10 @@ def run_tables(
     for summary in setting_summaries:
         seeds = summary["ACC"]["n"]
         part = accuracy[first : first + seeds]
-        tables.append(matrix_table(f"{title}{setting_text(summary, setting_summaries)}", part))
+        mean_text = f", mean of {seeds} seeds" if seeds > 1 else ""
+        tables.append(
+            matrix_table(f"{title}{mean_text}{setting_text(summary, setting_summaries)}", part)
+        )
         first += seeds
     single = len(setting_summaries) == 1
     table = metrics_table(setting_summaries[0]) if single else settings_table(setting_summaries)

@@ -94,7 +94,9 @@ def test_a_run_of_minutes_needs_no_advice_and_one_of_seconds_no_forecast():
         run.steps(0, 20, 40, 60, 80, 100)
         run.display.after_test(1, torch.zeros(1, 3))
         run.steps(1, 20, 40)
-    assert minutes.console.export_text() == "about 5 minutes to go\n"
+    said, corrected = minutes.console.export_text().splitlines()
+    assert said == "about 5 minutes to go"
+    assert corrected == "now about 25 seconds to go"  # steps of later tasks were no longer
     assert seconds.console.export_text() == ""
 
 

@@ -54,8 +54,9 @@ def test_the_tables_say_which_setting_is_which():
     for table in run_tables(metrics["settings"], accuracy[order]):
         console.print(table)
     text = console.file.getvalue()
-    assert "percent, lr=0.03" in text
-    assert "percent, lr=0.1" in text
+    titles = " ".join(text.split())
+    assert "percent, mean of 3 seeds, lr=0.03" in titles
+    assert "percent, mean of 3 seeds, lr=0.1" in titles
     rows = [line for line in text.splitlines() if line.startswith("│ lr=")]
     assert ["60.00" in rows[0], "90.00" in rows[1]] == [True, True]
 
