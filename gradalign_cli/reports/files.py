@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gradalign_cli.files.writing import make_folder, replacement
-from gradalign_cli.reports.plots import Plot
+from gradalign_cli.reports.plot import Plot
 from gradalign_cli.reports.style import COLUMN_WIDTH, figure_style
 
 FORMS = ("pdf", "svg", "png")

@@ -4,7 +4,7 @@ import io
 import re
 from html import escape
 
-from gradalign_cli.reports.plots import Plot
+from gradalign_cli.reports.plot import Plot
 from gradalign_cli.reports.style import FOREGROUND, GRID, PAGE_WIDTH, figure_style
 
 NAMESPACES = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

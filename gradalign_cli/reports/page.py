@@ -12,7 +12,8 @@ from importlib.resources import files
 from gradalign_cli.errors import counted
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.inline_svg import inline_svg
-from gradalign_cli.reports.plots import Plot, report_plots
+from gradalign_cli.reports.plot import Plot
+from gradalign_cli.reports.plots import report_plots
 from gradalign_cli.reports.report import Report
 from gradalign_cli.reports.rows import Row
 from gradalign_cli.reports.settings import ABSENT
