@@ -32,7 +32,7 @@ from gradalign_cli.commands.explain import (
 )
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows
-from gradalign_cli.commands.train_help import common_assignments_and_meanings
+from gradalign_cli.commands.train_help import assignments_and_meanings_outside_groups
 from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.composition.choices import choices_of_group, first_comment, setting_comments
 from gradalign_cli.composition.compose import compose_config
@@ -114,7 +114,7 @@ def escaped(text: str) -> str:
 def settings_page() -> str:
     """All settings that a run has whatever its parts, with defaults and meaning."""
     config = compose_config(CONF, []).settings
-    rows = [(name, meaning) for name, meaning in common_assignments_and_meanings(config)]
+    rows = [(name, meaning) for name, meaning in assignments_and_meanings_outside_groups(config)]
     body = "\n".join(f"| `{name}` | {escaped(meaning)} |" for name, meaning in rows)
     return (
         "# Settings of every run\n\nWritten as `gradalign train SETTING=VALUE`. The parts of a run "

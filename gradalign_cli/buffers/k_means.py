@@ -37,7 +37,7 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     centres, cluster = features[:count], features.new_full((len(features),), -1).long()
     for _ in range(MAX_ITERATIONS):
         assigned = first_nearest_index(
-            pairwise_distances(features, centres), distance_rounding_error(features)
+            pairwise_distances(features, centres), rounding_error_of_distances(features)
         )
         if torch.equal(assigned, cluster):
             break
@@ -49,7 +49,7 @@ def cluster_centres(features: Tensor, count: int) -> Tensor:
     return centres
 
 
-def distance_rounding_error(features: Tensor) -> Tensor:
+def rounding_error_of_distances(features: Tensor) -> Tensor:
     """A distance [] that features [n, F] computed in float32 may be off by."""
     longest: Tensor = features.norm(dim=1).max()
     return ROUNDING * longest
@@ -63,7 +63,7 @@ def nearest_to_centres(features: Tensor, count: int) -> Tensor:
     distances = pairwise_distances(centres, features)
     chosen = []
     for k in range(len(distances)):
-        index = first_nearest_index(distances[k : k + 1], distance_rounding_error(features))[0]
+        index = first_nearest_index(distances[k : k + 1], rounding_error_of_distances(features))[0]
         distances[:, index] = torch.inf
         chosen.append(index)
     return torch.stack(chosen)

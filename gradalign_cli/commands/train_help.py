@@ -128,7 +128,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     for group in (*GROUPS, "experiment"):
         print_group(group, choice_of_group, options.config_dir, console)
     print_heading("settings", console)
-    rows = common_assignments_and_meanings(config)
+    rows = assignments_and_meanings_outside_groups(config)
     console.print(fitting_table((SETTING_COLUMNS[0], SETTING_COLUMNS[2]), rows, console))
     for group in GROUPS:
         if group in config:
@@ -177,7 +177,7 @@ def print_group(
     console.print(Padding(Text(", ".join(names) + star), (0, 0, 0, 4)))
 
 
-def common_assignments_and_meanings(config: dict[str, Any]) -> list[tuple[str, str]]:
+def assignments_and_meanings_outside_groups(config: dict[str, Any]) -> list[tuple[str, str]]:
     """`SETTING=VALUE` and the comment of each setting of config.yaml, in its order.
 
     config: composed.

@@ -49,7 +49,7 @@ from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.checkpoints import Checkpoints, Identity, SavedRun, newest_saved_run
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import replicas_at_once
-from gradalign_cli.training.memory_needs import check_needs, needs_of_run, needs_text
+from gradalign_cli.training.memory_needs import check_needs, needs_of_run, total_need_text_if_large
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import Replica
@@ -199,7 +199,7 @@ def prepare(config: DictConfig) -> PreparedRun:
     check_needs(needs, free_bytes(device))
     streams = streams_fingerprint(parts, replicas, plan)
     how = device, plan, parts, replicas, replica_settings, engine, reason, at_once, streams
-    return PreparedRun(config, plain_values(config), *how, needs_text(needs))
+    return PreparedRun(config, plain_values(config), *how, total_need_text_if_large(needs))
 
 
 def train_and_complete_record(

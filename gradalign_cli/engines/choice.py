@@ -11,12 +11,12 @@ from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.models.model import Ability, Model
+from gradalign_cli.models.model import Model, NetworkDemand
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import examples_of_step
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
-ABILITIES: dict[str, tuple[Ability, ...]] = {  # that an engine needs of a network
+DEMANDS_OF_ENGINE: dict[str, tuple[NetworkDemand, ...]] = {  # that an engine needs of a network
     "eager": (),
     "graph": ("recorded",),
     "vmap": ("batched", "recorded"),
@@ -65,7 +65,9 @@ def choose_engine(name: str, workload: Workload, device: torch.device) -> tuple[
 
 def obstacle_of(engine: str, model: Model) -> str:
     """Why an engine cannot take this network through its steps; empty where it can."""
-    return next((text for ability in ABILITIES[engine] if (text := model.obstacle(ability))), "")
+    return next(
+        (text for demand in DEMANDS_OF_ENGINE[engine] if (text := model.obstacle(demand))), ""
+    )
 
 
 def faster_gpu_engine(workload: Workload) -> tuple[str, str]:

@@ -75,7 +75,7 @@ def make_find_gradient(
     return find_for_objective if default else find_for_alignment
 
 
-def warn_of_either(alignment: Method, objective: Method, lr: float) -> str:
+def first_step_size_warning(alignment: Method, objective: Method, lr: float) -> str:
     """The `step_size_warning` of a combination: of the first method that has one."""
     return alignment.step_size_warning(lr) or objective.step_size_warning(lr)
 
@@ -148,7 +148,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         aligns_updates=can_align_updates(alignment),
         after_step=after_step,
         test_params=test_params,
-        step_size_warning=partial(warn_of_either, alignment, objective),
+        step_size_warning=partial(first_step_size_warning, alignment, objective),
         report=partial(report_both, alignment, objective),
         claims=(*alignment.claims, *(c for c in objective.claims if c == "acts_without_memory")),
     )

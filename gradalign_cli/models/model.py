@@ -38,12 +38,12 @@ class Layer(NamedTuple):
     has_bias: bool
 
 
-Ability = Literal["batched", "recorded"]
+NetworkDemand = Literal["batched", "recorded"]
 Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P], statistics [S], examples
 
 
-def no_obstacle(ability: Ability) -> str:
-    """That a network has every ability."""
+def no_obstacle(demand: NetworkDemand) -> str:
+    """That a network meets every demand."""
     return ""
 
 
@@ -65,7 +65,7 @@ class Model(NamedTuple):
                         [rows, columns] that the matrix multiplies; None where the model does not
                         provide them.
     needs_noise:        whether training needs noise_keys.
-    obstacle:           (ability) -> why a step of the network cannot be batched over replicas, or
+    obstacle:           (demand) -> why a step of the network cannot be batched over replicas, or
                         recorded once and repeated; empty where it can.
     """
 
@@ -76,7 +76,7 @@ class Model(NamedTuple):
     layers: tuple[Layer, ...]
     layer_inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
     needs_noise: bool = False
-    obstacle: Callable[[Ability], str] = no_obstacle
+    obstacle: Callable[[NetworkDemand], str] = no_obstacle
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:

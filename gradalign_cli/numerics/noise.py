@@ -17,9 +17,9 @@ SECOND_MULTIPLIER = 0x94D049BB133111EB - 2**64
 LEVELS = 2**16  # values of an integer of 16 bits; an output of the generator has four of them
 
 
-def xor_shift(x: Tensor, bits: int) -> Tensor:
-    """x ^ (x >> bits) for unsigned integers of 64 bits; x holds them as signed ones."""
-    mixed: Tensor = x ^ ((x >> bits) & (2 ** (64 - bits) - 1))
+def xor_shift_right(words: Tensor, bits: int) -> Tensor:
+    """words ^ (words >> bits) for unsigned integers of 64 bits, which are held as signed ones."""
+    mixed: Tensor = words ^ ((words >> bits) & (2 ** (64 - bits) - 1))
     return mixed
 
 
@@ -28,8 +28,8 @@ def random_integers(keys: Tensor, integers_per_key: int) -> Tensor:
     int16."""
     steps = torch.arange(1, -(-integers_per_key // 4) + 1, device=keys.device)
     x = keys[:, None] + GAMMA * steps
-    x = xor_shift(xor_shift(x, 30) * FIRST_MULTIPLIER, 27) * SECOND_MULTIPLIER
-    return xor_shift(x, 31).view(torch.int16)[:, :integers_per_key]
+    x = xor_shift_right(xor_shift_right(x, 30) * FIRST_MULTIPLIER, 27) * SECOND_MULTIPLIER
+    return xor_shift_right(x, 31).view(torch.int16)[:, :integers_per_key]
 
 
 def drop_units(x: Tensor, dropped_share: float, integers: Tensor) -> Tensor:

@@ -96,11 +96,11 @@ pivoting_operation = torch.library.custom_op("gradalign::pivoting", mutates_args
 
 
 @pivoting_operation.register_vmap
-def pivot_batch(
-    info: Any, in_dims: Sequence[int | None], *arguments: Any
+def solve_programs_batched(
+    info: Any, in_dims: Sequence[int | None], *tensors_and_max_pivots: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     """The rule for vmap: all programs of the batch in one call."""
-    *tensors, max_pivots = arguments
+    *tensors, max_pivots = tensors_and_max_pivots
     batched = [
         tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
         for tensor, dim in zip(tensors, in_dims, strict=False)

@@ -5,12 +5,15 @@ import numpy as np
 from gradalign_cli.reports import figures
 from gradalign_cli.reports.curves import (
     Columns,
+    Curve,
     binned_mean,
+    interval_half_width,
     memory_hurting_step_share,
     task_means,
 )
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.plot import (
+    BANDS,
     MOST_DOTS,
     MOST_LINES,
     Plot,
@@ -33,20 +36,24 @@ def alignment_plots(
     cosines = {
         label: binned_mean(c, "cosine", tasks[label]) for label, c in alignment_of_label.items()
     }
-    by_task: dict[str, figures.Curves] = {}
+    by_task: dict[str, dict[str, Curve]] = {"violated": {}, "norm_ratio": {}}
+    half_widths: dict[str, dict[str, np.ndarray]] = {"violated": {}, "norm_ratio": {}}
     for column, factor in (("violated", 100), ("norm_ratio", 1)):
-        lines = {}
         for label, columns in alignment_of_label.items():
-            means = factor * task_means(columns, column, tasks[label])
-            valid = np.isfinite(means)
-            lines[label] = np.flatnonzero(valid) + 1, means[valid]
-        by_task[column] = lines
+            means = factor * task_means(columns, column, tasks[label])  # [n, T]
+            valid = np.isfinite(means).all(0) & (len(means) > 0)
+            by_task[column][label] = (
+                np.flatnonzero(valid) + 1,
+                means[:, valid].sum(0) / len(columns),
+            )
+            half_widths[column][label] = interval_half_width(means[:, valid])
     return [
         line_plot(
             "cosine",
             "The angle: new gradient against memory gradient",
-            "Cosine of the angle between the gradient on new data and the gradient on memory, as a "
-            "mean over seeds. Below 0 a step on new data hurts the memory." + more,
+            "Cosine of the angle between the gradient on new data and the gradient on memory, the "
+            "smallest one where a method has several; a mean over seeds. Below 0 a plain step on "
+            "new data hurts the memory. Methods without such a gradient have no line." + more,
             ("tasks trained", "cosine"),
             cosines,
             has_zero_line=True,
@@ -55,19 +62,23 @@ def alignment_plots(
             "violations",
             "How often the new gradient hurts the memory",
             "Share of the measured steps of a task whose gradient has a negative dot product with "
-            "a gradient on memory, before the method acts." + more,
+            "a gradient on memory, before the method acts. A method with one such gradient for "
+            f"each task counts a step where any of them is hurt. {BANDS}" + more,
             ("task", "steps in conflict (%)"),
             by_task["violated"],
             has_markers=True,
+            half_width_of_label=half_widths["violated"],
         ),
         line_plot(
             "kept",
-            "Share of the gradient kept",
-            "Length of the direction that is followed, divided by that of the gradient, as a mean "
-            "over the steps of a task: 1 where the method changes nothing." + more,
-            ("task", "direction / gradient"),
+            "Length of the direction that is followed",
+            "Divided by the length of the gradient, as a mean over the steps of a task. Below 1 a "
+            "method takes something away; above 1 it adds, as where a margin asks for more than no "
+            f"harm. {BANDS}" + more,
+            ("task", "length / gradient's"),
             by_task["norm_ratio"],
             has_markers=True,
+            half_width_of_label=half_widths["norm_ratio"],
         ),
     ]
 
@@ -84,7 +95,8 @@ def memory_hurting_plot(groups: dict[str, Group]) -> Plot | None:
         "hurt",
         "How often the applied step hurt the memory",
         "Share of the measured steps whose update, after method and optimizer, raised the loss on "
-        "memory to first order." + note_on_shown_rows(groups, MOST_DOTS),
+        "memory to first order. It is measured for methods with a gradient on memory."
+        + note_on_shown_rows(groups, MOST_DOTS),
         lambda width: figures.bars(shares, "steps that hurt the memory (%)", width),
         ["setting", "steps (%)"],
         [[label, number_text(share)] for label, share in shares.items()],

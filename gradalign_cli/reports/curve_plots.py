@@ -9,9 +9,14 @@ from gradalign_cli.reports.curves import (
     mean_accuracy_so_far,
 )
 from gradalign_cli.reports.group import Group
-from gradalign_cli.reports.plot import MOST_LINES, Plot, first_groups, line_plot, note_on_shown_rows
-
-BANDS = "Lines are means over seeds, bands their 95% intervals."
+from gradalign_cli.reports.plot import (
+    BANDS,
+    MOST_LINES,
+    Plot,
+    first_groups,
+    line_plot,
+    note_on_shown_rows,
+)
 
 
 def so_far_plot(groups: dict[str, Group]) -> Plot | None:
@@ -24,8 +29,8 @@ def so_far_plot(groups: dict[str, Group]) -> Plot | None:
     return line_plot(
         "so_far",
         "Mean accuracy on the tasks so far",
-        f"After each task, over all tasks learned up to then. Its mean is AAA. {BANDS}"
-        + note_on_shown_rows(groups, MOST_LINES),
+        "After each task, over all tasks learned up to then. Its mean is AAA, the average "
+        f"incremental accuracy. {BANDS}" + note_on_shown_rows(groups, MOST_LINES),
         ("after task", "accuracy (%)"),
         lines,
         has_markers=True,
@@ -42,9 +47,10 @@ def learning_plot(groups: dict[str, Group]) -> Plot | None:
         half_widths[label] = interval_half_width(percents)
     return line_plot(
         "learning_curve",
-        "The first batches of a task",
+        "The first steps of a task",
         "Accuracy on a task after its first training steps, as a mean over tasks. The mean of a "
-        f"curve is LCA: a curve that rises early learns from few examples. {BANDS}"
+        "curve is LCA, the area under it: a curve that rises early learns from few examples. "
+        + BANDS
         + note_on_shown_rows(groups, MOST_LINES),
         ("steps of the task", "accuracy on the task (%)"),
         lines,
@@ -62,8 +68,9 @@ def continual_plot(groups: dict[str, Group]) -> Plot | None:
     return line_plot(
         "stability_gap",
         "The stability gap",
-        "Mean accuracy on the tasks so far, tested between the steps. A dip at the start of a task "
-        "that heals later is the stability gap." + note_on_shown_rows(groups, MOST_LINES),
-        ("tasks trained", "accuracy (%)"),
+        "Mean accuracy on the tasks that have ended, tested between the steps; a mean over seeds. "
+        "A dip at the start of a task that heals later is the stability gap."
+        + note_on_shown_rows(groups, MOST_LINES),
+        ("tasks trained", "accuracy on ended tasks (%)"),
         lines,
     )

@@ -78,19 +78,14 @@ def binned_mean(columns_of_seeds: Sequence[Columns], column_name: str, task_coun
 def task_means(
     columns_of_seeds: Sequence[Columns], column_name: str, task_count: int
 ) -> np.ndarray:
-    """The mean [T] of a column over the rows of each task that have a memory to be compared with;
-    NaN where there are none."""
-    means = np.full(task_count, np.nan)
-    for task in range(task_count):
-        values = [
-            c[column_name][
-                (c["task"] == task + 1) & np.isfinite(c["cosine"]) & np.isfinite(c[column_name])
-            ]
-            for c in columns_of_seeds
-        ]
-        joined = np.concatenate(values) if values else np.zeros(0)
-        if len(joined):
-            means[task] = joined.mean()
+    """Of each seed the mean [n, T] of a column over the rows of each task that have a memory to be
+    compared with; NaN where there are none."""
+    means = np.full((len(columns_of_seeds), task_count), np.nan)
+    for seed, columns in enumerate(columns_of_seeds):
+        values = columns[column_name]
+        valid = np.isfinite(columns["cosine"]) & np.isfinite(values)
+        for task in np.unique(columns["task"][valid]).astype(int):
+            means[seed, task - 1] = values[valid & (columns["task"] == task)].mean()
     return means
 
 
@@ -114,15 +109,15 @@ def mean_accuracy_so_far(group: Group) -> np.ndarray:
 
 
 def continual_accuracy(group: Group) -> Curve:
-    """The mean accuracy on the tasks so far in tests between the steps, over time; empty where
-    there were none."""
+    """The mean accuracy on the ended tasks in tests between the steps, over time; empty where there
+    were none. The task that is being learned is left out: it begins at chance."""
     tasks = group.accuracy().shape[2]
     names = [f"task_{t + 1}" for t in range(tasks)]
     seeds = seed_columns(group, "continual.csv", ("replica", "task", "step", *names))
     for columns in seeds:
-        matrix = np.stack([columns[name] for name in names], 1)
-        so_far = np.arange(tasks) < columns["task"][:, None]
-        columns["accuracy"] = np.where(so_far, np.nan_to_num(matrix), 0).sum(1) / columns["task"]
+        matrix, ended = np.stack([columns[name] for name in names], 1), columns["task"] - 1
+        sums = np.where(np.arange(tasks) < ended[:, None], np.nan_to_num(matrix), 0).sum(1)
+        columns["accuracy"] = np.where(ended > 0, sums / np.maximum(ended, 1), np.nan)
     return binned_mean(seeds, "accuracy", tasks)
 
 

@@ -71,7 +71,10 @@ def seed_dots(
 
 
 def heat_maps(
-    matrix_of_label: Mapping[str, np.ndarray], quantity: str, width: float = PAGE_WIDTH
+    matrix_of_label: Mapping[str, np.ndarray],
+    quantity: str,
+    width: float = PAGE_WIDTH,
+    dark_is_high: bool = False,
 ) -> Figure:
     """Matrices [rows, T] in percent, a panel for each label: rows are after tasks, columns are
     tasks. Cells that are NaN stay empty. One matrix whose cells have numbers needs no colour bar.
@@ -85,16 +88,18 @@ def heat_maps(
     height, left = 0.5 + rows * (width / columns + 0.35), None if has_bar else 4.5
     figure, axes = new_figure(width, height, rows, columns, left)
     image: Any = None
+    colours = "cividis_r" if dark_is_high else "cividis"
     x_label = "tested on task" if has_bar else f"tested on task ({quantity} in %)"
     for axis, (label, matrix) in zip(axes.flat, matrix_of_label.items(), strict=False):
         percents, tasks = 100 * matrix, matrix.shape[1]
         first = tasks - len(matrix) + 1  # after which task the first row is
         extent = (0.5, tasks + 0.5, tasks + 0.5, first - 0.5)
         image = axis.imshow(
-            percents, vmin=0, vmax=100, cmap="cividis", extent=extent, interpolation="nearest"
+            percents, vmin=0, vmax=100, cmap=colours, extent=extent, interpolation="nearest"
         )
         if tasks <= MOST_CELLS_WITH_NUMBERS:
-            write_cells(axis, percents, first, 7.0 if width >= PAGE_WIDTH else 4.5)
+            size = 7.0 if width >= PAGE_WIDTH else 4.5
+            write_cells(axis, percents, first, size, dark_is_high)
         title = panel_title(label, width / columns)
         axis.set(title=title, xlabel=x_label, ylabel="after task")
         axis.set_aspect("auto")
@@ -126,11 +131,14 @@ def task_ticks(task_count: int) -> list[int]:
     return sorted({round(tick) for tick in np.linspace(1, task_count, min(task_count, 5))})
 
 
-def write_cells(axis: Axes, percents: np.ndarray, first_row_task: int, font_size: float) -> None:
+def write_cells(
+    axis: Axes, percents: np.ndarray, first_row_task: int, font_size: float, dark_is_high: bool
+) -> None:
     """Write each number into its cell, light on dark and dark on light."""
     for (i, j), value in np.ndenumerate(percents):
         if np.isfinite(value):
-            colour = "#ffffff" if value < 55 else "#000000"
+            is_dark = value > 45 if dark_is_high else value < 55
+            colour = "#ffffff" if is_dark else "#000000"
             axis.text(
                 j + 1,
                 i + first_row_task,
@@ -155,7 +163,7 @@ def task_curves(matrix_of_label: Mapping[str, np.ndarray], width: float = PAGE_W
     figure, axes = new_figure(width, 0.4 + rows * 1.9, rows, columns)
     for axis, (label, matrix) in zip(axes.flat, matrix_of_label.items(), strict=False):
         tasks = matrix.shape[1]
-        shades = mpl.colormaps["viridis"](np.linspace(0.15, 0.85, tasks))
+        shades = mpl.colormaps["viridis"](np.linspace(0.3, 0.8, tasks))
         for task in range(tasks):
             times = np.arange(task + 1, tasks + 1)
             axis.plot(times, 100 * matrix[task + 1 :, task], "o-", color=shades[task])
@@ -165,7 +173,7 @@ def task_curves(matrix_of_label: Mapping[str, np.ndarray], width: float = PAGE_W
     for axis in axes.flat[len(matrix_of_label) :]:
         axis.set_axis_off()
     shade_map = mpl.colors.LinearSegmentedColormap.from_list(
-        "tasks", mpl.colormaps["viridis"](np.linspace(0.15, 0.85, 256))
+        "tasks", mpl.colormaps["viridis"](np.linspace(0.3, 0.8, 256))
     )
     tasks = max(matrix.shape[1] for matrix in matrix_of_label.values())
     scale = mpl.cm.ScalarMappable(mpl.colors.Normalize(1, max(tasks, 2)), shade_map)
@@ -226,9 +234,8 @@ def bars(value_of_label: Mapping[str, float], x_label: str, width: float = PAGE_
         text = f" {value:.3g}" if is_number else " not measured"
         axis.text(value if is_number else 0, place, text, va="center")
     axis.grid(axis="y", visible=False)
-    axis.margins(x=0.15)
     axis.set(xlabel=x_label, ylim=(len(value_of_label) - 0.4, -0.6))
-    axis.set_xlim(left=0)
+    axis.set_xlim(0, max(1.0, 1.15 * max(np.nan_to_num(list(value_of_label.values())))))
     axis.set_yticks(range(len(value_of_label)), list(value_of_label))
     return figure
 
@@ -256,10 +263,16 @@ def cost_against_accuracy(
             axis.plot(x[place], y[place], label=label, zorder=3, **style)
         places = pareto_front(x, y)
         axis.plot(
-            [x[p] for p in places], [y[p] for p in places], color="#808080", drawstyle="steps-post"
+            [x[p] for p in places],
+            [y[p] for p in places],
+            color="#808080",
+            linestyle="--",
+            linewidth=0.8,
+            drawstyle="steps-post",
         )
         axis.set(xlabel=name, ylabel="ACC (%)" if axis is axes[0, 0] else "")
         axis.margins(0.12)
+        axis.set_xlim(left=0)
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=legend_columns(labels, width))
     return figure

@@ -29,7 +29,8 @@ def accuracy_plot(groups: dict[str, Group]) -> Plot:
     matrices = {label: group.accuracy().mean(0) for label, group in shown.items()}
     sentence = (
         "Row i is after task i, row 0 the untrained network; column j is the accuracy on task j, "
-        "as a mean over seeds. A column that turns dark downwards is a task being forgotten."
+        "as a mean over seeds. A column that turns dark downwards is a task being forgotten. Above "
+        "the diagonal a task has not been trained yet."
     )
     return Plot(
         "accuracy",
@@ -52,14 +53,14 @@ def forgetting_plot(groups: dict[str, Group]) -> Plot | None:
         return None
     sentence = (
         "Row i, column j: the best accuracy on task j after an earlier task than i, minus that "
-        "after task i, as a mean over seeds. Bright cells are forgotten tasks; below 0 counts as 0 "
+        "after task i, as a mean over seeds. Dark cells are forgotten tasks; below 0 counts as 0 "
         "in the colour."
     )
     return Plot(
         "forgetting",
         "Forgetting of each task after each task",
         sentence + note_on_shown_rows(groups, MOST_PANELS),
-        lambda width: figures.heat_maps(matrices, "forgetting", width),
+        lambda width: figures.heat_maps(matrices, "forgetting", width, dark_is_high=True),
         MATRIX_COLUMNS,
         matrix_table_rows(matrices),
     )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 MOST_LINES, MOST_PANELS, MOST_DOTS = 8, 6, 30  # rows that a figure shows, the best ones
 LONGEST_LABEL = 40  # letters
+BANDS = "Lines are means over seeds, bands their 95% intervals."
 
 
 class Plot(NamedTuple):

@@ -68,7 +68,7 @@ def seed_plot(groups: dict[str, Group]) -> Plot:
         for label, group in shown.items()
         for seed, value in group.values(name).items()
     ]
-    sentence = "A dot is a seed, the line across is the mean. High ACC and low forgetting are good."
+    sentence = "A dot is a seed, the upright bar is the mean. High ACC and low forgetting are good."
     return Plot(
         "seeds",
         "ACC and forgetting, every seed",
@@ -91,11 +91,11 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     units = {
         "backward passes": ("backward_passes", 1.0),
         "training (s)": ("training_seconds", 1.0),
-        "kept (MiB)": ("kept_bytes", MEBIBYTE),
+        "memory (MiB)": ("kept_bytes", MEBIBYTE),
     }
     costs = {
         title: {
-            label: float(np.mean([run.cost(name) for run in group.runs()])) / unit
+            label: float(np.mean([run.cost_per_replica(name) for run in group.runs()])) / unit
             for label, group in shown.items()
         }
         for title, (name, unit) in units.items()
@@ -104,8 +104,9 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
     return Plot(
         "cost",
         "Cost against accuracy",
-        "A point is a setting, its cost that of one seed; kept is what is stored of earlier tasks. "
-        "Up and to the left is better. The grey line joins those that no other setting beats."
+        "A point is a setting, its cost that of one seed. A backward pass counts as one, whatever "
+        "its batch; memory is what is stored of earlier tasks, also where a method does not read "
+        "it. Up and to the left is better. The dashed line joins those that no other setting beats."
         + note_on_shown_rows(groups, MOST_LINES),
         lambda width: figures.cost_against_accuracy(costs, accuracy, width),
         ["setting", "ACC (%)", *costs],

@@ -42,7 +42,7 @@ class Run(NamedTuple):
     accuracy: np.ndarray
     record: dict[str, Any]
 
-    def cost(self, name: str) -> float:
+    def cost_per_replica(self, name: str) -> float:
         """A cost of record.json, for one replica where it is counted over all; NaN where it is
         missing."""
         value: Any = self.record.get(name)

@@ -34,21 +34,25 @@ class JobStatus(NamedTuple):
 
 
 def add_sweep_jobs(
-    sweep_folder: Path, job_overrides: Sequence[str], total_jobs: int | None = None
+    sweep_folder: Path, job_overrides: Sequence[str], new_total_jobs: int | None = None
 ) -> None:
     """Add jobs to those that the folder of a sweep tells of.
 
-    job_overrides: of each job, as one text;  total_jobs: that a search will have.
+    job_overrides: of each job, as one text;  new_total_jobs: that a search will have.
     """
     jobs = list(dict.fromkeys([*sweep_job_overrides(sweep_folder), *job_overrides]))
-    write_sweep_jobs(sweep_folder, jobs, total_jobs)
+    write_sweep_jobs(sweep_folder, jobs, new_total_jobs)
 
 
 def write_sweep_jobs(
-    sweep_folder: Path, job_overrides: Sequence[str], total_jobs: int | None = None
+    sweep_folder: Path, job_overrides: Sequence[str], new_total_jobs: int | None = None
 ) -> None:
     """Let the folder of a sweep tell of these jobs alone, see `add_sweep_jobs`."""
-    in_all = read_sweep_file(sweep_folder).get("jobs_in_all") if total_jobs is None else total_jobs
+    in_all = (
+        read_sweep_file(sweep_folder).get("jobs_in_all")
+        if new_total_jobs is None
+        else new_total_jobs
+    )
     content = {"jobs": list(job_overrides), "jobs_in_all": in_all}
     write_atomically(sweep_folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
 

@@ -196,7 +196,7 @@ def check_needs(needs: Sequence[MemoryNeed], free_bytes: float) -> None:
         )
 
 
-def needs_text(needs: Sequence[MemoryNeed]) -> str:
+def total_need_text_if_large(needs: Sequence[MemoryNeed]) -> str:
     """What a run needs as text, where that is worth saying."""
     total = total_bytes(needs)
     return f", needs about {gibibytes_text(total)} of memory" if total > WORTH_SAYING else ""

@@ -136,9 +136,9 @@ def test_a_row_has_one_colour_in_all_figures(plots):
         assert line.get_color() == COLOURS[1]
 
 
-def test_tests_between_steps_show_the_tasks_so_far(plots):
+def test_tests_between_steps_show_the_tasks_that_have_ended(plots):
     x, y = lines_of(drawn(plots["stability_gap"]))["er"]
-    assert y == pytest.approx([90, 30, 80])
+    assert y == pytest.approx([20, 80])
     assert x == sorted(x)
 
 

@@ -19,7 +19,7 @@ from gradalign_cli.training.memory_needs import (
     check_needs,
     needs_of_parts,
     needs_of_run,
-    needs_text,
+    total_need_text_if_large,
 )
 from gradalign_cli.training.plan import Plan
 from gradalign_cli.training.replica import new_learner
@@ -125,8 +125,8 @@ def test_a_refusal_names_the_largest_need_and_a_run_says_what_it_needs_above_a_g
         "`b.c` must be smaller: the run needs 1.5 GiB of memory, 1.0 GiB of it for large things, "
         "found 1.4 GiB free"
     )
-    assert needs_text(needs) == ", needs about 1.5 GiB of memory"
-    assert needs_text(needs[:1]) == ""
+    assert total_need_text_if_large(needs) == ", needs about 1.5 GiB of memory"
+    assert total_need_text_if_large(needs[:1]) == ""
 
 
 def test_replicas_that_take_a_step_at_once_need_their_gradients_at_once(tiny):
