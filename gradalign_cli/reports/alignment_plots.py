@@ -9,7 +9,7 @@ from gradalign_cli.reports.curves import (
     binned_mean,
     interval_half_width,
     memory_hurting_step_share,
-    task_means,
+    task_averages,
 )
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.plot import (
@@ -38,9 +38,10 @@ def alignment_plots(
     }
     by_task: dict[str, dict[str, Curve]] = {"violated": {}, "norm_ratio": {}}
     half_widths: dict[str, dict[str, np.ndarray]] = {"violated": {}, "norm_ratio": {}}
-    for column, factor in (("violated", 100), ("norm_ratio", 1)):
+    # a gradient that is nearly 0 makes a ratio that a mean would not survive
+    for column, factor, average in (("violated", 100, np.mean), ("norm_ratio", 1, np.median)):
         for label, columns in alignment_of_label.items():
-            means = factor * task_means(columns, column, tasks[label])  # [n, T]
+            means = factor * task_averages(columns, column, tasks[label], average)  # [n, T]
             valid = np.isfinite(means).all(0) & (len(means) > 0)
             by_task[column][label] = (
                 np.flatnonzero(valid) + 1,
@@ -72,9 +73,9 @@ def alignment_plots(
         line_plot(
             "kept",
             "Length of the direction that is followed",
-            "Divided by the length of the gradient, as a mean over the steps of a task. Below 1 a "
-            "method takes something away; above 1 it adds, as where a margin asks for more than no "
-            f"harm. {BANDS}" + more,
+            "Divided by the length of the gradient, as a median over the steps of a task. Below 1 a "
+            "method takes something away. Above 1 it adds, as where a margin asks for more than "
+            f"no harm. {BANDS}" + more,
             ("task", "length / gradient's"),
             by_task["norm_ratio"],
             has_markers=True,

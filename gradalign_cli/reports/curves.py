@@ -3,7 +3,7 @@
 Time is counted in tasks: 1.5 is the middle of the second task.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -75,18 +75,21 @@ def binned_mean(columns_of_seeds: Sequence[Columns], column_name: str, task_coun
     return middles[filled], sums[filled] / counts[filled]
 
 
-def task_means(
-    columns_of_seeds: Sequence[Columns], column_name: str, task_count: int
+def task_averages(
+    columns_of_seeds: Sequence[Columns],
+    column_name: str,
+    task_count: int,
+    average: Callable[[np.ndarray], float],
 ) -> np.ndarray:
-    """Of each seed the mean [n, T] of a column over the rows of each task that have a memory to be
-    compared with; NaN where there are none."""
-    means = np.full((len(columns_of_seeds), task_count), np.nan)
+    """Of each seed the average [n, T] of a column over the rows of each task that have a memory to
+    be compared with; NaN where there are none."""
+    averages = np.full((len(columns_of_seeds), task_count), np.nan)
     for seed, columns in enumerate(columns_of_seeds):
         values = columns[column_name]
         valid = np.isfinite(columns["cosine"]) & np.isfinite(values)
         for task in np.unique(columns["task"][valid]).astype(int):
-            means[seed, task - 1] = values[valid & (columns["task"] == task)].mean()
-    return means
+            averages[seed, task - 1] = average(values[valid & (columns["task"] == task)])
+    return averages
 
 
 def memory_hurting_step_share(group: Group) -> float:
