@@ -73,7 +73,7 @@ def alignment_plots(
         line_plot(
             "kept",
             "Length of the direction that is followed",
-            "Divided by the length of the gradient, as a median over the steps of a task. Below 1 a "
+            "Divided by the length of the gradient, a median over the steps of a task. Below 1 a "
             "method takes something away. Above 1 it adds, as where a margin asks for more than "
             f"no harm. {BANDS}" + more,
             ("task", "length / gradient's"),
