@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
     try:
         any_failed = train_missing_any_failed(comparison, keys, folder)
     except KeyboardInterrupt as stop:
-        stop.add_note("the same command goes on with what is missing")
+        stop.__notes__ = ["the same command goes on with what is missing"]  # and not the sweep's
         raise
     finished = finished_seeds_by_key_and_folder(folder, set(keys.values()))
     runs = [path for by_folder in finished.values() for path in by_folder]

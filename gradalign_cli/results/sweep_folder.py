@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,20 +41,37 @@ def add_sweep_jobs(
 
     job_overrides: of each job, as one text;  new_total_jobs: that a search will have.
     """
+    content = read_sweep_file(sweep_folder)
     jobs = list(dict.fromkeys([*sweep_job_overrides(sweep_folder), *job_overrides]))
-    write_sweep_jobs(sweep_folder, jobs, new_total_jobs)
+    in_all = content.get("jobs_in_all") if new_total_jobs is None else new_total_jobs
+    write_sweep_file(sweep_folder, {**content, "jobs": jobs, "jobs_in_all": in_all})
 
 
-def write_sweep_jobs(
-    sweep_folder: Path, job_overrides: Sequence[str], new_total_jobs: int | None = None
+def settle_sweep_jobs(
+    sweep_folder: Path, folder_of_job: Mapping[str, str], dropped_jobs: AbstractSet[str]
 ) -> None:
-    """Let the folder of a sweep tell of these jobs alone, see `add_sweep_jobs`."""
-    in_all = (
-        read_sweep_file(sweep_folder).get("jobs_in_all")
-        if new_total_jobs is None
-        else new_total_jobs
-    )
-    content = {"jobs": list(job_overrides), "jobs_in_all": in_all}
+    """Let the folder of a sweep tell no longer of jobs whose folders others have taken over.
+
+    folder_of_job: the paths of jobs that have ended, by their overrides;  dropped_jobs: others that
+    it shall not tell of.
+    """
+    content = read_sweep_file(sweep_folder)
+    earlier = content.get("folder_of_job")
+    earlier_folders = earlier if isinstance(earlier, dict) else {}
+    taken = [os.path.relpath(folder, sweep_folder) for folder in folder_of_job.values()]
+    kept = {job: folder for job, folder in earlier_folders.items() if folder not in set(taken)}
+    replaced = {job for job in earlier_folders if job not in kept and job not in folder_of_job}
+    jobs = [
+        job
+        for job in sweep_job_overrides(sweep_folder)
+        if job not in replaced and job not in dropped_jobs
+    ]
+    folders = {**kept, **dict(zip(folder_of_job, taken, strict=True))}
+    write_sweep_file(sweep_folder, {**content, "jobs": jobs, "folder_of_job": folders})
+
+
+def write_sweep_file(sweep_folder: Path, content: Mapping[str, object]) -> None:
+    """Write `sweep.json`."""
     write_atomically(sweep_folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
 
 
@@ -70,6 +88,9 @@ def read_sweep_file(sweep_folder: Path) -> dict[str, object]:
     if not isinstance(jobs, list) or not all(isinstance(text, str) for text in jobs):
         raise UserError(f"{path} must list the jobs of a sweep")
     in_all = content.get("jobs_in_all")
+    folders = content.get("folder_of_job", {})
+    if not isinstance(folders, dict) or not all(isinstance(f, str) for f in folders.values()):
+        raise UserError(f"{path} must have the folders of jobs by their overrides")
     if in_all is not None and not (isinstance(in_all, int) and 0 <= in_all <= MOST_JOBS):
         raise UserError(f"{path} must have at most {MOST_JOBS} jobs, found {in_all!r}")
     return {str(name): value for name, value in content.items()}

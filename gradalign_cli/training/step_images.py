@@ -7,6 +7,7 @@ read is there before them: what the memory holds, and what the draws name. While
 the steps, the images of the next chunk's draws are copied to places that none of the steps reads.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from functools import partial
@@ -48,13 +49,19 @@ def replicas_within(parts: Parts, plan: Plan, budget: float, device: torch.devic
     bytes. Raises UserError where not even one may."""
     one, two = (image_bytes(parts, count, plan, device) for count in (1, 2))
     least = min(one, parts.benchmark.images.numel()) / GIB
-    domain = f"at least {least:.3g}, for the memory and the steps of one replica"
+    domain = f"at least {rounded_up(least)}, for the memory and the steps of one replica"
     require(one <= budget, "image_budget", domain, budget / GIB)
     return 1 + int((budget - one) // (two - one))
 
 
 def nothing_to_bring() -> None:
     """What is to be done where no images are missing."""
+
+
+def rounded_up(value: float) -> str:
+    """A positive number with three digits that is no smaller."""
+    step = 10.0 ** (math.floor(math.log10(value)) - 2)
+    return f"{math.ceil(value / step) * step:.6g}"
 
 
 class StepImages:

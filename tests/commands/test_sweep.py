@@ -10,6 +10,7 @@ import sys
 
 import pytest
 
+from gradalign_cli.commands import status
 from gradalign_cli.commands.train import main, mean_metric
 from gradalign_cli.composition import targets
 from gradalign_cli.composition.launchers.basic import BasicLauncher
@@ -96,6 +97,17 @@ def test_a_sweep_that_is_started_again_runs_only_what_is_not_finished(folder, ca
     assert after["batch_size=5"] == before["batch_size=5"]
     assert after["batch_size=4"] > before["batch_size=4"]
     assert output.partition("2 jobs in")[2] == table
+
+
+def test_status_counts_a_folder_once_whoever_had_it(folder, capsys):
+    sweep = ("-m", *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep")
+    assert main([*sweep]) == 0
+    assert main([*sweep, "passes=2"]) == 1  # refused: the folders hold other runs
+    assert status.main(["sweep"]) == 0
+    assert "2 done, 0 running, 0 failed, 0 left; 2 jobs" in capsys.readouterr().out
+    assert main([*sweep, "passes=2", "overwrite=true"]) == 0  # these take the folders over
+    assert status.main(["sweep"]) == 0
+    assert "2 done, 0 running, 0 failed, 0 left; 2 jobs" in capsys.readouterr().out
 
 
 def test_a_finished_job_of_other_settings_is_neither_taken_nor_replaced(folder, capsys):

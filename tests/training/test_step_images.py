@@ -29,6 +29,7 @@ from gradalign_cli.training.step_images import (
     StepImages,
     image_bytes,
     replicas_within,
+    rounded_up,
 )
 from tests.methods.catalogue import buffer_factory, method
 from tests.runs import compare, make_parts, make_replicas, noisy, train
@@ -175,3 +176,9 @@ def test_fewer_replicas_train_at_once_where_the_device_has_room_for_the_images_o
     assert [replicas_within(parts, PLAN, budget, CPU) for budget in budgets] == [1, 1, 2, 3]
     with pytest.raises(UserError, match=r"`image_budget` must be at least .* one replica, found"):
         replicas_within(parts, PLAN, one - 1, CPU)
+
+
+@pytest.mark.parametrize("value", [0.00010711, 0.5, 1.0, 12.3456, 999.9])
+def test_the_least_budget_that_is_told_is_enough(value):
+    told = float(rounded_up(value))
+    assert value <= told <= 1.01 * value

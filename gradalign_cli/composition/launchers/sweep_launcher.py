@@ -27,9 +27,9 @@ from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
 from gradalign_cli.results.sweep_folder import (
     add_sweep_jobs,
     is_finished,
+    settle_sweep_jobs,
     sweep_job_overrides,
     write_failure,
-    write_sweep_jobs,
 )
 from gradalign_cli.results.terminal import terminal_console
 
@@ -88,13 +88,16 @@ class SweepLauncher(Launcher):
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
         ]
         make_folder(self.folder)
-        earlier_jobs = sweep_job_overrides(self.folder)
+        earlier_jobs = set(sweep_job_overrides(self.folder))
         add_sweep_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
         returns = self.run_with_retries(jobs)
-        refused = {job_identity(job.overrides) for job in jobs if is_refused(returns[job.number])}
-        if refused:
-            told = [text for text in sweep_job_overrides(self.folder) if text not in refused]
-            write_sweep_jobs(self.folder, list(dict.fromkeys([*earlier_jobs, *told])))
+        ended = {job_identity(job.overrides): returns[job.number] for job in jobs}
+        refused = {text for text, job_return in ended.items() if is_refused(job_return)}
+        settle_sweep_jobs(
+            self.folder,
+            {text: folder_of(ended[text]) for text in ended if text not in refused},
+            refused - earlier_jobs,
+        )
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]
         RETURNS.extend(ordered)
@@ -141,10 +144,18 @@ class SweepLauncher(Launcher):
 
 def is_refused(job_return: JobReturn) -> bool:
     """Whether a job failed as its folder holds a finished run of other settings."""
-    if job_return.hydra_cfg is None or job_return.status != JobStatus.COMPLETED:
+    if job_return.status != JobStatus.COMPLETED:
         return False
-    value, folder = job_return._return_value, job_return.hydra_cfg.hydra.runtime.output_dir
-    return isinstance(value, float) and math.isnan(value) and is_finished(Path(str(folder)))
+    value = job_return._return_value
+    has_failed = isinstance(value, float) and math.isnan(value)
+    return has_failed and is_finished(Path(folder_of(job_return)))
+
+
+def folder_of(job_return: JobReturn) -> str:
+    """The folder of a job that has ended."""
+    entry = job_return.hydra_cfg
+    assert entry is not None
+    return str(entry.hydra.runtime.output_dir)
 
 
 def completed_return(job: SweepJob, folder: Path, objective_value: float) -> JobReturn:
