@@ -54,7 +54,7 @@ def documented_commands() -> list[str]:
 def shortened(command: str) -> list[str]:
     """The arguments of a command, with what makes it short."""
     folder = STOPPED_RUN if command.startswith("gradalign resume") else RUN_FOLDER
-    verb, *words = shlex.split(command.replace("RUN_DIR", folder))[1:]
+    verb, *words = shlex.split(re.sub(r"(OTHER_)?(RUN|SWEEP)_DIR", folder, command))[1:]
     shows = {"--help", "--cfg"} & set(words)
     return [verb, *words, *([] if shows else SHORTER.get(verb, []))]
 

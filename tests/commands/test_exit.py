@@ -122,7 +122,11 @@ SMALL = ["benchmark.first_tasks=2", "benchmark.samples_per_task=10", "hydra.job.
     ("error", "sentence", "code"),
     [
         (OSError(errno.ENOSPC, "No space left"), "gradalign: cannot write RUN: No space left", 2),
-        (KeyboardInterrupt(), "stopped by Ctrl-C; RUN is an unfinished run; the same command", 130),
+        (
+            KeyboardInterrupt(),
+            "stopped by Ctrl-C; RUN is an unfinished run without a checkpoint",
+            130,
+        ),
         (RuntimeError("shapes"), "gradalign: this is a bug in gradalign", 1),
     ],
 )

@@ -68,7 +68,7 @@ def full_disk(monkeypatch):
     ("first", "named", "next_step"),
     [
         ("config.yaml", "config.yaml", ""),
-        ("accuracy.partial.csv", "accuracy.partial.csv", "the same command starts again"),
+        ("accuracy.partial.csv", "accuracy.partial.csv", "the same command begins anew"),
         ("checkpoint.000003.safetensors", "accuracy.partial.csv", "`gradalign resume run` goes on"),
         ("forgetting.csv", "forgetting.csv", "`gradalign resume run` goes on"),
         ("accuracy.csv", "accuracy.csv", "`gradalign resume run` goes on"),
@@ -144,7 +144,7 @@ def test_on_a_full_disk_a_table_keeps_what_it_had(full_disk, folder):
 def test_a_job_that_exhausts_memory_says_what_to_make_smaller_and_the_others_go_on(
     folder, capsys, monkeypatch
 ):
-    train_replica_groups = training_run.train_in_rounds
+    train_replica_groups = training_run.train_replica_groups
 
     def hungry(parts, replicas, engine, plan, *others):
         if plan.batch_size == 4:

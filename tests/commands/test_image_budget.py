@@ -51,7 +51,7 @@ def test_a_run_with_images_on_the_host_writes_the_same_tables(tmp_path):
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        (OF_ONE_REPLICA * 0.99, "`image_budget` must be at least 4.23e-06, for the memory and the"),
+        (OF_ONE_REPLICA * 0.99, "`image_budget` must be at least 4.24e-06, for the memory and the"),
         (0, "`image_budget` must be above 0 or null, found 0"),
         ("little", "`image_budget` must be above 0 or null, found 'little'"),
     ],

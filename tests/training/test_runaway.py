@@ -8,7 +8,7 @@ from gradalign_cli.training.runaway import Runaway, RunawayWarner
 from gradalign_cli.training.watcher import Moment
 from tests.methods.catalogue import method
 from tests.runs import eager, make_parts, make_replicas
-from tests.training.test_rounds import PLAN
+from tests.training.test_replica_groups import PLAN
 
 GUESSING = math.log(4)
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -93,11 +94,9 @@ class SweepLauncher(Launcher):
         returns = self.run_with_retries(jobs)
         ended = {job_identity(job.overrides): returns[job.number] for job in jobs}
         refused = {text for text, job_return in ended.items() if is_refused(job_return)}
-        settle_sweep_jobs(
-            self.folder,
-            {text: folder_of(ended[text]) for text in ended if text not in refused},
-            refused - earlier_jobs,
-        )
+        folder_of_job = {text: folder_of(ended[text]) for text in ended if text not in refused}
+        with suppress(UserError):  # as on a full disk: `status` then counts more than there is
+            settle_sweep_jobs(self.folder, folder_of_job, refused - earlier_jobs)
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]
         RETURNS.extend(ordered)
