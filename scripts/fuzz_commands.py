@@ -9,6 +9,7 @@ fault are printed, and end the script with exit code 1.
 """
 
 import argparse
+import contextlib
 import shlex
 import sys
 from collections import Counter
@@ -170,7 +171,8 @@ def main(arguments: list[str] | None = None) -> int:
             suppress_health_check=list(HealthCheck),
         )
         commands = st.one_of(train_commands(), train_commands(), train_commands(), other_commands())
-        seed(parsed.seed)(checks(given(commands)(try_command)))()
+        with contextlib.suppress(KeyboardInterrupt):  # what was tried until then counts
+            seed(parsed.seed)(checks(given(commands)(try_command)))()
     codes = ", ".join(f"{count} ended with {code}" for code, count in sorted(ends.items()))
     print(f"{sum(ends.values())} commands: {codes}; {len(faults)} at fault")
     return int(bool(faults))
