@@ -97,7 +97,7 @@ def check_classes(
     network_path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]
 ) -> None:
     """Raise UserError where a file has logits for fewer classes than the dataset."""
-    logit_of_class = networks.view_tensors["logit_of_class"]
+    logit_of_class = networks.task_view_tensors["logit_of_class"]
     assert isinstance(logit_of_class, torch.Tensor)
     classes, wanted = logit_of_class.shape[1], len(replicas[0].stream.view.logit_of_class)
     domain = f"a file with the {wanted} classes of the dataset in `logit_of_class`"

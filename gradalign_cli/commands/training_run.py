@@ -147,7 +147,7 @@ def train(
     if saved:
         console.print(f"goes on from {saved.path.name}")
     elif config.get("resume", "never") == "auto":
-        console.print("begins anew, as this folder has no unfinished run")
+        console.print("begins anew, as this folder has no unfinished run of these settings")
     record = run.record(saved)
     with unfinished_run_noted(run_folder, record):
         outcome, metrics = train_and_complete_record(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import yaml
 
 from gradalign_cli.composition.paths import CONF
-from gradalign_cli.composition.strange_yaml import LARGEST_FILE
+from gradalign_cli.composition.yaml_bounds import LARGEST_FILE
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.reading import read_bounded
 

@@ -12,7 +12,7 @@ from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigResult
 
-from gradalign_cli.composition.strange_yaml import check_yaml
+from gradalign_cli.composition.yaml_bounds import check_yaml
 from gradalign_cli.errors import UserError
 
 TRUSTED_PACKAGES = ("hydra.conf", "hydra_plugins.")  # to read of a package runs its code

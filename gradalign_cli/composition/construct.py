@@ -30,10 +30,11 @@ def call_target(group: str, group_config: DictConfig, **computed_arguments: Any)
         arguments.pop(label, None)
     declared = declared_types(function)
     for name in arguments.keys() - declared.keys():
-        known = [entry for entry in declared if entry not in computed_arguments]
+        setting_names = [entry for entry in declared if entry not in computed_arguments]
+        all_settings = f"; its settings are {', '.join(setting_names) or 'none'}"
         raise UserError(
             f"`{group}.{name}` is not a setting of {function.__name__}"
-            f"{did_you_mean(name, known) or '; its settings are ' + (', '.join(known) or 'none')}"
+            f"{did_you_mean(name, setting_names) or all_settings}"
         )
     for name, value in arguments.items():
         if name not in computed_arguments:

@@ -27,10 +27,13 @@ def check_names_in_paper_entry(config: Mapping[str, Any]) -> None:
             raise UserError(f"`paper.{name}` is not a method{did_you_mean(str(name), methods)}")
         if not isinstance(settings, dict):
             raise UserError(f"`paper.{name}` must be settings with values, found {settings!r}")
-        known = [*method_setting_names(targets.get(name), methods.get(name)), *SETTINGS_OF_RUNS]
+        setting_names = [
+            *method_setting_names(targets.get(name), methods.get(name)),
+            *SETTINGS_OF_RUNS,
+        ]
         for setting in settings:
-            if setting not in known:
-                hint = did_you_mean(str(setting), known)
+            if setting not in setting_names:
+                hint = did_you_mean(str(setting), setting_names)
                 raise UserError(f"`paper.{name}.{setting}` is not a setting of {name}{hint}")
 
 

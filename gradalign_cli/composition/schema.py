@@ -110,8 +110,8 @@ def check_settings(config: Mapping[str, Any]) -> None:
 
     config: plain values, without Hydra's own entry.
     """
-    known = [*get_type_hints(Settings), *ROOM_OF_GROUP, *FREE_ENTRIES]
-    check_setting_names("", config, [*known, "experiment"])
+    setting_names = [*get_type_hints(Settings), *ROOM_OF_GROUP, *FREE_ENTRIES]
+    check_setting_names("", config, [*setting_names, "experiment"])
     if "experiment" in config:  # a group, so it never stands in a composed config
         require(False, "experiment", "the name of an experiment", config["experiment"])
     for group in ROOM_OF_GROUP:

@@ -54,7 +54,7 @@ def check_combination(alignment: Method, objective: Method) -> None:
         raise UserError("`method` and `objective` both take gradients in a way of their own")
 
 
-def make_find_gradient(
+def choose_find_gradient(
     alignment: Method, objective: Method
 ) -> Callable[[TakeGradient, LossInputs, CombinedState], tuple[ObjectiveGradient, CombinedState]]:
     """The `find_gradient` of the alignment's method where it has its own, else the objective's."""
@@ -140,7 +140,7 @@ def combine(alignment: Method, objective: Method) -> Method:
     combined = alignment._replace(
         align=align,
         objective=combined_objective,
-        find_gradient=make_find_gradient(alignment, objective),
+        find_gradient=choose_find_gradient(alignment, objective),
         gradient_count=(objective if takes_one else alignment).gradient_count,
         memory_batches=objective.memory_batches,
         stores_logits=objective.stores_logits,

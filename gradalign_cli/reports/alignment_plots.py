@@ -4,8 +4,8 @@ import numpy as np
 
 from gradalign_cli.reports import figures
 from gradalign_cli.reports.curves import (
+    Average,
     Columns,
-    Curve,
     binned_mean,
     interval_half_width,
     memory_hurting_step_share,
@@ -27,27 +27,21 @@ from gradalign_cli.reports.plot import (
 def alignment_plots(
     groups: dict[str, Group], alignment_of_label: dict[str, list[Columns]]
 ) -> list[Plot | None]:
-    """Cosine over time, violations by task, and the share of the gradient that is followed.
+    """Cosine over time, violations by task, and the length of the direction that is followed.
 
     alignment_of_label: of each label the rows of alignment.csv of each seed.
     """
     more = note_on_shown_rows(groups, MOST_LINES)
     tasks = {label: groups[label].accuracy().shape[2] for label in alignment_of_label}
-    cosines = {
-        label: binned_mean(c, "cosine", tasks[label]) for label, c in alignment_of_label.items()
-    }
-    by_task: dict[str, dict[str, Curve]] = {"violated": {}, "norm_ratio": {}}
-    half_widths: dict[str, dict[str, np.ndarray]] = {"violated": {}, "norm_ratio": {}}
-    # a gradient that is nearly 0 makes a ratio that a mean would not survive
-    for column, factor, average in (("violated", 100, np.mean), ("norm_ratio", 1, np.median)):
-        for label, columns in alignment_of_label.items():
-            means = factor * task_averages(columns, column, tasks[label], average)  # [n, T]
-            valid = np.isfinite(means).all(0) & (len(means) > 0)
-            by_task[column][label] = (
-                np.flatnonzero(valid) + 1,
-                means[:, valid].sum(0) / len(columns),
-            )
-            half_widths[column][label] = interval_half_width(means[:, valid])
+
+    def by_task(column_name: str, average: Average) -> dict[str, np.ndarray]:
+        """Of each label the averages [n, T] of a column, see `task_averages`."""
+        return {
+            label: task_averages(columns, column_name, tasks[label], average)
+            for label, columns in alignment_of_label.items()
+        }
+
+    violated_shares = by_task("violated", np.mean)
     return [
         line_plot(
             "cosine",
@@ -56,32 +50,49 @@ def alignment_plots(
             "smallest one where a method has several; a mean over seeds. Below 0 a plain step on "
             "new data hurts the memory. Methods without such a gradient have no line." + more,
             ("tasks trained", "cosine"),
-            cosines,
+            {
+                label: binned_mean(columns, "cosine", tasks[label])
+                for label, columns in alignment_of_label.items()
+            },
             has_zero_line=True,
         ),
-        line_plot(
+        task_line_plot(
             "violations",
             "How often the new gradient hurts the memory",
             "Share of the measured steps of a task whose gradient has a negative dot product with "
             "a gradient on memory, before the method acts. A method with one such gradient for "
             f"each task counts a step where any of them is hurt. {BANDS}" + more,
-            ("task", "steps in conflict (%)"),
-            by_task["violated"],
-            has_markers=True,
-            half_width_of_label=half_widths["violated"],
+            "steps in conflict (%)",
+            {label: 100 * shares for label, shares in violated_shares.items()},
         ),
-        line_plot(
+        task_line_plot(
             "kept",
             "Length of the direction that is followed",
             "Divided by the length of the gradient, a median over the steps of a task. Below 1 a "
-            "method takes something away. Above 1 it adds, as where a margin asks for more than "
-            f"no harm. {BANDS}" + more,
-            ("task", "length / gradient's"),
-            by_task["norm_ratio"],
-            has_markers=True,
-            half_width_of_label=half_widths["norm_ratio"],
+            "method takes something away. Above 1 it adds, as where a margin asks for more than no "
+            f"harm. {BANDS}" + more,
+            "length / gradient's",
+            by_task("norm_ratio", np.median),  # a gradient that is nearly 0 spoils a mean
         ),
     ]
+
+
+def task_line_plot(
+    name: str, title: str, caption: str, y_label: str, values_of_label: dict[str, np.ndarray]
+) -> Plot | None:
+    """A plot of values [n, T] of n seeds by task, as means with the bands of their 95% intervals.
+    Tasks of which a seed has none are left out."""
+    lines, half_widths = {}, {}
+    for label, values in values_of_label.items():
+        if not len(values):
+            continue
+        in_all_seeds = np.isfinite(values).all(0)
+        lines[label] = np.flatnonzero(in_all_seeds) + 1, values[:, in_all_seeds].mean(0)
+        half_widths[label] = interval_half_width(values[:, in_all_seeds])
+    axis_labels = "task", y_label
+    return line_plot(
+        name, title, caption, axis_labels, lines, has_markers=True, half_width_of_label=half_widths
+    )
 
 
 def memory_hurting_plot(groups: dict[str, Group]) -> Plot | None:

@@ -86,8 +86,8 @@ def stream_warnings(runs: Sequence[Run]) -> list[str]:
     fingerprints: dict[str, set[str]] = {}
     for run in runs:
         seeds = [replica["seed"] for replica in run.replica_settings_and_metrics]
-        data = [str(config_entry(run, *name.split("."))) for name in DATA_SETTINGS]
-        key = str((seeds, data))
+        data_settings = [str(config_entry(run, *name.split("."))) for name in DATA_SETTINGS]
+        key = str((seeds, data_settings))
         fingerprints.setdefault(key, set()).add(str(run.record.get("fingerprint")))
     differ = any(len(values) > 1 for values in fingerprints.values())
     text = "runs of the same seeds met other streams: their fingerprints in record.json differ"

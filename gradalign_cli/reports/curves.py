@@ -4,6 +4,7 @@ Time is counted in tasks: 1.5 is the middle of the second task.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ LARGEST_CURVES = 2**26  # bytes of alignment.csv and of continual.csv
 BINS_A_TASK, MOST_BINS = 12, 120
 ALIGNMENT_COLUMNS = ("replica", "task", "step", "cosine", "violated", "norm_ratio")
 Columns = dict[str, np.ndarray]  # of a file, by name
+Average = Callable[[np.ndarray], np.floating[Any]]
 Curve = tuple[np.ndarray, np.ndarray]  # x, y
 
 
@@ -79,7 +81,7 @@ def task_averages(
     columns_of_seeds: Sequence[Columns],
     column_name: str,
     task_count: int,
-    average: Callable[[np.ndarray], float],
+    average: Average,
 ) -> np.ndarray:
     """Of each seed the average [n, T] of a column over the rows of each task that have a memory to
     be compared with; NaN where there are none."""

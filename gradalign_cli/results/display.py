@@ -38,7 +38,7 @@ class Display:
             remaining_time,
             long_run_advice,
         )
-        self.tasks, self.round_text = len(remaining_time.work.task_steps), ""
+        self.tasks, self.group_text = len(remaining_time.work.task_steps), ""
         self.measurements = self.accuracy_text = ""
         self.said_end = 0.0  # by the clock of `remaining_time`, when the run was last said to end
         self.live = Live(
@@ -64,7 +64,7 @@ class Display:
         first, whole = self.remaining_time.finished_replicas + 1, self.remaining_time.replicas
         last = first + len(replica_numbers) - 1
         numbers = f"s {first}-{last}" if last > first else f" {first}"
-        self.round_text = f"replica{numbers} of {whole}, " if len(replica_numbers) < whole else ""
+        self.group_text = f"replica{numbers} of {whole}, " if len(replica_numbers) < whole else ""
 
     def end_replica_group(self, problem: str | None) -> None:
         """Print a problem above the live line."""
@@ -91,12 +91,12 @@ class Display:
 
     def state(self) -> State:
         """How much is done."""
-        return {"forecast": self.remaining_time.state(), "round_text": self.round_text}
+        return {"forecast": self.remaining_time.state(), "group_text": self.group_text}
 
     def restore(self, state: State) -> None:
         """Go on from there; times are measured anew."""
         self.remaining_time.restore(state["forecast"])
-        self.round_text = state["round_text"]
+        self.group_text = state["group_text"]
 
     def say_duration(self) -> None:
         """Say how long the run will still take, once its steps were measured, and again where that
@@ -123,7 +123,7 @@ class Display:
         steps = remaining_time.work.task_steps[task - 1]
         return progress_line(
             self.console.width,
-            f"{self.round_text}task {task}/{self.tasks}",
+            f"{self.group_text}task {task}/{self.tasks}",
             remaining_time.share_done(),
             f"step {min(remaining_time.step, steps)}/{steps}",
             self.measurements,

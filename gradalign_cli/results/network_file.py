@@ -24,8 +24,12 @@ from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.training.replica import Replica
 
 NETWORK_FILE = "network.safetensors"
-VIEW_FIELDS = ("pixel_source", "visible_logit_mask", "logit_of_class")  # [R, ...] of the replicas
-PIXEL_FIELDS = ("pixel_mean", "pixel_std", "task_mean_std")  # of the benchmark
+TASK_VIEW_FIELDS = (
+    "pixel_source",
+    "visible_logit_mask",
+    "logit_of_class",
+)  # [R, ...] of the replicas
+NORMALISATION_FIELDS = ("pixel_mean", "pixel_std", "task_mean_std")  # of the benchmark
 LARGEST_NUMBER = 10**6  # of pixels, logits, tasks
 
 
@@ -45,14 +49,15 @@ class TrainedNetworks(NamedTuple):
     params:     [R, V, P] of the test of each task, V = T, or V = 1 where they are the same.
     statistics: [R, S].
     sizes:      of the benchmark.
-    pixel_tensors, view_tensors: what `PIXEL_FIELDS` and `VIEW_FIELDS` name, or absent.
+    normalisation_tensors, task_view_tensors: what `NORMALISATION_FIELDS` and `TASK_VIEW_FIELDS`
+                name, or absent.
     """
 
     params: Tensor
     statistics: Tensor
     sizes: BenchmarkSizes
-    pixel_tensors: dict[str, Tensor | Absent]
-    view_tensors: dict[str, Tensor | Absent]
+    normalisation_tensors: dict[str, Tensor | Absent]
+    task_view_tensors: dict[str, Tensor | Absent]
 
 
 def sizes_of(benchmark: Benchmark) -> BenchmarkSizes:
@@ -70,10 +75,10 @@ def network_file(parts: Parts, replicas: Sequence[Replica], learners: Learner) -
         "params": torch.stack([tested_params(parts, learners, r) for r in range(len(replicas))]),
         "statistics": learners.statistics,
     }
-    for name in VIEW_FIELDS:
+    for name in TASK_VIEW_FIELDS:
         if isinstance(getattr(views[0], name), Tensor):
             tensors[name] = torch.stack([getattr(view, name) for view in views])
-    for name in PIXEL_FIELDS:
+    for name in NORMALISATION_FIELDS:
         if isinstance(getattr(benchmark, name), Tensor):
             tensors[name] = getattr(benchmark, name)
     # one entry, as safetensors writes several in an order of its own
@@ -141,8 +146,8 @@ def read_networks(path: Path, model: Model, replicas: int) -> TrainedNetworks:
         tensors["params"],
         tensors["statistics"],
         sizes,
-        {name: tensors.get(name, ()) for name in PIXEL_FIELDS},
-        {name: tensors.get(name, ()) for name in VIEW_FIELDS},
+        {name: tensors.get(name, ()) for name in NORMALISATION_FIELDS},
+        {name: tensors.get(name, ()) for name in TASK_VIEW_FIELDS},
     )
 
 
@@ -216,7 +221,7 @@ def view_of(networks: TrainedNetworks, replica: int) -> TaskViews:
     """How the tasks of a replica saw the images."""
     fields = {
         name: tensor[replica] if isinstance(tensor, Tensor) else ()
-        for name, tensor in networks.view_tensors.items()
+        for name, tensor in networks.task_view_tensors.items()
     }
     logit_of_class = fields["logit_of_class"]
     assert isinstance(logit_of_class, Tensor)
@@ -231,7 +236,9 @@ def view_of(networks: TrainedNetworks, replica: int) -> TaskViews:
 def with_trained_pixels(benchmark: Benchmark, networks: TrainedNetworks) -> Benchmark:
     """The benchmark with the means and deviations of pixels that the networks were trained with, on
     the device of its labels."""
-    return benchmark._replace(**to_device_dict(networks.pixel_tensors, benchmark.labels.device))
+    return benchmark._replace(
+        **to_device_dict(networks.normalisation_tensors, benchmark.labels.device)
+    )
 
 
 def to_device_dict(tensors: dict[str, Tensor | Absent], device: torch.device) -> dict[str, Any]:

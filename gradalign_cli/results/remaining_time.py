@@ -58,20 +58,20 @@ class RemainingTime:
         self, work: Work, replica_count: int, clock: Callable[[], float] = time.perf_counter
     ) -> None:
         self.work, self.replicas, self.clock = work, replica_count, clock
-        self.finished_replicas, self.round_size = 0, replica_count
+        self.finished_replicas, self.group_size = 0, replica_count
         self.step_seconds = self.test_seconds = self.end_seconds = 0.0
         self.measured_task, self.measured_seconds, self.measured_steps = -1, 0.0, 0
         self.begin_replica_group([])
 
     def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
         """These replicas train; what an unfinished group did is void."""
-        self.round_size = len(replica_numbers) or self.round_size
+        self.group_size = len(replica_numbers) or self.group_size
         self.task, self.step, self.rows, self.stretches = 0, 0, 0, 0
         self.mark, self.evaluation_mark = self.clock(), 0.0
 
     def end_replica_group(self, problem: str | None) -> None:
         """The replicas of the group are finished, unless there was a problem."""
-        self.finished_replicas += 0 if problem else self.round_size
+        self.finished_replicas += 0 if problem else self.group_size
         self.begin_replica_group([])
 
     def after_steps(self, moment: Moment) -> None:
@@ -100,7 +100,7 @@ class RemainingTime:
 
     def state(self) -> State:
         """How much is done, and what a test of one example took."""
-        names = ("finished_replicas", "round_size", "task", "step", "rows", "test_seconds")
+        names = ("finished_replicas", "group_size", "task", "step", "rows", "test_seconds")
         return {name: getattr(self, name) for name in names}
 
     def restore(self, state: State) -> None:
@@ -119,7 +119,7 @@ class RemainingTime:
             n * size for n, size in zip(self.work.task_steps[: self.task], sizes, strict=False)
         )
         done += test * self.rows + (self.step * sizes[self.task] if self.task < tasks else 0)
-        finished = self.finished_replicas + self.round_size * done / whole
+        finished = self.finished_replicas + self.group_size * done / whole
         return min(1.0, finished / self.replicas)
 
     def has_measured_enough(self) -> bool:
@@ -133,11 +133,11 @@ class RemainingTime:
         """The seconds that the run will still take; None before steps were measured."""
         if not self.measured_steps:
             return None
-        whole = self.round_seconds_left(0, 0)
-        after_this = self.replicas - self.finished_replicas - self.round_size
-        return self.round_seconds_left(self.task, self.step) + whole * after_this / self.round_size
+        whole = self.group_seconds_left(0, 0)
+        after_this = self.replicas - self.finished_replicas - self.group_size
+        return self.group_seconds_left(self.task, self.step) + whole * after_this / self.group_size
 
-    def round_seconds_left(self, task: int, steps_done: int) -> float:
+    def group_seconds_left(self, task: int, steps_done: int) -> float:
         """The seconds from a place in a task to the end of a group."""
         seconds_per_step = self.measured_seconds / self.measured_steps
         fixed = min(STEP_SECONDS, seconds_per_step / 2)

@@ -34,81 +34,78 @@ class JobStatus(NamedTuple):
     failure_or_owner: str = ""
 
 
+class SweepJobs(NamedTuple):
+    """The content of `sweep.json`.
+
+    folder_of_job: of each job, by its overrides as one text, its folder in that of the sweep, None
+    until it has ended;  total: how many jobs a search will have, None where that is not told.
+    """
+
+    folder_of_job: dict[str, str | None]
+    total: int | None
+
+
 def add_sweep_jobs(
-    sweep_folder: Path, job_overrides: Sequence[str], new_total_jobs: int | None = None
+    sweep_folder: Path, job_overrides: Sequence[str], new_total: int | None = None
 ) -> None:
     """Add jobs to those that the folder of a sweep tells of.
 
-    job_overrides: of each job, as one text;  new_total_jobs: that a search will have.
+    job_overrides: of each job, as one text;  new_total: how many a search will have.
     """
-    content = read_sweep_file(sweep_folder)
-    jobs = list(dict.fromkeys([*sweep_job_overrides(sweep_folder), *job_overrides]))
-    in_all = content.get("jobs_in_all") if new_total_jobs is None else new_total_jobs
-    write_sweep_file(sweep_folder, {**content, "jobs": jobs, "jobs_in_all": in_all})
+    folder_of_job, total = read_sweep_jobs(sweep_folder)
+    jobs = dict.fromkeys([*folder_of_job, *job_overrides]) | folder_of_job
+    write_sweep_jobs(sweep_folder, SweepJobs(jobs, total if new_total is None else new_total))
 
 
 def settle_sweep_jobs(
-    sweep_folder: Path, folder_of_job: Mapping[str, str], dropped_jobs: AbstractSet[str]
+    sweep_folder: Path, folder_of_ended_job: Mapping[str, str], dropped_jobs: AbstractSet[str]
 ) -> None:
     """Let the folder of a sweep tell no longer of jobs whose folders others have taken over.
 
-    folder_of_job: the paths of jobs that have ended, by their overrides;  dropped_jobs: others that
-    it shall not tell of.
+    folder_of_ended_job: the paths of jobs that have ended, by their overrides;  dropped_jobs:
+    others that it shall not tell of.
     """
-    content = read_sweep_file(sweep_folder)
-    earlier = content.get("folder_of_job")
-    earlier_folders = earlier if isinstance(earlier, dict) else {}
-    taken = [os.path.relpath(folder, sweep_folder) for folder in folder_of_job.values()]
-    kept = {job: folder for job, folder in earlier_folders.items() if folder not in set(taken)}
-    replaced = {job for job in earlier_folders if job not in kept and job not in folder_of_job}
-    jobs = [
-        job
-        for job in sweep_job_overrides(sweep_folder)
-        if job not in replaced and job not in dropped_jobs
-    ]
-    folders = {**kept, **dict(zip(folder_of_job, taken, strict=True))}
-    write_sweep_file(sweep_folder, {**content, "jobs": jobs, "folder_of_job": folders})
+    folder_of_job, total = read_sweep_jobs(sweep_folder)
+    ended = {
+        job: os.path.relpath(folder, sweep_folder) for job, folder in folder_of_ended_job.items()
+    }
+    taken = set(ended.values())
+    jobs = {
+        job: folder
+        for job, folder in folder_of_job.items()
+        if job not in dropped_jobs and folder not in taken
+    }
+    write_sweep_jobs(sweep_folder, SweepJobs({**jobs, **ended}, total))
 
 
-def write_sweep_file(sweep_folder: Path, content: Mapping[str, object]) -> None:
+def write_sweep_jobs(sweep_folder: Path, sweep_jobs: SweepJobs) -> None:
     """Write `sweep.json`."""
+    content = {"jobs": sweep_jobs.folder_of_job, "jobs_in_all": sweep_jobs.total}
     write_atomically(sweep_folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
 
 
-def read_sweep_file(sweep_folder: Path) -> dict[str, object]:
-    """The content of `sweep.json`, empty where there is none.
-
-    Raises UserError where it is not that of a sweep.
-    """
+def read_sweep_jobs(sweep_folder: Path) -> SweepJobs:
+    """The content of `sweep.json`, without jobs where there is none. Raises UserError where it is
+    not that of a sweep."""
     path = sweep_folder / SWEEP_FILE
     if not os.path.lexists(path):
-        return {}
+        return SweepJobs({}, None)
     content = read_json(path, LARGEST_SWEEP_FILE)
     jobs = content.get("jobs") if isinstance(content, dict) else None
-    if not isinstance(jobs, list) or not all(isinstance(text, str) for text in jobs):
+    if isinstance(jobs, list) and all(isinstance(text, str) for text in jobs):
+        jobs = dict.fromkeys(jobs)  # version 0.2.0 told of no folders
+    if not isinstance(jobs, dict) or not all(isinstance(f, str | None) for f in jobs.values()):
         raise UserError(f"{path} must list the jobs of a sweep")
-    in_all = content.get("jobs_in_all")
-    folders = content.get("folder_of_job", {})
-    if not isinstance(folders, dict) or not all(isinstance(f, str) for f in folders.values()):
-        raise UserError(f"{path} must have the folders of jobs by their overrides")
-    if in_all is not None and not (isinstance(in_all, int) and 0 <= in_all <= MOST_JOBS):
-        raise UserError(f"{path} must have at most {MOST_JOBS} jobs, found {in_all!r}")
-    return {str(name): value for name, value in content.items()}
-
-
-def sweep_job_overrides(sweep_folder: Path) -> list[str]:
-    """The overrides of each job that was ever launched in the folder of a sweep."""
-    jobs = read_sweep_file(sweep_folder).get("jobs", [])
-    assert isinstance(jobs, list)
-    return jobs
+    total = content.get("jobs_in_all")
+    if total is not None and not (isinstance(total, int) and 0 <= total <= MOST_JOBS):
+        raise UserError(f"{path} must have at most {MOST_JOBS} jobs, found {total!r}")
+    return SweepJobs(jobs, total)
 
 
 def number_of_jobs(sweep_folder: Path) -> int | None:
     """How many jobs a sweep has, None where its folder does not tell."""
-    content = read_sweep_file(sweep_folder)
-    jobs, in_all = content.get("jobs"), content.get("jobs_in_all")
-    noted = len(jobs) if isinstance(jobs, list) else None
-    return in_all if isinstance(in_all, int) else noted
+    folder_of_job, total = read_sweep_jobs(sweep_folder)
+    return len(folder_of_job) or None if total is None else total
 
 
 def write_failure(job_folder: Path, reason: str) -> None:

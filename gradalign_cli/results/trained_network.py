@@ -10,7 +10,11 @@ from gradalign_cli.benchmarks.loading import prepared_images
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.trees import Absent
-from gradalign_cli.results.network_file import PIXEL_FIELDS, VIEW_FIELDS, TrainedNetworks
+from gradalign_cli.results.network_file import (
+    NORMALISATION_FIELDS,
+    TASK_VIEW_FIELDS,
+    TrainedNetworks,
+)
 
 
 class TrainedNetwork(nn.Module):
@@ -31,7 +35,9 @@ class TrainedNetwork(nn.Module):
         self.model, self.sizes = model, networks.sizes
         self.params = nn.Parameter(networks.params[replica].clone())
         self.register_buffer("statistics", networks.statistics[replica].clone())
-        fields = networks.pixel_tensors | {name: getattr(view, name) for name in VIEW_FIELDS}
+        fields = networks.normalisation_tensors | {
+            name: getattr(view, name) for name in TASK_VIEW_FIELDS
+        }
         for name, tensor in fields.items():
             self.register_buffer(name, tensor.clone() if isinstance(tensor, Tensor) else None)
 
@@ -69,7 +75,7 @@ class TrainedNetwork(nn.Module):
     def pixel_benchmark(self) -> Benchmark:
         """What `prepared_images` looks at of a benchmark."""
         sizes, nothing = self.sizes, self.statistics[:0]
-        mean, std, task_mean_std = (self.tensor(name) for name in PIXEL_FIELDS)
+        mean, std, task_mean_std = (self.tensor(name) for name in NORMALISATION_FIELDS)
         return Benchmark(
             nothing,
             nothing,

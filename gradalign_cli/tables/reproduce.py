@@ -139,8 +139,10 @@ def requested_table(table: Table, request: Request) -> Table:
     cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
     if not cells:
         names = [cell.name for cell in table.cells]
-        known = did_you_mean(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
-        raise UserError(f"`--cells` {request.cell_pattern!r} is the name of no cell{known}")
+        suggestion = (
+            did_you_mean(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
+        )
+        raise UserError(f"`--cells` {request.cell_pattern!r} is the name of no cell{suggestion}")
     return table._replace(cells=cells)
 
 

@@ -19,7 +19,7 @@ class RunLines:
         self.console, self.clock = console, clock
         self.on: dict[str, tuple[float, float | None]] = {}  # start, and estimated seconds
         self.live = Live(
-            console=console, get_renderable=self.lines, transient=True, refresh_per_second=1
+            console=console, get_renderable=self.live_lines, transient=True, refresh_per_second=1
         )
 
     def __enter__(self) -> Self:
@@ -53,7 +53,7 @@ class RunLines:
         """Print a line above the live ones."""
         self.console.print(text, soft_wrap=True)
 
-    def lines(self) -> Group:
+    def live_lines(self) -> Group:
         """The live lines, each cut to the terminal's width; how long a run is on stays, the name
         is cut first."""
         texts = []

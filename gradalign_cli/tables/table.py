@@ -82,8 +82,8 @@ def load_table(conf_folder: Path, name: str) -> Table:
     """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
     names = table_names(conf_folder)
     if name not in names:
-        known = did_you_mean(name, names) or f"; there are {', '.join(names)}"
-        raise UserError(f"`TABLE` {name!r} is unknown{known}")
+        suggestion = did_you_mean(name, names) or f"; there are {', '.join(names)}"
+        raise UserError(f"`TABLE` {name!r} is unknown{suggestion}")
     return parse_table(name, read_table_file(conf_folder / "table" / f"{name}.yaml"))
 
 

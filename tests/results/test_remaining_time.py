@@ -61,7 +61,7 @@ def test_what_warms_up_does_not_count():
     assert run.totals[1] == pytest.approx(run.now - 2 * 1000, rel=0.01)
 
 
-def test_rounds_that_are_still_to_come_take_as_long_as_the_present_one():
+def test_groups_that_are_still_to_come_take_as_long_as_the_present_one():
     run = Simulation(replicas=3)
     run.round([0, 1])
     whole = run.now

@@ -14,14 +14,14 @@ def test_every_run_that_is_on_has_a_line_that_keeps_its_times_on_a_narrow_termin
         lines.begin("GEM", None)
         now[0] += 40
         with lines.console.capture() as capture:
-            lines.console.print(lines.lines())
+            lines.console.print(lines.live_lines())
         first, second = capture.get().splitlines()
         assert first.endswith(": 70 seconds of about 12 minutes")
         assert len(first) <= width
         assert second == "GEM: 40 seconds"
         lines.end("GEM")
         with lines.console.capture() as capture:
-            lines.console.print(lines.lines())
+            lines.console.print(lines.live_lines())
         assert "GEM: 40" not in capture.get()
 
 

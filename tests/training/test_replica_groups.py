@@ -35,7 +35,7 @@ def in_rounds(parts, replicas, todo, folder):
     return outcome, console.export_text(), (folder / "alignment.csv").read_text()
 
 
-def test_rounds_hold_equal_task_sizes_and_no_more_than_fit(tiny):
+def test_groups_hold_equal_task_sizes_and_no_more_than_fit(tiny):
     parts = make_parts(tiny, method("agem"))
     replicas = make_replicas(parts, seeds=range(5))
     shorter = replicas[1].stream
@@ -56,7 +56,7 @@ def test_groups_in_any_order_are_one_run(tiny, tmp_path):
     assert {line.split(",")[0] for line in written.splitlines()[1:]} == {"0", "1", "2"}
 
 
-def test_where_memory_runs_out_rounds_become_smaller_and_nothing_is_written_twice(
+def test_where_memory_runs_out_groups_become_smaller_and_nothing_is_written_twice(
     tiny, tmp_path, monkeypatch
 ):
     parts = make_parts(tiny, method("agem"), samples=20)

@@ -188,7 +188,7 @@ def test_a_schedule_goes_on_with_its_verdict_and_its_best_pass(tiny, tmp_path):
         assert_resumed_equals_uninterrupted(path, parts, replicas, plan=plan, stops=stops)
 
 
-def test_rounds_of_replicas_go_on_in_the_right_round(tiny, tmp_path):
+def test_groups_of_replicas_go_on_in_the_right_group(tiny, tmp_path):
     parts = make_parts(tiny, method("gpm"), samples=15)
     replicas = make_replicas(parts, seeds=(0, 1, 2))
     assert_resumed_equals_uninterrupted(

@@ -4,7 +4,7 @@ import resource
 import pytest
 
 from gradalign_cli.composition.interpolations import check_interpolations
-from gradalign_cli.composition.strange_yaml import MOST_VALUES, check_yaml
+from gradalign_cli.composition.yaml_bounds import MOST_VALUES, check_yaml
 from gradalign_cli.errors import UserError
 
 
