@@ -15,6 +15,7 @@ from gradalign_cli.commands.new import KINDS
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.commands.verbs import VERBS
 from gradalign_cli.composition.choices import choices_of_group, search_path_overrides
+from gradalign_cli.composition.hydra_versions import VERSION_BASE
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
@@ -112,7 +113,7 @@ def hydra_completions(earlier_words: list[str], unfinished_word: str) -> list[st
         return [name for name in names if name.startswith(unfinished_word)]
     is_objective = unfinished_word.startswith("objective=")  # which is chosen among the methods
     asked = unfinished_word.replace("objective=", "method=", 1) if is_objective else unfinished_word
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None
         line = " ".join(

@@ -12,6 +12,7 @@ from gradalign_cli.composition.choices import search_path_overrides
 from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
+from gradalign_cli.composition.hydra_versions import VERSION_BASE
 from gradalign_cli.composition.interpolations import check_interpolations
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
@@ -39,7 +40,7 @@ def compose_config(
     register_resolvers()
     bound_config_sources()
     try:
-        with initialize_config_dir(str(primary_config_folder), version_base="1.3"):
+        with initialize_config_dir(str(primary_config_folder), **VERSION_BASE):
             typed = hydra_overrides(overrides, [primary_config_folder])
             config_with_hydra = compose("config", typed, return_hydra_config=True)
         unresolved = OmegaConf.to_container(config_with_hydra, resolve=False)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 
-from omegaconf import OmegaConf
+from gradalign_cli.composition.hydra_versions import register_resolver
 
 LONGEST_NAME = 120  # characters of a folder's name; systems allow 255 bytes
 
@@ -22,7 +22,5 @@ def job_folder_name(override_dirname: str) -> str:
 
 def register_resolvers() -> None:
     """Let configs use ${unique:}, six random characters, and ${job_folder:OVERRIDES}."""
-    OmegaConf.register_new_resolver(
-        "unique", lambda: os.urandom(3).hex(), use_cache=True, replace=True
-    )
-    OmegaConf.register_new_resolver("job_folder", job_folder_name, replace=True)
+    register_resolver("unique", lambda: os.urandom(3).hex(), use_cache=True)
+    register_resolver("job_folder", job_folder_name)

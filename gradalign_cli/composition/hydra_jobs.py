@@ -25,6 +25,7 @@ from gradalign_cli.composition.arguments import TrainArguments, parse_arguments
 from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
+from gradalign_cli.composition.hydra_versions import VERSION_BASE, set_version_base, trusted_targets
 from gradalign_cli.composition.interpolations import check_interpolations
 from gradalign_cli.composition.launchers.registry import (
     check_extras,
@@ -128,7 +129,7 @@ def print_config_or_help(job: Job, parsed: TrainArguments) -> None:
         shown.append(f"--config-dir={parsed.config_dir}")
     sys.argv = ["gradalign train", *shown, *parsed.hydra_overrides()]
     entry = hydra.main(
-        version_base="1.3", config_path=str(parsed.primary_config_folder), config_name="config"
+        config_path=str(parsed.primary_config_folder), config_name="config", **VERSION_BASE
     )
     with misread_configs_as_sentences():
         entry(job)()
@@ -139,13 +140,13 @@ def complete_for_shell(job: Job, arguments: Sequence[str]) -> None:
     sys.argv = ["gradalign", *arguments]
     typed = os.environ.get("COMP_LINE", "")
     os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(job)()
 
 
 @contextmanager
 def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
     """Hydra with the configs that the arguments name, as `hydra.main` sets it up."""
-    hydra.version.setbase("1.3")
+    set_version_base()
     search_path = create_config_search_path(str(parsed.primary_config_folder))
     if parsed.config_dir:
         path, schema = f"file://{parsed.config_dir}", SearchPathQuery(provider="schema")
@@ -198,7 +199,8 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
         with nameless_errors_as_sentences(folder), new_folder_removed_if_unused(folder):
             if trials is not None:
                 add_sweep_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
-            configured_hydra.multirun(config_name, job, overrides)
+            with trusted_targets():
+                configured_hydra.multirun(config_name, job, overrides)
     except (ValueError, TypeError, OverflowError) as error:
         if trials is None:
             raise

@@ -13,6 +13,7 @@ from gradalign_cli.benchmarks.split import split
 from gradalign_cli.commands.training_run import describe_workload
 from gradalign_cli.composition import datasets
 from gradalign_cli.composition.folder_names import register_resolvers
+from gradalign_cli.composition.hydra_versions import VERSION_BASE
 from gradalign_cli.composition.parts import build_run, check_tasks_have_examples
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
@@ -62,7 +63,7 @@ def any_dataset(monkeypatch):
 def compose_config(*overrides):
     """The config of a command line."""
     register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         config = compose("config", overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(config)  # which the run's name is read from
     with open_dict(config):

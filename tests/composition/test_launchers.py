@@ -8,6 +8,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
 
 from gradalign_cli.composition.folder_names import register_resolvers
+from gradalign_cli.composition.hydra_versions import VERSION_BASE
 from gradalign_cli.composition.launchers import registry, sweep_launcher
 from gradalign_cli.composition.launchers.sweep_job import SweepJob
 from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher, failed_if_nan
@@ -109,7 +110,7 @@ def slurm(tmp_path):
     from gradalign_cli.composition.launchers.submitit_launcher import SlurmLauncher
 
     register_resolvers()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(CONF), **VERSION_BASE):
         whole = compose("config", ["hydra/launcher=slurm"], return_hydra_config=True)
     options = OmegaConf.to_container(whole.hydra.launcher, resolve=False)
     assert options.pop("_target_").endswith("SlurmLauncher")

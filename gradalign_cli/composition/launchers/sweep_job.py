@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobRuntime, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from gradalign_cli.composition.config_sources import bound_config_sources
+from gradalign_cli.composition.hydra_versions import set_version_base
 from gradalign_cli.composition.launchers.ray_config import offer_ray
 
 
@@ -99,7 +99,7 @@ def run_in_worker(
     os.environ.update(state.environment)
     if state.working_folder.is_dir():
         os.chdir(state.working_folder)
-    hydra.version.setbase("1.3")
+    set_version_base()
     JobRuntime.instance().set("name", "train")
     setup_globals()
     bound_config_sources()
