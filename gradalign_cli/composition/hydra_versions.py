@@ -24,8 +24,11 @@ def set_version_base() -> None:
 
 
 def register_resolver(name: str, resolver: Callable[..., Any], *, use_cache: bool = False) -> None:
-    """Let configs say `${name:...}`, as `OmegaConf.register_new_resolver` has it in 2.3."""
-    register = getattr(OmegaConf, "register_resolver", None) or OmegaConf.register_new_resolver
+    """Let configs say `${name:...}`."""
+    # the name that OmegaConf gave it in 2.4 was that of another function before
+    register: Callable[..., None] = getattr(
+        OmegaConf, "register_new_resolver" if VERSION_BASE else "register_resolver"
+    )
     register(name, resolver, replace=True, use_cache=use_cache)
 
 
