@@ -56,7 +56,7 @@ from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner, Parts
-from gradalign_cli.step.reference_examples import with_reference_cache
+from gradalign_cli.step.reference_examples import with_cached_reference_examples
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.replica import Replica, new_learner
 
@@ -230,7 +230,7 @@ def gradalign_round(work: Work, engine: Engine, replica_count: int) -> Round:
         ]
     )
     with default_device(device):
-        views = with_reference_cache(parts, past_tasks, learners, views)
+        views = with_cached_reference_examples(parts, past_tasks, learners, views)
     measured, plain = (
         make_step(parts, past_tasks, engine.make_gradient_function, m) for m in (True, False)
     )

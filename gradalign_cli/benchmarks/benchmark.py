@@ -27,7 +27,8 @@ class TaskViews(NamedTuple):
     class_in_task:      [classes] the number of a class among the classes of its task.
     task_logit_mask:    [T, outputs] whether a logit is of the task's own classes, where tasks are
                         also tested with these logits alone, and absent otherwise.
-    reference_cache:    the examples [M, K] of all slots that references may read, prepared once a
+    cached_reference_examples:
+                        the examples [M, K] of all slots that references may read, prepared once a
                         task where the memory of ended tasks does not change, and which [M, K] of
                         them may be read; `Examples.valid` is absent where all may. Absent where
                         every step reads the memory anew.
@@ -38,7 +39,7 @@ class TaskViews(NamedTuple):
     logit_of_class: Tensor
     class_in_task: Tensor
     task_logit_mask: Tensor | Absent = ()
-    reference_cache: "ReferenceExamples | Absent" = ()
+    cached_reference_examples: "ReferenceExamples | Absent" = ()
 
 
 class Stream(NamedTuple):

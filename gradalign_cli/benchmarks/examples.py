@@ -32,7 +32,8 @@ class Examples(NamedTuple):
 
 
 # the examples [M, n] of M references, and which [M] references have any; in a view's
-# `reference_cache` the examples [M, K] of all their slots, and which [M, K] of these may be read
+# `cached_reference_examples` the examples [M, K] of all their slots, and which [M, K] of these may
+# be read
 ReferenceExamples = tuple[Examples, Tensor]
 
 

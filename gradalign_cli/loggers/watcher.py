@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.loggers.logger import Logger
-from gradalign_cli.training.watcher import Moment, State, StopsTask
+from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 SCALARS = ("loss", "ref_loss", "cosine", "violated", "norm_ratio")  # as in alignment.csv
 CELL = 16  # pixels of a cell of the matrix
@@ -53,7 +53,7 @@ class LoggingWatcher:
     def end_replica_group(self, problem: str | None) -> None:
         """Nothing is to be done."""
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Log the measured steps of a chunk."""
         fields = [field.tolist() for field in moment.trace[: len(SCALARS)]]
         first = self.task_begin + moment.steps_done - len(moment.measured_step_mask) + 1

@@ -17,7 +17,7 @@ from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.heat import heat_style
 from gradalign_cli.results.remaining_time import RemainingTime
 from gradalign_cli.results.run_files import short_number
-from gradalign_cli.training.watcher import Moment, State, StopsTask
+from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
 LEAST_BAR, WIDEST_BAR = 10, 40
@@ -72,7 +72,7 @@ class Display:
         if problem:
             self.console.print(problem)
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Show the newest loss and cosine, as means over replicas."""
         trace = moment.trace
         self.measurements = f"loss {float(trace.loss[-1].mean()):.3f}{self.accuracy_text}"

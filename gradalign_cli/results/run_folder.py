@@ -26,7 +26,7 @@ from gradalign_cli.results.final_files import FAILURE_FILE, FINAL_FILES
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.results.network_file import NETWORK_FILE
 from gradalign_cli.training.outcome import Outcome
-from gradalign_cli.training.watcher import Moment, State, StopsTask
+from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 START_ANEW = "`gradalign train` with `resume=never` starts the run anew"
 RUN_FILES = (
@@ -223,7 +223,7 @@ class RunFolder:
         if problem is None:
             self.finished_groups_progress = self.progress()
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
         trace, measured = moment.trace, moment.measured_step_mask
         first_step = moment.steps_done - len(measured)

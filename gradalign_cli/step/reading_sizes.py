@@ -50,7 +50,7 @@ def slots_of_any_task(parts: Parts, past_tasks: int) -> Tensor:
     return slots[None]
 
 
-def reference_cache_bytes(parts: Parts, past_tasks: int) -> int:
+def reference_image_bytes(parts: Parts, past_tasks: int) -> int:
     """Bytes of all images [float32] that references may read while `past_tasks` tasks are over."""
     return 4 * reference_slots(parts, past_tasks).numel() * math.prod(parts.benchmark.image_shape)
 

@@ -1,7 +1,7 @@
 """The stored examples that reference gradients are taken of.
 
 Where the buffer leaves the examples of ended tasks as they are, their images are prepared once a
-task and kept in the view (`TaskViews.reference_cache`); a step then only picks from them.
+task and kept in the view (`TaskViews.cached_reference_examples`); a step then only picks from them.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from gradalign_cli.numerics.trees import Absent, take_rows, tree_index, tree_map
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import (
     reference_and_replay_sizes,
-    reference_cache_bytes,
+    reference_image_bytes,
     reference_slots,
 )
 
@@ -61,14 +61,14 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
         keys: Tensor | Absent = (),
         augment: ImageChange | None = None,
     ) -> ReferenceExamples:
-        if not view.reference_cache:
+        if not view.cached_reference_examples:
             readable = readable_slot_mask(memory, align_uniform)
             sample = sample_memory(memory, slots, readable, size, reference_uniform)
             tasks = viewing_tasks(parts, past_tasks, sample.tasks)
             rows, valid = sample.rows, sample.valid
             examples = load_examples(benchmark, view, rows, tasks, valid, keys, augment)
             return examples, readable.any(1)
-        examples, readable = view.reference_cache
+        examples, readable = view.cached_reference_examples
         if one_task:
             readable = readable_slot_mask(memory, align_uniform)
         elif not isinstance(examples.valid, Tensor):  # every slot can be read
@@ -119,23 +119,23 @@ def viewing_tasks(parts: Parts, past_tasks: int, example_tasks: Tensor) -> Tenso
     )
 
 
-def keeps_reference_cache(parts: Parts, past_tasks: int) -> bool:
+def caches_reference_examples(parts: Parts, past_tasks: int) -> bool:
     """Whether all images that references may read are prepared once for the whole task: where the
     buffer leaves ended tasks as they are, unless the images are too large or augmented anew."""
     stays = parts.buffer.keeps_ended_tasks and parts.benchmark.boundaries == "sharp"
     needed = reference_and_replay_sizes(parts, past_tasks)[0] > 0
     same_each_step = not parts.model.needs_noise and parts.augmentation is None
-    fits = reference_cache_bytes(parts, past_tasks) <= LARGEST_CACHE
+    fits = reference_image_bytes(parts, past_tasks) <= LARGEST_CACHE
     return stays and needed and same_each_step and fits
 
 
-def with_reference_cache(
+def with_cached_reference_examples(
     parts: Parts, past_tasks: int, learners: Learner, views: TaskViews
 ) -> TaskViews:
     """The views [R, ...] for a task, with the images that its references may read prepared. Where
     every slot of every replica can be read, `Examples.valid` is absent, so that no step masks."""
-    if not keeps_reference_cache(parts, past_tasks):
-        return views._replace(reference_cache=())
+    if not caches_reference_examples(parts, past_tasks):
+        return views._replace(cached_reference_examples=())
     slots, readable = reference_slots(parts, past_tasks), make_readable_slot_mask(parts, past_tasks)
     no_numbers = learners.params[0, :0]
 
@@ -150,4 +150,4 @@ def with_reference_cache(
     caches = [prepared(tree_index(learners.memory, r), tree_index(views, r)) for r in replicas]
     if all(bool(readable.all()) for _, readable in caches):
         caches = [(examples._replace(valid=()), readable) for examples, readable in caches]
-    return views._replace(reference_cache=tree_stack(caches))
+    return views._replace(cached_reference_examples=tree_stack(caches))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment, State, StopsTask
+from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 
 class ContinualTests:
@@ -17,7 +17,7 @@ class ContinualTests:
         self.moments: list[tuple[int, int]] = []  # task and step of each row
         self.unknown = torch.empty(0)
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Test where such a step, or the task, has just ended."""
         if self.every_steps and (
             moment.steps_done % self.every_steps == 0 or moment.steps_done == moment.steps_in_task

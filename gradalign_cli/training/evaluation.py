@@ -32,7 +32,7 @@ def correct_counts(logits: Tensor, examples: Examples, task_logit_mask: Tensor |
     return (guesses == examples.target).sum(1)
 
 
-def total_loss(logits: Tensor, examples: Examples, task_logit_mask: Tensor | Absent) -> Tensor:
+def total_loss(logits: Tensor, examples: Examples, _task_logit_mask: Tensor | Absent) -> Tensor:
     """The sum [] of the examples' cross-entropy."""
     visible = mask_logits(logits, examples.visible_logit_mask)
     return functional.cross_entropy(visible, examples.target, reduction="sum")

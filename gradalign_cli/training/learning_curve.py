@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment, State, StopsTask
+from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 
 class LearningCurve:
@@ -14,7 +14,7 @@ class LearningCurve:
         self.batches = batches
         self.curves: list[list[Tensor]] = []  # of each task: accuracy [R] after 0, 1, ... batches
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Test after one of the first batches, which come one by one."""
         if moment.steps_done <= self.batches:
             self.curves[moment.task].append(moment.accuracy([moment.task])[:, 0])

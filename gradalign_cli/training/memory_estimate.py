@@ -12,8 +12,8 @@ from gradalign_cli.methods.method import MethodSetup
 from gradalign_cli.numerics.trees import tree_leaves
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.learner import Learner, Parts
-from gradalign_cli.step.reading_sizes import reference_cache_bytes
-from gradalign_cli.step.reference_examples import keeps_reference_cache
+from gradalign_cli.step.reading_sizes import reference_image_bytes
+from gradalign_cli.step.reference_examples import caches_reference_examples
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.replica import Replica, new_learner
 
@@ -47,7 +47,7 @@ def replica_bytes_without_activations(parts: Parts, replica: Replica) -> int:
     tensors = [*tree_leaves(shape_of_learner(parts, replica)), *tree_leaves(replica.stream.view)]
     return (
         COPIES * tensor_bytes(tensors)
-        + last_reference_cache_bytes(parts)
+        + cached_reference_image_bytes(parts)
         + step_gradient_bytes(parts)
     )
 
@@ -91,10 +91,10 @@ def parameter_count(parts: Parts) -> int:
     return sum(layer.size for layer in parts.model.layers)
 
 
-def last_reference_cache_bytes(parts: Parts) -> int:
+def cached_reference_image_bytes(parts: Parts) -> int:
     """Bytes of the images that are prepared for the references of the last task."""
     last = parts.benchmark.tasks - 1
-    return reference_cache_bytes(parts, last) if keeps_reference_cache(parts, last) else 0
+    return reference_image_bytes(parts, last) if caches_reference_examples(parts, last) else 0
 
 
 def step_gradient_bytes(parts: Parts) -> int:

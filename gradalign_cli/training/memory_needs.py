@@ -18,7 +18,7 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 from gradalign_cli.training.evaluation import TEST_BATCH
 from gradalign_cli.training.memory_estimate import (
     COPIES,
-    last_reference_cache_bytes,
+    cached_reference_image_bytes,
     shape_of_learner,
     step_gradient_bytes,
     tensor_bytes,
@@ -84,16 +84,18 @@ def needs_of_run(
     steps = min(chunk_size(plan, parts.model, device), -(-longest // batch))
     on_host = parts.benchmark.images_on_host  # which looks one stretch of steps ahead
     random_numbers = 4 * count * steps * random_numbers_per_step(parts, batch) * (1 + on_host)
-    bytes_of_images = image_bytes_of_step_and_test(parts, replicas[0], batch)
-    step_images = at_once * bytes_of_images.step
-    test_images = max(0, bytes_of_images.test - step_images)
+    activations = activation_bytes(parts, replicas[0], batch)
+    step_images = at_once * activations.step
+    test_images = max(0, activations.test - step_images)
     window = on_host * image_bytes(parts, count, plan, device)
     return [
         MemoryNeed("the network and its gradients", COPIES * count * network + gradients, "model"),
         MemoryNeed("the state of method and optimizer", COPIES * count * state, "model"),
         MemoryNeed("the examples in memory", memory, "buffer.capacity"),
         MemoryNeed(
-            "the images of references", count * last_reference_cache_bytes(parts), "buffer.capacity"
+            "the images of references",
+            count * cached_reference_image_bytes(parts),
+            "buffer.capacity",
         ),
         MemoryNeed("the random numbers of a stretch of steps", random_numbers, "buffer.capacity"),
         MemoryNeed("the views of the tasks", 2 * count * view, "benchmark.first_tasks"),
@@ -122,14 +124,14 @@ def random_numbers_per_step(parts: Parts, batch_size: int) -> int:
     )
 
 
-class ImageBytes(NamedTuple):
+class ActivationBytes(NamedTuple):
     """Bytes of the images of a step and of a test, and of what the network makes of them."""
 
     step: float
     test: float
 
 
-def image_bytes_of_step_and_test(parts: Parts, replica: Replica, batch_size: int) -> ImageBytes:
+def activation_bytes(parts: Parts, replica: Replica, batch_size: int) -> ActivationBytes:
     """What the largest pass of a step and a test take: the images, and what the network makes of
     them. A step keeps every layer's output, a test the widest three of them."""
     last = parts.benchmark.tasks - 1
@@ -140,7 +142,7 @@ def image_bytes_of_step_and_test(parts: Parts, replica: Replica, batch_size: int
     outputs = layer_output_bytes(parts)
     step = max(objective, references) * (pixels + sum(outputs))
     tested = min(TEST_BATCH, max(map(len, replica.stream.test_rows)))
-    return ImageBytes(step, tested * (2 * pixels + sum(sorted(outputs)[-3:])))
+    return ActivationBytes(step, tested * (2 * pixels + sum(sorted(outputs)[-3:])))
 
 
 class OutputBytes(TorchDispatchMode):

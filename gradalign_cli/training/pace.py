@@ -10,7 +10,7 @@ from gradalign_cli.schedules.schedule import Schedule, Verdict, looks_at_losses
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.watcher import Moment, StopsTask
+from gradalign_cli.training.watcher import Moment, TaskStopFlag
 
 
 class PaceState(NamedTuple):
@@ -63,7 +63,7 @@ class Pace:
         factors = torch.tensor([self.schedule.lr_factor(number, steps) for number in numbers])
         return draws._replace(lr=draws.lr * factors[:, None])
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Ask the schedule where a pass has ended; True where the task is over."""
         if not self.schedule or not self.judges or moment.steps_done % moment.steps_in_pass:
             return False

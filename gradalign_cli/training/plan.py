@@ -13,17 +13,17 @@ CHUNK = 100  # steps between two looks at the traces
 class Plan(NamedTuple):
     """How long to train and what to look at on the way.
 
-    passes:            passes over each task.
-    batch_size:        examples of a step.
-    alignment_every:   the angles are measured every so many steps.
-    lca_batches:       the current task is tested after each of so many first batches.
-    continual_every:   the tasks so far are tested every so many steps; 0: they are not.
-    continual_samples: on so many examples of each test set.
+    passes:               passes over each task.
+    batch_size:           examples of a step.
+    measure_angles_every: the angles are measured every so many steps.
+    lca_batches:          the current task is tested after each of so many first batches.
+    continual_every:      the tasks so far are tested every so many steps; 0: they are not.
+    continual_samples:    on so many examples of each test set.
     """
 
     passes: int
     batch_size: int
-    alignment_every: int
+    measure_angles_every: int
     lca_batches: int
     continual_every: int = 0
     continual_samples: int = 0
@@ -36,6 +36,5 @@ def chunk_size(plan: Plan, model: Model, device: torch.device) -> int:
     if plan.continual_every:
         return plan.continual_every
     slow = model.convolutional and device == CPU
-    return (
-        plan.alignment_every if slow else plan.alignment_every * -(-CHUNK // plan.alignment_every)
-    )
+    every = plan.measure_angles_every
+    return every if slow else every * -(-CHUNK // every)

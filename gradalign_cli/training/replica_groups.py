@@ -22,8 +22,9 @@ from gradalign_cli.training.watcher import State, Watcher, WatcherOfAllReplicaGr
 ReplicaNumbers = list[int]  # of the replicas of a group
 
 
-def task_sizes(replica: Replica) -> tuple[int, ...]:
-    """How many examples the replica's tasks have; only equal ones can be stacked."""
+def train_and_test_sizes(replica: Replica) -> tuple[int, ...]:
+    """How many training and test examples the replica's tasks have; only replicas with equal ones
+    can be stacked."""
     return tuple(len(rows) for rows in replica.stream.train_rows + replica.stream.test_rows)
 
 
@@ -32,7 +33,7 @@ def replica_groups(replicas: Sequence[Replica], replicas_at_once: int) -> list[R
     them."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for number, replica in enumerate(replicas):
-        groups.setdefault(task_sizes(replica), []).append(number)
+        groups.setdefault(train_and_test_sizes(replica), []).append(number)
     return [
         group[first : first + replicas_at_once]
         for group in groups.values()

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.training.watcher import Moment, State, StopsTask
+from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 FACTOR = 100  # a network that is confidently wrong has a loss some ten times that of guessing
 
@@ -46,7 +46,7 @@ class RunawayWarner:
     def end_replica_group(self, problem: str | None) -> None:
         """Nothing: what a repeated group finds again is not counted again."""
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Compare the median loss of each replica in a chunk."""
         loss = moment.trace.loss
         if moment.steps_done == len(loss):

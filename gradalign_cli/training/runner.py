@@ -16,7 +16,7 @@ from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import backward_passes
-from gradalign_cli.step.reference_examples import with_reference_cache
+from gradalign_cli.step.reference_examples import with_cached_reference_examples
 from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
@@ -77,7 +77,9 @@ def run(
         task_steps = prepare_task(images.parts, replicas, engine, plan, task)
         pace = Pace(parts.schedule, replicas, position.learners, steps_by_task, task, position.pace)
         with default_device(engine.device):
-            views = with_reference_cache(parts, task_steps.past_tasks, position.learners, views)
+            views = with_cached_reference_examples(
+                parts, task_steps.past_tasks, position.learners, views
+            )
         chunks = remaining_chunks(task_steps, engine, position.step)
         for draws, next_draws in images.with_next(chunks):
             step, cycle = position.step, rotated_cycle(task_steps.step_cycle, position.step)
@@ -85,7 +87,7 @@ def run(
             meanwhile = images.bring(draws, next_draws, position.learners)
             learners, trace = take_steps(engine, cycle, position.learners, draws, views, meanwhile)
             stop_if_diverged(trace.loss, task, step)
-            measured = torch.arange(step, step + len(trace.loss)) % plan.alignment_every == 0
+            measured = torch.arange(step, step + len(trace.loss)) % plan.measure_angles_every == 0
             position = after_chunk(position, parts, task_steps, draws, learners)
             lengths = position.step, task_steps.steps, task_steps.steps_per_pass
             moment = Moment(task, *lengths, trace, measured, learners, views, evaluator)

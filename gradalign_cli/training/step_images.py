@@ -24,7 +24,7 @@ from gradalign_cli.training.plan import Plan, chunk_size
 GIB = 2**30
 
 
-def images_of_chunk(parts: Parts, plan: Plan, device: torch.device) -> int:
+def chunk_image_count(parts: Parts, plan: Plan, device: torch.device) -> int:
     """How many images the draws of a replica name in a chunk of steps, at most."""
     return plan.batch_size * chunk_size(plan, parts.model, device)
 
@@ -33,14 +33,14 @@ def image_bytes(parts: Parts, replicas: int, plan: Plan, device: torch.device) -
     """Bytes of the images that are on the device while replicas take steps, at most, where the
     dataset is not: those in the window, and those of a chunk on their way into it."""
     places = window_places(parts, replicas, plan, device)
-    on_their_way = replicas * images_of_chunk(parts, plan, device)
+    on_their_way = replicas * chunk_image_count(parts, plan, device)
     return (places + on_their_way) * parts.benchmark.images.shape[1]
 
 
 def window_places(parts: Parts, replicas: int, plan: Plan, device: torch.device) -> int:
     """How many images the window has places for: those that the memory holds, those of two chunks,
     and that of row 0, which stands for padding."""
-    chunks = 2 * images_of_chunk(parts, plan, device)
+    chunks = 2 * chunk_image_count(parts, plan, device)
     return 1 + replicas * (len(parts.buffer.init().rows) + chunks)
 
 
@@ -78,7 +78,7 @@ class StepImages:
         count, pixels = benchmark.images.shape
         places = window_places(parts, replicas, plan, device)
         self.host_images, self.device = benchmark.images, device
-        self.copied_at_once = replicas * images_of_chunk(parts, plan, device)
+        self.copied_at_once = replicas * chunk_image_count(parts, plan, device)
         self.window = torch.zeros(places, pixels, dtype=torch.uint8, device=device)
         self.place_on_device = torch.zeros(count, dtype=torch.long, device=device)
         # on the host, with an entry behind the last for "no row" and -1 for "no place"

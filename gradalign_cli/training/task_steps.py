@@ -50,7 +50,7 @@ def prepare_task(
         chunk_size(plan, parts.model, engine.device),
     )
     steps = [-(-len(rows) // plan.batch_size) for rows, _ in orders[0]]
-    cycle_length = min(plan.alignment_every, sum(steps))
+    cycle_length = min(plan.measure_angles_every, sum(steps))
     step_cycle = [measured] + [plain] * (cycle_length - 1)
     return TaskSteps(past_tasks, step_cycle, chunks, steps[0], sum(steps))
 

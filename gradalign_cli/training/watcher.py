@@ -11,7 +11,7 @@ from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
 
 State = dict[str, Any]  # numbers, texts, tensors and arrays, and lists and dicts of them
-StopsTask = bool  # true: the task ends here, though steps of it are left
+TaskStopFlag = bool  # true: the task ends here, though steps of it are left
 
 
 class Moment(NamedTuple):
@@ -42,7 +42,7 @@ class Watcher(Protocol):
     """Something that looks at training and does not change it: the record, the display, tests
     between the steps. `state` is only asked where the run writes checkpoints."""
 
-    def after_steps(self, moment: Moment) -> StopsTask:
+    def after_steps(self, moment: Moment) -> TaskStopFlag:
         """A chunk of steps is done; True stops the task here."""
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:

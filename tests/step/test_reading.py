@@ -7,11 +7,11 @@ from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.step import reference_examples
-from gradalign_cli.step.reading_sizes import reference_cache_bytes
+from gradalign_cli.step.reading_sizes import reference_image_bytes
 from gradalign_cli.step.reference_examples import (
-    keeps_reference_cache,
+    caches_reference_examples,
     make_reference_reader,
-    with_reference_cache,
+    with_cached_reference_examples,
 )
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.training.plan import Plan
@@ -39,7 +39,7 @@ def test_a_mask_is_read_only_where_a_slot_of_a_replica_is_empty(name, memory_bat
     emptied[1, parts.buffer.task_slots[0, 0]] = -1
     with_empty_slot = learners._replace(memory=learners.memory._replace(rows=emptied))
     for these, has_mask in ((learners, False), (with_empty_slot, True)):
-        cached = with_reference_cache(parts, 2, these, views)
+        cached = with_cached_reference_examples(parts, 2, these, views)
         for r in range(2):
             memory, view = (tree_index(tree, r) for tree in (these.memory, cached))
             examples, available = read(
@@ -68,11 +68,11 @@ def test_what_is_shown_once_a_task_is_what_every_step_would_show(
     view, start = replica.stream.view, learner_after(parts, replica, 2)
     read = make_reference_reader(parts, 2)
     with_all = tree_index(
-        with_reference_cache(parts, 2, tree_stack([start]), tree_stack([view])), 0
+        with_cached_reference_examples(parts, 2, tree_stack([start]), tree_stack([view])), 0
     )
     assert (
-        bool(with_all.reference_cache)
-        == keeps_reference_cache(parts, 2)
+        bool(with_all.cached_reference_examples)
+        == caches_reference_examples(parts, 2)
         == parts.buffer.keeps_ended_tasks
     )
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 2):
@@ -94,7 +94,7 @@ def test_a_slot_that_two_tasks_are_given_is_shown_as_its_owner_sees_it(name, mem
     view, start = replica.stream.view, learner_after(parts, replica, 4)
     read = make_reference_reader(parts, 4)
     with_all = tree_index(
-        with_reference_cache(parts, 4, tree_stack([start]), tree_stack([view])), 0
+        with_cached_reference_examples(parts, 4, tree_stack([start]), tree_stack([view])), 0
     )
     for _, draw, _, after, _ in steps_of_task(parts, replica, start, 4):
         drawn = draw.reference_uniform, draw.align_uniform, ()
@@ -108,16 +108,16 @@ def test_training_is_bit_for_bit_the_same(name, memory_batch, tiny, monkeypatch)
     parts = make_parts(tiny, method(name), samples=38, memory_batch=memory_batch)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     once = train(parts, replicas, plan=Plan(2, 5, 3, 2))
-    monkeypatch.setattr(reference_examples, "keeps_reference_cache", lambda *_: False)
+    monkeypatch.setattr(reference_examples, "caches_reference_examples", lambda *_: False)
     same(once, train(parts, replicas, plan=Plan(2, 5, 3, 2)), tolerance=0)
 
 
 def test_what_may_change_or_is_too_much_is_shown_in_every_step(tiny, monkeypatch):
     parts = make_parts(tiny, method("gem"), samples=20, memory_batch=None)
-    assert keeps_reference_cache(parts, 2)
-    assert keeps_reference_cache(parts._replace(memory_batch_size=3), 2)
-    assert not keeps_reference_cache(parts, 0)
+    assert caches_reference_examples(parts, 2)
+    assert caches_reference_examples(parts._replace(memory_batch_size=3), 2)
+    assert not caches_reference_examples(parts, 0)
     mixed = blurry(parts.benchmark, 0.1)
-    assert not keeps_reference_cache(parts._replace(benchmark=mixed), 2)
-    monkeypatch.setattr(reference_examples, "LARGEST_CACHE", reference_cache_bytes(parts, 2) - 1)
-    assert not keeps_reference_cache(parts, 2)
+    assert not caches_reference_examples(parts._replace(benchmark=mixed), 2)
+    monkeypatch.setattr(reference_examples, "LARGEST_CACHE", reference_image_bytes(parts, 2) - 1)
+    assert not caches_reference_examples(parts, 2)
