@@ -11,12 +11,12 @@ from gradalign_cli.engines.graph import graph
 from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError, require
-from gradalign_cli.models.model import Model, NetworkDemand
+from gradalign_cli.models.model import Model, StepExecution
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import examples_of_step
 
 ENGINES = {"eager": eager, "graph": graph, "vmap": vmap, "streams": streams}
-DEMANDS_OF_ENGINE: dict[str, tuple[NetworkDemand, ...]] = {  # that an engine needs of a network
+EXECUTIONS_OF_ENGINE: dict[str, tuple[StepExecution, ...]] = {  # what an engine does to steps
     "eager": (),
     "graph": ("recorded",),
     "vmap": ("batched", "recorded"),
@@ -66,7 +66,8 @@ def choose_engine(name: str, workload: Workload, device: torch.device) -> tuple[
 def obstacle_of(engine: str, model: Model) -> str:
     """Why an engine cannot take this network through its steps; empty where it can."""
     return next(
-        (text for demand in DEMANDS_OF_ENGINE[engine] if (text := model.obstacle(demand))), ""
+        (text for execution in EXECUTIONS_OF_ENGINE[engine] if (text := model.obstacle(execution))),
+        "",
     )
 
 

@@ -9,7 +9,7 @@ from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup
 from gradalign_cli.numerics.quadratic import lower_bounded_qp
 
-MAX_PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
+MAX_GPU_PIVOTS = 24  # random problems need up to 8, nearly singular ones with a margin more than 16
 LARGEST_RIDGE = 1e12  # on a diagonal of 1, where a constant eps meets a tiny gradient
 EXACT_EPS = 1e-8  # the ridge up to which no reference is hurt, but for rounding
 TOLERANCE = 1e-6  # largest KKT residual of a problem that counts as solved
@@ -63,7 +63,7 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         P = P + eye * torch.where(counted, 1 + ridge, 1.0)
         q = torch.where(counted, slopes, 0.0)
         lower = torch.where(counted, state.margin.double() * norms, 0.0)
-        y, residual = lower_bounded_qp(P, q, lower, MAX_PIVOTS)
+        y, residual = lower_bounded_qp(P, q, lower, MAX_GPU_PIVOTS)
         weights = torch.where(conflict, y / divisors, 0.0)
         direction = g + weights.to(g.dtype) @ rows
         unsolved = state.unsolved + (conflict & ~(residual < TOLERANCE))

@@ -13,7 +13,7 @@ from gradalign_cli.methods.method import Gradients, Method
 from gradalign_cli.numerics.quadratic import lower_bounded_qp
 from gradalign_cli.numerics.spectral import eigh
 
-MAX_PIVOTS = 24
+MAX_GPU_PIVOTS = 24
 EPS = torch.finfo(torch.float64).eps
 RIDGE = 1e-10  # on a diagonal of ones, where a solver needs a positive definite matrix
 
@@ -88,4 +88,4 @@ def independent_gradient_count(cosines: Tensor, dtype_eps: float) -> Tensor:
 def minimiser_above_bounds(K: Tensor, q: Tensor, lower_bounds: Tensor) -> Tensor:
     """argmin 1/2 v'Kv + q'v for v >= lower_bounds, for K [..., n, n]; q, lower_bounds and v are
     [..., n]."""
-    return lower_bounded_qp(K, q, lower_bounds, MAX_PIVOTS).v
+    return lower_bounded_qp(K, q, lower_bounds, MAX_GPU_PIVOTS).v

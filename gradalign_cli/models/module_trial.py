@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from gradalign_cli.errors import UserError, error_text, require
-from gradalign_cli.models.model import NetworkDemand
+from gradalign_cli.models.model import StepExecution
 from gradalign_cli.models.module_forward import ModuleFunction, first_input
 from gradalign_cli.models.module_layout import is_plain_matrix
 from gradalign_cli.models.module_noise import KeyedDropout
@@ -143,12 +143,13 @@ def refusal_sentence(
 
 def make_obstacle(
     function: ModuleFunction, params: Tensor, statistics: Tensor, image_shape: tuple[int, int, int]
-) -> Callable[[NetworkDemand], str]:
-    """`Model.obstacle` of a module, which tries each demand once and compares the gradients.
+) -> Callable[[StepExecution], str]:
+    """`Model.obstacle` of a module, which tries each way to execute a step once and compares
+    the gradients.
 
     params [P], statistics [S]: with which it is tried.
     """
-    findings: dict[NetworkDemand, str] = {}
+    findings: dict[StepExecution, str] = {}
 
     def gradient(
         take: Callable[..., object],
@@ -165,12 +166,12 @@ def make_obstacle(
         g, (_, statistics) = take(loss)(params)  # type: ignore[operator]
         return g, statistics
 
-    def attempt(demand: NetworkDemand) -> str:
+    def attempt(execution: StepExecution) -> str:
         images, keys = trial_images(image_shape), torch.arange(EXAMPLES)
         inputs = params, statistics, images, keys
         wanted = gradient(autograd_gradient, *inputs)
         try:
-            if demand == "batched":
+            if execution == "batched":
                 batched = torch.func.vmap(lambda *each: gradient(functional_gradient, *each))
                 g, moved = (t[0] for t in batched(*(x.expand(2, *x.shape) for x in inputs)))
             else:
@@ -179,14 +180,14 @@ def make_obstacle(
                 recorded = make_fx(lambda *each: gradient(autograd_gradient, *each))(*inputs)
                 g, moved = recorded(*inputs)
         except Exception as error:  # what PyTorch or the user's own module raises
-            return f"it cannot be {demand}: {' '.join(str(error).split())[:300]}"
+            return f"it cannot be {execution}: {' '.join(str(error).split())[:300]}"
         distance = float((g - wanted[0]).norm() / wanted[0].norm().clamp_min(1e-30))
         same = distance < TOLERANCE and torch.allclose(moved, wanted[1], 1e-3, 1e-4)
-        return "" if same else f"its gradient is another when it is {demand}"
+        return "" if same else f"its gradient is another when it is {execution}"
 
-    def obstacle(demand: NetworkDemand) -> str:
-        if demand not in findings:
-            findings[demand] = attempt(demand)
-        return findings[demand]
+    def obstacle(execution: StepExecution) -> str:
+        if execution not in findings:
+            findings[execution] = attempt(execution)
+        return findings[execution]
 
     return obstacle

@@ -36,9 +36,11 @@ def column_shapes(layer_sizes: Sequence[int], column_index: int) -> list[list[Sh
     return layers
 
 
-def initial_tensors(tensor_shapes: list[Shape], init: Init, generator: Generator) -> list[Tensor]:
+def initial_layer_tensors(
+    layer_tensor_shapes: list[Shape], init: Init, generator: Generator
+) -> list[Tensor]:
     """The initial tensors of a layer, as `column_shapes` lists their shapes."""
-    *adapter, (outputs, inputs), _ = tensor_shapes
+    *adapter, (outputs, inputs), _ = layer_tensor_shapes
     weights = initial_layer(outputs, inputs, init, generator)
     if not adapter:
         return [*weights]
@@ -98,7 +100,7 @@ def progressive(
 
     def init_params(generator: Generator) -> Tensor:
         layers = [layer for column in shapes for layer in column]
-        tensors = [initial_tensors(layer, init, generator) for layer in layers]
+        tensors = [initial_layer_tensors(layer, init, generator) for layer in layers]
         return flatten_tensors([tensor for layer in tensors for tensor in layer])
 
     def apply(
@@ -120,15 +122,15 @@ def progressive(
         return Output(torch.cat(logits, 1), torch.cat(hidden, 1), statistics)
 
     layers = tuple(
-        part for column in shapes for layer in column for part in layers_of_tensor_shapes(layer)
+        part for column in shapes for layer in column for part in layers_in_flat_vector(layer)
     )
     return Model(init_params, torch.zeros(0), apply, False, layers)
 
 
-def layers_of_tensor_shapes(tensor_shapes: list[Shape]) -> list[Layer]:
+def layers_in_flat_vector(layer_tensor_shapes: list[Shape]) -> list[Layer]:
     """The parts of the flat vector that the tensors of a layer are, as `column_shapes` lists
     them."""
-    *adapter, (outputs, inputs), _ = tensor_shapes
+    *adapter, (outputs, inputs), _ = layer_tensor_shapes
     weights = Layer(outputs * (inputs + 1), outputs, True)
     if not adapter:
         return [weights]

@@ -153,14 +153,14 @@ def initial_params(architecture: Architecture, init: Init, generator: Generator)
     return flatten_tensors([*kernels, *scales_and_shifts, *head])
 
 
-def convolution_input(images: Tensor, precision: Precision, layout: MemoryFormat) -> Tensor:
-    """Images, or kernels, in the precision and memory layout of the convolutions; `precision` and
-    `layout` are those of `resnet18`."""
-    images = images.to(PRECISIONS[precision]) if precision != "float32" else images
+def to_convolution_format(tensor: Tensor, precision: Precision, layout: MemoryFormat) -> Tensor:
+    """Images or kernels, in `tensor`, in the precision and memory layout of the convolutions;
+    `precision` and `layout` are those of `resnet18`."""
+    tensor = tensor.to(PRECISIONS[precision]) if precision != "float32" else tensor
     if layout == "channels_first":
-        return images.contiguous()
+        return tensor.contiguous()
     # vmap does not support torch.channels_last
-    return images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+    return tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
 def convolve(images: Tensor, kernel: Tensor, stride: int, padding: PaddingSides) -> Tensor:
@@ -186,13 +186,16 @@ def forward(
     precision, layout, padding, batch_norm_form = computation_options
     tensors = split_vector(params, [*kernel_shapes, *norm_shapes, *head_shapes])
     kernels = iter(
-        [convolution_input(tensor, precision, layout) for tensor in tensors[: len(kernel_shapes)]]
+        [
+            to_convolution_format(tensor, precision, layout)
+            for tensor in tensors[: len(kernel_shapes)]
+        ]
     )
     scales_and_shifts = tensors[len(kernel_shapes) : len(kernel_shapes) + len(norm_shapes)]
     # BatchNorm updates copies in place; under vmap the update of a part of a vector would be lost
     running_statistics = [part.clone() for part in split_vector(statistics, norm_shapes)]
     norm = BatchNorms(BATCH_NORMS[batch_norm_form], scales_and_shifts, running_statistics, training)
-    images = convolution_input(images, precision, layout)
+    images = to_convolution_format(images, precision, layout)
     h = relu(norm(convolve(images, next(kernels), 1, padding)))
     for stride, convolves_shortcut in blocks:
         residual = relu(norm(convolve(h, next(kernels), stride, padding)))

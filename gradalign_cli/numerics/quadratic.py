@@ -17,7 +17,7 @@ class Solution(NamedTuple):
     kkt_residual: Tensor
 
 
-def lower_bounded_qp(P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int) -> Solution:
+def lower_bounded_qp(P: Tensor, q: Tensor, lower_bounds: Tensor, max_gpu_pivots: int) -> Solution:
     """argmin_v 1/2 v'Pv + q'v subject to v >= lower_bounds, in float64.
 
     P: [..., M, M] positive definite;  q, lower_bounds: [..., M].
@@ -26,16 +26,16 @@ def lower_bounded_qp(P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int
     whose multiplier is not negative at its bound), solve for the other entries of v, and exchange
     all bounds that violate a condition. Once the number of violations has missed a new minimum
     three times in a row, exchange only the last of them, which cannot cycle (Murty 1974). The
-    residual, after at most `max_pivots` exchanges on a device that cannot stop early and as many as
-    it takes on a CPU, is the largest violation of a bound, of a
-    non-negative multiplier and of complementary slackness, relative to the sizes that v and its
-    multipliers have for these data.
+    residual, after at most `max_gpu_pivots` exchanges on a device that cannot stop early and as
+    many as it takes on a CPU, is the largest violation of a bound, of a non-negative multiplier and
+    of complementary slackness, relative to the sizes that v and its multipliers have for these
+    data.
     """
-    return Solution(*pivoting_operation(P, q, lower_bounds, max_pivots))
+    return Solution(*pivoting_operation(P, q, lower_bounds, max_gpu_pivots))
 
 
 def solve_by_pivoting(
-    P: Tensor, q: Tensor, lower_bounds: Tensor, max_pivots: int
+    P: Tensor, q: Tensor, lower_bounds: Tensor, max_gpu_pivots: int
 ) -> tuple[Tensor, Tensor]:
     """The minimiser and its residual, see `lower_bounded_qp`."""
     size = q.shape[-1]
@@ -66,7 +66,7 @@ def solve_by_pivoting(
     fewest_violations = torch.full_like(q[..., :1], size + 1)
     patience = torch.full_like(fewest_violations, 3)
     v = solve(free)
-    for _ in range(CPU_PIVOTS if P.is_cpu else max_pivots):
+    for _ in range(CPU_PIVOTS if P.is_cpu else max_gpu_pivots):
         multiplier = product(v) + q
         violated = torch.where(
             free, v < lower_bounds - TOLERANCE * v_scale, multiplier < -TOLERANCE * multiplier_scale
@@ -97,12 +97,12 @@ pivoting_operation = torch.library.custom_op("gradalign::pivoting", mutates_args
 
 @pivoting_operation.register_vmap
 def solve_programs_batched(
-    info: Any, in_dims: Sequence[int | None], *tensors_and_max_pivots: Any
+    info: Any, in_dims: Sequence[int | None], *operation_arguments: Any
 ) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
     """The rule for vmap: all programs of the batch in one call."""
-    *tensors, max_pivots = tensors_and_max_pivots
+    *tensors, max_gpu_pivots = operation_arguments
     batched = [
         tensor.expand(info.batch_size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
         for tensor, dim in zip(tensors, in_dims, strict=False)
     ]
-    return pivoting_operation(*batched, max_pivots), (0, 0)
+    return pivoting_operation(*batched, max_gpu_pivots), (0, 0)

@@ -17,10 +17,10 @@ def eigh(K: Tensor) -> tuple[Tensor, Tensor]:
     return values, vectors
 
 
-def pseudo_inverse_eigenvalues(eigenvalues: Tensor, threshold: float) -> Tensor:
+def pseudo_inverse_eigenvalues(eigenvalues: Tensor, absolute_threshold: float) -> Tensor:
     """The eigenvalues [n] of the pseudo-inverse of a matrix with these eigenvalues [n]: their
-    inverses, and 0 for those that are not above the threshold."""
-    nonzero = eigenvalues > threshold
+    inverses, and 0 for those that are not above `absolute_threshold`."""
+    nonzero = eigenvalues > absolute_threshold
     return torch.where(nonzero, 1 / torch.where(nonzero, eigenvalues, 1.0), 0.0)
 
 

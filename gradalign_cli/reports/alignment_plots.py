@@ -9,7 +9,7 @@ from gradalign_cli.reports.curves import (
     binned_mean,
     interval_half_width,
     memory_hurting_step_share,
-    task_averages,
+    task_averages_per_seed,
 )
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.plot import (
@@ -35,9 +35,9 @@ def alignment_plots(
     tasks = {label: groups[label].accuracy().shape[2] for label in alignment_of_label}
 
     def by_task(column_name: str, average: Average) -> dict[str, np.ndarray]:
-        """Of each label the averages [n, T] of a column, see `task_averages`."""
+        """Of each label the averages [n, T] of a column, see `task_averages_per_seed`."""
         return {
-            label: task_averages(columns, column_name, tasks[label], average)
+            label: task_averages_per_seed(columns, column_name, tasks[label], average)
             for label, columns in alignment_of_label.items()
         }
 
@@ -78,12 +78,12 @@ def alignment_plots(
 
 
 def task_line_plot(
-    name: str, title: str, caption: str, y_label: str, values_of_label: dict[str, np.ndarray]
+    name: str, title: str, caption: str, y_label: str, seed_values_of_label: dict[str, np.ndarray]
 ) -> Plot | None:
-    """A plot of values [n, T] of n seeds by task, as means with the bands of their 95% intervals.
-    Tasks of which a seed has none are left out."""
+    """A plot of `seed_values_of_label`, the values [n, T] of n seeds by task, as means
+    with the bands of their 95% intervals. Tasks of which a seed has none are left out."""
     lines, half_widths = {}, {}
-    for label, values in values_of_label.items():
+    for label, values in seed_values_of_label.items():
         if not len(values):
             continue
         in_all_seeds = np.isfinite(values).all(0)

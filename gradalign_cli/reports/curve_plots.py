@@ -3,9 +3,9 @@
 import numpy as np
 
 from gradalign_cli.reports.curves import (
-    continual_accuracy,
+    accuracy_on_ended_tasks,
+    first_steps_accuracy,
     interval_half_width,
-    learning_curves,
     mean_accuracy_so_far,
 )
 from gradalign_cli.reports.group import Group
@@ -38,11 +38,11 @@ def so_far_plot(groups: dict[str, Group]) -> Plot | None:
     )
 
 
-def learning_plot(groups: dict[str, Group]) -> Plot | None:
+def first_steps_plot(groups: dict[str, Group]) -> Plot | None:
     """The learning curve of the first batches of a task."""
     lines, half_widths = {}, {}
     for label, group in first_groups(groups, MOST_LINES).items():
-        percents = 100 * learning_curves(group)
+        percents = 100 * first_steps_accuracy(group)
         lines[label] = np.arange(percents.shape[1]), percents.sum(0) / max(1, len(percents))
         half_widths[label] = interval_half_width(percents)
     return line_plot(
@@ -59,11 +59,11 @@ def learning_plot(groups: dict[str, Group]) -> Plot | None:
     )
 
 
-def continual_plot(groups: dict[str, Group]) -> Plot | None:
+def stability_gap_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks so far in tests between the steps."""
     lines = {}
     for label, group in first_groups(groups, MOST_LINES).items():
-        time, accuracy = continual_accuracy(group)
+        time, accuracy = accuracy_on_ended_tasks(group)
         lines[label] = time, 100 * accuracy
     return line_plot(
         "stability_gap",

@@ -77,7 +77,7 @@ def binned_mean(columns_of_seeds: Sequence[Columns], column_name: str, task_coun
     return middles[filled], sums[filled] / counts[filled]
 
 
-def task_averages(
+def task_averages_per_seed(
     columns_of_seeds: Sequence[Columns],
     column_name: str,
     task_count: int,
@@ -113,7 +113,7 @@ def mean_accuracy_so_far(group: Group) -> np.ndarray:
     return np.stack([accuracy[:, t, :t].mean(1) for t in range(1, tasks + 1)], 1)
 
 
-def continual_accuracy(group: Group) -> Curve:
+def accuracy_on_ended_tasks(group: Group) -> Curve:
     """The mean accuracy on the ended tasks in tests between the steps, over time; empty where there
     were none. The task that is being learned is left out: it begins at chance."""
     tasks = group.accuracy().shape[2]
@@ -126,7 +126,7 @@ def continual_accuracy(group: Group) -> Curve:
     return binned_mean(seeds, "accuracy", tasks)
 
 
-def learning_curves(group: Group) -> np.ndarray:
+def first_steps_accuracy(group: Group) -> np.ndarray:
     """The accuracy [n, B + 1] of each seed on a task after 0, 1, ... B steps of it, as a mean over
     the tasks; [0, 0] where it was not tested, [n, b + 1] where a seed was tested after b steps."""
     seeds = seed_columns(group, "learning_curves.csv", ("replica", "task", "step", "accuracy"))

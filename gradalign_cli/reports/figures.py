@@ -24,21 +24,27 @@ LEGEND_MARK = 6  # letters that a line's sample takes in a legend
 
 
 def new_figure(
-    width: float, height: float, rows: int = 1, columns: int = 1, left: float | None = None
+    width: float,
+    height: float,
+    rows: int = 1,
+    columns: int = 1,
+    left_margin_letters: float | None = None,
 ) -> tuple[Figure, Any]:
     """A figure in inches, and its axes [rows, columns].
 
-    left: the room for texts to the left of a single axes, in letters; None: all texts are measured,
-    which takes a third of the time of a figure.
+    left_margin_letters: the room for texts to the left of a single axes, in letters; None: all
+    texts are measured, which takes a third of the time of a figure.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained" if left is None else None)
-    if left is not None:
+    figure = Figure(
+        figsize=(width, height), layout="constrained" if left_margin_letters is None else None
+    )
+    if left_margin_letters is not None:
         letter = mpl.rcParams["font.size"] / 72  # inches
         figure.subplots_adjust(
-            left=left * letter / width,
+            left=left_margin_letters * letter / width,
             right=1 - 1.5 * letter / width,
             bottom=4 * letter / height,
             top=1 - 2.2 * letter / height,
@@ -85,8 +91,9 @@ def heat_maps(
     rows = -(-len(matrix_of_label) // columns)
     most_tasks = max(matrix.shape[1] for matrix in matrix_of_label.values())
     has_bar = len(matrix_of_label) > 1 or most_tasks > MOST_CELLS_WITH_NUMBERS
-    height, left = 0.5 + rows * (width / columns + 0.35), None if has_bar else 4.5
-    figure, axes = new_figure(width, height, rows, columns, left)
+    height = 0.5 + rows * (width / columns + 0.35)
+    left_margin_letters = None if has_bar else 4.5
+    figure, axes = new_figure(width, height, rows, columns, left_margin_letters)
     image: Any = None
     colours = "cividis_r" if dark_is_high else "cividis"
     x_label = "tested on task" if has_bar else f"tested on task ({quantity} in %)"
@@ -199,7 +206,9 @@ def curves(
     or 0.
     """
     has_legend = len(curve_of_label) > 1
-    figure, ((axis,),) = new_figure(width, 0.55 * width, left=None if has_legend else 7.5)
+    figure, ((axis,),) = new_figure(
+        width, 0.55 * width, left_margin_letters=None if has_legend else 7.5
+    )
     for place, (label, (x, y)) in enumerate(curve_of_label.items()):
         marker = MARKERS[place % len(MARKERS)] if has_markers else None
         if not len(x):  # its colour stays free, so that a label has one colour in all figures

@@ -12,7 +12,7 @@ from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.reports.run import Run
 from gradalign_cli.reports.settings import (
     ABSENT,
-    distinguishing_setting_names,
+    fewest_distinguishing_names,
     flat_settings,
     short_value_text,
 )
@@ -72,7 +72,7 @@ def group_replicas(runs: Iterable[Run]) -> list[Group]:
             numbers = {n: short_value_text(replica[n]) for n in run.setting_names if n != "seed"}
             flat.append(config | numbers)
             members.append((run, number))
-    telling = distinguishing_setting_names(flat)
+    telling = fewest_distinguishing_names(flat)
     groups: dict[tuple[str, ...], Group] = {}
     for settings, (run, number) in zip(flat, members, strict=True):
         key = tuple(settings.get(name, ABSENT) for name in telling)

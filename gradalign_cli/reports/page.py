@@ -37,7 +37,7 @@ def report_page(report: Report, title: str, plots: Sequence[Plot] | None = None)
         results_table(report),
         f'<p class="soft">{"<br>".join(map(escape, notes(report.rows, report.sort_metric)))}</p>',
         *map(figure_section, figures),
-        settings_section([row.group for row in report.rows]),
+        differing_settings_section([row.group for row in report.rows]),
         repeat_commands_section(report.rows),
     ]
     return html_page(title, "\n".join(body))
@@ -165,7 +165,7 @@ def figure_section(plot: Plot) -> str:
     )
 
 
-def settings_section(groups: Sequence[Group]) -> str:
+def differing_settings_section(groups: Sequence[Group]) -> str:
     """What differs between the settings of the rows, beside what their labels tell."""
     names = list(dict.fromkeys(name for group in groups for name in group.settings))
     differing = [n for n in names if len({g.settings.get(n, ABSENT) for g in groups}) > 1]

@@ -76,15 +76,16 @@ def short_value_text(value: Any) -> str:
     return f"{printable_line(text, LONGEST_TEXT - len(digest) - 1)} {digest}"  # so that two differ
 
 
-def distinguishing_setting_names(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The fewest names, in their order, whose values tell apart all settings that differ: a name is
-    taken if it tells more apart than those before it."""
-    names = list(dict.fromkeys(name for entry in settings for name in entry))
+def fewest_distinguishing_names(settings_of_replicas: Sequence[Mapping[str, str]]) -> list[str]:
+    """The fewest names of settings, in their order, whose values tell apart all replicas that were
+    set otherwise: a name is taken if it tells more apart than those before it."""
+    names = list(dict.fromkeys(name for entry in settings_of_replicas for name in entry))
     distinguishing: list[str] = []
-    labels: list[tuple[str, ...]] = [() for _ in settings]
+    labels: list[tuple[str, ...]] = [() for _ in settings_of_replicas]
     for name in names:
         finer = [
-            (*label, entry.get(name, ABSENT)) for label, entry in zip(labels, settings, strict=True)
+            (*label, entry.get(name, ABSENT))
+            for label, entry in zip(labels, settings_of_replicas, strict=True)
         ]
         if len(set(finer)) > len(set(labels)):
             labels, distinguishing = finer, [*distinguishing, name]

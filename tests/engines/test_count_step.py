@@ -60,8 +60,8 @@ def test_the_program_of_gem_is_counted_with_all_of_its_pivots(count_step):
 
     P, q = torch.eye(3, dtype=torch.float64), torch.ones(3, dtype=torch.float64)
     solves = []
-    for max_pivots in (2, 5):
+    for max_gpu_pivots in (2, 5):
         with count_step.OperationCounter() as counter:
-            lower_bounded_qp(P, q, torch.zeros_like(q), max_pivots)  # solved without a pivot
+            lower_bounded_qp(P, q, torch.zeros_like(q), max_gpu_pivots)  # solved without a pivot
         solves.append([o.name for o in counter.operations].count("linalg_solve_ex"))
     assert solves == [3, 6]

@@ -5,7 +5,7 @@ import torch
 from gradalign_cli.contract.gradients import make_gradients
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.agem import agem
-from gradalign_cli.methods.gem import MAX_PIVOTS, gem
+from gradalign_cli.methods.gem import MAX_GPU_PIVOTS, gem
 from gradalign_cli.numerics.quadratic import lower_bounded_qp
 from tests.methods.given import make_setup
 
@@ -56,7 +56,7 @@ def test_the_solution_satisfies_the_kkt_conditions():
     for g, references in gem_gradients():
         q = references @ g
         P = references @ references.T + 1e-3 * torch.eye(len(q), dtype=q.dtype)
-        v, residual = lower_bounded_qp(P, q, torch.full_like(q, 0.5), MAX_PIVOTS)
+        v, residual = lower_bounded_qp(P, q, torch.full_like(q, 0.5), MAX_GPU_PIVOTS)
         multiplier = P @ v + q
         scale = multiplier.abs().max().clamp_min(1) + P.abs().max()
         assert (v >= 0.5 - 1e-10).all()
