@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import Any
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,6 +11,8 @@ from gradalign_cli.composition.targets import target_function
 from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.method import Method
+
+MethodGroup = Literal["method", "objective"]  # the groups of a config that are methods
 
 
 def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
@@ -48,11 +50,8 @@ def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
     return [dict(zip(choices, values, strict=True)) for values in combinations]
 
 
-def settings_that_may_vary(group: str, group_config: DictConfig) -> list[str]:
-    """The settings of a method that may vary between replicas: those declared as `float`.
-
-    group: `method` or `objective`.
-    """
+def settings_that_may_vary(group: MethodGroup, group_config: DictConfig) -> list[str]:
+    """The settings of a method that may vary between replicas: those declared as `float`."""
     declared = declared_types(target_function(group, group_config))
     return [name for name, kind in declared.items() if kind is float]
 
@@ -67,7 +66,7 @@ def build_method(config: DictConfig, replica_settings: dict[str, float]) -> Meth
 
 
 def build_method_of_group(
-    group: str, group_config: DictConfig, replica_settings: dict[str, float]
+    group: MethodGroup, group_config: DictConfig, replica_settings: dict[str, float]
 ) -> Method:
     """A method from its config, with the replica's numbers in the place of the config's."""
     names = replica_settings.keys() - {"seed", "lr"}  # these are the replica's own

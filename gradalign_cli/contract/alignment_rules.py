@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, get_args
 import torch
 from torch import Tensor
 
-from gradalign_cli.contract.claims import CLAIM_TESTS, claims_of
+from gradalign_cli.contract.claims import CLAIM_TESTS, testable_claims
 from gradalign_cli.contract.families import FAMILIES
 from gradalign_cli.contract.findings import BrokenRuleError, Rule, UnaskedRuleError, expect
 from gradalign_cli.contract.gradients import hard_gradients, make_gradients, random_gradients
@@ -58,7 +58,7 @@ def alignment_rules(subject: TriedMethod) -> list[Rule]:
             lambda: check_direction_finite(subject),
         ),
         Rule("`align` leaves the form of the state as it is", lambda: check_state_form(subject)),
-        Rule("`align` changes nothing in place", lambda: check_learner_and_view_unchanged(subject)),
+        Rule("`align` changes nothing in place", lambda: check_inputs_unchanged(subject)),
         Rule("its claims are names of claims", lambda: check_claim_names(subject)),
         *claim_rules(subject),
     ]
@@ -137,7 +137,7 @@ def check_state_form(subject: TriedMethod) -> None:
             )
 
 
-def check_learner_and_view_unchanged(subject: TriedMethod) -> None:
+def check_inputs_unchanged(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where `align` writes into the gradients or the state."""
     usual = random_gradients(subject.method, subject.layers, torch.float32)
     for case, gradients in hard_gradients(usual).items():
@@ -176,7 +176,7 @@ def claim_rules(subject: TriedMethod) -> list[Rule]:
             f"claimed: {CLAIM_TESTS[claim].sentence}",
             lambda claim=claim: check_claim(subject, claim),  # type: ignore[misc]
         )
-        for claim in claims_of(subject.method)
+        for claim in testable_claims(subject.method)
     ]
     return rules or [Rule("what it claims of its directions is true", nothing_is_claimed)]
 

@@ -64,17 +64,17 @@ def check_reproducible(build: BuildBenchmark) -> None:
     build().make_stream(4)
     second = build().make_stream(3)
     parts = [(s.train_rows, s.test_rows, s.view) for s in (first, second)]
-    change = difference(as_tuples(parts[0]), as_tuples(parts[1]), "the stream", 0.0)
+    change = difference(lists_as_tuples(parts[0]), lists_as_tuples(parts[1]), "the stream", 0.0)
     advice = "draw by generator(seed, purpose) of numerics/generators.py"
     expect(not change, f"{change} when seed 3 is asked for twice: {advice}")
     is_quiet = torch.equal(before, torch.get_rng_state())
     expect(is_quiet, f"it draws from PyTorch's global generator: {advice}")
 
 
-def as_tuples(tree: object) -> object:
+def lists_as_tuples(tree: object) -> object:
     """Lists in a tree as tuples."""
     if isinstance(tree, list | tuple) and not hasattr(tree, "_fields"):
-        return tuple(as_tuples(part) for part in tree)
+        return tuple(lists_as_tuples(part) for part in tree)
     return tree
 
 

@@ -18,7 +18,7 @@ class ClaimTest(NamedTuple):
     advice: str
 
 
-def follows_gradient(method: Method, gradients: Gradients, state: Any, direction: Tensor) -> bool:
+def equals_gradient(method: Method, gradients: Gradients, state: Any, direction: Tensor) -> bool:
     """Whether the direction is the gradient: the method changes the loss, the way its gradient is
     taken, or the order of the examples."""
     return torch.equal(direction, gradients.g)
@@ -58,7 +58,7 @@ def projects_orthogonally(
 
 CLAIM_TESTS: dict[Claim, ClaimTest] = {
     "follows_gradient": ClaimTest(
-        follows_gradient,
+        equals_gradient,
         "the direction is the gradient",
         "let `align` return gradients.g, or leave the claim out",
     ),
@@ -86,7 +86,7 @@ CLAIM_TESTS: dict[Claim, ClaimTest] = {
 }
 
 
-def claims_of(method: Method) -> tuple[Claim, ...]:
+def testable_claims(method: Method) -> tuple[Claim, ...]:
     """What a method claims of its directions, and what follows from its `align`."""
     follows: tuple[Claim, ...] = ("follows_gradient",) if method.align is keep_gradient else ()
     tested = tuple(claim for claim in method.claims if claim in CLAIM_TESTS)

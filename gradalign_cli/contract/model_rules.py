@@ -28,7 +28,7 @@ def model_rules(build: BuildModel) -> list[Rule]:
             True,
         ),
         Rule("the gradient is finite, and not 0", lambda: check_gradient(build)),
-        Rule("`apply` changes nothing in place", lambda: check_learner_and_view_unchanged(build)),
+        Rule("`apply` changes nothing in place", lambda: check_inputs_unchanged(build)),
         Rule("in tests an image counts for itself alone", lambda: check_image_independence(build)),
         Rule("`layer_inputs` fit the matrices of the layers", lambda: check_layer_inputs(build)),
         Rule("batched over parameters (engine vmap): the same", lambda: check_vmap(build)),
@@ -108,7 +108,7 @@ def check_gradient(build: BuildModel) -> None:
     expect(bool((g != 0).any()), "the gradient is 0: is something detached?")
 
 
-def check_learner_and_view_unchanged(build: BuildModel) -> None:
+def check_inputs_unchanged(build: BuildModel) -> None:
     """Raise BrokenRuleError where a pass writes into parameters, statistics or images."""
     model = build(SHAPE, OUTPUTS)
     params, statistics, batch = initial_params(model), model.initial_statistics.clone(), images()

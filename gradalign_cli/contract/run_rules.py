@@ -69,7 +69,7 @@ def run_rules(part_factories: PartFactories) -> list[Rule]:
         ),
         Rule(
             "captured (engine graph on a GPU), on a simulated device: the same",
-            lambda: check_captured(part_factories, eager_learners()),
+            lambda: check_simulated_capture(part_factories, eager_learners()),
         ),
     ]
 
@@ -205,7 +205,7 @@ def check_recorded(part_factories: PartFactories, eager_learners: Learner) -> No
     check_engine(part_factories, eager_learners, engine, "recorded")
 
 
-def check_captured(part_factories: PartFactories, eager_learners: Learner) -> None:
+def check_simulated_capture(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where captured steps on the simulated device are not the plain ones."""
     with simulated_device():
         parts = make_parts(part_factories, SIMULATED)

@@ -57,9 +57,11 @@ def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: TaskViews) -
     return result
 
 
-def call_batched_step(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
+def call_batched_step(
+    batched_step: Step, learners: Learner, draws: Draw, views: TaskViews
+) -> StepResult:
     """All replicas, by a step that already takes learners, draws and views [R, ...]."""
-    return step(learners, draws, views)
+    return batched_step(learners, draws, views)
 
 
 def make_plain_run(step_replicas: StepReplicas) -> RunSteps:
