@@ -7,7 +7,7 @@ is imported when it is first used, so that the command line starts quickly.
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"
 
 HOMES = {
     "Arrivals": "gradalign_cli.buffers.buffer",
