@@ -13,13 +13,14 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import lock_owner
 from gradalign_cli.files.reading import read_json
 from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
+from gradalign_cli.results.run_metrics import MetricsJson
 from gradalign_cli.results.sweep_folder import LARGEST_RECORD, is_finished
 
 LARGEST_METRICS = 2**26  # bytes of a metrics.json
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[str, Any] | None:
+def earlier_results(config: DictConfig, folder: Path, console: Console) -> MetricsJson | None:
     """The content of metrics.json of the finished run in a job's folder, None where there is none
     or it is not to be taken. A process that has the folder now is waited for.
 
@@ -43,7 +44,7 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> dict[
     return results
 
 
-def read_finished_run(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def read_finished_run(folder: Path) -> tuple[dict[str, Any], MetricsJson]:
     """The config in the record.json of a finished run, and the content of its metrics.json.
 
     Raises UserError, which says what to do next, where one of the files is damaged or missing.

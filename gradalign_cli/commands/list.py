@@ -98,9 +98,9 @@ def sentence_of(choice: Choice) -> str:
     return mark + first_comment(choice.path)
 
 
-def method_table(conf_folder: Path) -> dict[str, dict[str, str]]:
+def method_table(shipped_conf_folder: Path) -> dict[str, dict[str, str]]:
     """The table of docs/methods.md: for each method its cells by column, links as plain text."""
-    page = conf_folder.parent / "docs" / "methods.md"
+    page = shipped_conf_folder.parent / "docs" / "methods.md"
     rows = [
         [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", cell).strip() for cell in line.split("|")[1:-1]]
         for line in page.read_text(encoding="utf-8").splitlines()
@@ -122,9 +122,9 @@ def method_test_counts(tests_folder: Path, method_name: str) -> str:
     return f"{own_count} + {shared_count}"
 
 
-def print_methods(conf_folder: Path, config_dir: str | None, console: Console) -> None:
+def print_methods(shipped_conf_folder: Path, config_dir: str | None, console: Console) -> None:
     """Print the table of methods: their rules, costs and needs, and in a checkout their tests."""
-    methods, tests = method_table(conf_folder), conf_folder.parent / "tests"
+    methods, tests = method_table(shipped_conf_folder), shipped_conf_folder.parent / "tests"
     has_tests = tests.is_dir()
     columns = [Column(name, name in SENTENCE_COLUMNS) for name in METHOD_COLUMNS]
     rows = [[row[name] for name in METHOD_COLUMNS] for row in methods.values()]
@@ -132,7 +132,7 @@ def print_methods(conf_folder: Path, config_dir: str | None, console: Console) -
         columns.append(Column("tests"))
         rows = [[*row, method_test_counts(tests, row[0])] for row in rows]
     blanks = [""] * (len(columns) - 2)
-    for choice in choices_of_group("method", config_dir, conf_folder):
+    for choice in choices_of_group("method", config_dir, shipped_conf_folder):
         if choice.config_dir or choice.name not in methods:
             rows.append([choice.name, sentence_of(choice), *blanks])
     console.print(fitting_table(columns, rows, console))

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from omegaconf import DictConfig
 
-from gradalign_cli.schedules.schedule import Schedule
+from gradalign_cli.schedules.schedule import Schedule, TaskOrRun
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runaway import Runaway
@@ -32,7 +32,7 @@ def warn_of_step_sizes(replicas: list[Replica]) -> None:
         warnings.warn(f"{sentences[warned[0]]} (replica {numbers})", stacklevel=1)
 
 
-def warn_of_warm_up(schedule: Schedule | None, planned_steps: Mapping[str, int]) -> None:
+def warn_of_warm_up(schedule: Schedule | None, planned_steps: Mapping[TaskOrRun, int]) -> None:
     """Warn where a schedule ends before a step has had its full size.
 
     planned_steps: of the longest `task`, and of the `run`.

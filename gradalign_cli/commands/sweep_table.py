@@ -24,7 +24,7 @@ def sweep_table(outcomes: Sequence[JobOutcome]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("folder", overflow="fold")
     for outcome in outcomes:
-        for setting, *metrics in metric_rows_of_job(outcome):
+        for setting, *metrics in seed_averaged_rows(outcome):
             job = f"{outcome.swept_overrides}{setting}"
             table.add_row(job, *metrics, "" if is_failed(outcome) else outcome.folder.name)
     return table
@@ -35,7 +35,7 @@ def is_failed(outcome: JobOutcome) -> bool:
     return math.isnan(outcome.objective_value)
 
 
-def metric_rows_of_job(outcome: JobOutcome) -> list[list[str]]:
+def seed_averaged_rows(outcome: JobOutcome) -> list[list[str]]:
     """Of each setting of a job what tells it from the job's others, its seeds, and its metrics."""
     if is_failed(outcome):
         return [["", "", "failed", ""]]

@@ -4,7 +4,6 @@ import math
 import sys
 import time
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 from omegaconf import DictConfig
@@ -29,6 +28,7 @@ from gradalign_cli.composition.targets import allow_plugins
 from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.numerics.allocator import keep_freed_memory
 from gradalign_cli.results.durations import duration_text
+from gradalign_cli.results.run_metrics import MetricsJson
 from gradalign_cli.results.stop_notes import resume_note_of_run, resume_note_of_sweep
 from gradalign_cli.results.sweep_folder import write_failure
 from gradalign_cli.results.terminal import terminal_console
@@ -87,7 +87,7 @@ def job(config: DictConfig) -> float:
     return value
 
 
-def mean_metric(results: dict[str, Any], metric_name: str) -> float:
+def mean_metric(results: MetricsJson, metric_name: str) -> float:
     """The mean of a metric over all replicas, NaN where one has none;  results: the content of
     metrics.json, in which null stands for NaN.
 

@@ -41,7 +41,7 @@ from gradalign_cli.results.network_file import network_file
 from gradalign_cli.results.remaining_time import RemainingTime, work_of
 from gradalign_cli.results.run_folder import RunFolder, json_text, refuse_finished_run
 from gradalign_cli.results.run_identity import check_identity, run_identity
-from gradalign_cli.results.run_metrics import replicas_by_setting, run_metrics
+from gradalign_cli.results.run_metrics import MetricsJson, replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import resume_note_of_run
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.draws import stream_fingerprint
@@ -114,15 +114,15 @@ class PreparedRun(NamedTuple):
 
 
 class TrainedRun(NamedTuple):
-    """What training gave;  metrics: the content of metrics.json."""
+    """What training gave."""
 
     outcome: Outcome
-    metrics: dict[str, Any]
+    metrics: MetricsJson
 
 
 def train(
     config: DictConfig, folder: Path, console: Console, file_texts: Mapping[str, str] | None = None
-) -> dict[str, Any]:
+) -> MetricsJson:
     """Carry out the run that a config describes; returns what `metrics.json` holds.
 
     file_texts: texts to write into the folder too, by name.
@@ -135,10 +135,12 @@ def train(
     if saved is None:
         warn_where_optimizer_can_break_constraints(run.parts)
         warn_of_step_sizes(run.replicas)
-        steps_of = {"task": longest_task_steps, "run": planned_steps}
         warn_of_warm_up(
             run.parts.schedule,
-            {span: steps(run.replicas[0], run.plan) for span, steps in steps_of.items()},
+            {
+                "task": longest_task_steps(run.replicas[0], run.plan),
+                "run": planned_steps(run.replicas[0], run.plan),
+            },
         )
     texts = {"config.yaml": repeatable_config_yaml(run.config), **(file_texts or {})}
     run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
@@ -158,7 +160,7 @@ def train(
     show_results(run, outcome, results, console)
     if config.get("report", True):
         write_page_or_warn(folder, run_title(run.config))
-    console.print(f"{cost_sentence(record)}; written to {folder}", soft_wrap=True)
+    console.print(f"{timing_sentence(record)}; written to {folder}", soft_wrap=True)
     return results
 
 
@@ -273,7 +275,7 @@ def unfinished_run_noted(run_folder: RunFolder, record: dict[str, Any]) -> Itera
 
 
 def show_results(
-    run: PreparedRun, outcome: Outcome, results: dict[str, Any], console: Console
+    run: PreparedRun, outcome: Outcome, results: MetricsJson, console: Console
 ) -> None:
     """Print the accuracy matrix and the metrics of each setting."""
     order = [r for _, members in replicas_by_setting(run.replica_settings) for r in members]
@@ -352,7 +354,7 @@ def run_costs(outcome: Outcome, setup_seconds: float, benchmark: Benchmark) -> d
     }
 
 
-def cost_sentence(record: dict[str, Any]) -> str:
+def timing_sentence(record: dict[str, Any]) -> str:
     """The cost of a run in words."""
     return (
         f"{record['training_seconds']:.1f} s training at {record['steps_per_second']:.0f} steps/s,"

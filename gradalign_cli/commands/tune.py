@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> None:
+def tune(shipped_conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> None:
     """Train every combination of the values listed under `replicas` on the first tasks, write the
     best one to outputs/tuned/experiment/NAME.yaml, and print how to run it on the other tasks.
 
@@ -47,8 +47,8 @@ def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> N
     leave nothing to choose.
     """
     console = terminal_console()
-    check_name_and_overrides(conf_folder, new_experiment_name, overrides)
-    config, choice_of_group = compose_config(conf_folder, overrides)
+    check_name_and_overrides(shipped_conf_folder, new_experiment_name, overrides)
+    config, choice_of_group = compose_config(shipped_conf_folder, overrides)
     check_listed_values_and_task_count(config)
     keep_freed_memory()
     try:
@@ -74,7 +74,7 @@ def tune(conf_folder: Path, new_experiment_name: str, overrides: list[str]) -> N
 
 
 def check_name_and_overrides(
-    conf_folder: Path, new_experiment_name: str, overrides: list[str]
+    shipped_conf_folder: Path, new_experiment_name: str, overrides: list[str]
 ) -> None:
     """Raise UserError unless the name is an identifier that no shipped experiment has, and the
     choice of the tasks is left to tuning."""
@@ -84,7 +84,7 @@ def check_name_and_overrides(
         "letters, digits and underscores",
         new_experiment_name,
     )
-    if (conf_folder / "experiment" / f"{new_experiment_name}.yaml").exists():
+    if (shipped_conf_folder / "experiment" / f"{new_experiment_name}.yaml").exists():
         raise UserError(
             f"`NAME` must be new, {new_experiment_name!r} is an experiment that gradalign ships"
         )

@@ -26,13 +26,17 @@ class Choice(NamedTuple):
     is_shadowed: bool = False
 
 
-def choices_of_group(group: str, config_dir: str | None, conf_folder: Path = CONF) -> list[Choice]:
+def choices_of_group(
+    group: str, config_dir: str | None, shipped_conf_folder: Path = CONF
+) -> list[Choice]:
     """The choices of a config group: ours by name, then those of the user's folder.
 
     group: such as "method";  config_dir: the user's folder, as for `gradalign train --config-dir`.
     Raises UserError where there is no such folder.
     """
-    choices = [Choice(path.stem, path) for path in sorted((conf_folder / group).glob("*.yaml"))]
+    choices = [
+        Choice(path.stem, path) for path in sorted((shipped_conf_folder / group).glob("*.yaml"))
+    ]
     if config_dir is None:
         return choices
     if not Path(config_dir).is_dir():

@@ -33,12 +33,16 @@ def sentence_of(error: Exception) -> str:
         return f"`{key[1]}` is not a setting of Hydra"
     cause = error.__cause__
     if cause is not None and (merging := re.match(r"Error merging override \+*(.*)", first_line)):
-        return f"`{merging[1]}` cannot be set: {first_clause(cause)}"
+        return f"`{merging[1]}` cannot be set: {message_without_location(cause)}"
     key_path = getattr(error, "full_key", None)
-    return f"`{key_path}`: {first_clause(error)}" if key_path else first_clause(error)
+    return (
+        f"`{key_path}`: {message_without_location(error)}"
+        if key_path
+        else message_without_location(error)
+    )
 
 
-def first_clause(error: BaseException) -> str:
+def message_without_location(error: BaseException) -> str:
     """An error's text without where it was raised, which OmegaConf adds in further lines."""
     lines = [line for line in str(error).splitlines() if not PLACE.match(line)]
     text = re.sub(r"^\w+ raised while resolving interpolation: ", "", " ".join(lines))

@@ -43,12 +43,14 @@ def search_settings(
         check_versions()
         settings["storage"] = f"sqlite:///{sweep_folder / STUDY_FILE}"
     storage = settings.get("storage", sweeper_config.storage)
-    done = trials_done(str(storage), settings.get("study_name", sweeper_config.study_name))
+    done = trials_done_after_requeue(
+        str(storage), settings.get("study_name", sweeper_config.study_name)
+    )
     settings["n_trials"] = max(0, sweeper_config.n_trials - done)
     return settings
 
 
-def trials_done(storage: str, study_name: str) -> int:
+def trials_done_after_requeue(storage: str, study_name: str) -> int:
     """How many trials of a study have ended; 0 where there is no such study. Those that were on
     when the search was killed are asked for again first."""
     path = storage.removeprefix("sqlite:///")

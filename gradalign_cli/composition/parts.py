@@ -55,7 +55,7 @@ def build_run(config: DictConfig, device: torch.device) -> BuiltRun:
     optimizer: Optimizer = call_target("optimizer", config.optimizer)
     benchmark = build_benchmark(config)
     model = build_model(config, benchmark.image_shape, benchmark.outputs)
-    check_parts_fit(config, benchmark, model, replica_settings, device)
+    check_parts_fit_memory(config, benchmark, model, replica_settings, device)
     with default_device(device):
         buffer: Buffer = call_target(
             "buffer",
@@ -92,7 +92,7 @@ def build_model(config: DictConfig, image_shape: tuple[int, int, int], outputs: 
     return model
 
 
-def check_parts_fit(
+def check_parts_fit_memory(
     config: DictConfig,
     benchmark: Benchmark,
     model: Model,

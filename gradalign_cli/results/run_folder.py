@@ -25,6 +25,7 @@ from gradalign_cli.files.writing import make_folder, remove_empty_folders, write
 from gradalign_cli.results.final_files import FAILURE_FILE, FINAL_FILES
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.results.network_file import NETWORK_FILE
+from gradalign_cli.results.run_metrics import MetricsJson
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
@@ -306,7 +307,7 @@ class RunFolder:
     def finish(
         self,
         outcome: Outcome,
-        results: dict[str, Any],
+        results: MetricsJson,
         record: dict[str, Any],
         network: bytes | None = None,
     ) -> None:

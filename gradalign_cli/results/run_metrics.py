@@ -5,10 +5,12 @@ from typing import Any
 from gradalign_cli.results.metrics import Convention, continual_metrics, metrics, summary
 from gradalign_cli.training.outcome import Outcome
 
+MetricsJson = dict[str, Any]  # the content of metrics.json, by its keys
+
 
 def run_metrics(
     outcome: Outcome, replica_settings: list[dict[str, float]], convention: Convention
-) -> dict[str, Any]:
+) -> MetricsJson:
     """The metrics of all replicas of a run, and their summaries by setting.
 
     replica_settings: of each replica by name, such as seed and lr.  convention: see `metrics`.

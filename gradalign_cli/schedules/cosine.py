@@ -3,11 +3,11 @@
 import math
 
 from gradalign_cli.errors import require
-from gradalign_cli.schedules.schedule import Over, Schedule
+from gradalign_cli.schedules.schedule import Schedule, TaskOrRun
 from gradalign_cli.schedules.warm_up import schedule_after_warm_up
 
 
-def cosine(least_share: float, warm_up: int, over: Over) -> Schedule:
+def cosine(least_share: float, warm_up: int, over: TaskOrRun) -> Schedule:
     """The step size falls from its full size to `least_share` of it, over every task or the run."""
     require(0 <= least_share <= 1, "schedule.least_share", "in [0, 1]", least_share)
 

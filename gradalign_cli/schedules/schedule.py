@@ -4,7 +4,7 @@ examples, which may also end a task."""
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-Over = Literal["task", "run"]
+TaskOrRun = Literal["task", "run"]
 
 
 class Verdict(NamedTuple):
@@ -51,7 +51,7 @@ class Schedule(NamedTuple):
     begin_task: Callable[[float], Verdict] = first_verdict
     judge_pass: Callable[[Verdict, float], Verdict] = keep_verdict
     lr_factor: Callable[[int, int], float] = constant_factor
-    over: Over = "task"
+    over: TaskOrRun = "task"
 
 
 def looks_at_losses(schedule: Schedule | None) -> bool:

@@ -1,11 +1,11 @@
 """Step: the step size is divided at certain shares of a task or of the run."""
 
 from gradalign_cli.errors import require
-from gradalign_cli.schedules.schedule import Over, Schedule
+from gradalign_cli.schedules.schedule import Schedule, TaskOrRun
 from gradalign_cli.schedules.warm_up import schedule_after_warm_up
 
 
-def step(milestones: list[float], factor: float, warm_up: int, over: Over) -> Schedule:
+def step(milestones: list[float], factor: float, warm_up: int, over: TaskOrRun) -> Schedule:
     """The step size is divided by `factor` at every milestone.
 
     milestones: shares of the steps of every task or of the run, such as 0.7 and 0.9 for passes 49

@@ -85,17 +85,21 @@ class MissingRun(NamedTuple):
 
 
 def reproduce(
-    conf_folder: Path, table_name: str, request: Request, output_folder: Path, console: Console
+    shipped_conf_folder: Path,
+    table_name: str,
+    request: Request,
+    output_folder: Path,
+    console: Console,
 ) -> int:
     """Train the missing runs of the requested cells, print these and write the whole table to a
     folder of its name. Returns the exit code: 1 where a run failed.
 
     Raises UserError where the request is not valid.
     """
-    table = load_table(conf_folder, table_name)
+    table = load_table(shipped_conf_folder, table_name)
     requested = requested_table(table, request)
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
-    key_of_cell = cell_keys(conf_folder, runnable, request)
+    key_of_cell = cell_keys(shipped_conf_folder, runnable, request)
     folder = output_folder / (table_name + "-quick" * request.quick)
     run_folders = (folder / "runs", *request.run_folders)
     warn_of_empty_folders(request.run_folders)
@@ -108,7 +112,7 @@ def reproduce(
         raise
     results_of_key = results_by_key(run_folders)
     if results_of_key.keys() - key_of_cell.values():  # of cells that were not requested
-        key_of_cell = cell_keys(conf_folder, table.cells, request)
+        key_of_cell = cell_keys(shipped_conf_folder, table.cells, request)
     result_of_cell = {
         name: result
         for name, key in key_of_cell.items()
@@ -118,10 +122,10 @@ def reproduce(
     return 1 if any_failed else 0
 
 
-def cell_keys(conf_folder: Path, cells: Sequence[Cell], request: Request) -> dict[str, str]:
+def cell_keys(shipped_conf_folder: Path, cells: Sequence[Cell], request: Request) -> dict[str, str]:
     """The key of each cell that can be computed, by the cell's name."""
     return {
-        cell.name: cell_key(conf_folder, cell, request.quick, request.overrides)
+        cell.name: cell_key(shipped_conf_folder, cell, request.quick, request.overrides)
         for cell in cells
         if cell.missing_requirement is None
     }

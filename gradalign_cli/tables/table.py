@@ -73,18 +73,18 @@ def setting_and_method(cell_name: str) -> tuple[str, str]:
     return setting, method
 
 
-def table_names(conf_folder: Path) -> list[str]:
+def table_names(shipped_conf_folder: Path) -> list[str]:
     """The names of all tables in the folder of configs."""
-    return sorted(path.stem for path in (conf_folder / "table").glob("*.yaml"))
+    return sorted(path.stem for path in (shipped_conf_folder / "table").glob("*.yaml"))
 
 
-def load_table(conf_folder: Path, name: str) -> Table:
+def load_table(shipped_conf_folder: Path, name: str) -> Table:
     """The table of this name. Raises UserError where it is unknown or its yaml is not valid."""
-    names = table_names(conf_folder)
+    names = table_names(shipped_conf_folder)
     if name not in names:
         suggestion = did_you_mean(name, names) or f"; there are {', '.join(names)}"
         raise UserError(f"`TABLE` {name!r} is unknown{suggestion}")
-    return parse_table(name, read_table_file(conf_folder / "table" / f"{name}.yaml"))
+    return parse_table(name, read_table_file(shipped_conf_folder / "table" / f"{name}.yaml"))
 
 
 def parse_table(name: str, entries: dict[str, Any]) -> Table:

@@ -5,7 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from gradalign_cli.composition import optuna_study
-from gradalign_cli.composition.optuna_study import check_versions, search_settings, trials_done
+from gradalign_cli.composition.optuna_study import (
+    check_versions,
+    search_settings,
+    trials_done_after_requeue,
+)
 from gradalign_cli.errors import UserError
 
 
@@ -48,7 +52,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_on(tmp_path, optuna):
             study.tell(trial, value, state=getattr(optuna.trial.TrialState, state))
     settings = search_settings(sweeper(), tmp_path, "ACC", [])
     assert settings["n_trials"] == 18
-    assert trials_done(storage, "gradalign") == 2
+    assert trials_done_after_requeue(storage, "gradalign") == 2
     again = optuna.load_study(study_name="gradalign", storage=storage).ask()
     assert again._suggest("lr", lr) == killed
 

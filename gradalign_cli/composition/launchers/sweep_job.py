@@ -83,13 +83,13 @@ def run_sweep_job(context: SweepContext, job: SweepJob, job_id: str | None = Non
     )
     # a sweep keeps what all its jobs give, and a job's configs are a fifth of a megabyte
     job_return.cfg = None
-    job_return.hydra_cfg = folder_entry(Path(config.hydra.runtime.output_dir))
+    job_return.hydra_cfg = job_return_hydra_cfg(Path(config.hydra.runtime.output_dir))
     return job_return
 
 
-def folder_entry(folder: Path) -> DictConfig:
+def job_return_hydra_cfg(job_folder: Path) -> DictConfig:
     """What a sweep needs of Hydra's entry in the config of a job: its folder."""
-    return DictConfig({"hydra": {"runtime": {"output_dir": str(folder)}}})
+    return DictConfig({"hydra": {"runtime": {"output_dir": str(job_folder)}}})
 
 
 def run_in_worker(

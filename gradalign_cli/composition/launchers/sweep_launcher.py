@@ -17,9 +17,9 @@ from omegaconf import DictConfig
 from gradalign_cli.composition.launchers.sweep_job import (
     SweepContext,
     SweepJob,
-    folder_entry,
     job_config,
     job_folder_of,
+    job_return_hydra_cfg,
 )
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
@@ -93,7 +93,7 @@ class SweepLauncher(Launcher):
         add_sweep_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
         returns = self.run_with_retries(jobs)
         ended = {job_identity(job.overrides): returns[job.number] for job in jobs}
-        refused = {text for text, job_return in ended.items() if is_refused(job_return)}
+        refused = {text for text, job_return in ended.items() if folder_holds_other_run(job_return)}
         folder_of_job = {text: folder_of(ended[text]) for text in ended if text not in refused}
         with suppress(UserError):  # as on a full disk: `status` then counts more than there is
             settle_sweep_jobs(self.folder, folder_of_job, refused - earlier_jobs.keys())
@@ -138,10 +138,10 @@ class SweepLauncher(Launcher):
         make_folder(folder)
         write_failure(folder, reason)
         warnings.warn(f"job {job.number + 1}: failed: {reason}", stacklevel=1)
-        return completed_return(job, folder, math.nan)
+        return job_return_with_value(job, folder, math.nan)
 
 
-def is_refused(job_return: JobReturn) -> bool:
+def folder_holds_other_run(job_return: JobReturn) -> bool:
     """Whether a job failed as its folder holds a finished run of other settings."""
     if job_return.status != JobStatus.COMPLETED:
         return False
@@ -157,9 +157,9 @@ def folder_of(job_return: JobReturn) -> str:
     return str(entry.hydra.runtime.output_dir)
 
 
-def completed_return(job: SweepJob, folder: Path, objective_value: float) -> JobReturn:
+def job_return_with_value(job: SweepJob, folder: Path, objective_value: float) -> JobReturn:
     """What Hydra is told of a job that gave a value without being run by Hydra."""
-    overrides, entry = filter_overrides(job.overrides), folder_entry(folder)
+    overrides, entry = filter_overrides(job.overrides), job_return_hydra_cfg(folder)
     return JobReturn(
         overrides, hydra_cfg=entry, status=JobStatus.COMPLETED, _return_value=objective_value
     )
