@@ -68,8 +68,8 @@ class Benchmark(NamedTuple):
     images:           [N, pixels] uint8, every example once (rotated.py appends a blank pixel).
                       They are on the device, or on the host where they are too many.
     labels:           [N] classes.
-    pixel_mean:     [pixels] subtracted from pixels scaled to [0, 1], or absent.
-    pixel_std:      [pixels] that they are then divided by, or absent.
+    pixel_mean:       [pixels] subtracted from pixels scaled to [0, 1], or absent.
+    pixel_std:        [pixels] that they are then divided by, or absent.
     image_shape:      (channels, height, width) that the network sees.
     outputs:          number of logits.
     tasks:            T.

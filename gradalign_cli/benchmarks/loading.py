@@ -54,13 +54,13 @@ def stored_images(benchmark: Benchmark, rows: Tensor) -> Tensor:
 def prepared_images(
     benchmark: Benchmark,
     view: TaskViews,
-    images: Tensor,
+    scaled_images: Tensor,
     tasks: Tensor | int,
     augment: ImageChange | None = None,
 ) -> Tensor:
-    """Images [..., n, pixels] with pixels in [0, 1] as the network sees them, [..., n, channels,
+    """Images [..., n, pixels], scaled to [0, 1], as the network sees them, [..., n, channels,
     height, width]; tasks and `augment` as in `load_examples`."""
-    rows_shape = images.shape[:-1]
+    images, rows_shape = scaled_images, scaled_images.shape[:-1]
     if isinstance(view.pixel_source, Tensor):
         # after the division, as threads share a gather of floats better than one of bytes
         images = images.gather(-1, take_rows(view.pixel_source, tasks).expand(*rows_shape, -1))

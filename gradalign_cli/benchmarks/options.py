@@ -119,9 +119,9 @@ def with_held_out_rows(stream: Stream, share: float, seed: int) -> Stream:
     )
 
 
-def task_range(tasks: int, first_tasks: int | None, skip_tasks: int) -> range:
+def task_range(tasks: int, tasks_after_skip: int | None, skip_tasks: int) -> range:
     """The numbers of the tasks that are trained: of all `tasks`, the first `skip_tasks` are left
-    out, and at most `first_tasks` of the others are taken, all where it is None.
+    out, and the `tasks_after_skip` that follow are taken, all where it is None.
 
     In A-GEM's protocol the first tasks serve to choose hyper-parameters and are then left out.
     Raises UserError where a number does not fit.
@@ -132,11 +132,11 @@ def task_range(tasks: int, first_tasks: int | None, skip_tasks: int) -> range:
         f"at least 0 and below {tasks}",
         skip_tasks,
     )
-    end = tasks if first_tasks is None else skip_tasks + first_tasks
+    end = tasks if tasks_after_skip is None else skip_tasks + tasks_after_skip
     require(
         skip_tasks < end <= tasks,
         "benchmark.first_tasks",
         f"in 1..{tasks - skip_tasks} or null",
-        first_tasks,
+        tasks_after_skip,
     )
     return range(skip_tasks, end)

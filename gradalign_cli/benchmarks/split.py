@@ -143,8 +143,8 @@ def drawn_class_groups(
 
 
 def split_view(class_groups: Tensor, task_numbers: range, scenario: Scenario) -> TaskViews:
-    """Which logits the tasks `task_numbers` use. groups: the classes [T, classes_per_task] of all
-    tasks."""
+    """Which logits the tasks `task_numbers` use. class_groups: the classes [T, classes_per_task] of
+    all tasks."""
     classes = class_groups.numel()
     class_in_task = torch.empty(classes, dtype=torch.long)
     class_in_task[class_groups] = torch.arange(class_groups.shape[1]).expand_as(class_groups)

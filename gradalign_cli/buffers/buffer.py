@@ -262,17 +262,16 @@ def sample_allowed(
 
 
 def sample_memory(
-    memory: Memory, slots: Tensor, allowed: Tensor, sample_size: int, random_numbers: Tensor
+    memory: Memory, slots: Tensor, allowed: Tensor, sample_size: int, random_number_of_slot: Tensor
 ) -> MemorySample:
     """A sample, without replacement, of `sample_size` examples from each row of `slots` [M, K]
-    where
-    `allowed` [M, K] is true.
+    where `allowed` [M, K] is true.
 
-    random_numbers: [capacity] random numbers from [0, 1), used only where sample_size < K. Where
-    fewer examples than `sample_size` are allowed, all of them are read and the padding repeats one
-    of them.
+    random_number_of_slot: [capacity] from [0, 1), used only where sample_size < K. Where fewer
+    examples than `sample_size` are allowed, all of them are read and the padding repeats one of
+    them.
     """
-    random_keys = take_rows(random_numbers, slots) if sample_size < slots.shape[1] else ()
+    random_keys = take_rows(random_number_of_slot, slots) if sample_size < slots.shape[1] else ()
     slots, allowed = sample_allowed(slots, allowed, sample_size, random_keys)
     rows, tasks = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
     return MemorySample(slots, rows.clamp_min(0), tasks.clamp_min(0), allowed.float())

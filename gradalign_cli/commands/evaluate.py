@@ -72,7 +72,7 @@ def evaluate(run_folder: Path, config: DictConfig) -> np.ndarray:
             f"{sizes_text(sizes)}, found {sizes_text(benchmark_sizes)}"
         )
     networks = read_networks(run_folder / NETWORK_FILE, parts.model, len(replicas))
-    check_classes(run_folder / NETWORK_FILE, networks, replicas)
+    check_class_count(run_folder / NETWORK_FILE, networks, replicas)
 
     def params_of_task(
         state: object, params: torch.Tensor, task: int, layers: object
@@ -93,7 +93,7 @@ def evaluate(run_folder: Path, config: DictConfig) -> np.ndarray:
     return torch.stack(rows).double().numpy()
 
 
-def check_classes(
+def check_class_count(
     network_path: Path, networks: TrainedNetworks, replicas: Sequence[Replica]
 ) -> None:
     """Raise UserError where a file has logits for fewer classes than the dataset."""

@@ -42,7 +42,7 @@ def fitting_table(
     # a plain character may be wider than the one in whose place it stands
     rows = [[in_encoding(cell, console.encoding) for cell in row] for row in rows]
     if least_width(columns, rows) > console.width:
-        columns, rows = (columns[0], Column("", wraps=True)), stacked_rows(columns, rows)
+        columns, rows = (columns[0], Column("", wraps=True)), rows_with_stacked_cells(columns, rows)
     named = any(column.name for column in columns[1:])
     table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), show_header=named)
     for column in columns:
@@ -62,7 +62,9 @@ def least_width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int
     return total
 
 
-def stacked_rows(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+def rows_with_stacked_cells(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]]
+) -> list[tuple[str, str]]:
     """For each row its first cell, and below each other its sentences and one line of its other
     cells; empty cells are left out."""
     stacked = []

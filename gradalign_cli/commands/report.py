@@ -49,9 +49,9 @@ def check_output_folder(option: str, folder_text: str) -> None:
 
 
 def show_and_write(
-    report: Report, folder: Path, title: str, figures_folder: Path | None = None
+    report: Report, output_folder: Path, title: str, figures_folder: Path | None = None
 ) -> None:
-    """Print the table, its notes and warnings, and write it in every form to a folder.
+    """Print the table, its notes and warnings, and write it in every form to `output_folder`.
 
     title: of the page;  figures_folder: where figures for a paper are written, None: nowhere.
     """
@@ -61,15 +61,15 @@ def show_and_write(
     console.print(terminal_table(report.rows, report.sort_metric))
     for note in notes(report.rows, report.sort_metric):
         console.print(note, soft_wrap=True)
-    make_folder(folder)
-    write_atomically(folder / "report.csv", comma_separated(report.rows, report.sort_metric))
+    make_folder(output_folder)
+    write_atomically(output_folder / "report.csv", comma_separated(report.rows, report.sort_metric))
     write_atomically(
-        folder / "report.md", markdown(report.rows, report.sort_metric, report.warnings)
+        output_folder / "report.md", markdown(report.rows, report.sort_metric, report.warnings)
     )
-    write_atomically(folder / "report.tex", latex(report.rows, report.sort_metric))
+    write_atomically(output_folder / "report.tex", latex(report.rows, report.sort_metric))
     plots = report_plots(report.rows)
-    write_atomically(folder / "report.html", report_page(report, title, plots))
-    console.print(f"written to {folder}: report.html, .csv, .md, .tex", soft_wrap=True)
+    write_atomically(output_folder / "report.html", report_page(report, title, plots))
+    console.print(f"written to {output_folder}: report.html, .csv, .md, .tex", soft_wrap=True)
     if figures_folder is not None:
         write_figures(plots, figures_folder)
         console.print(f"{len(plots)} figures in {figures_folder}", soft_wrap=True)
