@@ -11,9 +11,6 @@ from gradalign_cli.benchmarks.examples import ReferenceExamples
 from gradalign_cli.numerics.devices import to_device
 from gradalign_cli.numerics.trees import Absent
 
-# what a method or a buffer must be told of tasks: nothing, where they end, that of each example
-NeededTaskIds = Literal["no", "at ends", "of each"]
-
 
 class TaskViews(NamedTuple):
     """How each of a replica's T tasks sees the shared examples.

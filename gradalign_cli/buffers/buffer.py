@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import NeededTaskIds
 from gradalign_cli.errors import require, require_choice
 from gradalign_cli.numerics.trees import Absent, take_rows
 
@@ -111,7 +110,7 @@ class Buffer(NamedTuple):
     measured_examples: int = 0
     uniforms_per_arrival: int = 1
     keeps_ended_tasks: bool = False
-    needed_task_ids: NeededTaskIds = "no"
+    needed_task_ids: Literal["no", "at ends", "of each"] = "no"
 
 
 def empty_memory(capacity: int, *counter_shape: int, has_scores: bool = False) -> Memory:

@@ -14,7 +14,7 @@ from gradalign_cli.training.runaway import Runaway
 def warn_where_optimizer_can_break_constraints(parts: Parts) -> None:
     """Warn where the optimizer does not follow the direction that the method gives."""
     if not parts.optimizer.is_plain_sgd and parts.aligned_vector == "gradient":
-        can_align = parts.method.aligns_updates
+        can_align = parts.method.align_accepts_updates
         advice = "; alignment.of=update aligns what the optimizer makes of the gradient"
         warnings.warn(
             "momentum, weight decay and Adam act after the alignment and can break the constraint "

@@ -29,5 +29,5 @@ def agem() -> Method:
         align,
         references="pooled",
         claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
-        aligns_updates=True,
+        align_accepts_updates=True,
     )

@@ -30,5 +30,5 @@ def agem_layerwise() -> Method:
         align,
         references="pooled",
         claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
-        aligns_updates=True,
+        align_accepts_updates=True,
     )

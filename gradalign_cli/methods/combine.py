@@ -145,7 +145,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         memory_batches=objective.memory_batches,
         stores_logits=objective.stores_logits,
         init=init,
-        aligns_updates=can_align_updates(alignment),
+        align_accepts_updates=can_align_updates(alignment),
         after_step=after_step,
         test_params=test_params,
         step_size_warning=partial(first_step_size_warning, alignment, objective),

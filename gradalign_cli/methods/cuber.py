@@ -28,8 +28,8 @@ from gradalign_cli.methods.subspace import (
 from gradalign_cli.methods.trgp import (
     Layers,
     TRGPState,
+    gradient_at_scaled_params,
     learn_scalings,
-    scaled_gradient,
     task_space_and_basis,
     trgp,
     trgp_test_params,
@@ -88,7 +88,7 @@ def cuber_gradient(
     """The `find_gradient` of CUBER: that of TRGP, but in a task's first step each layer chooses the
     old task that it joins, and that one is not among the tasks that it trusts."""
     trgp_state = state.trgp
-    objective_gradient = scaled_gradient(take_gradient, inputs, trgp_state)
+    objective_gradient = gradient_at_scaled_params(take_gradient, inputs, trgp_state)
     scaled_spaces, bases_projected_off = [], []
     for G, spaces, task_gradients, bases_without_task, current_basis in zip(
         layer_matrices(objective_gradient[0], inputs.layers),

@@ -45,5 +45,9 @@ def eps_soft_gem(eps: float) -> Method:
         return raise_dot_product(gradients.g, gradients.references[0], state.eps), state
 
     return Method(
-        align, references="pooled", init=init, claims=("hurts_no_reference",), aligns_updates=True
+        align,
+        references="pooled",
+        init=init,
+        claims=("hurts_no_reference",),
+        align_accepts_updates=True,
     )

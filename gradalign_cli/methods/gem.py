@@ -78,5 +78,5 @@ def gem(margin: float, eps: float, scaled: bool) -> Method:
         init=init,
         report=report,
         claims=("hurts_no_reference",) if scaled and eps <= EXACT_EPS else (),
-        aligns_updates=margin == 0,  # a margin is in units of gradients
+        align_accepts_updates=margin == 0,  # a margin is in units of gradients
     )

@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import NeededTaskIds
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer, Network, Output
@@ -226,9 +225,10 @@ class Method(NamedTuple):
     next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
     test_params:          (state, params [P], task, layers) -> the parameters [P] that task number
                           `task` is tested with.
-    mixes_tasks:       whether the examples of all tasks are shuffled into one stream.
+    mixes_tasks:          whether the examples of all tasks are shuffled into one stream.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
-    aligns_updates:       whether `align` may also be given an optimizer's update in the place of g:
+    align_accepts_updates:
+                          whether `align` may also be given an optimizer's update in the place of g:
                           its direction grows with g, and of the references only their directions
                           matter, as an update is in other units than they are.
     step_size_warning:    (`replicas.lr`) -> a sentence on what is wrong with steps of this size;
@@ -262,7 +262,7 @@ class Method(NamedTuple):
     test_params: Callable[[State, Params, int, tuple[Layer, ...]], Params] = keep_params
     mixes_tasks: bool = False
     needs_random_numbers: bool = False
-    aligns_updates: bool = False
+    align_accepts_updates: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""
     report: Callable[[State], dict[str, Tensor]] = lambda state: {}
     claims: tuple[Claim, ...] = ()
@@ -275,7 +275,7 @@ class Method(NamedTuple):
         return past_tasks if self.references == "per_task" else min(past_tasks, 1)
 
 
-def needed_task_ids(method: Method) -> NeededTaskIds:
+def needed_task_ids(method: Method) -> Literal["no", "at ends", "of each"]:
     """What a method must be told of tasks: the task of each example ("of each"), where a task ends
     ("at ends"), or nothing ("no").
 
@@ -297,4 +297,4 @@ def keep_gradient(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
 def can_align_updates(method: Method) -> bool:
     """Whether a method can be given updates to align: those that say so, and those whose direction
     is the vector that they are given."""
-    return method.aligns_updates or method.align is keep_gradient
+    return method.align_accepts_updates or method.align is keep_gradient

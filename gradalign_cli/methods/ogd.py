@@ -113,5 +113,5 @@ def stored_span_method(gradients_per_task: int, task_vectors: Callable[[Probe], 
         init=init,
         end_task=end_task,
         claims=("does_not_lengthen", "projects_orthogonally"),
-        aligns_updates=True,
+        align_accepts_updates=True,
     )

@@ -53,5 +53,5 @@ def ogd_plus(gradients_per_task: int) -> Method:
         init=init,
         end_task=end_task,
         claims=("does_not_lengthen", "projects_orthogonally"),
-        aligns_updates=True,
+        align_accepts_updates=True,
     )

@@ -114,5 +114,9 @@ def owm(alpha: list[float], decay: list[float], batch_size: int, project_head: b
         return OWMState(tuple(P.to(params.dtype) for P in projectors))
 
     return Method(
-        align, init=init, end_task=end_task, claims=("does_not_lengthen",), aligns_updates=True
+        align,
+        init=init,
+        end_task=end_task,
+        claims=("does_not_lengthen",),
+        align_accepts_updates=True,
     )

@@ -20,5 +20,5 @@ def s_gem() -> Method:
         align,
         references="one_task",
         claims=("hurts_no_reference", "does_not_lengthen", "projects_orthogonally"),
-        aligns_updates=True,
+        align_accepts_updates=True,
     )

@@ -287,4 +287,4 @@ def subspace_method(
         bases, importance = zip(*grown, strict=True)
         return SubspaceState(bases, importance, state.ended_tasks + 1)
 
-    return Method(align, init=init, end_task=end_task, aligns_updates=True)
+    return Method(align, init=init, end_task=end_task, align_accepts_updates=True)

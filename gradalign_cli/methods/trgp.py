@@ -109,17 +109,17 @@ def trusted_spaces(
     return pad(selected, (0, 0, 0, 0, 0, max_trusted_tasks - len(selected)))
 
 
-def neutral_scaling(spaces: Tensor, max_trusted_tasks: int) -> Scaling:
-    """The scaling of a layer by a task that trusts none of the spaces [T, d, w], with room for
-    `max_trusted_tasks` of them."""
-    d, w = spaces.shape[1:]
-    eye = torch.eye(w, dtype=spaces.dtype, device=spaces.device)
+def neutral_scaling(like_spaces: Tensor, max_trusted_tasks: int) -> Scaling:
+    """The scaling of a layer by a task that trusts no other, with room for `max_trusted_tasks`
+    spaces of the shape [d, w] and the type of those in `like_spaces` [T, d, w]."""
+    d, w = like_spaces.shape[1:]
+    eye = torch.eye(w, dtype=like_spaces.dtype, device=like_spaces.device)
     return Scaling(
-        spaces.new_zeros(max_trusted_tasks, d, w), eye.expand(max_trusted_tasks, w, w).clone()
+        like_spaces.new_zeros(max_trusted_tasks, d, w), eye.expand(max_trusted_tasks, w, w).clone()
     )
 
 
-def scaled_gradient(
+def gradient_at_scaled_params(
     take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
 ) -> ObjectiveGradient:
     """The objective and its gradient at the parameters that the current task computes with, with
@@ -132,7 +132,7 @@ def learn_scalings(
     objective_gradient: ObjectiveGradient, inputs: LossInputs, state: TRGPState
 ) -> tuple[ObjectiveGradient, TRGPState]:
     """The gradient with respect to the parameters, and the state after a step of the scales, from
-    what `scaled_gradient` returned.
+    what `gradient_at_scaled_params` returned.
 
     In a task's first step the spaces that it trusts are selected, layer by layer.
     """
@@ -156,7 +156,7 @@ def trgp_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
 ) -> tuple[ObjectiveGradient, TRGPState]:
     """The `find_gradient` of TRGP."""
-    return learn_scalings(scaled_gradient(take_gradient, inputs, state), inputs, state)
+    return learn_scalings(gradient_at_scaled_params(take_gradient, inputs, state), inputs, state)
 
 
 def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:

@@ -94,8 +94,7 @@ def make_architecture(
 
 def initial_params(architecture: Architecture, init_gain: float, generator: Generator) -> Tensor:
     """Initial parameters [P]: weights uniform between -b and b with b = init_gain / sqrt(fan_in),
-    the
-    scales of BatchNorm 1 and its shifts 0."""
+    the scales of BatchNorm 1 and its shifts 0."""
     weights = [
         (2 * torch.rand(shape, generator=generator) - 1)
         * init_gain
@@ -169,8 +168,8 @@ def convnet(
     with_batch_norm: BatchNorm after every layer but the last. It normalises by the batch in testing
                      too, so there are no running statistics. Without it, local response
                      normalisation follows every convolution.
-    init_gain:        initial weights are uniform between -b and b with b = init_gain /
-    sqrt(fan_in).
+    init_gain:       initial weights are uniform between -b and b with b = init_gain /
+                     sqrt(fan_in).
     image_shape:     (channels, height, width).
     dropout:         the share of its outputs that each hidden layer loses in training, in a block
                      before the pooling; empty: nothing is dropped.

@@ -48,7 +48,7 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
     changes the images or draws random numbers that are not those of dropout.
     """
     called_layers: list[LayerCall] = []
-    layers_with_random_numbers: list[str] = []
+    layers_using_global_rng: list[str] = []
     before, images = torch.get_rng_state(), trial_images(image_shape)
 
     def enter(name: str) -> Callable[..., None]:
@@ -60,8 +60,8 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
 
     def leave(name: str) -> Callable[..., None]:
         def hook(*_: object) -> None:
-            if not layers_with_random_numbers and not torch.equal(torch.get_rng_state(), before):
-                layers_with_random_numbers.append(name)
+            if not layers_using_global_rng and not torch.equal(torch.get_rng_state(), before):
+                layers_using_global_rng.append(name)
 
         return hook
 
@@ -74,7 +74,7 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
     try:
         with torch.no_grad(), noise:
             check_logits(module.train()(images), outputs, called_layers)
-        check_repeatable_and_images_unchanged(layers_with_random_numbers, images, image_shape)
+        check_repeatable_and_images_unchanged(layers_using_global_rng, images, image_shape)
         call_order = [name for name, submodule, _ in called_layers if is_plain_matrix(submodule)]
         changed = any(not torch.equal(buffers[n], b) for n, b in module.named_buffers())
         with torch.no_grad():
@@ -94,13 +94,16 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
 
 
 def check_repeatable_and_images_unchanged(
-    layers_with_random_numbers: list[str], images: Tensor, image_shape: tuple[int, int, int]
+    layers_using_global_rng: list[str], images: Tensor, image_shape: tuple[int, int, int]
 ) -> None:
-    """Raise UserError where a module drew random numbers or changed its images."""
-    if layers_with_random_numbers:
+    """Raise UserError where a module drew random numbers or changed its images.
+
+    layers_using_global_rng: the first layer that drew from PyTorch's global generator, or none.
+    """
+    if layers_using_global_rng:
         raise UserError(
             f"`model.module` must draw no random numbers but those of dropout, found that its layer"
-            f" `{layers_with_random_numbers[0]}` does in training: an argument that turns this off "
+            f" `{layers_using_global_rng[0]}` does in training: an argument that turns this off "
             "may help"
         )
     require(

@@ -71,10 +71,10 @@ def test_momentum_remembers_gradients_as_they_were(tiny):
 
 
 def test_the_methods_whose_rule_is_defined_for_updates():
-    flagged = {name for name in METHODS if method(name).aligns_updates}
+    flagged = {name for name in METHODS if method(name).align_accepts_updates}
     assert flagged == PROJECTIONS
-    assert method("gem", margin=0.0).aligns_updates
-    assert not method("gem", margin=0.5).aligns_updates
+    assert method("gem", margin=0.0).align_accepts_updates
+    assert not method("gem", margin=0.5).align_accepts_updates
     assert can_align_updates(combine(method("agem"), method("der")))
     assert can_align_updates(combine(method("finetune"), method("der")))
     assert not can_align_updates(combine(method("mega2"), method("der")))
@@ -110,7 +110,7 @@ def test_adam_nscl_is_adam_whose_updates_are_projected(tiny):
         return map_layer_matrices(gradients.g, gradients.layers, projections), state
 
     assert adam_nscl.align is align_adam_step
-    projection = adam_nscl._replace(align=align, aligns_updates=True)
+    projection = adam_nscl._replace(align=align, align_accepts_updates=True)
     other = parts._replace(
         method=projection,
         optimizer=adam(0.9, 0.999, 1e-8, 0.0, "reset"),
