@@ -24,7 +24,7 @@ class FDRState(NamedTuple):
     alpha: Tensor
 
 
-def function_distance(logits: Tensor, examples: Examples) -> Tensor:
+def mean_function_distance(logits: Tensor, examples: Examples) -> Tensor:
     """The mean [] over the valid examples of the Euclidean distance between the softmax of logits
     [n, outputs] and that of the stored logits, over the visible logits of each example."""
     visible = examples.visible_logit_mask
@@ -52,7 +52,7 @@ def fdr(alpha: float) -> Method:
         value, output = batch_cross_entropy(inputs, state)
         (memory_batch,) = inputs.memory_batches
         memory_output = inputs.network(inputs.params, output.statistics, memory_batch)
-        value = value + state.alpha * function_distance(memory_output.logits, memory_batch)
+        value = value + state.alpha * mean_function_distance(memory_output.logits, memory_batch)
         return value, output._replace(statistics=memory_output.statistics)
 
     return Method(

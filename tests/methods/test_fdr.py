@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import cross_entropy, softmax
 
 from gradalign_cli.buffers.uniform import uniform
-from gradalign_cli.methods.fdr import fdr, function_distance
+from gradalign_cli.methods.fdr import fdr, mean_function_distance
 from tests.methods.given import make_setup
 from tests.methods.small import make_examples, make_params, network, objective_value
 from tests.runs import make_parts, make_replicas
@@ -27,7 +27,7 @@ def test_opposite_certain_answers_are_the_square_root_of_two_apart_and_only_vali
     examples = make_examples(2, valid=[1, 0])
     logits = torch.tensor([[99.0, 0.0, 0.0, 0.0], [0.0] * 4]).double()
     stored = torch.tensor([[0.0, 99.0, 0.0, 0.0], [50.0, 0.0, 0.0, 0.0]]).double()
-    distance = function_distance(logits, examples._replace(stored_logits=stored))
+    distance = mean_function_distance(logits, examples._replace(stored_logits=stored))
     torch.testing.assert_close(distance, torch.tensor(math.sqrt(2)).double())
 
 
@@ -35,14 +35,14 @@ def test_the_softmax_is_over_the_visible_logits_so_that_others_and_a_common_shif
     visible = torch.tensor([True, True, False, False]).expand(3, 4)
     examples = make_examples(3, visible_logit_mask=visible)
     shift = torch.tensor([2.0, 2.0, 5.0, -1.0])
-    distance = function_distance(examples.stored_logits + shift, examples)
+    distance = mean_function_distance(examples.stored_logits + shift, examples)
     torch.testing.assert_close(distance, torch.tensor(0.0).double())
 
 
 def test_where_nothing_has_changed_the_distance_has_no_gradient():
     examples = make_examples(3)
     logits = examples.stored_logits.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(function_distance(logits, examples), logits)
+    (gradient,) = torch.autograd.grad(mean_function_distance(logits, examples), logits)
     assert gradient.tolist() == [[0.0] * 4] * 3
 
 
