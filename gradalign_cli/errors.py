@@ -66,11 +66,10 @@ def error_text(error: BaseException) -> str:
     return " ".join(str(error).split())[:LONGEST_ERROR] or type(error).__name__
 
 
-def os_error_sentence(error: OSError, path: str | PathLike[str] | None = None) -> str:
-    """What the system says went wrong, after the path it is about: that of the error, or `path`."""
-    place = error.filename if error.filename is not None and path is None else path
+def os_error_sentence(error: OSError, path: str | PathLike[str]) -> str:
+    """What the system says went wrong, after the path that it is about."""
     reason = error.strerror or str(error) or type(error).__name__
-    return reason if place is None else f"{fspath(place)}: {reason}"
+    return f"{fspath(path)}: {reason}"
 
 
 @contextmanager

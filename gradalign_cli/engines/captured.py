@@ -25,7 +25,7 @@ from gradalign_cli.step.trace import Trace
 
 WARM_UP_CALLS = 3  # before a capture; in them libraries choose their kernels
 WORD_BYTES = 8  # every tensor of a packed draw begins at a multiple
-MIN_STEPS_TO_CAPTURE = 20  # of a chunk; for fewer a capture does not pay
+MIN_CAPTURED_CHUNK_STEPS = 20  # for fewer a capture does not pay
 
 # captures what a function does to tensors and returns a function that replays it
 Capture = Callable[[Callable[[], None]], Callable[[], None]]
@@ -139,10 +139,10 @@ def capture_steps(
 def make_captured_run(
     step_replicas: StepReplicas,
     capture: Capture = capture_cuda_graph,
-    min_steps_to_capture: int | None = None,
+    min_captured_chunk_steps: int | None = None,
 ) -> RunSteps:
-    """`Engine.run_steps` by replaying captured steps; chunks of fewer than `min_steps_to_capture`
-    steps, by default MIN_STEPS_TO_CAPTURE, run without a capture."""
+    """`Engine.run_steps` by replaying captured steps; chunks of fewer steps than
+    `min_captured_chunk_steps`, by default MIN_CAPTURED_CHUNK_STEPS, run without a capture."""
     captures: dict[Any, CapturedSteps] = {}  # by the shapes of a draw
     captured_functions: set[Step] = set()
 
@@ -157,7 +157,7 @@ def make_captured_run(
         steps = len(draws.rows)
         shapes = tuple(leaf.shape[1:] for leaf in tree_leaves(draws))
         if shapes not in captures or len(captures[shapes].packed_draws) < steps:
-            if steps < (min_steps_to_capture or MIN_STEPS_TO_CAPTURE):
+            if steps < (min_captured_chunk_steps or MIN_CAPTURED_CHUNK_STEPS):
                 return make_plain_run(step_replicas)(step_cycle, learners, draws, views)
             captures[shapes] = capture_steps(
                 step_replicas, capture, step_cycle, learners, draws, views

@@ -56,13 +56,13 @@ def capture_strictly(function: Callable[[], None]) -> Callable[[], None]:
     return replay
 
 
-def simulated_graph(min_steps_to_capture: int) -> Engine:
-    """The engine `graph` of a GPU, which captures chunks of at least `min_steps_to_capture`."""
-    run_steps = make_captured_run(step_in_loop, capture_strictly, min_steps_to_capture)
+def simulated_graph(min_captured_chunk_steps: int) -> Engine:
+    """The engine `graph` of a GPU, which captures chunks of at least `min_captured_chunk_steps`."""
+    run_steps = make_captured_run(step_in_loop, capture_strictly, min_captured_chunk_steps)
     return Engine("graph", SIMULATED, autograd_gradient, run_steps, map_in_loop)
 
 
-def simulated_vmap(min_steps_to_capture: int) -> Engine:
-    """The engine `vmap` of a GPU, which captures chunks of at least `min_steps_to_capture`."""
-    run_steps = make_captured_run(step_by_vmap, capture_strictly, min_steps_to_capture)
+def simulated_vmap(min_captured_chunk_steps: int) -> Engine:
+    """The engine `vmap` of a GPU, which captures chunks of at least `min_captured_chunk_steps`."""
+    run_steps = make_captured_run(step_by_vmap, capture_strictly, min_captured_chunk_steps)
     return Engine("vmap", SIMULATED, functional_gradient, run_steps, map_by_vmap)

@@ -60,8 +60,8 @@ def make_folder(folder: Path) -> list[Path]:
     return missing
 
 
-def remove_empty_folders(folders: list[Path]) -> None:
-    """Remove those of the folders that are empty."""
-    for folder in folders:
+def remove_empty_folders(folders_deepest_first: list[Path]) -> None:
+    """Remove those of the folders that are empty, one within another before it."""
+    for folder in folders_deepest_first:
         with suppress(OSError):
             folder.rmdir()

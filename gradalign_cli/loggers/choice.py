@@ -32,14 +32,14 @@ def logger_names(logger_setting: Any) -> list[str]:
     return [name for name in dict.fromkeys(names) if name != CSV]
 
 
-def make_loggers(names: Sequence[str], folder: Path, experiment_name: str) -> list[Logger]:
+def make_loggers(names: Sequence[str], run_folder: Path, experiment_name: str) -> list[Logger]:
     """The loggers of a run.
 
-    folder: of the run;  experiment_name: what projects and experiments are called.
+    run_folder: the folder of the run;  experiment_name: what projects and experiments are called.
     """
     loggers = []
     for name in names:
         module = import_module(f"gradalign_cli.loggers.{name}")
-        logger: Logger = getattr(module, CLASSES[name])(folder.absolute(), experiment_name)
+        logger: Logger = getattr(module, CLASSES[name])(run_folder.absolute(), experiment_name)
         loggers.append(logger)
     return loggers

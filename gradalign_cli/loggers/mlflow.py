@@ -17,8 +17,8 @@ class MlflowLogger:
     """A Logger that writes to MLflow's store. The experiment is called as the run, and each of its
     runs says in which folder the whole run is."""
 
-    def __init__(self, folder: Path, experiment_name: str) -> None:
-        self.folder, self.experiment_name = folder, experiment_name
+    def __init__(self, run_folder: Path, experiment_name: str) -> None:
+        self.run_folder, self.experiment_name = run_folder, experiment_name
         self.client: Any = None
         self.run_ids: dict[int, str] = {}
 
@@ -34,10 +34,10 @@ class MlflowLogger:
                 uri = f"sqlite:///{STORE.absolute()}"
             self.client = MlflowClient(uri)
         run = self.client.create_run(
-            self.experiment_id(), run_name=f"{self.folder.name} replica {replica}"
+            self.experiment_id(), run_name=f"{self.run_folder.name} replica {replica}"
         )
         self.run_ids[replica] = run.info.run_id
-        named = {**settings, "folder": str(self.folder)}
+        named = {**settings, "folder": str(self.run_folder)}
         params = [Param(name, str(value)[:LONGEST_VALUE]) for name, value in named.items()]
         self.client.log_batch(run.info.run_id, params=params)
 

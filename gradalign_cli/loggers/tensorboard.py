@@ -10,14 +10,14 @@ import numpy as np
 class TensorBoardLogger:
     """A Logger that writes TensorBoard's event files into a run's folder."""
 
-    def __init__(self, folder: Path, experiment_name: str) -> None:
-        self.folder, self.writers = folder / "tensorboard", dict[int, Any]()
+    def __init__(self, run_folder: Path, experiment_name: str) -> None:
+        self.event_folder, self.writers = run_folder / "tensorboard", dict[int, Any]()
 
     def begin(self, replica: int, settings: Mapping[str, str | float]) -> None:
         """Open the replica's event file. The parameters are a text in it."""
         from torch.utils.tensorboard import SummaryWriter
 
-        writer: Any = SummaryWriter(str(self.folder / f"replica_{replica}"))
+        writer: Any = SummaryWriter(str(self.event_folder / f"replica_{replica}"))
         lines = [f"    {name}: {value}" for name, value in settings.items()]
         writer.add_text("parameters", "\n".join(lines))
         self.writers[replica] = writer

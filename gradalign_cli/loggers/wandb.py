@@ -12,8 +12,9 @@ import numpy as np
 class WandbLogger:
     """A Logger that writes runs of Weights & Biases, grouped by the run's folder."""
 
-    def __init__(self, folder: Path, experiment_name: str) -> None:
-        self.folder, self.experiment_name, self.runs = folder, experiment_name, dict[int, Any]()
+    def __init__(self, run_folder: Path, experiment_name: str) -> None:
+        self.run_folder, self.experiment_name = run_folder, experiment_name
+        self.runs = dict[int, Any]()
 
     def begin(self, replica: int, settings: Mapping[str, str | float]) -> None:
         """Begin the replica's run, with its parameters."""
@@ -21,9 +22,9 @@ class WandbLogger:
 
         self.runs[replica] = wandb.init(
             project=self.experiment_name,
-            name=f"{self.folder.name} replica {replica}",
-            group=self.folder.name,
-            dir=str(self.folder),
+            name=f"{self.run_folder.name} replica {replica}",
+            group=self.run_folder.name,
+            dir=str(self.run_folder),
             mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
             config=dict(settings),
             reinit="create_new",  # the other replicas' runs go on

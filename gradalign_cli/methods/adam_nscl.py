@@ -61,7 +61,7 @@ def align_adam_step(gradients: Gradients, state: AdamNSCLState) -> tuple[Tensor,
 
 
 def store_batch_norm_params(
-    state: AdamNSCLState, g: Tensor, params_before: Tensor, params_after: Tensor
+    state: AdamNSCLState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
 ) -> AdamNSCLState:
     """The `after_step` of Adam-NSCL."""
     return state._replace(

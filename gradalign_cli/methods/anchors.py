@@ -38,7 +38,7 @@ class Anchors(NamedTuple):
 def learned_anchors(
     params: Tensor,
     tuned_params: Tensor,
-    mean_features: Tensor,
+    mean_feature_vector: Tensor,
     probe: Probe,
     lr: Tensor,
     steps: int,
@@ -48,7 +48,7 @@ def learned_anchors(
 
     From uniform pixels, steps of gradient descent on the cross-entropy at the parameters [P], minus
     that at the fine-tuned ones, plus gamma * the squared distance of the features to
-    `mean_features` [F].
+    `mean_feature_vector` [F].
     """
     like = probe.examples(probe.rows[:1])
     target = probe.task_logit_mask.nonzero()[:, 0]
@@ -65,7 +65,7 @@ def learned_anchors(
         forgetting = cross_entropies(tuned_logits, anchors) - cross_entropies(
             output.logits, anchors
         )
-        distances = (output.features - mean_features).square().sum(1)
+        distances = (output.features - mean_feature_vector).square().sum(1)
         return (gamma * distances - forgetting).sum()
 
     images = pixels.to(params)

@@ -27,7 +27,7 @@ class CAGradState(NamedTuple):
     c: Tensor
 
 
-def worst_case_weights(K: Tensor, available_objectives: Tensor, c: Tensor) -> Tensor:
+def conflict_averse_weights(K: Tensor, available_objectives: Tensor, c: Tensor) -> Tensor:
     """Weights [n] of argmax_d min_i g_i'd with |d - g0| <= c |g0| and g0 the mean gradient, for
     the Gram matrix K [n, n] of the gradients.
 
@@ -76,7 +76,7 @@ def cagrad(c: float) -> Method:
 
     def align(gradients: Gradients, state: CAGradState) -> tuple[Tensor, CAGradState]:
         J, K, available_objectives = jacobian_and_gram(gradients)
-        weights = worst_case_weights(K, available_objectives, state.c.double())
+        weights = conflict_averse_weights(K, available_objectives, state.c.double())
         return (weights @ J).to(gradients.g.dtype), state
 
     return Method(align, references="per_task", init=init)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.examples import Examples, concatenate_examples, mask_logits
 from gradalign_cli.errors import require
-from gradalign_cli.methods.der import stored_logit_distance
+from gradalign_cli.methods.der import mean_stored_logit_distance
 from gradalign_cli.methods.method import (
     Gradients,
     LossInputs,
@@ -84,7 +84,7 @@ def cls_er_objective(inputs: LossInputs, state: CLSERState) -> tuple[Tensor, Out
     )
     better_logits = torch.where(stable_is_better, stable, plastic)
     output = inputs.network(inputs.params, inputs.statistics, memory_batch)
-    distance = stored_logit_distance(
+    distance = mean_stored_logit_distance(
         output.logits, memory_batch._replace(stored_logits=better_logits)
     )
     batch = concatenate_examples(inputs.batch, memory_batch)
@@ -94,7 +94,7 @@ def cls_er_objective(inputs: LossInputs, state: CLSERState) -> tuple[Tensor, Out
 
 
 def move_copies(
-    state: CLSERState, g: Tensor, params_before: Tensor, params_after: Tensor
+    state: CLSERState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
 ) -> CLSERState:
     """The state after a step that led to `params_after` [P], with the copies that move."""
     steps, stable, plastic = state.steps + 1, state.stable, state.plastic

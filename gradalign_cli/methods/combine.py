@@ -75,7 +75,7 @@ def choose_find_gradient(
     return find_for_objective if default else find_for_alignment
 
 
-def first_step_size_warning(alignment: Method, objective: Method, lr: float) -> str:
+def combined_step_size_warning(alignment: Method, objective: Method, lr: float) -> str:
     """The `step_size_warning` of a combination: of the first method that has one."""
     return alignment.step_size_warning(lr) or objective.step_size_warning(lr)
 
@@ -123,11 +123,11 @@ def combine(alignment: Method, objective: Method) -> Method:
         return objective.objective(inputs, state.objective)
 
     def after_step(
-        state: CombinedState, g: Tensor, params_before: Tensor, params_after: Tensor
+        state: CombinedState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> CombinedState:
         return CombinedState(
-            alignment.after_step(state.alignment, g, params_before, params_after),
-            objective.after_step(state.objective, g, params_before, params_after),
+            alignment.after_step(state.alignment, unaligned_g, params_before, params_after),
+            objective.after_step(state.objective, unaligned_g, params_before, params_after),
         )
 
     def next_task_params(state: CombinedState, params: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ def combine(alignment: Method, objective: Method) -> Method:
         align_accepts_updates=can_align_updates(alignment),
         after_step=after_step,
         test_params=test_params,
-        step_size_warning=partial(first_step_size_warning, alignment, objective),
+        step_size_warning=partial(combined_step_size_warning, alignment, objective),
         report=partial(report_both, alignment, objective),
         claims=(*alignment.claims, *(c for c in objective.claims if c == "acts_without_memory")),
     )

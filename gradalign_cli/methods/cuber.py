@@ -58,15 +58,15 @@ class CUBERState(NamedTuple):
     correlation_threshold: Tensor
 
 
-def joined_task_mask(
+def best_joinable_task_mask(
     G: Tensor,
     spaces: Tensor,
     task_gradients: Tensor,
     trust_threshold: Tensor,
     correlation_threshold: Tensor,
 ) -> Tensor:
-    """A mask [T] that is True for the old task which gains most from a step along G [rows, d], and
-    for no other.
+    """A mask [T] that is True for the old task which gains most from a step along G [rows, d], the
+    one that is joined, and for no other.
 
     The task must satisfy two conditions. Its space [T, d, w] holds more than `trust_threshold` of
     the norm of G (the paper's sufficient projection), and within the space the cosine of G and the
@@ -98,7 +98,7 @@ def cuber_gradient(
         state.bases_projected_off,
         strict=False,
     ):
-        joined = joined_task_mask(
+        joined = best_joinable_task_mask(
             G, spaces, task_gradients, trgp_state.trust_threshold, state.correlation_threshold
         )
         joined = joined[:, None, None]

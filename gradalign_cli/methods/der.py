@@ -24,7 +24,7 @@ class DERState(NamedTuple):
     alpha: Tensor
 
 
-def stored_logit_distance(logits: Tensor, examples: Examples) -> Tensor:
+def mean_stored_logit_distance(logits: Tensor, examples: Examples) -> Tensor:
     """The mean squared difference [] between logits [n, outputs] and the stored logits, over the
     visible logits of each example and over the valid examples."""
     squares = (logits - examples.stored_logits).square()
@@ -51,7 +51,7 @@ def der(alpha: float) -> Method:
         value, output = batch_cross_entropy(inputs, state)
         (memory_batch,) = inputs.memory_batches
         memory_output = inputs.network(inputs.params, output.statistics, memory_batch)
-        value = value + state.alpha * stored_logit_distance(memory_output.logits, memory_batch)
+        value = value + state.alpha * mean_stored_logit_distance(memory_output.logits, memory_batch)
         return value, output._replace(statistics=memory_output.statistics)
 
     return Method(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from gradalign_cli.errors import require
-from gradalign_cli.methods.der import stored_logit_distance
+from gradalign_cli.methods.der import mean_stored_logit_distance
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -37,7 +37,7 @@ def derpp(alpha: float, beta: float) -> Method:
         logit_batch, label_batch = inputs.memory_batches
         logit_output = inputs.network(inputs.params, output.statistics, logit_batch)
         label_output = inputs.network(inputs.params, logit_output.statistics, label_batch)
-        value = value + state.alpha * stored_logit_distance(logit_output.logits, logit_batch)
+        value = value + state.alpha * mean_stored_logit_distance(logit_output.logits, logit_batch)
         value = value + state.beta * cross_entropy(label_output.logits, label_batch)
         return value, output._replace(statistics=label_output.statistics)
 

@@ -57,9 +57,9 @@ def ewc_pp(strength: float, fisher_rate: float, interval: int) -> Method:
         )
 
     def after_step(
-        state: EWCPPState, g: Tensor, params_before: Tensor, params_after: Tensor
+        state: EWCPPState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> EWCPPState:
-        batch_g = subtract_penalty_gradient(g, state, params_before)
+        batch_g = subtract_penalty_gradient(unaligned_g, state, params_before)
         interval_square_sum = state.interval_square_sum + batch_g.square()
         task_steps = state.task_steps + 1
         interval_ends = task_steps % interval == 0

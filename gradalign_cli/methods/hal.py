@@ -24,19 +24,21 @@ from gradalign_cli.models.model import Output
 
 
 class HALState(NamedTuple):
-    """strength, lr, decay: [] hyper-parameters;  mean_features: [F] running mean of the current
-    task;  anchors: [k, channels, height, width] of ended tasks;  anchor_masks: [k, outputs] which
-    logits are visible to the task of each anchor, none for padding."""
+    """strength, lr, decay: [] hyper-parameters;  mean_feature_vector: [F] running mean of the
+    current task;  anchors: [k, channels, height, width] of ended tasks;  anchor_masks: [k, outputs]
+    which logits are visible to the task of each anchor, none for padding."""
 
     strength: Tensor
     lr: Tensor
     decay: Tensor
-    mean_features: Tensor
+    mean_feature_vector: Tensor
     anchors: Tensor
     anchor_masks: Tensor
 
 
-def anchor_distance(logits: Tensor, other_logits: Tensor, visible_logit_masks: Tensor) -> Tensor:
+def mean_anchor_distance(
+    logits: Tensor, other_logits: Tensor, visible_logit_masks: Tensor
+) -> Tensor:
     """The mean [] over anchors, and over the visible logits of each, of the squared difference of
     two networks' logits [k, outputs]; 0 where there is no anchor.
     visible_logit_masks: [k, outputs].
@@ -46,9 +48,10 @@ def anchor_distance(logits: Tensor, other_logits: Tensor, visible_logit_masks: T
     return means.sum() / visible_logit_masks.any(1).sum().clamp_min(1)
 
 
-def hal_objective(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
-    """The mean cross-entropy of the batch and a memory batch; where anchors follow the memory
-    batch, the weighted distance of their logits to those that are stored with them instead."""
+def replay_or_anchor_objective(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
+    """The `objective` of HAL: the mean cross-entropy of the batch and a memory batch; where anchors
+    follow the memory batch, the weighted distance of their logits to those that are stored with
+    them instead."""
     memory_batch, *anchors = inputs.memory_batches
     if not anchors:
         batch = concatenate_examples(inputs.batch, memory_batch)
@@ -57,7 +60,7 @@ def hal_objective(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
     assert isinstance(examples.visible_logit_mask, Tensor)
     output = inputs.network(inputs.params, inputs.statistics, examples)
     stored_logits, masks = examples.stored_logits, examples.visible_logit_mask
-    return state.strength * anchor_distance(output.logits, stored_logits, masks), output
+    return state.strength * mean_anchor_distance(output.logits, stored_logits, masks), output
 
 
 def anchor_examples(batch_if_no_anchors: Examples, state: HALState) -> Examples:
@@ -85,8 +88,8 @@ def anchored_gradient(
     anchors = anchors._replace(stored_logits=later_logits)
     memory_batches = (*inputs.memory_batches, anchors)
     anchor_g, (distance, _) = take_gradient(inputs._replace(memory_batches=memory_batches))
-    mean_features = state.decay * state.mean_features + (1 - state.decay) * features
-    state = state._replace(mean_features=mean_features)
+    mean_feature_vector = state.decay * state.mean_feature_vector + (1 - state.decay) * features
+    state = state._replace(mean_feature_vector=mean_feature_vector)
     return (g + anchor_g, (value + distance, output)), state
 
 
@@ -132,17 +135,19 @@ def hal(
             params, probe, state.lr, tuning_steps, tuning_batch_size
         )
         images, masks = learned_anchors(
-            params, tuned_params, state.mean_features, probe, state.lr, anchor_steps, gamma
+            params, tuned_params, state.mean_feature_vector, probe, state.lr, anchor_steps, gamma
         )
         if len(state.anchors):
             images = torch.cat([state.anchors, images])
             masks = torch.cat([state.anchor_masks, masks])
-        mean_features = torch.zeros_like(state.mean_features)
-        return state._replace(mean_features=mean_features, anchors=images, anchor_masks=masks)
+        mean_feature_vector = torch.zeros_like(state.mean_feature_vector)
+        return state._replace(
+            mean_feature_vector=mean_feature_vector, anchors=images, anchor_masks=masks
+        )
 
     return Method(
         keep_gradient,
-        objective=hal_objective,
+        objective=replay_or_anchor_objective,
         find_gradient=anchored_gradient,
         gradient_count=lambda b, m: 2,
         memory_batches=1,

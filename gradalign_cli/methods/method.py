@@ -216,8 +216,9 @@ class Method(NamedTuple):
                           Where the shapes of replicas then differ, the smaller tensors are padded
                           with zeros at their ends, so such zeros must not change what the method
                           does.
-    after_step:           (state, g [P], params_before [P], params_after [P]) -> state, after the
-                          optimizer's update. g is what `find_gradient` returned, before `align`.
+    after_step:           (state, unaligned_g [P], params_before [P], params_after [P]) -> state,
+                          after the optimizer's update. unaligned_g is what `find_gradient`
+                          returned, before `align`.
     begin_task:           (state, params [P], probe) -> (state, params [P] that the first step of
                           the task starts from). The same holds for it as for `end_task`.
     end_task:             (state, params [P], probe) -> state. A method that has this function needs

@@ -117,9 +117,9 @@ def rwalk(
         return RWalkState(*numbers, *sums, params, number(0.0), importance, params.clone())
 
     def after_step(
-        state: RWalkState, g: Tensor, params_before: Tensor, params_after: Tensor
+        state: RWalkState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> RWalkState:
-        batch_g = subtract_penalty_gradient(g, state, params_before)
+        batch_g = subtract_penalty_gradient(unaligned_g, state, params_before)
         return add_step(state, batch_g, params_before, params_after, interval, variant)
 
     def end_task(state: RWalkState, params: Tensor, probe: Probe) -> RWalkState:

@@ -42,9 +42,9 @@ def si(strength: float, damping: float) -> Method:
         return SIState(number(strength), number(damping), zeros, zeros.clone(), setup.params)
 
     def after_step(
-        state: SIState, g: Tensor, params_before: Tensor, params_after: Tensor
+        state: SIState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> SIState:
-        batch_g = subtract_penalty_gradient(g, state, params_before)
+        batch_g = subtract_penalty_gradient(unaligned_g, state, params_before)
         loss_decrease = state.loss_decrease - batch_g * (params_after - params_before)
         return state._replace(loss_decrease=loss_decrease)
 

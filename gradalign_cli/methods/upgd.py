@@ -62,7 +62,7 @@ def upgd(decay: float, noise: float) -> Method:
         return (g + state.noise * z) * (1 - u), state._replace(utility=utility, steps=steps)
 
     def after_step(
-        state: UPGDState, g: Tensor, params_before: Tensor, params_after: Tensor
+        state: UPGDState, unaligned_g: Tensor, params_before: Tensor, params_after: Tensor
     ) -> UPGDState:
         return state._replace(params=params_after)
 

@@ -72,7 +72,7 @@ def test_batched_and_recorded_steps_augment_as_a_loop_does(name, engine, coloure
 def test_captured_steps_augment_on_the_device_as_a_loop_does_on_the_cpu(
     name, engine, coloured, monkeypatch
 ):
-    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 3)
+    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
     plan = Plan(1, 5, 3, 0)
     parts = augmented_parts(coloured, name)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))

@@ -45,7 +45,7 @@ def capture_on_cpu(function):
     ids=["graph", "vmap"],
 )
 def test_replays_give_what_a_loop_gives(name, step_replicas, loop, tiny, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 3)
+    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
     parts = make_parts(tiny, method(name), samples=38)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     plan = Plan(2, 5, 3, 2)  # two passes, a last batch of its own size, tests after the first steps
@@ -60,7 +60,7 @@ def test_replays_give_what_a_loop_gives(name, step_replicas, loop, tiny, monkeyp
     ids=["graph", "vmap"],
 )
 def test_replays_use_new_noise_in_every_step(name, step_replicas, loop, tiny, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 3)
+    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
     parts = make_parts(tiny, method(name), samples=38, model=noisy)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     plan = Plan(2, 5, 3, 0)

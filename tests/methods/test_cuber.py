@@ -3,7 +3,7 @@ import torch
 
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
-from gradalign_cli.methods.cuber import joined_task_mask
+from gradalign_cli.methods.cuber import best_joinable_task_mask
 from gradalign_cli.methods.subspace import representation_matrices
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_shape
@@ -14,9 +14,9 @@ from tests.step.test_step import learner_after
 
 
 def joined_tasks(G, spaces, task_gradients, trust_threshold=0.5, correlation_threshold=0.5):
-    """The mask of `joined_task_mask` as a list, for gradients [rows, d] of two old tasks."""
+    """The mask of `best_joinable_task_mask` as a list, for gradients [rows, d] of two old tasks."""
     coordinates = torch.stack(task_gradients) @ spaces
-    mask = joined_task_mask(
+    mask = best_joinable_task_mask(
         G, spaces, coordinates, torch.tensor(trust_threshold), torch.tensor(correlation_threshold)
     )
     return mask.tolist()

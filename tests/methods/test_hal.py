@@ -3,7 +3,7 @@ from torch.nn.functional import cross_entropy
 
 from gradalign_cli.methods.anchors import fine_tuned_on_memory
 from gradalign_cli.methods.er import er
-from gradalign_cli.methods.hal import anchor_distance, hal
+from gradalign_cli.methods.hal import hal, mean_anchor_distance
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.task_end import make_probe
 from tests.methods.given import make_setup
@@ -67,19 +67,19 @@ def test_for_a_linear_network_the_added_gradient_is_the_step_seen_through_the_an
 def test_neither_hidden_logits_nor_padding_count():
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)).double()
     masks = torch.tensor([[True, True, False, False], [False] * 4, [False, False, True, False]])
-    distance = anchor_distance(logits, torch.zeros(3, 4).double(), masks)
+    distance = mean_anchor_distance(logits, torch.zeros(3, 4).double(), masks)
     expected = (logits[0, :2].square().mean() + logits[2, 2] ** 2) / 2
     torch.testing.assert_close(distance, expected)
-    assert anchor_distance(logits[:0], logits[:0], masks[:0]) == 0
+    assert mean_anchor_distance(logits[:0], logits[:0], masks[:0]) == 0
 
 
 def test_the_mean_feature_decays_towards_those_of_the_batch():
     params, batch, memory_batch = make_params(), make_examples(5), make_examples(3, seed=1)
     method = make_hal()
-    state = state_with_anchors(method, 2)._replace(mean_features=torch.ones(3).double())
+    state = state_with_anchors(method, 2)._replace(mean_feature_vector=torch.ones(3).double())
     _, after = method_gradient(method, batch, (memory_batch,), params, state)
     expected = 0.75 * torch.ones(3).double() + 0.25 * batch.images.mean(0)
-    torch.testing.assert_close(after.mean_features, expected)
+    torch.testing.assert_close(after.mean_feature_vector, expected)
 
 
 def forgetting(parts, probe, images, params, tuned_params):
@@ -111,7 +111,7 @@ def test_the_search_finds_an_anchor_of_each_class_that_fine_tuning_would_spoil_m
         for state in (drawn, searched)
     )
     assert after > before
-    assert searched.mean_features.abs().sum() == 0
+    assert searched.mean_feature_vector.abs().sum() == 0
 
 
 def test_a_strong_pull_brings_the_features_of_anchors_to_the_mean(tiny):
@@ -122,15 +122,15 @@ def test_a_strong_pull_brings_the_features_of_anchors_to_the_mean(tiny):
     probe = make_probe(parts, learner, view, rows, 1)
     with torch.no_grad():
         output = probe.network(learner.params, probe.statistics, probe.examples(rows))
-    mean_features = output.features.mean(0)
-    start = learner.method_state._replace(mean_features=mean_features)
+    mean_feature_vector = output.features.mean(0)
+    start = learner.method_state._replace(mean_feature_vector=mean_feature_vector)
     searched = parts.method.end_task(start, learner.params, probe)
     drawn = make_hal(anchor_steps=0).end_task(start, learner.params, probe)
     distances = []
     for state in (drawn, searched):
         x = state.anchors[2:]
         features = parts.model.apply(learner.params, learner.statistics, x, False).features
-        distances.append((features - mean_features).norm())
+        distances.append((features - mean_feature_vector).norm())
     assert distances[1] < 0.5 * distances[0]
 
 

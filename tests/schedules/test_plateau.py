@@ -118,7 +118,7 @@ def test_the_step_size_falls_between_passes_and_is_reset_in_the_next_task(chunk,
 
 
 def test_a_captured_step_does_not_write_over_the_best_learner(tiny, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_STEPS_TO_CAPTURE", 2)
+    monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 2)
 
     def call_once(function):
         function()

@@ -14,7 +14,7 @@ def test_a_method_is_told_of_each_task_before_its_first_step_and_may_change_the_
         events.append(("begin", probe.task, sorted(probe.rows.tolist())))
         return state, params + 1
 
-    def after_step(state, g, params_before, params_after):
+    def after_step(state, unaligned_g, params_before, params_after):
         if events[-1] != "step":
             first_params.append(params_before)
         events.append("step")
