@@ -116,7 +116,9 @@ def train(parts, replicas, engine=None, watchers=(), plan=None):
 def steps_of_task(parts, replica, learner, task, batch=5):
     """Yield (learner before, draw, view, learner after, trace) of the steps of one task."""
     step = make_step(parts, task, eager().make_gradient_function, True)
-    orders = [pass_orders(replica.stream, replica.seed, task, 1, parts.method.mixes_tasks)]
+    orders = [
+        pass_orders(replica.stream, replica.seed, task, 1, parts.method.shuffles_tasks_together)
+    ]
     widths = draw_sizes(parts, task)
     view = replica.stream.view
     for draws in draw_chunks(orders, [replica.seed], [replica.lr], task, batch, widths, 0, 1000):

@@ -328,7 +328,7 @@ def planned_steps(replica: Replica, plan: Plan) -> int:
 def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
-    return stream_fingerprint(streams, seeds, plan.passes, parts.method.mixes_tasks)
+    return stream_fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks_together)
 
 
 def run_title(config: DictConfig) -> str:

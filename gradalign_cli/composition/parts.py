@@ -137,7 +137,7 @@ def build_schedule(config: DictConfig, benchmark: Benchmark, method: Method) -> 
         return schedule
     every = config.metrics.continual_every
     require(every == 0, "metrics.continual_every", "0 where a schedule ends tasks", every)
-    if method.mixes_tasks or benchmark.boundaries != "sharp":
+    if method.shuffles_tasks_together or benchmark.boundaries != "sharp":
         raise UserError(
             "`schedule` needs tasks one after the other, which this `method` or `stream` mixes"
         )

@@ -75,7 +75,8 @@ def check_step_without_memory(part_factories: PartFactories) -> None:
     if "acts_without_memory" in parts.method.claims:
         raise UnaskedRuleError("it claims acts_without_memory")
     parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
-    plain = finetune()._replace(mixes_tasks=parts.method.mixes_tasks)  # of the same stream
+    # of the same stream
+    plain = finetune()._replace(shuffles_tasks_together=parts.method.shuffles_tasks_together)
     replica = make_replicas(parts, (0,))[0]
     start = new_learner(parts, replica)
     for past in (0, 2):

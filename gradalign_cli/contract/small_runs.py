@@ -112,7 +112,9 @@ def steps_of_task(parts: Parts, replica: Replica, learner: Learner, task: int) -
 
 def draws_of_task(parts: Parts, replica: Replica, task: int) -> Iterator[Draw]:
     """The draws of the steps of a task."""
-    orders = [pass_orders(replica.stream, replica.seed, task, 1, parts.method.mixes_tasks)]
+    orders = [
+        pass_orders(replica.stream, replica.seed, task, 1, parts.method.shuffles_tasks_together)
+    ]
     sizes = draw_sizes(parts, task)
     seeds, lrs = [replica.seed], [replica.lr]
     for draws in draw_chunks(orders, seeds, lrs, task, BATCH, sizes, 0, 1000):

@@ -39,13 +39,13 @@ def check_combination(alignment: Method, objective: Method) -> None:
     if (
         alignment.objective is not batch_cross_entropy
         or alignment.memory_batches
-        or alignment.mixes_tasks
+        or alignment.shuffles_tasks_together
     ):
         raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
     changes_params = (
         objective.next_task_params is not keep_params or objective.test_params is not keep_params
     )
-    if objective.align is not keep_gradient or objective.mixes_tasks or changes_params:
+    if objective.align is not keep_gradient or objective.shuffles_tasks_together or changes_params:
         raise UserError("`objective` must be a method that changes the loss, not the gradient")
     if (
         alignment.find_gradient is not gradient_at_params

@@ -10,4 +10,4 @@ def joint() -> Method:
     steps and is tested as often as with any other method. A pass is over all examples together,
     shuffled anew, so n passes are joint training for n epochs.
     """
-    return Method(keep_gradient, mixes_tasks=True)
+    return Method(keep_gradient, shuffles_tasks_together=True)

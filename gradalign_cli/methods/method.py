@@ -226,7 +226,9 @@ class Method(NamedTuple):
     next_task_params:     (state, params [P]) -> the parameters [P] that the next task starts from.
     test_params:          (state, params [P], task, layers) -> the parameters [P] that task number
                           `task` is tested with.
-    mixes_tasks:          whether the examples of all tasks are shuffled into one stream.
+    shuffles_tasks_together:
+                          whether the examples of all tasks are shuffled into one stream, as for
+                          joint training.
     needs_random_numbers: whether `align` needs the random numbers `Gradients.random_numbers`.
     align_accepts_updates:
                           whether `align` may also be given an optimizer's update in the place of g:
@@ -261,7 +263,7 @@ class Method(NamedTuple):
     end_task: Callable[[State, Params, Probe], State] = keep_state
     next_task_params: Callable[[State, Params], Params] = keep_params
     test_params: Callable[[State, Params, int, tuple[Layer, ...]], Params] = keep_params
-    mixes_tasks: bool = False
+    shuffles_tasks_together: bool = False
     needs_random_numbers: bool = False
     align_accepts_updates: bool = False
     step_size_warning: Callable[[float], str] = lambda lr: ""

@@ -13,7 +13,7 @@ from gradalign_cli.errors import UserError, counted, os_errors_as_sentences, req
 from gradalign_cli.files.reading import read_bounded
 from gradalign_cli.results.run_files import (
     LARGEST_FILE,
-    is_number,
+    is_finite_number,
     read_json_mapping,
     read_replica_metrics,
 )
@@ -46,7 +46,7 @@ class Run(NamedTuple):
         """A cost of record.json, for one replica where it is counted over all; NaN where it is
         missing."""
         value: Any = self.record.get(name)
-        if not is_number(value):
+        if not is_finite_number(value):
             return math.nan
         replicas = len(self.replica_settings_and_metrics)
         return float(value) / (replicas if name in COSTS_OF_ALL_REPLICAS else 1)
@@ -121,7 +121,7 @@ def read_run(folder: Path) -> Run:
         raise UserError("`replicas` of metrics.json must have the numbers of record.json")
     for name in COSTS:
         value: Any = record.get(name, 0)
-        require(is_number(value) and value >= 0, name, "non-negative", value)
+        require(is_finite_number(value) and value >= 0, name, "non-negative", value)
     accuracy = read_accuracy(folder / "accuracy.csv", len(replicas))
     return Run(folder, config, replicas, names, accuracy, record)
 

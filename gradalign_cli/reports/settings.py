@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gradalign_cli.reports.run import printable_line
-from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT, short_number
+from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT, exact_number_text
 
 # settings that leave the numbers of a run as they are, or are shown in another place
 LEFT_OUT = (
@@ -68,7 +68,7 @@ def part_name(part_config: Mapping[str, Any]) -> str:
 def short_value_text(value: Any) -> str:
     """A value as it stands on the command line."""
     if isinstance(value, float):
-        return short_number(value)
+        return exact_number_text(value)
     text = value if isinstance(value, str) else json.dumps(value, default=str)
     if len(text) <= LONGEST_TEXT:
         return printable_line(text, LONGEST_TEXT)

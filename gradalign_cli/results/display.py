@@ -16,7 +16,7 @@ from torch import Tensor
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.heat import heat_style
 from gradalign_cli.results.remaining_time import RemainingTime
-from gradalign_cli.results.run_files import short_number
+from gradalign_cli.results.run_files import exact_number_text
 from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 MAIN_METRICS = ("ACC", "BWT", "forgetting")  # of several settings
@@ -80,7 +80,7 @@ class Display:
         if cosine.numel() and not cosine[-1].isnan().any():
             self.measurements += f"  cosine {float(cosine[-1].mean()):+.2f}"
         self.remaining_time.after_steps(moment)
-        self.say_duration()
+        self.say_time_left()
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:
@@ -98,7 +98,7 @@ class Display:
         self.remaining_time.restore(state["forecast"])
         self.group_text = state["group_text"]
 
-    def say_duration(self) -> None:
+    def say_time_left(self) -> None:
         """Say how long the run will still take, once its steps were measured, and again where that
         was wrong by more than a factor of two; of a run of seconds nothing."""
         left, now = self.remaining_time.seconds_left(), self.remaining_time.clock()
@@ -234,7 +234,7 @@ def setting_text(setting_summary: dict[str, Any], setting_summaries: list[dict[s
         for name in numeric_settings_of(setting_summary)
         if len({each[name] for each in setting_summaries}) > 1
     ]
-    return "".join(f", {name}={short_number(setting_summary[name])}" for name in varying)
+    return "".join(f", {name}={exact_number_text(setting_summary[name])}" for name in varying)
 
 
 def numeric_settings_of(setting_summary: dict[str, Any]) -> list[str]:

@@ -30,7 +30,7 @@ FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of 
 LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
 
 
-def short_number(value: float) -> str:
+def exact_number_text(value: float) -> str:
     """A number in the fewest digits that tell it from all others."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
 
@@ -54,7 +54,7 @@ def read_replica_metrics(path: Path) -> list[dict[str, float]]:
         if not isinstance(replica, dict):
             raise UserError("`replicas` of metrics.json must be a list of mappings")
         for name, value in replica.items():
-            require(value is None or is_number(value), name, "a number", value)
+            require(value is None or is_finite_number(value), name, "a number", value)
             is_fraction = value is None or not name.startswith(FRACTIONS) or abs(value) <= 1
             require(is_fraction, name, "a fraction", value)
         seed: Any = replica.get("seed")
@@ -63,6 +63,6 @@ def read_replica_metrics(path: Path) -> list[dict[str, float]]:
     return finite_numbers
 
 
-def is_number(value: Any) -> bool:
+def is_finite_number(value: Any) -> bool:
     """Whether a value of a JSON file is a number that a float can hold."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max

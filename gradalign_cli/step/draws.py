@@ -50,8 +50,8 @@ class Draw(NamedTuple):
     lr: Tensor
 
 
-def all_valid(draw: Draw) -> Tensor:
-    """That every example [batch] of the stream exists, as `Examples.valid` has it."""
+def all_valid_mask(draw: Draw) -> Tensor:
+    """Ones [batch], as every example of the stream exists: what `Examples.valid` then is."""
     return torch.ones_like(draw.rows, dtype=draw.lr.dtype)
 
 
@@ -82,14 +82,14 @@ class PassOrder(NamedTuple):
 
 
 def pass_orders(
-    stream: Stream, seed: int, task: int, passes: int, mixes_tasks: bool
+    stream: Stream, seed: int, task: int, passes: int, shuffles_tasks_together: bool
 ) -> list[PassOrder]:
     """The order in which the examples of a part of the stream come: one for each pass over it.
 
-    mixes_tasks: the examples of all tasks are shuffled together and dealt out in as many parts
-    as there are tasks; part `task` is returned, as one pass.
+    shuffles_tasks_together: the examples of all tasks are shuffled together and dealt out in as
+    many parts as there are tasks; part `task` is returned, as one pass.
     """
-    if not mixes_tasks:
+    if not shuffles_tasks_together:
         rows, tasks = rows_and_tasks_of_part(stream, task)
         if stream.fixed_order:
             return [PassOrder(rows, tasks)] * passes
@@ -104,7 +104,7 @@ def pass_orders(
 
 
 def stream_fingerprint(
-    streams: list[Stream], seeds: list[int], passes: int, mixes_tasks: bool
+    streams: list[Stream], seeds: list[int], passes: int, shuffles_tasks_together: bool
 ) -> str:
     """A hash of all that replicas train and are tested on, in its order, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
@@ -112,7 +112,7 @@ def stream_fingerprint(
         orders = [
             o
             for t in range(len(stream.train_rows))
-            for o in pass_orders(stream, seed, t, passes, mixes_tasks)
+            for o in pass_orders(stream, seed, t, passes, shuffles_tasks_together)
         ]
         view = stream.view._replace(task_logit_mask=())  # a second reading of the same tests
         fixed = [*stream.test_rows, *stream.held_out_rows, *view]
@@ -169,7 +169,7 @@ def draw_random_numbers(
     seen = batch_size + sizes.memory_examples if sizes.uniforms_per_image else 0
     shapes = [
         (sizes.reference_uniforms,),
-        sizes.replay_uniforms,
+        sizes.replay_uniform_shape,
         (sizes.align_uniforms,),
         (sizes.measure_uniforms,),
         (batch_size, sizes.uniforms_per_arrival),

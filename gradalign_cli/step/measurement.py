@@ -8,7 +8,7 @@ from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Measurements, sample_memory
 from gradalign_cli.buffers.measures import measure_cosines, measure_losses
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index
-from gradalign_cli.step.draws import Draw, all_valid
+from gradalign_cli.step.draws import Draw, all_valid_mask
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.reading_sizes import measured_example_count, slots_of_any_task
 
@@ -36,7 +36,7 @@ def make_measure(parts: Parts, past_tasks: int) -> Measure:
             sample_memory(after.memory, slots, filled, size, draw.measure_uniform), 0
         )
         stored = load_examples(parts.benchmark, view, sample.rows, sample.tasks, sample.valid)
-        arrived = batch._replace(valid=all_valid(draw))
+        arrived = batch._replace(valid=all_valid_mask(draw))
         if parts.augmentation is not None:  # examples are compared as they are
             plain = load_examples(parts.benchmark, view, draw.rows, draw.tasks)
             arrived = arrived._replace(images=plain.images)

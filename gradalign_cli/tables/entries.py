@@ -28,7 +28,7 @@ def is_text_list(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
-def is_fraction_mapping(value: Any) -> bool:
+def is_signed_fraction_mapping(value: Any) -> bool:
     """Whether the value is a mapping of names to fractions, which may be negative."""
     return isinstance(value, dict) and all(
         isinstance(name, str) and type(number) in (int, float) and -1 <= number <= 1
@@ -50,7 +50,7 @@ def is_mapping_of_mappings(value: Any) -> bool:
 
 
 TEXT = Entry("text", is_text)
-FRACTIONS = Entry("a mapping of metrics to fractions", is_fraction_mapping)
+FRACTIONS = Entry("a mapping of metrics to fractions", is_signed_fraction_mapping)
 OVERRIDES = Entry("a list of settings of a run, and none of hydra", is_run_override_list)
 RUNS = Entry("a whole number or null", lambda value: value is None or type(value) is int)
 CELL_ENTRIES = {

@@ -12,7 +12,7 @@ from gradalign_cli.errors import UserError, require
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
-    is_number,
+    is_finite_number,
     read_json_mapping,
     read_replica_metrics,
 )
@@ -119,7 +119,7 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):
         value: Any = record.get(name)
-        require(is_number(value) and value >= 0, name, "non-negative", value)
+        require(is_finite_number(value) and value >= 0, name, "non-negative", value)
         seconds += value
     machine = {
         name: record[name] for name in MACHINE_ENTRIES if isinstance(record.get(name), str | int)

@@ -114,7 +114,7 @@ def random_numbers_per_step(parts: Parts, batch_size: int) -> int:
     return sum(
         (
             sizes.reference_uniforms,
-            math.prod(sizes.replay_uniforms),
+            math.prod(sizes.replay_uniform_shape),
             sizes.align_uniforms,
             sizes.measure_uniforms,
             batch_size * sizes.uniforms_per_arrival,

@@ -57,7 +57,7 @@ def end_task_of_replica(
     state = method.end_task(learner.method_state, learner.params, probe)
     next_params = method.next_task_params(state, learner.params)
     optimizer_state = learner.optimizer_state
-    if parts.optimizer.at_task_end == "reset" and not parts.method.mixes_tasks:
+    if parts.optimizer.at_task_end == "reset" and not parts.method.shuffles_tasks_together:
         optimizer_state = parts.optimizer.init(next_params)
     return Learner(next_params, learner.statistics, optimizer_state, state, memory)
 

@@ -37,7 +37,8 @@ def prepare_task(
         make_step(parts, past_tasks, engine.make_gradient_function, m) for m in (True, False)
     )
     orders = [
-        pass_orders(r.stream, r.seed, task, plan.passes, parts.method.mixes_tasks) for r in replicas
+        pass_orders(r.stream, r.seed, task, plan.passes, parts.method.shuffles_tasks_together)
+        for r in replicas
     ]
     chunks = draw_chunks(
         orders,
@@ -58,7 +59,8 @@ def prepare_task(
 def steps_of_tasks(parts: Parts, replica: Replica, plan: Plan) -> list[int]:
     """How many steps each task of a replica has, if no pass is left out."""
     sizes, passes = [len(rows) for rows in replica.stream.train_rows], plan.passes
-    if parts.method.mixes_tasks:  # all passes are dealt out to the tasks, as one pass over each
+    if parts.method.shuffles_tasks_together:
+        # all passes are dealt out to the tasks, as one pass over each
         (share, rest), passes = divmod(passes * sum(sizes), len(sizes)), 1
         sizes = [share + (task < rest) for task in range(len(sizes))]
     return [passes * -(-size // plan.batch_size) for size in sizes]

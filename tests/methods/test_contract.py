@@ -85,7 +85,8 @@ def test_with_an_empty_memory_a_step_is_that_of_fine_tuning(trained, past):
     if "acts_without_memory" in parts.method.claims:
         pytest.skip("its step differs from plain SGD's with any memory")
     parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
-    plain = finetune()._replace(mixes_tasks=parts.method.mixes_tasks)  # of the same stream
+    # of the same stream
+    plain = finetune()._replace(shuffles_tasks_together=parts.method.shuffles_tasks_together)
     plain_step = make_step(
         parts._replace(method=plain), past, eager().make_gradient_function, False
     )

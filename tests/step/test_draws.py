@@ -12,7 +12,7 @@ from tests.runs import make_parts, make_replicas, train
 def one_by_one(dataset, size, first):
     """All draws of a task of two replicas, cut into draw_chunks of `size` steps."""
     replicas = make_replicas(make_parts(dataset, agem()), seeds=(0, 1))
-    orders = [pass_orders(r.stream, r.seed, 1, 2, mixes_tasks=False) for r in replicas]
+    orders = [pass_orders(r.stream, r.seed, 1, 2, shuffles_tasks_together=False) for r in replicas]
     found = []
     for draws in draw_chunks(
         orders, [0, 1], [0.1, 0.2], 1, 7, DrawSizes(5, (2, 3), 4, 2), first, size
@@ -42,7 +42,7 @@ def test_methods_at_one_seed_see_one_stream_and_other_seeds_another(tiny):
     def mark(method, seeds, count=1):
         parts = make_parts(tiny, method, kind="permuted")
         streams = [r.stream for r in make_replicas(parts, seeds=seeds)]
-        return stream_fingerprint(streams, list(seeds), count, method.mixes_tasks)
+        return stream_fingerprint(streams, list(seeds), count, method.shuffles_tasks_together)
 
     assert mark(agem(), (0, 1)) == mark(finetune(), (0, 1))
     assert len({mark(agem(), (0, 1)), mark(agem(), (0, 2)), mark(agem(), (0, 1), 2)}) == 3
@@ -59,10 +59,10 @@ def test_nothing_is_taken_from_the_global_generator(tiny):
     assert torch.equal(one.learners.params, two.learners.params)
 
 
-@pytest.mark.parametrize("mixes_tasks", [False, True])
-def test_every_pass_has_an_order_of_its_own(mixes_tasks, tiny):
+@pytest.mark.parametrize("shuffles_tasks_together", [False, True])
+def test_every_pass_has_an_order_of_its_own(shuffles_tasks_together, tiny):
     (replica,) = make_replicas(make_parts(tiny, agem()))
-    rows = torch.cat([r for r, _ in pass_orders(replica.stream, 0, 1, 3, mixes_tasks)])
+    rows = torch.cat([r for r, _ in pass_orders(replica.stream, 0, 1, 3, shuffles_tasks_together)])
     first, second, third = rows.tensor_split(3)
     assert not torch.equal(first, second)
     assert not torch.equal(second, third)

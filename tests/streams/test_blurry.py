@@ -94,7 +94,7 @@ def test_with_share_0_a_run_is_the_plain_run_bit_for_bit(name, tiny):
     )
     same(train(sharp, sharp_replicas), train(blurry_parts, blurry_replicas), tolerance=0)
     fingerprints = {
-        stream_fingerprint([replica.stream], [0], 2, sharp.method.mixes_tasks)
+        stream_fingerprint([replica.stream], [0], 2, sharp.method.shuffles_tasks_together)
         for replica in sharp_replicas + blurry_replicas
     }
     assert len(fingerprints) == 1
@@ -106,7 +106,7 @@ def test_two_methods_at_one_seed_see_one_blurry_stream_and_joint_shuffles_it(tin
         for method in (er(), joint())
     )
     assert stream_fingerprint([first], [0], 2, False) == stream_fingerprint([second], [0], 2, False)
-    orders = [pass_orders(second, 0, task, 1, mixes_tasks=True)[0] for task in range(3)]
+    orders = [pass_orders(second, 0, task, 1, shuffles_tasks_together=True)[0] for task in range(3)]
     rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
     assert sorted_pairs(rows, tasks) == sorted_pairs(*rows_and_tasks_of_all_parts(first))
 

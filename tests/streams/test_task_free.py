@@ -184,7 +184,7 @@ def test_a_run_is_the_same_under_every_engine_and_chunk(tiny):
 def test_joint_training_is_on_the_same_examples_shuffled(tiny):
     parts = task_free_parts(tiny, joint())
     stream = make_replicas(parts)[0].stream
-    orders = [pass_orders(stream, 0, task, 1, mixes_tasks=True)[0] for task in range(3)]
+    orders = [pass_orders(stream, 0, task, 1, shuffles_tasks_together=True)[0] for task in range(3)]
     rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
     assert sorted_pairs(rows, tasks) == sorted_pairs(*rows_and_tasks_of_all_parts(stream))
     assert not torch.equal(rows, torch.cat(stream.train_rows))
