@@ -32,7 +32,7 @@ from gradalign_cli.models.module import module
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.outcome import Outcome
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.replica_groups import train_replica_group
 
@@ -121,7 +121,7 @@ def try_engines(network: str, method: str) -> None:
     """Print what each engine makes of a network and method; the yardstick is what eager makes of
     first weights that differ in the last bit."""
     parts, replicas = make_parts(make_model(network, CLASSES), method, 2)
-    plan, results = Plan(1, 8, 1, 0), []
+    plan, results = TrainingPlan(1, 8, 1, 0), []
     eager = train_replica_group(parts, replicas, ENGINES["eager"](), plan, [])
     shifted = parts._replace(model=parts.model._replace(init=shifted_init(parts.model)))
     yardstick = train_replica_group(shifted, replicas, ENGINES["eager"](), plan, [])

@@ -19,7 +19,7 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.draws import draw_chunks, pass_orders
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.step import make_step
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.replica_groups import train_replica_group
 
@@ -109,7 +109,7 @@ def make_replicas(parts, seeds=(0,), lrs=(0.1,), methods=None):
 
 def train(parts, replicas, engine=None, watchers=(), plan=None):
     """Train to the end; returns the outcome."""
-    plan = plan or Plan(1, 5, 1, 0)
+    plan = plan or TrainingPlan(1, 5, 1, 0)
     return train_replica_group(parts, replicas, engine or eager(), plan, watchers)
 
 

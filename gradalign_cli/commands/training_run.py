@@ -51,7 +51,7 @@ from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.memory_estimate import replicas_at_once
 from gradalign_cli.training.memory_needs import check_needs, needs_of_run, total_need_text_if_large
 from gradalign_cli.training.outcome import Outcome
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
@@ -72,7 +72,7 @@ class PreparedRun(NamedTuple):
     config: DictConfig
     settings: dict[str, Any]
     device: torch.device
-    plan: Plan
+    plan: TrainingPlan
     parts: Parts
     replicas: list[Replica]
     replica_settings: list[dict[str, float]]
@@ -307,7 +307,7 @@ def write_page_or_warn(folder: Path, title: str) -> None:
         warnings.warn(f"report.html is not written: {error}", stacklevel=1)
 
 
-def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Workload:
+def describe_workload(parts: Parts, replicas: list[Replica], plan: TrainingPlan) -> Workload:
     """What an engine is chosen for."""
     # tasks may end at times of their own
     together = 1 if looks_at_losses(parts.schedule) else len(replicas)
@@ -315,17 +315,17 @@ def describe_workload(parts: Parts, replicas: list[Replica], plan: Plan) -> Work
     return Workload(parts, together, longest, steps, plan.batch_size)
 
 
-def longest_task_steps(replica: Replica, plan: Plan) -> int:
+def longest_task_steps(replica: Replica, plan: TrainingPlan) -> int:
     """How many steps a replica takes in its longest task, if no pass is left out."""
     return max(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
 
 
-def planned_steps(replica: Replica, plan: Plan) -> int:
+def planned_steps(replica: Replica, plan: TrainingPlan) -> int:
     """How many steps a replica takes, if no pass is left out."""
     return sum(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
 
 
-def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: Plan) -> str:
+def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: TrainingPlan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
     return stream_fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks_together)

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from gradalign_cli.errors import require
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.training.free_memory import free_bytes
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 
 QUICK_PASSES = 5  # at most
 IMAGE_SHARE = 0.5  # of a GPU's free memory, for images
@@ -20,10 +20,10 @@ def is_quick(config: DictConfig) -> bool:
     return bool(config.get("quick", False))
 
 
-def read_plan(config: DictConfig) -> Plan:
+def read_plan(config: DictConfig) -> TrainingPlan:
     """How long to train and what to look at, of a config whose settings were checked. A quick run
     makes few passes and has no learning curve."""
-    plan = Plan(
+    plan = TrainingPlan(
         config.passes,
         config.batch_size,
         config.alignment.every,

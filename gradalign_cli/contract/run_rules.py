@@ -25,7 +25,7 @@ from gradalign_cli.engines.simulated import simulated_graph
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
-from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value, functional_gradient
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.training.replica import new_learner
 
@@ -201,7 +201,7 @@ def check_vmap(part_factories: PartFactories, eager_learners: Learner) -> None:
 def check_recorded(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
     recorded = RecordedRun(eager().run_steps, min_steps_to_record=MIN_STEPS)
-    engine = Engine("graph", CPU, autograd_gradient, recorded, map_in_loop)
+    engine = Engine("graph", CPU, autograd_gradient_and_value, recorded, map_in_loop)
     check_engine(part_factories, eager_learners, engine, "recorded")
 
 

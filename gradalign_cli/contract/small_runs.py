@@ -24,7 +24,7 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.draws import Draw, draw_chunks, pass_orders
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.step import make_step
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica, new_learner
 from gradalign_cli.training.replica_groups import train_replica_group
 from gradalign_cli.training.task_end import end_task
@@ -95,7 +95,7 @@ def make_replicas(
 def train(parts: Parts, replicas: Sequence[Replica], engine: Engine | None = None) -> Learner:
     """The learners [R, ...] after all tasks."""
     return train_replica_group(
-        parts, replicas, engine or eager(), Plan(1, BATCH, 3, 0), ()
+        parts, replicas, engine or eager(), TrainingPlan(1, BATCH, 3, 0), ()
     ).learners
 
 

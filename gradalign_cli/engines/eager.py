@@ -8,7 +8,7 @@ from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.trees import tree_index, tree_map, tree_stack
-from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
@@ -56,4 +56,4 @@ def eager(device: torch.device = CPU) -> Engine:
         replicas = split_replicas(learners, draws, views)
         return stack_replicas([run_replica(step_cycle, *replica) for replica in replicas])
 
-    return Engine("eager", device, autograd_gradient, run_steps, map_in_loop)
+    return Engine("eager", device, autograd_gradient_and_value, run_steps, map_in_loop)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.numerics.trees import tree_index
-from gradalign_cli.numerics.vectors import GradientFunction
+from gradalign_cli.numerics.vectors import GradientAndValueFunction
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
@@ -29,8 +29,8 @@ class Engine(NamedTuple):
 
     name:         as in the setting `engine`.
     device:       where the tensors are.
-    make_gradient_function: function (params, ...) -> (value, aux) -> its `GradientFunction`; what
-                  steps take gradients with.
+    make_gradient_function: function (params, ...) -> (value, aux) -> its
+                  `GradientAndValueFunction`; what steps take gradients with.
     run_steps:    takes the learners through the draws of a chunk of steps. Step s is taken by
                   step_cycle[s % len(step_cycle)].
     map_replicas: (function, learners, trees ...) -> the results [R, ...] of
@@ -43,7 +43,7 @@ class Engine(NamedTuple):
 
     name: str
     device: torch.device
-    make_gradient_function: Callable[[Any], GradientFunction]
+    make_gradient_function: Callable[[Any], GradientAndValueFunction]
     run_steps: RunSteps
     map_replicas: Callable[..., Tensor]
     note_steps_before_resume: NoteStepsBeforeResume = ignore_steps_before_resume

@@ -13,7 +13,7 @@ from gradalign_cli.engines.carry import step_by_vmap, step_in_loop
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.vmap import map_by_vmap
 from gradalign_cli.numerics.simulated_device import SIMULATED, SimulatedTensor
-from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value, functional_gradient
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
 CHECKS = ("_linalg_check_errors", "_linalg_eigh", "_linalg_svd")  # read whether a library succeeded
@@ -59,7 +59,7 @@ def capture_strictly(function: Callable[[], None]) -> Callable[[], None]:
 def simulated_graph(min_captured_chunk_steps: int) -> Engine:
     """The engine `graph` of a GPU, which captures chunks of at least `min_captured_chunk_steps`."""
     run_steps = make_captured_run(step_in_loop, capture_strictly, min_captured_chunk_steps)
-    return Engine("graph", SIMULATED, autograd_gradient, run_steps, map_in_loop)
+    return Engine("graph", SIMULATED, autograd_gradient_and_value, run_steps, map_in_loop)
 
 
 def simulated_vmap(min_captured_chunk_steps: int) -> Engine:

@@ -15,7 +15,7 @@ from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.recorded import RecordedRun
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.trees import tree_index
-from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
 from gradalign_cli.step.step import Step
@@ -30,7 +30,7 @@ def streams(device: torch.device = CPU) -> Engine:
     """
     if device.type == "cuda":
         run_steps = make_captured_run(step_on_streams)
-        return Engine("streams", device, autograd_gradient, run_steps, map_in_loop)
+        return Engine("streams", device, autograd_gradient_and_value, run_steps, map_in_loop)
     pool = ThreadPoolExecutor(
         torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)
     )
@@ -52,5 +52,10 @@ def streams(device: torch.device = CPU) -> Engine:
     recorded_run = RecordedRun(run_in_threads)
     note_steps_before_resume = recorded_run.note_steps_before_resume
     return Engine(
-        "streams", device, autograd_gradient, recorded_run, map_replicas, note_steps_before_resume
+        "streams",
+        device,
+        autograd_gradient_and_value,
+        recorded_run,
+        map_replicas,
+        note_steps_before_resume,
     )

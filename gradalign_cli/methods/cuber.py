@@ -18,7 +18,7 @@ from gradalign_cli.methods.method import (
     TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
-    GrowthRule,
+    BasisSizeRule,
     RankRule,
     layer_matrices,
     project_off_bases,
@@ -40,20 +40,21 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class CUBERState(NamedTuple):
-    """task_gradients, bases_without_task and bases_projected_off have one entry for each projected
-    layer.
+    """task_gradients, bases_without_each_task and bases_projected_off have one entry for each
+    projected layer.
 
     trgp: the state of TRGP.
     task_gradients: [T, rows, w] the gradient of each old task's loss at the end of the task,
     multiplied by the columns of its input space.
-    bases_without_task: [T, d, v] for each old task, the basis of the inputs of all other old tasks.
+    bases_without_each_task: [T, d, v] for each old task, the basis of the inputs of all other old
+    tasks.
     bases_projected_off: [d, v] the basis that the current task's gradients are projected off.
     correlation_threshold: [] hyper-parameter.
     """
 
     trgp: TRGPState
     task_gradients: tuple[Tensor, ...]
-    bases_without_task: tuple[Tensor, ...]
+    bases_without_each_task: tuple[Tensor, ...]
     bases_projected_off: tuple[Tensor, ...]
     correlation_threshold: Tensor
 
@@ -90,11 +91,11 @@ def cuber_gradient(
     trgp_state = state.trgp
     objective_gradient = gradient_at_scaled_params(take_gradient, inputs, trgp_state)
     scaled_spaces, bases_projected_off = [], []
-    for G, spaces, task_gradients, bases_without_task, current_basis in zip(
+    for G, spaces, task_gradients, bases_without_each_task, current_basis in zip(
         layer_matrices(objective_gradient[0], inputs.layers),
         trgp_state.spaces,
         state.task_gradients,
-        state.bases_without_task,
+        state.bases_without_each_task,
         state.bases_projected_off,
         strict=False,
     ):
@@ -103,7 +104,7 @@ def cuber_gradient(
         )
         joined = joined[:, None, None]
         joins_now = (trgp_state.is_first_step > 0) & joined.any()
-        basis_without_joined = (joined * bases_without_task).sum(0)
+        basis_without_joined = (joined * bases_without_each_task).sum(0)
         bases_projected_off.append(torch.where(joins_now, basis_without_joined, current_basis))
         scaled_spaces.append(torch.where(joined, 0.0, spaces))
     objective_gradient, learned = learn_scalings(
@@ -125,16 +126,20 @@ def align_off_current_bases(gradients: Gradients, state: CUBERState) -> tuple[Te
 
 
 def grow_bases_without_task(
-    bases_without_task: Tensor, basis_before_task: Tensor, R: Tensor, threshold: float, task: int
+    bases_without_each_task: Tensor,
+    basis_before_task: Tensor,
+    R: Tensor,
+    threshold: float,
+    task: int,
 ) -> list[Tensor]:
-    """The `bases_without_task` of a layer at the end of task number `task`, from those [T, d, v]
-    before it.
+    """The `bases_without_each_task` of a layer at the end of task number `task`, from those
+    [T, d, v] before it.
 
     Those without an earlier task grow as TRGP's basis does, for R [d, n], the inputs of the ended
     task. The one without the ended task is `basis_before_task` [d, w], that of all earlier
     tasks.
     """
-    bases = [*bases_without_task]
+    bases = [*bases_without_each_task]
     for earlier_task in range(task):
         _, bases[earlier_task] = task_space_and_basis(bases[earlier_task], R, threshold, False)
     bases[task] = basis_before_task
@@ -144,7 +149,7 @@ def grow_bases_without_task(
 class TaskEndBases(NamedTuple):
     """The fields of `CUBERState` that change with the bases."""
 
-    bases_without_task: tuple[Tensor, ...]
+    bases_without_each_task: tuple[Tensor, ...]
     bases_projected_off: tuple[Tensor, ...]
 
 
@@ -152,23 +157,23 @@ def task_end_bases(
     state: CUBERState,
     trgp_state_after: TRGPState,
     R: Sequence[Tensor],
-    growth_rule: GrowthRule,
+    basis_size_rule: BasisSizeRule,
     task: int,
 ) -> TaskEndBases:
     """The bases at the end of task number `task`, from the state before it, TRGP's state after it,
     and the task's inputs R [d, n] of each layer."""
-    bases_without_task, bases_projected_off = [], []
+    bases_without_each_task, bases_projected_off = [], []
     for number, (bases, basis) in enumerate(
-        zip(state.bases_without_task, state.trgp.bases, strict=True)
+        zip(state.bases_without_each_task, state.trgp.bases, strict=True)
     ):
-        threshold = growth_rule.threshold(number, task)
+        threshold = basis_size_rule.threshold(number, task)
         grown_bases = grow_bases_without_task(bases, basis, R[number], threshold, task)
         *padded_bases, current_basis = pad_to_common_shapes(
             [*grown_bases, trgp_state_after.bases[number]]
         )
-        bases_without_task.append(tree_stack(padded_bases))
+        bases_without_each_task.append(tree_stack(padded_bases))
         bases_projected_off.append(current_basis)
-    return TaskEndBases(tuple(bases_without_task), tuple(bases_projected_off))
+    return TaskEndBases(tuple(bases_without_each_task), tuple(bases_projected_off))
 
 
 def task_end_gradients(
@@ -215,7 +220,7 @@ def cuber(
     examples and compared within the task's input space. As far as we remember, the paper also pulls
     the joined weights back to where the task found them; this is left out.
     """
-    growth_rule = GrowthRule(thresholds, increase, rank_rule)
+    basis_size_rule = BasisSizeRule(thresholds, increase, rank_rule)
     trust = max_trusted_tasks, trust_threshold, scales_lr
     trgp_method = trgp(thresholds, increase, samples, rank_rule, project_head, *trust)
     is_cosine = -1 <= correlation_threshold <= 1
@@ -233,7 +238,7 @@ def cuber(
         task, rows = probe.task, probe.rows[:samples]
         trgp_state = trgp_method.end_task(state.trgp, params, probe)
         R = representation_matrices(probe.layer_inputs(rows), probe.layers)
-        bases = task_end_bases(state, trgp_state, R, growth_rule, task)
+        bases = task_end_bases(state, trgp_state, R, basis_size_rule, task)
         G = layer_matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
         task_gradients = task_end_gradients(state, trgp_state, G, task)
         return CUBERState(trgp_state, task_gradients, *bases, state.correlation_threshold)

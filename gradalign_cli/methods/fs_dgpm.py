@@ -20,7 +20,7 @@ from gradalign_cli.methods.method import (
     TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
-    GrowthRule,
+    BasisSizeRule,
     columns_to_add,
     empty_subspaces,
     layer_matrices,
@@ -147,12 +147,12 @@ def memory_representations(probe: Probe, samples: int) -> list[Tensor]:
 
 
 def end_fs_dgpm_task(
-    growth_rule: GrowthRule, samples: int, state: FSDGPMState, params: Tensor, probe: Probe
+    basis_size_rule: BasisSizeRule, samples: int, state: FSDGPMState, params: Tensor, probe: Probe
 ) -> FSDGPMState:
     """The `end_task` of FS-DGPM: new bases of the inputs in memory, with the initial importance."""
     R = memory_representations(probe, samples)
     bases = tuple(
-        columns_to_add(M[:, :0], R[k], growth_rule.threshold(k, probe.task), False)[0]
+        columns_to_add(M[:, :0], R[k], basis_size_rule.threshold(k, probe.task), False)[0]
         for k, M in enumerate(state.bases)
     )
     return state._replace(
@@ -191,10 +191,10 @@ def fs_dgpm(
     temperature, initial_importance: the importance is sigmoid(temperature * raw importance), and
     the raw importance is `initial_importance` when a task begins.
     samples: how many examples in memory the bases are computed from, anew when a task has ended.
-    The other arguments are those of `GrowthRule` and `gpm`.
+    The other arguments are those of `BasisSizeRule` and `gpm`.
     """
-    growth_rule = GrowthRule(thresholds, increase, "strict")
-    growth_rule.check()
+    basis_size_rule = BasisSizeRule(thresholds, increase, "strict")
+    basis_size_rule.check()
     for name, count in (("samples", samples), ("pieces", pieces)):
         require(count > 0, f"method.{name}", "positive", count)
     for name, number in (
@@ -205,7 +205,7 @@ def fs_dgpm(
         require(number >= 0, f"method.{name}", "non-negative", number)
 
     def init(setup: MethodSetup) -> FSDGPMState:
-        subspaces = empty_subspaces(setup, growth_rule, project_head)
+        subspaces = empty_subspaces(setup, basis_size_rule, project_head)
         numbers = map(
             setup.params.new_tensor, (climb_lr, importance_lr, temperature, initial_importance)
         )
@@ -217,6 +217,6 @@ def fs_dgpm(
         gradient_count=lambda b, m: 2 * len(piece_starts(b, pieces)),
         memory_batches=1,
         init=init,
-        end_task=partial(end_fs_dgpm_task, growth_rule, samples),
+        end_task=partial(end_fs_dgpm_task, basis_size_rule, samples),
         claims=("does_not_lengthen", "acts_without_memory"),
     )

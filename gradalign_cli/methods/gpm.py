@@ -6,7 +6,7 @@ from torch import Tensor
 
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.subspace import (
-    GrowthRule,
+    BasisSizeRule,
     RankRule,
     append_columns,
     columns_to_add,
@@ -21,7 +21,7 @@ def gpm(
     orthogonal to the basis.
 
     When a task has ended, columns for its inputs are added to the bases. The arguments are those of
-    `GrowthRule` and `subspace_method`.
+    `BasisSizeRule` and `subspace_method`.
     """
 
     def grow_basis(
@@ -30,6 +30,6 @@ def gpm(
         columns, _ = columns_to_add(M, R, threshold, one_column_fewer)
         return append_columns(M, importance, columns, torch.ones_like(columns[0]))
 
-    growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    method = subspace_method(growth_rule, samples, project_head, grow_basis)
+    basis_size_rule = BasisSizeRule(thresholds, increase, rank_rule)
+    method = subspace_method(basis_size_rule, samples, project_head, grow_basis)
     return method._replace(claims=("does_not_lengthen", "projects_orthogonally"))

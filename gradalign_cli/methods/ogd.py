@@ -49,7 +49,7 @@ def align_off_basis(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
     return gradients.g - (state.basis @ gradients.g) @ state.basis, state
 
 
-def target_logit(logits: Tensor, examples: Examples) -> Tensor:
+def target_logit_of_single_example(logits: Tensor, examples: Examples) -> Tensor:
     """The logit [] of an example's class."""
     return logits[0].gather(0, examples.target)[0]
 
@@ -81,7 +81,11 @@ def ogd(gradients_per_task: int, differentiated_logits: DifferentiatedLogits) ->
 
     def task_gradients(probe: Probe) -> Tensor:
         if differentiated_logits != "all":
-            logit = target_logit if differentiated_logits == "label" else mean_visible_logit
+            logit = (
+                target_logit_of_single_example
+                if differentiated_logits == "label"
+                else mean_visible_logit
+            )
             return probe.sample_gradients(logit, probe.rows[:gradients_per_task])
         logit_numbers = probe.task_logit_mask.nonzero()[:, 0].tolist()
         rows = probe.rows[: max(gradients_per_task // len(logit_numbers), 1)]

@@ -8,7 +8,11 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, MethodSetup, Probe
-from gradalign_cli.methods.ogd import align_off_basis, orthonormal_additions, target_logit
+from gradalign_cli.methods.ogd import (
+    align_off_basis,
+    orthonormal_additions,
+    target_logit_of_single_example,
+)
 
 
 class OGDPlusState(NamedTuple):
@@ -42,7 +46,9 @@ def ogd_plus(gradients_per_task: int) -> Method:
         )
         rows[places], tasks[places] = task_rows, probe.task
         filled = rows >= 0
-        gradients = probe.sample_gradients(target_logit, rows[filled], tasks[filled])
+        gradients = probe.sample_gradients(
+            target_logit_of_single_example, rows[filled], tasks[filled]
+        )
         orthonormal_rows = orthonormal_additions(gradients, state.basis[:0])
         basis = torch.zeros_like(state.basis)
         basis[: len(orthonormal_rows)] = orthonormal_rows

@@ -6,7 +6,7 @@ from torch.nn.functional import normalize
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method, Probe
-from gradalign_cli.methods.ogd import stored_span_method, target_logit
+from gradalign_cli.methods.ogd import stored_span_method, target_logit_of_single_example
 
 
 def principal_directions(vectors: Tensor, count: int) -> Tensor:
@@ -32,7 +32,7 @@ def pca_ogd(gradients_per_task: int, samples: int) -> Method:
     )
 
     def task_directions(probe: Probe) -> Tensor:
-        gradients = probe.sample_gradients(target_logit, probe.rows[:samples])
+        gradients = probe.sample_gradients(target_logit_of_single_example, probe.rows[:samples])
         return principal_directions(gradients, gradients_per_task)
 
     return stored_span_method(gradients_per_task, task_directions)

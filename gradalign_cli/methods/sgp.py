@@ -7,7 +7,7 @@ from torch import Tensor
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Method
 from gradalign_cli.methods.subspace import (
-    GrowthRule,
+    BasisSizeRule,
     RankRule,
     append_columns,
     basis_rank,
@@ -39,7 +39,7 @@ def sgp(
     up over tasks, to 1 at most.
 
     scale: the paper's alpha; with an infinite scale the method is GPM. The other arguments are
-    those of `GrowthRule` and `subspace_method`.
+    those of `BasisSizeRule` and `subspace_method`.
     """
     require(scale >= 0, "method.scale", "non-negative", scale)
 
@@ -55,6 +55,6 @@ def sgp(
         old_importance = (importance[:rank] + task_importance[:rank]).clamp(0, 1)
         return append_columns(M, old_importance, columns, task_importance[rank:])
 
-    growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    method = subspace_method(growth_rule, samples, project_head, grow_basis)
+    basis_size_rule = BasisSizeRule(thresholds, increase, rank_rule)
+    method = subspace_method(basis_size_rule, samples, project_head, grow_basis)
     return method._replace(claims=("does_not_lengthen",))

@@ -32,7 +32,7 @@ class SubspaceState(NamedTuple):
     ended_tasks: Tensor
 
 
-class GrowthRule(NamedTuple):
+class BasisSizeRule(NamedTuple):
     """How many columns a basis gains when a task has ended.
 
     thresholds: the share of the inputs' energy that the basis must hold, one number for each
@@ -78,14 +78,14 @@ def require_one_or_per_layer(field: str, values: Sequence[float], layers: int) -
 
 
 def empty_subspaces(
-    setup: MethodSetup, growth_rule: GrowthRule, project_head: bool
+    setup: MethodSetup, basis_size_rule: BasisSizeRule, project_head: bool
 ) -> SubspaceState:
     """Bases without columns for the projected layers.
 
     Raises UserError where the number of thresholds does not fit the number of these layers.
     """
     widths = projected_layer_widths(setup, project_head)
-    require_one_or_per_layer("method.thresholds", growth_rule.thresholds, len(widths))
+    require_one_or_per_layer("method.thresholds", basis_size_rule.thresholds, len(widths))
     zeros = setup.params.new_zeros
     return SubspaceState(
         tuple(zeros(d, 0) for d in widths), tuple(zeros(0) for d in widths), zeros(())
@@ -254,7 +254,7 @@ GrowBasis = Callable[[Tensor, Tensor, Tensor, float, bool], tuple[Tensor, Tensor
 
 
 def subspace_method(
-    growth_rule: GrowthRule, samples: int, project_head: bool, grow_basis: GrowBasis
+    basis_size_rule: BasisSizeRule, samples: int, project_head: bool, grow_basis: GrowBasis
 ) -> Method:
     """The method that projects the gradient off the bases, and grows them when a task has ended.
 
@@ -263,10 +263,10 @@ def subspace_method(
     own.
     """
     require(samples > 0, "method.samples", "positive", samples)
-    growth_rule.check()
+    basis_size_rule.check()
 
     def init(setup: MethodSetup) -> SubspaceState:
-        return empty_subspaces(setup, growth_rule, project_head)
+        return empty_subspaces(setup, basis_size_rule, project_head)
 
     def align(gradients: Gradients, state: SubspaceState) -> tuple[Tensor, SubspaceState]:
         return project_off_bases(gradients.g, gradients.layers, *state), state
@@ -279,8 +279,8 @@ def subspace_method(
                 M,
                 importance,
                 R[k],
-                growth_rule.threshold(k, task),
-                growth_rule.one_column_fewer(task),
+                basis_size_rule.threshold(k, task),
+                basis_size_rule.one_column_fewer(task),
             )
             for k, (M, importance) in enumerate(zip(state.bases, state.importance, strict=True))
         ]

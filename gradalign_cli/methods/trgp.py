@@ -19,7 +19,7 @@ from gradalign_cli.methods.method import (
     TakeGradient,
 )
 from gradalign_cli.methods.subspace import (
-    GrowthRule,
+    BasisSizeRule,
     RankRule,
     basis_rank,
     directions_outside,
@@ -243,10 +243,10 @@ def trgp(
     max_trusted_tasks, trust_threshold: how many old tasks a layer trusts at most, and the share of
     the norm of the task's first gradient that their input spaces must hold (0.5 in the paper).
     scales_lr: the step size of the scales.
-    The other arguments are those of `GrowthRule` and `gpm`.
+    The other arguments are those of `BasisSizeRule` and `gpm`.
     """
-    growth_rule = GrowthRule(thresholds, increase, rank_rule)
-    growth_rule.check()
+    basis_size_rule = BasisSizeRule(thresholds, increase, rank_rule)
+    basis_size_rule.check()
     require(samples > 0, "method.samples", "positive", samples)
     require(max_trusted_tasks > 0, "method.max_trusted_tasks", "positive", max_trusted_tasks)
     require(0 <= trust_threshold <= 1, "method.trust_threshold", "in [0, 1]", trust_threshold)
@@ -255,7 +255,7 @@ def trgp(
 
     def init(setup: MethodSetup) -> TRGPState:
         number = setup.params.new_tensor
-        bases = empty_subspaces(setup, growth_rule, project_head).bases
+        bases = empty_subspaces(setup, basis_size_rule, project_head).bases
         spaces = tuple(M.expand(setup.tasks, *M.shape) for M in bases)
         scalings = tuple(map(neutral, spaces))
         ended_scalings = tree_stack([scalings] * setup.tasks)
@@ -263,12 +263,12 @@ def trgp(
         return TRGPState(bases, spaces, ended_scalings, scalings, *numbers)
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
-        task, one_column_fewer = probe.task, growth_rule.one_column_fewer(probe.task)
+        task, one_column_fewer = probe.task, basis_size_rule.one_column_fewer(probe.task)
         layer_inputs = probe.layer_inputs(probe.rows[:samples])
         representations = representation_matrices(layer_inputs, probe.layers)
         bases, spaces = [], []
         for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
-            R, threshold = representations[number], growth_rule.threshold(number, task)
+            R, threshold = representations[number], basis_size_rule.threshold(number, task)
             space, basis = task_space_and_basis(M, R, threshold, one_column_fewer)
             bases.append(basis)
             spaces.append(replace_task_matrix(layer_spaces, task, space))

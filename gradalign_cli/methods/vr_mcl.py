@@ -18,11 +18,11 @@ from gradalign_cli.methods.method import (
 
 
 class VRMCLState(NamedTuple):
-    """lookahead_lr, momentum: [];  previous_direction, previous_params: [P] of the last step, the
-    parameters before their update;  steps: [] number of steps so far."""
+    """lookahead_lr, momentum_coefficient: [];  previous_direction, previous_params: [P] of the last
+    step, the parameters before their update;  steps: [] number of steps so far."""
 
     lookahead_lr: Tensor
-    momentum: Tensor
+    momentum_coefficient: Tensor
     previous_direction: Tensor
     previous_params: Tensor
     steps: Tensor
@@ -49,7 +49,9 @@ def vr_mcl(lookahead_lr: float, momentum: float) -> Method:
         (g, value_and_output), _ = lookahead_gradient(take_gradient, inputs, state.lookahead_lr)
         previous_inputs = inputs._replace(params=state.previous_params)
         (previous_g, _), _ = lookahead_gradient(take_gradient, previous_inputs, state.lookahead_lr)
-        momentum = torch.where(state.steps > 0, state.momentum, 0.0)  # none in the first step
+        momentum = torch.where(
+            state.steps > 0, state.momentum_coefficient, 0.0
+        )  # none in the first step
         direction = g + momentum * (state.previous_direction - previous_g)
         state = state._replace(
             previous_direction=direction, previous_params=inputs.params, steps=state.steps + 1

@@ -88,4 +88,4 @@ def independent_gradient_count(cosines: Tensor, dtype_eps: float) -> Tensor:
 def minimiser_above_bounds(K: Tensor, q: Tensor, lower_bounds: Tensor) -> Tensor:
     """argmin 1/2 v'Kv + q'v for v >= lower_bounds, for K [..., n, n]; q, lower_bounds and v are
     [..., n]."""
-    return lower_bounded_qp(K, q, lower_bounds, MAX_GPU_PIVOTS).v
+    return lower_bounded_qp(K, q, lower_bounds, MAX_GPU_PIVOTS).minimiser

@@ -12,7 +12,7 @@ from gradalign_cli.models.model import StepExecution
 from gradalign_cli.models.module_forward import ModuleFunction, first_input
 from gradalign_cli.models.module_layout import is_plain_matrix
 from gradalign_cli.models.module_noise import KeyedDropout
-from gradalign_cli.numerics.vectors import autograd_gradient, functional_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value, functional_gradient
 
 EXAMPLES = 8  # BatchNorm of fewer at the end of a network magnifies rounding
 TOLERANCE = 0.1  # of the length of a gradient, as a deep network magnifies rounding
@@ -172,7 +172,7 @@ def make_obstacle(
     def attempt(execution: StepExecution) -> str:
         images, keys = trial_images(image_shape), torch.arange(EXAMPLES)
         inputs = params, statistics, images, keys
-        wanted = gradient(autograd_gradient, *inputs)
+        wanted = gradient(autograd_gradient_and_value, *inputs)
         try:
             if execution == "batched":
                 batched = torch.func.vmap(lambda *each: gradient(functional_gradient, *each))
@@ -180,7 +180,9 @@ def make_obstacle(
             else:
                 from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
 
-                recorded = make_fx(lambda *each: gradient(autograd_gradient, *each))(*inputs)
+                recorded = make_fx(lambda *each: gradient(autograd_gradient_and_value, *each))(
+                    *inputs
+                )
                 g, moved = recorded(*inputs)
         except Exception as error:  # what PyTorch or the user's own module raises
             return f"it cannot be {execution}: {' '.join(str(error).split())[:300]}"

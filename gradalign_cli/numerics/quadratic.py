@@ -11,9 +11,9 @@ TOLERANCE = 1e-12  # a smaller violation, relative to the size of the data, is r
 
 
 class Solution(NamedTuple):
-    """v: [..., M] the minimiser;  kkt_residual: [...] the largest violation of a KKT condition."""
+    """minimiser: [..., M];  kkt_residual: [...] the largest violation of a KKT condition."""
 
-    v: Tensor
+    minimiser: Tensor
     kkt_residual: Tensor
 
 

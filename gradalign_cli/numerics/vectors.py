@@ -12,7 +12,7 @@ from gradalign_cli.numerics.trees import tree_map
 
 Shapes = Sequence[tuple[int, ...]]
 # (params [P], ...) -> (gradient [P], (value [], aux))
-GradientFunction = Callable[..., tuple[Tensor, tuple[Tensor, Any]]]
+GradientAndValueFunction = Callable[..., tuple[Tensor, tuple[Tensor, Any]]]
 
 
 def split_vector(flat: Tensor, shapes: Shapes) -> list[Tensor]:
@@ -35,7 +35,9 @@ def flatten_tensors(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in tensors])
 
 
-def autograd_gradient(function: Callable[..., tuple[Tensor, Any]]) -> GradientFunction:
+def autograd_gradient_and_value(
+    function: Callable[..., tuple[Tensor, Any]],
+) -> GradientAndValueFunction:
     """The gradient of `function(params, ...) -> (value, aux)` by plain autograd.
 
     Like `torch.func.grad_and_value` with `has_aux`, it returns a function that gives
@@ -53,8 +55,8 @@ def autograd_gradient(function: Callable[..., tuple[Tensor, Any]]) -> GradientFu
     return gradient
 
 
-def functional_gradient(function: Callable[..., tuple[Tensor, Any]]) -> GradientFunction:
-    """The same as `autograd_gradient` by `torch.func`, which works under `vmap`."""
+def functional_gradient(function: Callable[..., tuple[Tensor, Any]]) -> GradientAndValueFunction:
+    """The same as `autograd_gradient_and_value` by `torch.func`, which works under `vmap`."""
     return torch.func.grad_and_value(function, has_aux=True)
 
 

@@ -23,7 +23,7 @@ def matrix_table_rows(matrices: dict[str, np.ndarray]) -> list[list[str]]:
 MATRIX_COLUMNS = ["setting", "after task", "task 1, 2, ... (%)"]
 
 
-def accuracy_plot(groups: dict[str, Group]) -> Plot:
+def accuracy_heat_maps(groups: dict[str, Group]) -> Plot:
     """The accuracy matrix of each group, as a mean over its seeds."""
     shown = first_groups(groups, MOST_PANELS)
     matrices = {label: group.accuracy().mean(0) for label, group in shown.items()}

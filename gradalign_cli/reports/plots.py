@@ -9,7 +9,7 @@ from gradalign_cli.reports.alignment_plots import alignment_plots, memory_hurtin
 from gradalign_cli.reports.curve_plots import first_steps_plot, so_far_plot, stability_gap_plot
 from gradalign_cli.reports.curves import alignment_columns
 from gradalign_cli.reports.group import Group
-from gradalign_cli.reports.matrix_plots import accuracy_plot, forgetting_plot, task_plot
+from gradalign_cli.reports.matrix_plots import accuracy_heat_maps, forgetting_plot, task_plot
 from gradalign_cli.reports.plot import (
     MOST_DOTS,
     MOST_LINES,
@@ -33,7 +33,7 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
     }
     plots = [
         seed_plot(groups),
-        accuracy_plot(groups),
+        accuracy_heat_maps(groups),
         forgetting_plot(groups),
         task_plot(groups),
         so_far_plot(groups),
@@ -53,7 +53,7 @@ def run_plots(rows: Sequence[Row]) -> list[Plot]:
         label: alignment_columns(group) for label, group in first_groups(groups, MOST_LINES).items()
     }
     cosine, *_ = alignment_plots(groups, alignment_of_label)
-    plots = [accuracy_plot(groups), so_far_plot(groups), stability_gap_plot(groups), cosine]
+    plots = [accuracy_heat_maps(groups), so_far_plot(groups), stability_gap_plot(groups), cosine]
     return [plot for plot in plots if plot is not None]
 
 

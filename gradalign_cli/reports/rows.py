@@ -86,17 +86,19 @@ def can_reach_significance(seed_count: int, tested_row_count: int) -> bool:
     return least_exact_p_value(seed_count) * tested_row_count <= SIGNIFICANT
 
 
-def verdict(difference: PairedDifference, p_value: float | None, tested_row_count: int) -> str:
+def verdict(
+    difference: PairedDifference, corrected_p_value: float | None, tested_row_count: int
+) -> str:
     """`higher` or `lower` than the baseline, `not distinguishable` or `too few seeds`.
 
     Higher and lower ask that the 95% interval leaves out 0, and that the corrected p-value is at
     most 0.05, where the seeds are enough for the test to come so low.
     """
-    if difference.low is None or difference.high is None or p_value is None:
+    if difference.low is None or difference.high is None or corrected_p_value is None:
         return "too few seeds"
     covers_zero = difference.low <= 0 <= difference.high
     if covers_zero or (
-        can_reach_significance(difference.n, tested_row_count) and p_value > SIGNIFICANT
+        can_reach_significance(difference.n, tested_row_count) and corrected_p_value > SIGNIFICANT
     ):
         return "not distinguishable"
     return "higher" if difference.mean > 0 else "lower"

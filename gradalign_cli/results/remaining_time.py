@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import examples_of_step
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.watcher import Moment, State
 
@@ -30,7 +30,7 @@ class Work(NamedTuple):
     learning_curve_tests: int
 
 
-def work_of(parts: Parts, replica: Replica, plan: Plan) -> Work:
+def work_of(parts: Parts, replica: Replica, plan: TrainingPlan) -> Work:
     """What a replica has to do, if no pass is left out."""
     stream, tasks = replica.stream, range(parts.benchmark.tasks)
     bounded = parts.benchmark.boundaries != "none"

@@ -7,17 +7,17 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 
 
 class DrawSizes(NamedTuple):
-    """How many uniform numbers each field of a `Draw` holds;  replay_uniform_shape: of memory
-    batches and slots;  memory_noise_keys: keys for the examples read from memory, None where the
+    """How many uniform numbers each field of a `Draw` holds;  replay_batches_and_slots: of memory
+    batches and slots;  memory_noise_key_count: keys for the examples read from memory, None where the
     network has no noise;  uniforms_per_image: for each example that the network sees;
     memory_examples: how many are read from memory."""
 
     reference_uniforms: int
-    replay_uniform_shape: tuple[int, int]
+    replay_batches_and_slots: tuple[int, int]
     align_uniforms: int
-    measure_uniforms: int = 0
+    buffer_measure_uniforms: int = 0
     uniforms_per_arrival: int = 1
-    memory_noise_keys: int | None = None
+    memory_noise_key_count: int | None = None
     uniforms_per_image: int = 0
     memory_examples: int = 0
 
@@ -31,11 +31,11 @@ def draw_sizes(parts: Parts, past_tasks: int) -> DrawSizes:
     needs_numbers = method.needs_random_numbers or method.references == "one_task"
     return DrawSizes(
         reference_uniforms=slots if reference_size else 0,
-        replay_uniform_shape=(method.memory_batches, slots if replay_size else 0),
+        replay_batches_and_slots=(method.memory_batches, slots if replay_size else 0),
         align_uniforms=(parts.benchmark.tasks + 1) ** 2 if needs_numbers else 0,
-        measure_uniforms=slots if parts.buffer.measured_examples else 0,
+        buffer_measure_uniforms=slots if parts.buffer.measured_examples else 0,
         uniforms_per_arrival=parts.buffer.uniforms_per_arrival,
-        memory_noise_keys=memory_examples if parts.model.needs_noise else None,
+        memory_noise_key_count=memory_examples if parts.model.needs_noise else None,
         uniforms_per_image=parts.augmentation.uniforms_per_image if parts.augmentation else 0,
         memory_examples=memory_examples,
     )

@@ -169,9 +169,9 @@ def draw_random_numbers(
     seen = batch_size + sizes.memory_examples if sizes.uniforms_per_image else 0
     shapes = [
         (sizes.reference_uniforms,),
-        sizes.replay_uniform_shape,
+        sizes.replay_batches_and_slots,
         (sizes.align_uniforms,),
-        (sizes.measure_uniforms,),
+        (sizes.buffer_measure_uniforms,),
         (batch_size, sizes.uniforms_per_arrival),
         (seen, sizes.uniforms_per_image),
     ]
@@ -182,7 +182,7 @@ def draw_random_numbers(
         )
         for k, shape in zip([*range(noise), noise + 1], shapes, strict=True)
     ]
-    count = 0 if sizes.memory_noise_keys is None else batch_size + sizes.memory_noise_keys
+    count = 0 if sizes.memory_noise_key_count is None else batch_size + sizes.memory_noise_key_count
     keys = [
         torch.randint(KEYS, (steps, count), generator=purposes[noise])
         for purposes in replica_generators

@@ -10,7 +10,7 @@ from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import tree_index, tree_stack
-from gradalign_cli.numerics.vectors import GradientFunction
+from gradalign_cli.numerics.vectors import GradientAndValueFunction
 from gradalign_cli.step.draws import Draw, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.reading_sizes import reference_and_replay_sizes, reference_slots
@@ -36,7 +36,7 @@ def no_references(learner: Learner) -> References:
 
 
 def make_references(
-    parts: Parts, past_tasks: int, differentiate: Callable[[Any], GradientFunction]
+    parts: Parts, past_tasks: int, differentiate: Callable[[Any], GradientAndValueFunction]
 ) -> Callable[[Learner, Draw, TaskViews], References]:
     """How a step takes reference gradients while `past_tasks` tasks are over, by `gradient`."""
     model, network = parts.model, make_network(parts.model, training=True)

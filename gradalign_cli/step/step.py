@@ -13,7 +13,7 @@ from gradalign_cli.buffers.buffer import Arrivals
 from gradalign_cli.methods.method import Gradients, LossInputs, Objective, ObjectiveGradient
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import take_rows
-from gradalign_cli.numerics.vectors import GradientFunction
+from gradalign_cli.numerics.vectors import GradientAndValueFunction
 from gradalign_cli.step.draws import Draw, all_valid_mask, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measure
@@ -27,7 +27,7 @@ Step = Callable[[Learner, Draw, TaskViews], tuple[Learner, Trace | LossTrace]]
 def make_step(
     parts: Parts,
     past_tasks: int,
-    differentiate: Callable[[Any], GradientFunction],
+    differentiate: Callable[[Any], GradientAndValueFunction],
     measures_angles: bool,
 ) -> Step:
     """The step while `past_tasks` tasks are over.
@@ -76,7 +76,7 @@ def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: TaskViews) -> 
 
 
 def make_gradient(
-    parts: Parts, differentiate: Callable[[Any], GradientFunction]
+    parts: Parts, differentiate: Callable[[Any], GradientAndValueFunction]
 ) -> Callable[[LossInputs, Any], tuple[ObjectiveGradient, Any]]:
     """How a step finds the gradient of its method's objective.
 

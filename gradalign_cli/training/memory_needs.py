@@ -23,7 +23,7 @@ from gradalign_cli.training.memory_estimate import (
     step_gradient_bytes,
     tensor_bytes,
 )
-from gradalign_cli.training.plan import Plan, chunk_size
+from gradalign_cli.training.plan import TrainingPlan, chunk_size
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.step_images import image_bytes
 
@@ -64,7 +64,11 @@ def needs_of_parts(
 
 
 def needs_of_run(
-    parts: Parts, replicas: Sequence[Replica], plan: Plan, engine_name: str, device: torch.device
+    parts: Parts,
+    replicas: Sequence[Replica],
+    plan: TrainingPlan,
+    engine_name: str,
+    device: torch.device,
 ) -> list[MemoryNeed]:
     """What the replicas that train together need beyond the dataset, which is loaded.
 
@@ -109,14 +113,18 @@ def needs_of_run(
 def random_numbers_per_step(parts: Parts, batch_size: int) -> int:
     """How many random numbers a replica draws for a step on `batch_size` examples."""
     sizes = draw_sizes(parts, parts.benchmark.tasks - 1)
-    keys = 0 if sizes.memory_noise_keys is None else 2 * (sizes.memory_noise_keys + batch_size)
+    keys = (
+        0
+        if sizes.memory_noise_key_count is None
+        else 2 * (sizes.memory_noise_key_count + batch_size)
+    )
     augmented = sizes.uniforms_per_image * (sizes.memory_examples + batch_size)
     return sum(
         (
             sizes.reference_uniforms,
-            math.prod(sizes.replay_uniform_shape),
+            math.prod(sizes.replay_batches_and_slots),
             sizes.align_uniforms,
-            sizes.measure_uniforms,
+            sizes.buffer_measure_uniforms,
             batch_size * sizes.uniforms_per_arrival,
             keys,
             augmented,

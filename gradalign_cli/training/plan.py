@@ -10,7 +10,7 @@ from gradalign_cli.numerics.devices import CPU
 CHUNK = 100  # steps between two looks at the traces
 
 
-class Plan(NamedTuple):
+class TrainingPlan(NamedTuple):
     """How long to train and what to look at on the way.
 
     passes:               passes over each task.
@@ -29,7 +29,7 @@ class Plan(NamedTuple):
     continual_samples: int = 0
 
 
-def chunk_size(plan: Plan, model: Model, device: torch.device) -> int:
+def chunk_size(plan: TrainingPlan, model: Model, device: torch.device) -> int:
     """Steps that an engine takes at once. Traces are measured, and tests on the way come, where a
     chunk ends, so it is a multiple of theirs; steps of a convolutional network on a CPU are so slow
     that it is the smallest one."""

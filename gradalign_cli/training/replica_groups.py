@@ -13,7 +13,7 @@ from gradalign_cli.training.checkpoints import Checkpoints, SavedRun
 from gradalign_cli.training.continual_tests import ContinualTests
 from gradalign_cli.training.learning_curve import LearningCurve
 from gradalign_cli.training.outcome import Outcome, join_outcomes
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.position import Position, on_device, position_template
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
@@ -60,7 +60,7 @@ def train_replica_groups(
     parts: Parts,
     replicas: Sequence[Replica],
     engine: Engine,
-    plan: Plan,
+    plan: TrainingPlan,
     watchers: Sequence[WatcherOfAllReplicaGroups],
     groups: Sequence[ReplicaNumbers],
     checkpoints: Checkpoints | None = None,
@@ -127,7 +127,7 @@ def train_replica_group(
     parts: Parts,
     replicas: Sequence[Replica],
     engine: Engine,
-    plan: Plan,
+    plan: TrainingPlan,
     watchers: Sequence[Watcher],
     resumed_state: ReplicaGroupsState | None = None,
     save_position: Callable[[Position, Sequence[Watcher]], None] = lambda position, watchers: None,

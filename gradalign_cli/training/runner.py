@@ -21,7 +21,7 @@ from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import Trace
 from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.pace import Pace
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.position import Position, SavePosition, first_position, save_nothing
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.step_images import StepImages
@@ -52,7 +52,7 @@ def run(
     parts: Parts,
     replicas: Sequence[Replica],
     engine: Engine,
-    plan: Plan,
+    plan: TrainingPlan,
     watchers: Sequence[Watcher],
     start_position: Position | None = None,
     save_position: SavePosition = save_nothing,
@@ -84,7 +84,7 @@ def run(
         for draws, next_draws in images.with_next(chunks):
             step, cycle = position.step, rotated_cycle(task_steps.step_cycle, position.step)
             draws = pace.with_step_size(draws, step)
-            meanwhile = images.bring(draws, next_draws, position.learners)
+            meanwhile = images.load_and_get_prefetch(draws, next_draws, position.learners)
             learners, trace = take_steps(engine, cycle, position.learners, draws, views, meanwhile)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.measure_angles_every == 0

@@ -19,17 +19,18 @@ from gradalign_cli.errors import require
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner, Parts
-from gradalign_cli.training.plan import Plan, chunk_size
+from gradalign_cli.training.plan import TrainingPlan, chunk_size
 
 GIB = 2**30
+StartPrefetch = Callable[[], None]  # begins to copy the images of the next chunk
 
 
-def chunk_image_count(parts: Parts, plan: Plan, device: torch.device) -> int:
+def chunk_image_count(parts: Parts, plan: TrainingPlan, device: torch.device) -> int:
     """How many images the draws of a replica name in a chunk of steps, at most."""
     return plan.batch_size * chunk_size(plan, parts.model, device)
 
 
-def image_bytes(parts: Parts, replicas: int, plan: Plan, device: torch.device) -> int:
+def image_bytes(parts: Parts, replicas: int, plan: TrainingPlan, device: torch.device) -> int:
     """Bytes of the images that are on the device while replicas take steps, at most, where the
     dataset is not: those in the window, and those of a chunk on their way into it."""
     places = window_places(parts, replicas, plan, device)
@@ -37,14 +38,14 @@ def image_bytes(parts: Parts, replicas: int, plan: Plan, device: torch.device) -
     return (places + on_their_way) * parts.benchmark.images.shape[1]
 
 
-def window_places(parts: Parts, replicas: int, plan: Plan, device: torch.device) -> int:
+def window_places(parts: Parts, replicas: int, plan: TrainingPlan, device: torch.device) -> int:
     """How many images the window has places for: those that the memory holds, those of two chunks,
     and that of row 0, which stands for padding."""
     chunks = 2 * chunk_image_count(parts, plan, device)
     return 1 + replicas * (len(parts.buffer.init().rows) + chunks)
 
 
-def replicas_within(parts: Parts, plan: Plan, budget: float, device: torch.device) -> int:
+def replicas_within(parts: Parts, plan: TrainingPlan, budget: float, device: torch.device) -> int:
     """How many replicas may train at once so that their images on the device have at most `budget`
     bytes. Raises UserError where not even one may."""
     one, two = (image_bytes(parts, count, plan, device) for count in (1, 2))
@@ -54,7 +55,7 @@ def replicas_within(parts: Parts, plan: Plan, budget: float, device: torch.devic
     return 1 + int((budget - one) // (two - one))
 
 
-def nothing_to_bring() -> None:
+def nothing_to_prefetch() -> None:
     """What is to be done where no images are missing."""
 
 
@@ -70,7 +71,9 @@ class StepImages:
     parts: those of the run, with the images that steps read as the benchmark's.
     """
 
-    def __init__(self, parts: Parts, replicas: int, plan: Plan, device: torch.device) -> None:
+    def __init__(
+        self, parts: Parts, replicas: int, plan: TrainingPlan, device: torch.device
+    ) -> None:
         self.parts, benchmark = parts, parts.benchmark
         self.on_host = benchmark.images_on_host
         if not self.on_host:
@@ -106,19 +109,21 @@ class StepImages:
             yield draws, next_draws
             draws = next_draws
 
-    def bring(self, draws: Draw, next_draws: Draw | None, learners: Learner) -> Callable[[], None]:
+    def load_and_get_prefetch(
+        self, draws: Draw, next_draws: Draw | None, learners: Learner
+    ) -> StartPrefetch:
         """Have the images on the device that a chunk of steps with these draws [S, R, ...] may
-        read. The steps of the chunk before it are done. Returns what is to be done meanwhile the
-        device takes the steps of this chunk: to begin with the images of the next one."""
+        read. The steps of the chunk before it are done. Returns what is to be called while the
+        device takes the steps of this chunk."""
         if not self.on_host:
-            return nothing_to_bring
+            return nothing_to_prefetch
         stored_rows = learners.memory.rows.to(CPU).flatten().clamp_min(0)
         self.rows_in_use = torch.cat([stored_rows, draws.rows.flatten(), stored_rows.new_zeros(1)])
         self.copy_missing(self.rows_in_use)
         if self.stream:
             torch.cuda.current_stream().wait_stream(self.stream)
         if next_draws is None:
-            return nothing_to_bring
+            return nothing_to_prefetch
         return partial(self.copy_missing, next_draws.rows.flatten())
 
     def copy_missing(self, rows: Tensor) -> None:

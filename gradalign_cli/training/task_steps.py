@@ -8,7 +8,7 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.draws import Draw, draw_chunks, pass_orders
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.step import Step, make_step
-from gradalign_cli.training.plan import Plan, chunk_size
+from gradalign_cli.training.plan import TrainingPlan, chunk_size
 from gradalign_cli.training.replica import Replica
 
 
@@ -27,7 +27,7 @@ class TaskSteps(NamedTuple):
 
 
 def prepare_task(
-    parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: Plan, task: int
+    parts: Parts, replicas: Sequence[Replica], engine: Engine, plan: TrainingPlan, task: int
 ) -> TaskSteps:
     """The steps of task number `task` for replicas with equally large tasks."""
     bounded = parts.benchmark.boundaries != "none"
@@ -56,7 +56,7 @@ def prepare_task(
     return TaskSteps(past_tasks, step_cycle, chunks, steps[0], sum(steps))
 
 
-def steps_of_tasks(parts: Parts, replica: Replica, plan: Plan) -> list[int]:
+def steps_of_tasks(parts: Parts, replica: Replica, plan: TrainingPlan) -> list[int]:
     """How many steps each task of a replica has, if no pass is left out."""
     sizes, passes = [len(rows) for rows in replica.stream.train_rows], plan.passes
     if parts.method.shuffles_tasks_together:

@@ -18,7 +18,7 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.measurement import make_measure
 from gradalign_cli.step.step import stream_batch
 from gradalign_cli.training.memory_needs import random_numbers_per_step
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.engines.test_elsewhere import GRAPH, VMAP
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
@@ -73,7 +73,7 @@ def test_captured_steps_augment_on_the_device_as_a_loop_does_on_the_cpu(
     name, engine, coloured, monkeypatch
 ):
     monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
-    plan = Plan(1, 5, 3, 0)
+    plan = TrainingPlan(1, 5, 3, 0)
     parts = augmented_parts(coloured, name)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     on_cpu = train(parts, replicas, vmap() if engine is VMAP else eager(), plan=plan)
@@ -124,7 +124,7 @@ def test_without_augmentation_nothing_is_drawn_for_it(tiny):
 def test_tests_and_the_end_of_a_task_see_images_as_they_are(tiny):
     calls = []
     parts = augmented_parts(tiny, "ewc", marked(calls))
-    train(parts, make_replicas(parts), plan=Plan(1, 5, 1, 2))
+    train(parts, make_replicas(parts), plan=TrainingPlan(1, 5, 1, 2))
     assert sum(len(images) for images, _ in calls) == 3 * 18
 
 

@@ -24,7 +24,7 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.step.draws import Draw
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import METHODS, method
 from tests.runs import compare, make_parts, make_replicas, noisy, same, train
 
@@ -48,7 +48,9 @@ def test_replays_give_what_a_loop_gives(name, step_replicas, loop, tiny, monkeyp
     monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
     parts = make_parts(tiny, method(name), samples=38)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
-    plan = Plan(2, 5, 3, 2)  # two passes, a last batch of its own size, tests after the first steps
+    plan = TrainingPlan(
+        2, 5, 3, 2
+    )  # two passes, a last batch of its own size, tests after the first steps
     engine = loop._replace(run_steps=make_captured_run(step_replicas, capture_on_cpu))
     same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
 
@@ -63,7 +65,7 @@ def test_replays_use_new_noise_in_every_step(name, step_replicas, loop, tiny, mo
     monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
     parts = make_parts(tiny, method(name), samples=38, model=noisy)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
-    plan = Plan(2, 5, 3, 0)
+    plan = TrainingPlan(2, 5, 3, 0)
     engine = loop._replace(run_steps=make_captured_run(step_replicas, capture_on_cpu))
     same(train(parts, replicas, loop, plan=plan), train(parts, replicas, engine, plan=plan))
 

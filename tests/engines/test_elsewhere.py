@@ -13,7 +13,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.models.progressive import progressive
 from gradalign_cli.numerics.quadratic import solve_by_pivoting
 from gradalign_cli.numerics.simulated_device import SIMULATED, cpu_values_of, simulated_device
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.models.networks import everything
 from tests.runs import make_parts, make_replicas, noisy, same, train
@@ -23,7 +23,7 @@ GRAPH, VMAP = simulated_graph(3), simulated_vmap(3)
 
 def assert_agreement(engine, dataset, tested_method, plan=None, **options):
     """Assert that a run on the simulated device gives what a run on the CPU gives."""
-    plan = plan or Plan(1, 5, 3, 0)
+    plan = plan or TrainingPlan(1, 5, 3, 0)
     parts = make_parts(dataset, tested_method, **options)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     on_cpu = train(parts, replicas, vmap() if engine is VMAP else eager(), plan=plan)
@@ -82,7 +82,9 @@ def test_a_progressive_network(engine, tiny):
     ids=["permuted", "class", "domain", "noisy", "module"],
 )
 def test_benchmarks_tests_between_steps_and_noise(options, engine, tiny):
-    assert_agreement(engine, tiny, method("derpp"), Plan(1, 5, 3, 1, 5, 6), samples=18, **options)
+    assert_agreement(
+        engine, tiny, method("derpp"), TrainingPlan(1, 5, 3, 1, 5, 6), samples=18, **options
+    )
 
 
 def test_pivoting_of_quadratic_programs():

@@ -15,12 +15,12 @@ from gradalign_cli.engines.streams import streams
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.models.convnet import lenet
 from gradalign_cli.models.resnet import resnet18
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 
-PLAN = Plan(2, 5, 3, 2)  # two passes, a smaller last batch, tests after the first steps
-SHORT = Plan(1, 5, 1, 0)
+PLAN = TrainingPlan(2, 5, 3, 2)  # two passes, a smaller last batch, tests after the first steps
+SHORT = TrainingPlan(1, 5, 1, 0)
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from gradalign_cli.methods.method import LossInputs
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import tree_map
-from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value
 
 OUTPUTS = 4
 
@@ -45,7 +45,7 @@ def method_gradient(method, batch, memory_batches, params, state, objective=None
     gradients of in place of the method's."""
 
     def take_gradient(inputs, chosen=objective or method.objective):
-        gradient = autograd_gradient(lambda p: chosen(inputs._replace(params=p), state))
+        gradient = autograd_gradient_and_value(lambda p: chosen(inputs._replace(params=p), state))
         return gradient(inputs.params)
 
     inputs = LossInputs(network, params, torch.zeros(1), batch, memory_batches, layers)

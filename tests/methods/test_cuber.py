@@ -78,12 +78,12 @@ def test_the_weights_change_along_the_inputs_of_the_joined_task_only(tiny):
     change = (after.params - start.params)[: 8 * 16 + 8]
     W_change = torch.cat([change[:128].view(8, 16), change[128:, None]], 1)
     # of two tasks, a basis without one holds the inputs of the other
-    task_inputs = start.method_state.bases_without_task[0][[1, 0]]
+    task_inputs = start.method_state.bases_without_each_task[0][[1, 0]]
     change_within = (W_change @ task_inputs).flatten(1).norm(dim=1)
     (joined_task,) = (change_within > 1e-3).nonzero()[:, 0].tolist()  # one of the two
     other_task = 1 - joined_task
     assert change_within[other_task] < 1e-6
-    basis_without_joined = start.method_state.bases_without_task[0][joined_task]
+    basis_without_joined = start.method_state.bases_without_each_task[0][joined_task]
     assert torch.equal(after.method_state.bases_projected_off[0], basis_without_joined)
     # the joined task is not trusted as well
     spaces = start.method_state.trgp.spaces[0]
@@ -111,12 +111,12 @@ def test_a_basis_without_a_task_spans_the_inputs_of_exactly_the_other_tasks(tiny
     second_end = learners[1].method_state
     for task, learner in enumerate(learners):
         representations = inputs_of_task(parts, replica, learner, task)
-        for R, bases in zip(representations, second_end.bases_without_task, strict=True):
+        for R, bases in zip(representations, second_end.bases_without_each_task, strict=True):
             M = bases[1 - task]
             torch.testing.assert_close(M @ M.T, R @ torch.linalg.pinv(R), rtol=0, atol=1e-3)
             assert (bases[2] == 0).all()  # the third task has not ended
     third_end = learner_after(parts, replica, 3).method_state
-    for M, bases in zip(second_end.trgp.bases, third_end.bases_without_task, strict=True):
+    for M, bases in zip(second_end.trgp.bases, third_end.bases_without_each_task, strict=True):
         assert torch.equal(bases[2], pad_to_shape(M, bases[2].shape))
 
 

@@ -11,7 +11,7 @@ from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.methods.method import LossInputs, batch_cross_entropy
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import tree_map
-from gradalign_cli.numerics.vectors import autograd_gradient
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value
 from gradalign_cli.training.task_end import make_probe
 from tests.methods.catalogue import method
 from tests.methods.given import make_setup
@@ -42,7 +42,9 @@ def gradient_and_state(method, state, batch, memory_batch, params):
     """The gradient [P] that the method finds for the small network, and its state afterwards."""
 
     def take_gradient(inputs):
-        gradient = autograd_gradient(lambda p: batch_cross_entropy(inputs._replace(params=p), ()))
+        gradient = autograd_gradient_and_value(
+            lambda p: batch_cross_entropy(inputs._replace(params=p), ())
+        )
         return gradient(inputs.params)
 
     inputs = LossInputs(network, params, torch.zeros(1), batch, (memory_batch,), LAYERS)

@@ -7,7 +7,7 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.icarl import head_of_means, icarl, logit_targets
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import tree_index, tree_stack
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.task_begin import begin_task
 from tests.methods.given import make_setup
 from tests.methods.small import make_examples, make_params, network, objective_value
@@ -109,6 +109,6 @@ def test_where_classes_come_in_turn_it_remembers_what_fine_tuning_forgets(tiny):
     accuracies = []
     for method in (icarl(), finetune()):
         parts = make_parts(tiny, method, scenario="class", buffer=make_shrinking, samples=40)
-        outcome = train(parts, make_replicas(parts, lrs=(0.3,)), plan=Plan(4, 5, 1, 0))
+        outcome = train(parts, make_replicas(parts, lrs=(0.3,)), plan=TrainingPlan(4, 5, 1, 0))
         accuracies.append(outcome.accuracy[0, -1].mean())
     assert accuracies[0] > accuracies[1] + 0.2

@@ -3,7 +3,7 @@ import torch
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.joint import joint
 from gradalign_cli.step.draws import pass_orders
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.runs import make_parts, make_replicas, train
 
 
@@ -30,6 +30,8 @@ def test_joint_training_forgets_less_than_fine_tuning(tiny):
     final_accuracy = {}
     for name, method in (("joint", joint()), ("finetune", finetune())):
         parts = make_parts(tiny, method, scenario="class")
-        accuracy = train(parts, make_replicas(parts, seeds=(0, 1)), plan=Plan(6, 5, 1, 0)).accuracy
+        accuracy = train(
+            parts, make_replicas(parts, seeds=(0, 1)), plan=TrainingPlan(6, 5, 1, 0)
+        ).accuracy
         final_accuracy[name] = accuracy[:, -1].mean()
     assert final_accuracy["joint"] > final_accuracy["finetune"] + 0.2

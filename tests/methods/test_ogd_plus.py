@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradalign_cli.errors import UserError
-from gradalign_cli.methods.ogd import ogd, target_logit
+from gradalign_cli.methods.ogd import ogd, target_logit_of_single_example
 from gradalign_cli.methods.ogd_plus import ogd_plus
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_end import make_probe
@@ -45,7 +45,7 @@ def test_the_stored_gradients_of_all_tasks_are_those_at_the_current_weights(tiny
     for task in (0, 1):
         rows = replica.stream.train_rows[task][:5]
         probe = make_probe(parts, learner, replica.stream.view, rows, task)
-        task_gradients.append(probe.sample_gradients(target_logit, rows))
+        task_gradients.append(probe.sample_gradients(target_logit_of_single_example, rows))
     for gradients in task_gradients:
         projected = gradients @ span_projector(state)
         torch.testing.assert_close(projected, gradients, rtol=1e-3, atol=1e-4)

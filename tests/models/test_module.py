@@ -20,9 +20,9 @@ from gradalign_cli.models.module import build_module
 from gradalign_cli.models.module import module as module_model
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.numerics.devices import CPU
-from gradalign_cli.numerics.vectors import autograd_gradient, split_vector
+from gradalign_cli.numerics.vectors import autograd_gradient_and_value, split_vector
 from gradalign_cli.training.memory_needs import layer_output_bytes
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import method
 from tests.models.networks import (
     Everything,
@@ -33,7 +33,7 @@ from tests.models.networks import (
 )
 from tests.runs import make_parts, make_replicas, same, train
 
-SHAPE, SHORT = (1, 4, 4), Plan(1, 5, 1, 0)
+SHAPE, SHORT = (1, 4, 4), TrainingPlan(1, 5, 1, 0)
 KEYS = torch.arange(7)
 
 
@@ -76,7 +76,7 @@ def test_three_steps_are_those_of_pytorch_with_the_buffers_that_they_move(moment
         return cross_entropy(output.logits, target), output.statistics
 
     for _ in range(3):
-        g, (_, statistics) = autograd_gradient(loss)(params, statistics)
+        g, (_, statistics) = autograd_gradient_and_value(loss)(params, statistics)
         params = params - 0.1 * g
         optimizer.zero_grad()
         cross_entropy(reference(x), target).backward()
@@ -105,7 +105,7 @@ def test_a_resnet18_of_modules_has_the_logits_and_gradients_of_ours():
             output = model.apply(params, model.initial_statistics, x, True)
             return cross_entropy(output.logits, torch.arange(4)), output
 
-        g, (_, output) = autograd_gradient(loss)(params)
+        g, (_, output) = autograd_gradient_and_value(loss)(params)
         return output.logits, output.features, g
 
     a, b = logits_and_gradient(ours, params), logits_and_gradient(theirs, vector)

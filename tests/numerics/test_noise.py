@@ -89,7 +89,7 @@ def test_in_a_step_every_example_has_a_different_key(name, tiny):
     _, draw, *_ = next(steps_of_task(parts, replica, learner, 2))
     keys = torch.cat([noise_keys for _, noise_keys in calls])
     assert torch.equal(keys.sort().values, draw.noise_keys.sort().values)
-    assert len(keys.unique()) == len(keys) == 5 + draw_sizes(parts, 2).memory_noise_keys
+    assert len(keys.unique()) == len(keys) == 5 + draw_sizes(parts, 2).memory_noise_key_count
     assert all(training for training, _ in calls)
 
 

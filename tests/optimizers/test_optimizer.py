@@ -14,7 +14,7 @@ from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from gradalign_cli.optimizers.adam import adam
 from gradalign_cli.optimizers.adamw import adamw
 from gradalign_cli.optimizers.sgd import sgd
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.engines.test_elsewhere import GRAPH, VMAP
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
@@ -47,7 +47,7 @@ def test_batched_recorded_and_captured_steps_are_those_of_a_loop(name, aligned, 
     with simulated_device():
         on_device = parts_with(tiny, name, aligned, device=SIMULATED)
         for engine in (GRAPH, VMAP):
-            captured = train(on_device, replicas, engine, plan=Plan(1, 5, 3, 0))
+            captured = train(on_device, replicas, engine, plan=TrainingPlan(1, 5, 3, 0))
             learners = tree_map(cpu_values_of, captured.learners)
             same(loop, captured._replace(learners=learners), 1e-3)
 

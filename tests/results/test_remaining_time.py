@@ -7,7 +7,7 @@ import torch
 
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.remaining_time import STEP_SECONDS, RemainingTime, Work, work_of
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, train
 
@@ -99,7 +99,7 @@ def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
 def test_the_work_of_a_run_is_that_which_it_does(tiny):
     parts = make_parts(tiny, method("gem"), samples=20)
     (replica,) = make_replicas(parts)
-    plan = Plan(2, 5, 1, 3)
+    plan = TrainingPlan(2, 5, 1, 3)
     work = work_of(parts, replica, plan)
     assert sum(work.task_steps) == train(parts, [replica], plan=plan).steps
     assert work.examples_per_step == (5, 5 + 6, 5 + 2 * 6)  # six of each earlier task

@@ -22,7 +22,7 @@ from gradalign_cli.step.draws import stream_fingerprint
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.memory_estimate import replicas_at_once
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import method
 from tests.runs import compare, make_parts, make_replicas, same, train
 
@@ -89,8 +89,8 @@ def test_a_task_ends_as_if_it_had_stopped_after_its_best_pass(name, tiny):
         [(0.1, False, True), (0.05, False, True), (0.05, True, False)]
     )
     parts, replicas = with_schedule(plain, make_replicas(plain), second_pass_best)
-    outcome = train(parts, replicas, plan=Plan(9, 5, 1, 0))
-    compare(outcome.learners, train(plain, replicas, plan=Plan(2, 5, 1, 0)).learners, 0)
+    outcome = train(parts, replicas, plan=TrainingPlan(9, 5, 1, 0))
+    compare(outcome.learners, train(plain, replicas, plan=TrainingPlan(2, 5, 1, 0)).learners, 0)
     steps_a_pass = -(-32 // 5)
     assert outcome.steps == 3 * 3 * steps_a_pass  # three passes over each of three tasks
 
@@ -112,7 +112,7 @@ def test_the_step_size_falls_between_passes_and_is_reset_in_the_next_task(chunk,
     verdicts = [(0.1, False, True), (0.02, False, True), (0.01, False, True), (0.01, True, False)]
     engine, lrs = recording_engine("lr")
     parts, replicas = with_schedule(parts, make_replicas(parts), scripted_schedule(verdicts))
-    train(parts, replicas, engine, plan=Plan(9, 5, chunk, 0))
+    train(parts, replicas, engine, plan=TrainingPlan(9, 5, chunk, 0))
     expected = [0.1] * 14 + [0.02] * 7 + [0.01] * 7
     assert torch.cat(lrs)[:, 0].tolist() == pytest.approx(expected * 3)
 
@@ -129,15 +129,15 @@ def test_a_captured_step_does_not_write_over_the_best_learner(tiny, monkeypatch)
     parts, replicas = with_schedule(plain, make_replicas(plain), scripted_schedule(verdicts))
     engine = eager()._replace(run_steps=make_captured_run(step_in_loop, call_once))
     # passes end with a full batch, which is a captured one
-    outcome = train(parts, replicas, engine, plan=Plan(9, 4, 1, 0))
-    compare(outcome.learners, train(plain, replicas, plan=Plan(1, 4, 1, 0)).learners, 1e-6)
+    outcome = train(parts, replicas, engine, plan=TrainingPlan(9, 4, 1, 0))
+    compare(outcome.learners, train(plain, replicas, plan=TrainingPlan(1, 4, 1, 0)).learners, 1e-6)
 
 
 def test_where_no_pass_is_the_best_the_task_leaves_no_trace(tiny):
     parts = make_parts(tiny, method("finetune"))
     schedule = scripted_schedule([(0.1, True, False)])
     parts, replicas = with_schedule(parts, make_replicas(parts), schedule)
-    outcome = train(parts, replicas, plan=Plan(3, 5, 1, 0))
+    outcome = train(parts, replicas, plan=TrainingPlan(3, 5, 1, 0))
     initial_params = parts.model.init(torch.Generator().manual_seed(0))
     assert outcome.learners.params.shape[1:] == initial_params.shape
     assert (outcome.accuracy[0] == outcome.accuracy[0, 0]).all()
@@ -147,7 +147,7 @@ def test_a_network_that_stands_still_is_left_after_the_patience_of_every_step_si
     parts = make_parts(tiny, method("finetune"))
     schedule = plateau(0.2, 2, 10.0, 5e-14)
     parts, replicas = with_schedule(parts, make_replicas(parts, lrs=(1e-12,)), schedule)
-    outcome = train(parts, replicas, plan=Plan(30, 5, 1, 0))
+    outcome = train(parts, replicas, plan=TrainingPlan(30, 5, 1, 0))
     assert outcome.steps == 3 * (1 + 2 + 2) * 7  # the first pass is the best, then 1e-12 and 1e-13
 
 
@@ -184,7 +184,7 @@ def test_no_step_trains_on_or_stores_a_held_out_example(tiny):
     parts = make_parts(tiny, method("er"))
     parts, replicas = with_schedule(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
     engine, trained_rows = recording_engine("rows")
-    outcome = train(parts, replicas, engine, plan=Plan(3, 5, 1, 0))
+    outcome = train(parts, replicas, engine, plan=TrainingPlan(3, 5, 1, 0))
     held_out_rows = torch.cat(replicas[0].stream.held_out_rows)
     trained_rows = torch.cat([rows.flatten() for rows in trained_rows])
     assert not torch.isin(trained_rows, held_out_rows).any()
@@ -194,7 +194,7 @@ def test_no_step_trains_on_or_stores_a_held_out_example(tiny):
 def test_the_held_out_loss_is_the_cross_entropy_of_the_tasks_own_logits(tiny):
     parts = make_parts(tiny, method("finetune"))
     parts, replicas = with_schedule(parts, make_replicas(parts), plateau(0.2, 2, 2.0, 1e-3))
-    learner = tree_index(train(parts, replicas, plan=Plan(1, 5, 1, 0)).learners, 0)
+    learner = tree_index(train(parts, replicas, plan=TrainingPlan(1, 5, 1, 0)).learners, 0)
     rows = replicas[0].stream.held_out_rows[1]
     images = torch.from_numpy(tiny.images)[rows].float() / 255
     logits = parts.model.apply(learner.params, learner.statistics, images, False).logits[:, 2:4]
@@ -259,5 +259,5 @@ def test_a_blurry_stream_with_nothing_to_share_has_a_schedule_like_a_sharp_one(t
     outcomes = []
     for each in (parts, unshared):
         stopped, replicas = with_schedule(each, make_replicas(each), plateau(0.2, 1, 2.0, 0.04))
-        outcomes.append(train(stopped, replicas, plan=Plan(4, 5, 1, 0)))
+        outcomes.append(train(stopped, replicas, plan=TrainingPlan(4, 5, 1, 0)))
     same(*outcomes, tolerance=0)

@@ -7,14 +7,14 @@ from gradalign_cli.commands.training_run import describe_workload
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.schedules.cosine import cosine
 from gradalign_cli.training.memory_estimate import replicas_at_once
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.task_steps import prepare_task, steps_of_tasks
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
 from tests.schedules.pytorch import factors
 from tests.schedules.test_plateau import recording_engine
 
-PLAN = Plan(2, 5, 3, 1)  # two passes, a smaller last batch, chunks of several lengths
+PLAN = TrainingPlan(2, 5, 3, 1)  # two passes, a smaller last batch, chunks of several lengths
 
 
 @pytest.mark.parametrize("name", ["agem", "joint"])

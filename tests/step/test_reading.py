@@ -14,7 +14,7 @@ from gradalign_cli.step.reference_examples import (
     with_cached_reference_examples,
 )
 from gradalign_cli.streams.blurry import blurry
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from tests.methods.catalogue import BUFFERS, buffer_factory, method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
 from tests.step.test_step import learner_after
@@ -107,9 +107,9 @@ def test_a_slot_that_two_tasks_are_given_is_shown_as_its_owner_sees_it(name, mem
 def test_training_is_bit_for_bit_the_same(name, memory_batch, tiny, monkeypatch):
     parts = make_parts(tiny, method(name), samples=38, memory_batch=memory_batch)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
-    once = train(parts, replicas, plan=Plan(2, 5, 3, 2))
+    once = train(parts, replicas, plan=TrainingPlan(2, 5, 3, 2))
     monkeypatch.setattr(reference_examples, "caches_reference_examples", lambda *_: False)
-    same(once, train(parts, replicas, plan=Plan(2, 5, 3, 2)), tolerance=0)
+    same(once, train(parts, replicas, plan=TrainingPlan(2, 5, 3, 2)), tolerance=0)
 
 
 def test_what_may_change_or_is_too_much_is_shown_in_every_step(tiny, monkeypatch):

@@ -229,12 +229,18 @@ def test_where_no_buffer_asks_nothing_is_shown_and_nothing_more_is_drawn(tiny):
     parts = make_parts(tiny, finetune(), buffer=factory)
     learner_after(parts, make_replicas(parts)[0], 1)
     assert {arrivals.measurements for _, arrivals in offered} == {()}
-    assert (draw_sizes(parts, 1).measure_uniforms, draw_sizes(parts, 1).uniforms_per_arrival) == (
+    assert (
+        draw_sizes(parts, 1).buffer_measure_uniforms,
+        draw_sizes(parts, 1).uniforms_per_arrival,
+    ) == (
         0,
         1,
     )
     asking = parts._replace(buffer=greedy(18, "total", 3, 2, 4))
-    assert (draw_sizes(asking, 1).measure_uniforms, draw_sizes(asking, 1).uniforms_per_arrival) == (
+    assert (
+        draw_sizes(asking, 1).buffer_measure_uniforms,
+        draw_sizes(asking, 1).uniforms_per_arrival,
+    ) == (
         18,
         2,
     )

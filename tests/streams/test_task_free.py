@@ -18,7 +18,7 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.draws import draw_chunks, pass_orders
 from gradalign_cli.step.step import make_step
 from gradalign_cli.streams.task_free import task_free
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import new_learner
 from tests.commands.test_train import gradalign
 from tests.composition.test_configs import compose_config, prepared
@@ -114,7 +114,7 @@ def test_a_method_that_needs_no_task_ids_does_the_same_whatever_the_tasks_are_ca
     (replica,) = make_replicas(parts, lrs=(0.01,))
     stream = replica.stream
     renamed = stream._replace(train_tasks=tuple((task + 1) % 3 for task in stream.train_tasks))
-    plan = Plan(1, 5, 1, 2, 3, 10)
+    plan = TrainingPlan(1, 5, 1, 2, 3, 10)
     outcome, renamed_outcome = (
         train(parts, [replica._replace(stream=s)], plan=plan) for s in (stream, renamed)
     )
@@ -177,7 +177,7 @@ def test_a_run_is_the_same_under_every_engine_and_chunk(tiny):
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     outcome = train(parts, replicas)
     same(outcome, train(parts, replicas, vmap()))
-    same(outcome, train(parts, replicas, plan=Plan(1, 5, 2, 3, 4, 5)), tolerance=0)
+    same(outcome, train(parts, replicas, plan=TrainingPlan(1, 5, 2, 3, 4, 5)), tolerance=0)
     assert outcome.backward_passes == 2 * outcome.steps
 
 

@@ -6,7 +6,7 @@ import torch
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.results.run_folder import RunFolder
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from tests.runs import make_parts, make_replicas, train
 
@@ -15,8 +15,8 @@ def both(tiny, samples=1000):
     """A run without such tests, and with one every three steps."""
     parts = make_parts(tiny, agem(), samples=20)
     replicas = make_replicas(parts, seeds=(0, 1))
-    plain = train(parts, replicas, plan=Plan(2, 5, 2, 2))
-    return plain, train(parts, replicas, plan=Plan(2, 5, 2, 2, 3, samples))
+    plain = train(parts, replicas, plan=TrainingPlan(2, 5, 2, 2))
+    return plain, train(parts, replicas, plan=TrainingPlan(2, 5, 2, 2, 3, samples))
 
 
 def test_looking_between_the_steps_changes_nothing(tiny):
@@ -62,7 +62,7 @@ def test_replicas_with_tasks_of_different_lengths_have_moments_of_their_own(tiny
     rows = replicas[1].stream.train_rows
     stream = replicas[1].stream._replace(train_rows=(rows[0][:13], *rows[1:]))
     replicas[1] = replicas[1]._replace(stream=stream)
-    plan = Plan(2, 5, 2, 2, 3, 10)
+    plan = TrainingPlan(2, 5, 2, 2, 3, 10)
     together = train_replica_groups(
         parts, replicas, eager(), plan, [RunFolder(tmp_path)], replica_groups(replicas, 3)
     )

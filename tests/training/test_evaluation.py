@@ -13,7 +13,7 @@ from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.training.evaluation import TEST_BATCH, Evaluator, even_pieces
 from gradalign_cli.training.memory_estimate import replica_bytes_without_activations
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.runner import stop_if_diverged, stop_if_not_finite
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, train
@@ -75,7 +75,7 @@ def test_parameters_that_the_last_step_of_a_task_leaves_infinite_stop_the_run(ti
 def test_the_learning_curve_ends_after_its_last_batch(tiny):
     """With as many batches as a task has, its last point is the accuracy after the task."""
     parts = make_parts(tiny, finetune(), samples=20)
-    outcome = train(parts, make_replicas(parts, lrs=(0.02,)), plan=Plan(1, 5, 1, 4))
+    outcome = train(parts, make_replicas(parts, lrs=(0.02,)), plan=TrainingPlan(1, 5, 1, 4))
     curves = outcome.learning_curves[0]
     assert curves.shape == (3, 5)
     for task in range(3):

@@ -21,12 +21,12 @@ from gradalign_cli.training.memory_needs import (
     needs_of_run,
     total_need_text_if_large,
 )
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import new_learner
 from tests.methods.catalogue import METHODS, method
 from tests.runs import make_parts, make_replicas, train
 
-PLAN = Plan(2, 10, 1, 0)
+PLAN = TrainingPlan(2, 10, 1, 0)
 
 
 def wide(shape, outputs):
@@ -97,20 +97,20 @@ def test_what_cannot_fit_is_refused_before_it_is_made(sizes, setting, tiny):
 
 def test_more_passes_than_fit_are_refused(tiny):
     parts = make_parts(tiny, method("er"))
-    needs = needs_of_run(parts, make_replicas(parts), Plan(10**9, 5, 1, 0), "eager", CPU)
+    needs = needs_of_run(parts, make_replicas(parts), TrainingPlan(10**9, 5, 1, 0), "eager", CPU)
     with pytest.raises(UserError, match="`passes` must be smaller"):
         check_needs(needs, 10 * GIB)
 
 
 def test_angles_that_are_never_measured_again_take_no_memory(tiny):
     parts = make_parts(tiny, method("er"), samples=10)
-    assert train(parts, make_replicas(parts), plan=Plan(1, 5, 10**12, 0)).steps == 3 * 2
+    assert train(parts, make_replicas(parts), plan=TrainingPlan(1, 5, 10**12, 0)).steps == 3 * 2
 
 
 def test_a_batch_is_never_larger_than_its_task(tiny):
     parts = make_parts(tiny, method("er"))
     needs = [
-        needs_of_run(parts, make_replicas(parts), Plan(1, batch, 1, 0), "eager", CPU)
+        needs_of_run(parts, make_replicas(parts), TrainingPlan(1, batch, 1, 0), "eager", CPU)
         for batch in (40, 10**9)  # a task has 40 examples
     ]
     assert needs[0] == needs[1]

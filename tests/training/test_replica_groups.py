@@ -15,13 +15,13 @@ from gradalign_cli.results.remaining_time import RemainingTime, work_of
 from gradalign_cli.results.run_folder import RunFolder
 from gradalign_cli.training import replica_groups as training
 from gradalign_cli.training.memory_estimate import replicas_at_once
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, same, train
 
 CPU = torch.device("cpu")
-PLAN = Plan(1, 5, 1, 1)
+PLAN = TrainingPlan(1, 5, 1, 1)
 
 
 def in_rounds(parts, replicas, todo, folder):

@@ -20,14 +20,14 @@ from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.streams.task_free import task_free
 from gradalign_cli.training.checkpoints import Checkpoints, newest_saved_run
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica_groups import train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, noisy, normalised
 from tests.schedules.test_plateau import with_schedule
 
-PLAN = Plan(1, 5, 2, 3)  # the first three steps of a task are chunks of their own
+PLAN = TrainingPlan(1, 5, 2, 3)  # the first three steps of a task are chunks of their own
 EVERY_CHUNK = 1e-9  # minutes between two checkpoints
 
 
@@ -143,7 +143,7 @@ def test_replicas_on_every_engine_go_on_and_are_recorded_at_the_same_step(
     parts = make_parts(tiny, method("agem"), samples=38)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     assert_resumed_equals_uninterrupted(
-        tmp_path, parts, replicas, engine, Plan(2, 5, 2, 9), stops=(5, 14)
+        tmp_path, parts, replicas, engine, TrainingPlan(2, 5, 2, 9), stops=(5, 14)
     )
     assert bool(places) == (engine is not eager)
 
@@ -174,7 +174,7 @@ def test_a_run_on_every_stream_goes_on_bit_for_bit(kind, tiny, tmp_path):
 def test_dropout_batchnorm_momentum_and_tests_between_steps_go_on(network, tiny, tmp_path):
     parts = make_parts(tiny, method("gem"), samples=15, model=network)
     parts = parts._replace(optimizer=sgd(0.9, 0.01))
-    plan = Plan(2, 5, 1, 2, 3, 10)
+    plan = TrainingPlan(2, 5, 1, 2, 3, 10)
     assert_resumed_equals_uninterrupted(tmp_path, parts, make_replicas(parts), plan=plan)
 
 
@@ -184,7 +184,7 @@ def test_a_schedule_goes_on_with_its_verdict_and_its_best_pass(tiny, tmp_path):
     for stops in ((2, 3), (5, 6)):
         path = tmp_path / str(stops[0])
         path.mkdir()
-        plan = Plan(4, 5, 1, 0)
+        plan = TrainingPlan(4, 5, 1, 0)
         assert_resumed_equals_uninterrupted(path, parts, replicas, plan=plan, stops=stops)
 
 

@@ -23,7 +23,7 @@ from gradalign_cli.numerics.simulated_device import (
 )
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.step.draws import Draw
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.step_images import (
     StepImages,
@@ -34,7 +34,7 @@ from gradalign_cli.training.step_images import (
 from tests.methods.catalogue import buffer_factory, method
 from tests.runs import compare, make_parts, make_replicas, noisy, train
 
-PLAN = Plan(1, 5, 1, 1, 2, 6)  # chunks of two steps; tests after each
+PLAN = TrainingPlan(1, 5, 1, 1, 2, 6)  # chunks of two steps; tests after each
 
 
 def parts_of(dataset, name, buffer, **options):
@@ -148,7 +148,7 @@ def test_the_images_of_a_chunk_stay_while_those_of_the_next_one_come(tiny, monke
     chunks = [no_draw._replace(rows=rows) for rows in rows_of_chunks]
     for number, (draws, next_draws) in enumerate(images.with_next(iter(chunks))):
         copied.clear()
-        meanwhile = images.bring(draws, next_draws, learners)
+        meanwhile = images.load_and_get_prefetch(draws, next_draws, learners)
         assert bool(copied) == (number == 0)  # the others were copied ahead
         meanwhile()
         stored = learners.memory.rows

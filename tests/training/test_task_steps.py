@@ -6,7 +6,7 @@ import torch
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.graph import graph
 from gradalign_cli.methods.agem import agem
-from gradalign_cli.training.plan import Plan
+from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.task_steps import prepare_task
 from tests.runs import make_parts, make_replicas, train
 
@@ -14,7 +14,7 @@ from tests.runs import make_parts, make_replicas, train
 @pytest.mark.parametrize("every", [1, 2, 5])
 def test_one_step_of_every_so_many_is_measured(every, tiny):
     parts = make_parts(tiny, agem(), samples=20)
-    task_steps = prepare_task(parts, make_replicas(parts), eager(), Plan(1, 5, every, 0), 1)
+    task_steps = prepare_task(parts, make_replicas(parts), eager(), TrainingPlan(1, 5, every, 0), 1)
     measured, *plain = task_steps.step_cycle
     assert len(plain) == min(every, task_steps.steps) - 1
     assert len(set(plain)) <= 1
@@ -23,7 +23,7 @@ def test_one_step_of_every_so_many_is_measured(every, tiny):
 
 def test_the_steps_of_a_task_are_those_of_its_passes_the_last_of_each_smaller(tiny):
     parts = make_parts(tiny, agem(), samples=20)
-    task_steps = prepare_task(parts, make_replicas(parts), eager(), Plan(3, 6, 1, 0), 1)
+    task_steps = prepare_task(parts, make_replicas(parts), eager(), TrainingPlan(3, 6, 1, 0), 1)
     assert task_steps.steps_per_pass == 4
     assert task_steps.steps == 12
     assert task_steps.past_tasks == 1
@@ -44,7 +44,7 @@ def test_measured_steps_are_evenly_spaced_in_a_task_however_it_is_cut_into_chunk
         def after_test(self, ended_tasks, accuracy):
             pass
 
-    plan = Plan(2, 2, 4, lca_batches, continual_every, 5)
+    plan = TrainingPlan(2, 2, 4, lca_batches, continual_every, 5)
     train(parts, make_replicas(parts), make_engine(), [Moments()], plan)
     measured = torch.cat([moment.measured_step_mask for moment in moments]).tolist()
     assert measured == [step % 4 == 0 for step in range(len(measured) // 3)] * 3
