@@ -8,8 +8,8 @@ from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
 
 class DrawSizes(NamedTuple):
     """How many uniform numbers each field of a `Draw` holds;  replay_batches_and_slots: of memory
-    batches and slots;  memory_noise_key_count: keys for the examples read from memory, None where the
-    network has no noise;  uniforms_per_image: for each example that the network sees;
+    batches and slots;  memory_noise_key_count: keys for the examples read from memory, None where
+    the network has no noise;  uniforms_per_image: for each example that the network sees;
     memory_examples: how many are read from memory."""
 
     reference_uniforms: int
