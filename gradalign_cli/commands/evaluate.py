@@ -24,7 +24,7 @@ from gradalign_cli.results.network_file import (
     read_networks,
     read_sizes,
     sizes_of,
-    with_trained_pixels,
+    with_trained_normalisation,
 )
 from gradalign_cli.results.terminal import terminal_console
 from gradalign_cli.step.learner import Learner
@@ -80,7 +80,7 @@ def evaluate(run_folder: Path, config: DictConfig) -> np.ndarray:
         return params[task if len(params) > 1 else 0]
 
     parts = parts._replace(
-        benchmark=with_trained_pixels(parts.benchmark, networks),
+        benchmark=with_trained_normalisation(parts.benchmark, networks),
         method=parts.method._replace(test_params=params_of_task),
     )
     rows = []

@@ -126,7 +126,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
     console.print(fitting_table((Column(""), Column("", wraps=True)), HOW, console))
     print_heading("groups, and what is chosen; `gradalign list` says what each part is", console)
     for group in (*GROUPS, "experiment"):
-        print_group(group, choice_of_group, options.config_dir, console)
+        print_choices_of_group(group, choice_of_group, options.config_dir, console)
     print_heading("settings", console)
     rows = assignments_and_meanings_outside_groups(config)
     console.print(fitting_table((SETTING_COLUMNS[0], SETTING_COLUMNS[2]), rows, console))
@@ -161,7 +161,7 @@ def chosen_name(group: str, choice_of_group: dict[str, str]) -> str:
     return "null" if name in (None, "None") else str(name)
 
 
-def print_group(
+def print_choices_of_group(
     group: str, choice_of_group: dict[str, str], config_dir: str | None, console: Console
 ) -> None:
     """Print what is chosen of a group and what there is to choose; a user's part has a star."""

@@ -233,7 +233,7 @@ def view_of(networks: TrainedNetworks, replica: int) -> TaskViews:
     )
 
 
-def with_trained_pixels(benchmark: Benchmark, networks: TrainedNetworks) -> Benchmark:
+def with_trained_normalisation(benchmark: Benchmark, networks: TrainedNetworks) -> Benchmark:
     """The benchmark with the means and deviations of pixels that the networks were trained with, on
     the device of its labels."""
     return benchmark._replace(

@@ -155,14 +155,14 @@ def verdict(
 class PairedComparison(NamedTuple):
     """Two cells compared over the seeds that both have.
 
-    first, second: the names of the cells.
+    first_cell, second_cell: their names.
     seeds:         the number of seeds that both have.
     difference:    the mean over these seeds of the first minus the second, as a fraction.
     p_value:       of a paired t-test, corrected by Holm.
     """
 
-    first: str
-    second: str
+    first_cell: str
+    second_cell: str
     seeds: int
     difference: float
     p_value: float

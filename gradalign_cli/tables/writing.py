@@ -96,7 +96,7 @@ def markdown(
         for pair in comparisons:
             difference = percent(pair.difference, with_sign=True)
             lines.append(
-                f"| {pair.first} | {pair.second} | {pair.seeds} | {difference} "
+                f"| {pair.first_cell} | {pair.second_cell} | {pair.seeds} | {difference} "
                 f"| {pair.p_value:.2g} |"
             )
     if ranks:

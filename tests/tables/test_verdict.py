@@ -197,7 +197,7 @@ def test_cells_are_compared_over_the_seeds_they_share():
     (comparison,) = paired_comparisons({"a": a, "b": b}, "ACC")
     differences = np.array([0.1, 0.08, 0.11])
     statistic = differences.mean() / (differences.std(ddof=1) / 3**0.5)
-    assert (comparison.first, comparison.second, comparison.seeds) == ("a", "b", 3)
+    assert (comparison.first_cell, comparison.second_cell, comparison.seeds) == ("a", "b", 3)
     assert comparison.difference == pytest.approx(differences.mean())
     assert comparison.p_value == pytest.approx(2 * student.sf(statistic, 2))
     assert paired_comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs are too few
@@ -206,7 +206,7 @@ def test_cells_are_compared_over_the_seeds_they_share():
 def test_only_cells_of_one_setting_are_compared():
     x, y = result(0.5, 0.6, 0.8), result(0.4, 0.45, 0.6)
     (comparison,) = paired_comparisons({"B 1, x": x, "B 2, x": x, "B 1, y": y}, "ACC")
-    assert (comparison.first, comparison.second) == ("B 1, x", "B 1, y")
+    assert (comparison.first_cell, comparison.second_cell) == ("B 1, x", "B 1, y")
 
 
 def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_changes_no_verdict():
