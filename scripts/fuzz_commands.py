@@ -11,8 +11,10 @@ fault are printed, and end the script with exit code 1.
 import argparse
 import contextlib
 import shlex
+import signal
 import sys
 from collections import Counter
+from functools import cache
 from typing import Any, get_type_hints
 
 from forked_commands import Ended, fault, run_forked, warm_up
@@ -39,11 +41,13 @@ WRONG_VALUES = st.sampled_from(
 SMALL_NUMBERS = st.sampled_from(["1", "2", "3", "5", "0.1", "0.5", "1.0", "2.0", "1e-3", "1e9"])
 
 
+@cache
 def options(group: str) -> list[str]:
     """The options of a group of configs."""
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+@cache
 def part_settings() -> dict[str, dict[str, str]]:
     """By the chosen option of a group, such as `method=gem`, the settings that it has and their
     defaults; those that are read elsewhere are 1."""
@@ -171,7 +175,10 @@ def main(arguments: list[str] | None = None) -> int:
             suppress_health_check=list(HealthCheck),
         )
         commands = st.one_of(train_commands(), train_commands(), train_commands(), other_commands())
-        with contextlib.suppress(KeyboardInterrupt):  # what was tried until then counts
+        # what was tried until a signal counts, also where a shell has let it be ignored
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
             seed(parsed.seed)(checks(given(commands)(try_command)))()
     codes = ", ".join(f"{count} ended with {code}" for code, count in sorted(ends.items()))
     print(f"{sum(ends.values())} commands: {codes}; {len(faults)} at fault")
