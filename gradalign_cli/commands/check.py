@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
-from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.page import Column, page_console, table_or_stacked_cells
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
@@ -119,7 +119,7 @@ def print_findings(title: str, findings: Sequence[Finding], console: Console) ->
     """Print each rule with what was found, then a sentence for each that is broken."""
     console.print(Text(title, style="bold"))
     rows = [(each.sentence, each.verdict + untried_reason(each)) for each in findings]
-    console.print(fitting_table(FINDING_COLUMNS, rows, console))
+    console.print(table_or_stacked_cells(FINDING_COLUMNS, rows, console))
     broken = [finding for finding in findings if finding.verdict == "fails"]
     for finding in broken:
         console.print()

@@ -5,7 +5,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.page import Column, page_console, table_or_stacked_cells
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.data.dataset import NAMES
 from gradalign_cli.data.sources import (
@@ -63,7 +63,7 @@ def print_status(data_dir: str | None, console: Console) -> None:
             counts = [str(status.train), str(status.test), str(status.classes), shape]
         rows.append((status.name, *counts, status.location_or_problem))
     console.print(Text(f"data folder {data_folder(data_dir)}", style="bold"), soft_wrap=True)
-    console.print(fitting_table(STATUS_COLUMNS, rows, console))
+    console.print(table_or_stacked_cells(STATUS_COLUMNS, rows, console))
     console.print(
         "train, test: numbers of images; image: channels x height x width. Own data is NAME.npz "
         "with x_train, y_train, x_test, y_test in the data folder."

@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor
 
 from gradalign_cli.commands.list import method_table
-from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.page import Column, page_console, table_or_stacked_cells
 from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.choices import (
@@ -141,13 +141,13 @@ def print_description(explained: Explained, console: Console) -> None:
     console.print()
     console.print(Text(paragraphs(inspect.getdoc(get_method(config["_target_"])) or "")))
     console.print()
-    console.print(fitting_table(FACT_COLUMNS, method_facts(method, row), console))
+    console.print(table_or_stacked_cells(FACT_COLUMNS, method_facts(method, row), console))
     for buffer in default_buffers(choice.path):
         console.print(Text(f"buffer unless another is chosen: {buffer}"))
     rows = setting_rows("method", config, setting_comments(choice.path))
     console.print("\nsettings:" + ("" if rows else " none"))
     if rows:
-        console.print(fitting_table(SETTING_COLUMNS, rows, console))
+        console.print(table_or_stacked_cells(SETTING_COLUMNS, rows, console))
         console.print("one is set as in")
         console.print(
             f"  gradalign train method={choice.name} {rows[0].assignment}", soft_wrap=True
@@ -232,7 +232,7 @@ def print_directions(method_name: str, method: Method, console: Console) -> None
     reference, and what the columns mean."""
     console.print(f"\nwhat {method_name} makes of a gradient in the plane, by one reference")
     rows = direction_rows(method)
-    console.print(fitting_table(DIRECTION_COLUMNS, rows, console))
+    console.print(table_or_stacked_cells(DIRECTION_COLUMNS, rows, console))
     console.print(DIRECTION_CAPTION)
     if any(row.turn == NO_DIRECTION for row in rows):
         console.print(f"{NO_DIRECTION}: nothing is left of the gradient, the step changes nothing")

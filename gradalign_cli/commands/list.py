@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from gradalign_cli.commands.page import Column, fitting_table, page_console
+from gradalign_cli.commands.page import Column, page_console, table_or_stacked_cells
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.choices import Choice, choices_of_group, first_comment
 from gradalign_cli.composition.paths import CONF
@@ -88,7 +88,7 @@ def print_choices(group: str, config_dir: str | None, console: Console) -> None:
     console.print(Text(title, style="bold"))
     rows = [(f"  {choice.name}", sentence_of(choice)) for choice in choices]
     if rows:
-        console.print(fitting_table((Column(""), Column("", wraps=True)), rows, console))
+        console.print(table_or_stacked_cells((Column(""), Column("", wraps=True)), rows, console))
 
 
 def sentence_of(choice: Choice) -> str:
@@ -135,6 +135,6 @@ def print_methods(shipped_conf_folder: Path, config_dir: str | None, console: Co
     for choice in choices_of_group("method", config_dir, shipped_conf_folder):
         if choice.config_dir or choice.name not in methods:
             rows.append([choice.name, sentence_of(choice), *blanks])
-    console.print(fitting_table(columns, rows, console))
+    console.print(table_or_stacked_cells(columns, rows, console))
     console.print(Text(LEGEND + (f"\n{TESTS_LEGEND}" if has_tests else "")))
     console.print("Sentences: gradalign list. More on one: gradalign explain METHOD")

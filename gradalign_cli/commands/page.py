@@ -34,7 +34,7 @@ def page_console() -> Console:
     return terminal_console(UNLIMITED_WIDTH, highlight=False)
 
 
-def fitting_table(
+def table_or_stacked_cells(
     columns: Sequence[Column], rows: Iterable[Sequence[str]], console: Console
 ) -> Table:
     """The rows as a table where it fits the console; otherwise each row's cells stacked beside its

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from gradalign_cli.commands.page import Column, fitting_table
+from gradalign_cli.commands.page import Column, table_or_stacked_cells
 from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows, shell_assignment
 from gradalign_cli.composition.choices import (
     choices_of_group,
@@ -123,13 +123,13 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
         console.print(Text(f"gradalign {command}"), soft_wrap=True)  # to be copied whole
         console.print(Padding(Text(sentence), (0, 0, 0, 4)))
     print_heading("how it is typed", console)
-    console.print(fitting_table((Column(""), Column("", wraps=True)), HOW, console))
+    console.print(table_or_stacked_cells((Column(""), Column("", wraps=True)), HOW, console))
     print_heading("groups, and what is chosen; `gradalign list` says what each part is", console)
     for group in (*GROUPS, "experiment"):
         print_choices_of_group(group, choice_of_group, options.config_dir, console)
     print_heading("settings", console)
     rows = assignments_and_meanings_outside_groups(config)
-    console.print(fitting_table((SETTING_COLUMNS[0], SETTING_COLUMNS[2]), rows, console))
+    console.print(table_or_stacked_cells((SETTING_COLUMNS[0], SETTING_COLUMNS[2]), rows, console))
     for group in GROUPS:
         if group in config:
             print_part_settings(group, config[group], choice_of_group, options.config_dir, console)
@@ -212,4 +212,4 @@ def print_part_settings(
     rows = setting_rows(group, DictConfig(part_config), setting_comments(path))
     if rows:
         print_heading(f"settings of {group}={name}", console)
-        console.print(fitting_table(SETTING_COLUMNS, rows, console))
+        console.print(table_or_stacked_cells(SETTING_COLUMNS, rows, console))

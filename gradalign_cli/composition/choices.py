@@ -73,11 +73,11 @@ def setting_comments(path: Path) -> dict[str, str]:
         raise UserError(f"{path} is no yaml: {' '.join(str(error).split())}") from error
     comments: dict[str, str] = {}
     if isinstance(root, yaml.MappingNode):
-        add_comments(root, "", text.splitlines(), comments)
+        collect_comments(root, "", text.splitlines(), comments)
     return comments
 
 
-def add_comments(
+def collect_comments(
     mapping: yaml.MappingNode, prefix: str, lines: list[str], comments: dict[str, str]
 ) -> None:
     """Add the comments behind the entries of a mapping and of those inside it.
@@ -91,4 +91,4 @@ def add_comments(
         if behind.startswith("#"):
             comments[f"{prefix}{key.value}"] = behind.lstrip("# ")
         if isinstance(value, yaml.MappingNode) and in_block:
-            add_comments(value, f"{prefix}{key.value}.", lines, comments)
+            collect_comments(value, f"{prefix}{key.value}.", lines, comments)

@@ -17,7 +17,7 @@ from gradalign_cli.composition.interpolations import check_interpolations
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings
-from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
+from gradalign_cli.composition.targets import allow_plugins, check_plugins_on_command_line
 
 
 class ComposedConfig(NamedTuple):
@@ -55,7 +55,7 @@ def compose_config(
     assert isinstance(composed, dict)
     config = {str(name): value for name, value in composed.items()}
     check_settings(config)
-    check_plugins_typed(config.get("plugins", []), overrides)
+    check_plugins_on_command_line(config.get("plugins", []), overrides)
     plugin_folders = [Path.cwd(), *([Path(config_dir).resolve()] if config_dir else [])]
     allow_plugins(config.get("plugins", []), plugin_folders)
     return ComposedConfig(config, {str(group): str(name) for group, name in chosen.items()})

@@ -38,7 +38,7 @@ from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings, plain_values
-from gradalign_cli.composition.targets import allow_plugins, check_plugins_typed
+from gradalign_cli.composition.targets import allow_plugins, check_plugins_on_command_line
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, os_error_sentence, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
@@ -244,7 +244,7 @@ def check_config(config_with_hydra: DictConfig, parsed: TrainArguments) -> None:
     settings = plain_values(config)
     check_settings(settings)
     plugins = settings.get("plugins", [])
-    check_plugins_typed(plugins, parsed.overrides)
+    check_plugins_on_command_line(plugins, parsed.overrides)
     folders = [Path.cwd(), *([parsed.config_dir] if parsed.config_dir else [])]
     allow_plugins(plugins, folders)
 

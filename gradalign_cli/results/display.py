@@ -231,13 +231,13 @@ def setting_text(setting_summary: dict[str, Any], setting_summaries: list[dict[s
     """What tells a setting from the others of the run, such as `, lr=0.1`."""
     varying = [
         name
-        for name in numeric_settings_of(setting_summary)
+        for name in single_number_names(setting_summary)
         if len({each[name] for each in setting_summaries}) > 1
     ]
     return "".join(f", {name}={exact_number_text(setting_summary[name])}" for name in varying)
 
 
-def numeric_settings_of(setting_summary: dict[str, Any]) -> list[str]:
+def single_number_names(setting_summary: dict[str, Any]) -> list[str]:
     """The names of a setting's numbers; its other entries are summaries of metrics."""
     return [name for name, value in setting_summary.items() if not isinstance(value, dict)]
 
@@ -250,7 +250,7 @@ def metrics_table(setting_summary: dict[str, Any]) -> Table:
         "percent" if setting_summary["ACC"]["n"] == 1 else "percent ± 95%", justify="right"
     )
     for name, metric_summary in setting_summary.items():
-        if name not in numeric_settings_of(setting_summary):
+        if name not in single_number_names(setting_summary):
             table.add_row(name, mean_with_interval(metric_summary))
     return table
 

@@ -19,7 +19,7 @@ def read_table_file(path: Path) -> dict[str, Any]:
     valid yaml, or more than plain entries."""
     try:
         text = read_bounded(path, LARGEST_TABLE).decode()
-        check_plain_yaml(text, path)
+        check_no_references_in_yaml(text, path)
         entries = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError) as error:
         sentence = " ".join(str(error).split())[:300]
@@ -29,7 +29,7 @@ def read_table_file(path: Path) -> dict[str, Any]:
     return {str(entry): value for entry, value in entries.items()}
 
 
-def check_plain_yaml(yaml_text: str, path: Path) -> None:
+def check_no_references_in_yaml(yaml_text: str, path: Path) -> None:
     """Raise UserError where the text of a yaml has references to other entries, by which a short
     text can become a huge mapping, or is nested too deeply to be read."""
     if "${" in yaml_text:
