@@ -1,5 +1,6 @@
 """Where Hydra reads configs: in files within bounds, and in no packages but its own."""
 
+import copy
 import os
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from hydra.plugins.config_source import ConfigResult
 from gradalign_cli.composition.yaml_bounds import check_yaml
 from gradalign_cli.errors import UserError
 
+MOST_CACHED_FILES, LARGEST_CACHED_FILE = 500, 2**14  # bytes
+CONFIG_CACHE: dict[tuple[str | int, ...], ConfigResult] = {}  # each job of a sweep reads the same
 TRUSTED_PACKAGES = ("hydra.conf", "hydra_plugins.")  # to read of a package runs its code
 
 
@@ -25,12 +28,22 @@ class BoundedFiles(FileConfigSource):
         """The config in a file; UserError where the file is not within the bounds."""
         name = self._normalize_file_name(config_path)
         path = Path(os.path.realpath(os.path.join(self.path, name)))
-        if path.exists():
-            check_yaml(path)
-        try:
+        if not path.exists():
             return super().load_config(config_path)
-        except (yaml.YAMLError, ValueError, TypeError) as error:
-            raise UserError(f"{path} must be a valid config ({one_line(error)})") from error
+        status = path.stat()
+        key = (str(self.provider), self.path, str(path), status.st_ino, status.st_mtime_ns)
+        if key not in CONFIG_CACHE:
+            check_yaml(path)
+            try:
+                config = super().load_config(config_path)
+            except (yaml.YAMLError, ValueError, TypeError) as error:
+                raise UserError(f"{path} must be a valid config ({one_line(error)})") from error
+            if status.st_size > LARGEST_CACHED_FILE:
+                return config
+            if len(CONFIG_CACHE) >= MOST_CACHED_FILES:
+                CONFIG_CACHE.clear()
+            CONFIG_CACHE[key] = config
+        return copy.deepcopy(CONFIG_CACHE[key])  # as Hydra changes what it gets
 
 
 class TrustedPackages(ImportlibResourcesConfigSource):
