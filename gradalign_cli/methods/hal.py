@@ -140,10 +140,8 @@ def hal(
         if len(state.anchors):
             images = torch.cat([state.anchors, images])
             masks = torch.cat([state.anchor_masks, masks])
-        mean_feature_vector = torch.zeros_like(state.mean_feature_vector)
-        return state._replace(
-            mean_feature_vector=mean_feature_vector, anchors=images, anchor_masks=masks
-        )
+        no_mean_yet = torch.zeros_like(state.mean_feature_vector)
+        return state._replace(mean_feature_vector=no_mean_yet, anchors=images, anchor_masks=masks)
 
     return Method(
         keep_gradient,
