@@ -205,7 +205,7 @@ def random_draws(work: Work, replicas: Sequence[Replica]) -> Draw:
         reference_uniform=torch.rand(*leading_shape, slots),
         replay_uniform=torch.rand(*leading_shape, parts.method.memory_batches, slots),
         align_uniform=torch.rand(*leading_shape, 0),
-        measure_uniform=torch.rand(*leading_shape, 0),
+        buffer_measure_uniform=torch.rand(*leading_shape, 0),
         insert_uniform=torch.rand(*rows.shape, 1),
         noise_keys=torch.zeros(*leading_shape, 0, dtype=torch.long),
         augment_uniform=torch.rand(*leading_shape, 0, 0),

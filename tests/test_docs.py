@@ -11,7 +11,7 @@ from gradalign_cli.commands.explain import method_svg
 from gradalign_cli.commands.list import method_table
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.methods.method import needed_task_ids
-from gradalign_cli.results.metrics import continual_metrics, metrics
+from gradalign_cli.results.metrics import continual_evaluation_metrics, metrics
 from gradalign_cli.results.run_folder import ALIGNMENT_COLUMNS
 from tests.methods.catalogue import METHODS, method
 from tests.methods.facts import TASKS, backward_passes, gradients_taken, state_bytes
@@ -116,7 +116,7 @@ def test_every_metric_that_a_run_writes_is_defined():
     rows = re.findall(r"^\| (\w+) \|", (DOCS / "metrics.md").read_text(), re.MULTILINE)
     accuracy = np.full((3, 2), 0.5)
     written = {*metrics(accuracy, np.full((2, 11), 0.5))}
-    written |= {*continual_metrics(accuracy[1:], np.array([0, 1]))}
+    written |= {*continual_evaluation_metrics(accuracy[1:], np.array([0, 1]))}
     written |= {*ALIGNMENT_COLUMNS[3:]}
     assert len(written) == 15
     assert sorted(rows) == sorted([*written, "metric", "metric", "column"])

@@ -120,11 +120,11 @@ def task_classes(benchmark: Benchmark, stream: Stream) -> list[list[int]]:
 
 
 def benchmark_on_device(
-    benchmark: Benchmark, device: torch.device, image_bytes: float = math.inf
+    benchmark: Benchmark, device: torch.device, image_budget_bytes: float = math.inf
 ) -> Benchmark:
     """The benchmark with its examples, and what its pixels are standardised by, on a device. Its
-    images stay on the host where they have more than `image_bytes`."""
-    too_many = benchmark.images.numel() > image_bytes
+    images stay on the host where they have more than `image_budget_bytes`."""
+    too_many = benchmark.images.numel() > image_budget_bytes
     return benchmark._replace(
         images=benchmark.images if too_many else to_device(benchmark.images, device),
         images_on_host=too_many,

@@ -44,7 +44,7 @@ from gradalign_cli.results.run_identity import check_identity, run_identity
 from gradalign_cli.results.run_metrics import MetricsJson, replicas_by_setting, run_metrics
 from gradalign_cli.results.stop_notes import resume_note_of_run
 from gradalign_cli.schedules.schedule import looks_at_losses
-from gradalign_cli.step.draws import stream_fingerprint
+from gradalign_cli.step.draws import data_order_fingerprint
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.checkpoints import Checkpoints, Identity, SavedRun, newest_saved_run
 from gradalign_cli.training.free_memory import free_bytes
@@ -55,7 +55,7 @@ from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.replica_groups import replica_groups, train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
-from gradalign_cli.training.step_images import replicas_within
+from gradalign_cli.training.step_images import replicas_within_image_budget
 
 TRY_IN_SMALL = "; `quick=true` tries it in small"
 
@@ -79,7 +79,7 @@ class PreparedRun(NamedTuple):
     engine: Engine
     engine_reason: str
     replicas_at_once: int
-    streams_fingerprint: str
+    run_data_order_fingerprint: str
     memory_needs_text: str
 
     def identity(self) -> Identity:
@@ -90,7 +90,9 @@ class PreparedRun(NamedTuple):
             "threads": torch.get_num_threads(),
             "test_threads": self.config.threads or DEFAULT_THREADS,
         }
-        return run_identity(self.settings, self.parts.benchmark, self.streams_fingerprint, places)
+        return run_identity(
+            self.settings, self.parts.benchmark, self.run_data_order_fingerprint, places
+        )
 
     def title(self) -> str:
         """The run in a line."""
@@ -109,7 +111,7 @@ class PreparedRun(NamedTuple):
             "classes": [task_classes(benchmark, replica.stream) for replica in self.replicas],
             "engine": self.engine.name,
             "engine_reason": self.engine_reason,
-            "fingerprint": self.streams_fingerprint,
+            "fingerprint": self.run_data_order_fingerprint,
         }
 
 
@@ -195,11 +197,13 @@ def prepare(config: DictConfig) -> PreparedRun:
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     if parts.benchmark.images_on_host:
-        budget = largest_image_bytes(config, device)
-        at_once = min(at_once, replicas_within(parts, plan, budget, device))
+        image_budget_bytes = largest_image_bytes(config, device)
+        at_once = min(
+            at_once, replicas_within_image_budget(parts, plan, image_budget_bytes, device)
+        )
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
-    streams = streams_fingerprint(parts, replicas, plan)
+    streams = run_data_order_fingerprint(parts, replicas, plan)
     how = device, plan, parts, replicas, replica_settings, engine, reason, at_once, streams
     return PreparedRun(config, plain_values(config), *how, total_need_text_if_large(needs))
 
@@ -325,10 +329,10 @@ def planned_steps(replica: Replica, plan: TrainingPlan) -> int:
     return sum(-(-len(rows) // plan.batch_size) for rows in replica.stream.train_rows) * plan.passes
 
 
-def streams_fingerprint(parts: Parts, replicas: list[Replica], plan: TrainingPlan) -> str:
+def run_data_order_fingerprint(parts: Parts, replicas: list[Replica], plan: TrainingPlan) -> str:
     """A hash of the streams of all replicas."""
     streams, seeds = [r.stream for r in replicas], [r.seed for r in replicas]
-    return stream_fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks_together)
+    return data_order_fingerprint(streams, seeds, plan.passes, parts.method.shuffles_tasks_together)
 
 
 def run_title(config: DictConfig) -> str:

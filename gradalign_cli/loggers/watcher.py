@@ -56,12 +56,12 @@ class LoggingWatcher:
     def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Log the measured steps of a chunk."""
         fields = [field.tolist() for field in moment.trace[: len(SCALARS)]]
-        first = self.task_begin + moment.steps_done - len(moment.measured_step_mask) + 1
+        first = self.task_begin + moment.task_steps_done - len(moment.measured_step_mask) + 1
         for s in moment.measured_step_mask.nonzero().flatten().tolist():
             for r, replica in enumerate(self.replicas):
                 values = [field[s][r] for field in fields]
                 self.log(replica, first + s, dict(zip(SCALARS, values, strict=True)))
-        self.step = self.task_begin + moment.steps_done
+        self.step = self.task_begin + moment.task_steps_done
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:

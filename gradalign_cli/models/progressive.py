@@ -37,10 +37,10 @@ def column_shapes(layer_sizes: Sequence[int], column_index: int) -> list[list[Sh
 
 
 def initial_layer_tensors(
-    layer_tensor_shapes: list[Shape], init: Init, generator: Generator
+    tensor_shapes_of_layer: list[Shape], init: Init, generator: Generator
 ) -> list[Tensor]:
     """The initial tensors of a layer, as `column_shapes` lists their shapes."""
-    *adapter, (outputs, inputs), _ = layer_tensor_shapes
+    *adapter, (outputs, inputs), _ = tensor_shapes_of_layer
     weights = initial_layer(outputs, inputs, init, generator)
     if not adapter:
         return [*weights]
@@ -122,15 +122,15 @@ def progressive(
         return Output(torch.cat(logits, 1), torch.cat(hidden, 1), statistics)
 
     layers = tuple(
-        part for column in shapes for layer in column for part in layers_in_flat_vector(layer)
+        part for column in shapes for layer in column for part in layer_parts_in_vector(layer)
     )
     return Model(init_params, torch.zeros(0), apply, False, layers)
 
 
-def layers_in_flat_vector(layer_tensor_shapes: list[Shape]) -> list[Layer]:
+def layer_parts_in_vector(tensor_shapes_of_layer: list[Shape]) -> list[Layer]:
     """The parts of the flat vector that the tensors of a layer are, as `column_shapes` lists
     them."""
-    *adapter, (outputs, inputs), _ = layer_tensor_shapes
+    *adapter, (outputs, inputs), _ = tensor_shapes_of_layer
     weights = Layer(outputs * (inputs + 1), outputs, True)
     if not adapter:
         return [weights]

@@ -17,7 +17,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 Precision = Literal["float32", "bfloat16"]
 MemoryFormat = Literal["channels_first", "channels_last"]
 Init = Literal["torch", "agem"]
-PaddingSides = Literal["symmetric", "tensorflow"]
+PaddingVariant = Literal["symmetric", "tensorflow"]
 BatchNormVariant = Literal["torch", "agem"]
 
 
@@ -71,7 +71,7 @@ class ComputationOptions(NamedTuple):
 
     precision: Precision
     layout: MemoryFormat
-    padding: PaddingSides
+    padding: PaddingVariant
     batch_norm: BatchNormVariant
 
 
@@ -163,7 +163,7 @@ def to_convolution_format(tensor: Tensor, precision: Precision, layout: MemoryFo
     return tensor.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
 
 
-def convolve(images: Tensor, kernel: Tensor, stride: int, padding: PaddingSides) -> Tensor:
+def convolve(images: Tensor, kernel: Tensor, stride: int, padding: PaddingVariant) -> Tensor:
     """A 3 x 3 convolution of images [B, C, H, W] that gives ceil(H / stride) rows; `padding` is
     that of `resnet18`."""
     if padding == "symmetric" or stride == 1:
@@ -218,7 +218,7 @@ def check_resnet_options(
     require_choice(Precision, "model.precision", computation_options.precision)
     require_choice(MemoryFormat, "model.layout", computation_options.layout)
     require_choice(Init, "model.init", init)
-    require_choice(PaddingSides, "model.padding", computation_options.padding)
+    require_choice(PaddingVariant, "model.padding", computation_options.padding)
     require_choice(BatchNormVariant, "model.batch_norm", computation_options.batch_norm)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
     large = min(image_shape[1:]) >= 32
@@ -233,7 +233,7 @@ def resnet18(
     precision: Precision = "float32",
     layout: MemoryFormat = "channels_first",
     init: Init = "torch",
-    padding: PaddingSides = "symmetric",
+    padding: PaddingVariant = "symmetric",
     batch_norm: BatchNormVariant = "torch",
 ) -> Model:
     """Four stages of two residual blocks, with 1, 2, 4 and 8 times `width` filters.

@@ -48,7 +48,7 @@ class SimulatedTensor(Tensor):
         return operate(function, args, kwargs or {})
 
 
-class PythonConversions(TorchFunctionMode):
+class PythonConversionsViaCpu(TorchFunctionMode):
     """Conversions between Python numbers and tensors, which go through the CPU."""
 
     def __torch_function__(
@@ -76,7 +76,7 @@ class Operations(TorchDispatchMode):
 @contextmanager
 def simulated_device() -> Iterator[torch.device]:
     """A context in which `SIMULATED` is a device."""
-    with PythonConversions(), Operations():
+    with PythonConversionsViaCpu(), Operations():
         yield SIMULATED
 
 

@@ -4,12 +4,12 @@ import numpy as np
 
 from gradalign_cli.reports import figures
 from gradalign_cli.reports.curves import (
-    Average,
+    AverageFunction,
     Columns,
     binned_mean,
     interval_half_width,
     memory_hurting_step_share,
-    task_averages_per_seed,
+    seed_task_averages,
 )
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.plot import (
@@ -34,10 +34,10 @@ def alignment_plots(
     more = note_on_shown_rows(groups, MOST_LINES)
     tasks = {label: groups[label].accuracy().shape[2] for label in alignment_of_label}
 
-    def by_task(column_name: str, average: Average) -> dict[str, np.ndarray]:
-        """Of each label the averages [n, T] of a column, see `task_averages_per_seed`."""
+    def by_task(column_name: str, average_function: AverageFunction) -> dict[str, np.ndarray]:
+        """Of each label the averages [n, T] of a column, see `seed_task_averages`."""
         return {
-            label: task_averages_per_seed(columns, column_name, tasks[label], average)
+            label: seed_task_averages(columns, column_name, tasks[label], average_function)
             for label, columns in alignment_of_label.items()
         }
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 from gradalign_cli.reports.curves import (
-    accuracy_on_ended_tasks,
     first_steps_accuracy,
     interval_half_width,
     mean_accuracy_so_far,
+    stability_gap_curve,
 )
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.plot import (
@@ -63,7 +63,7 @@ def stability_gap_plot(groups: dict[str, Group]) -> Plot | None:
     """The mean accuracy on the tasks so far in tests between the steps."""
     lines = {}
     for label, group in first_groups(groups, MOST_LINES).items():
-        time, accuracy = accuracy_on_ended_tasks(group)
+        time, accuracy = stability_gap_curve(group)
         lines[label] = time, 100 * accuracy
     return line_plot(
         "stability_gap",

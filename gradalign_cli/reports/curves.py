@@ -16,7 +16,7 @@ LARGEST_CURVES = 2**26  # bytes of alignment.csv and of continual.csv
 BINS_A_TASK, MOST_BINS = 12, 120
 ALIGNMENT_COLUMNS = ("replica", "task", "step", "cosine", "violated", "norm_ratio")
 Columns = dict[str, np.ndarray]  # of a file, by name
-Average = Callable[[np.ndarray], np.floating[Any]]
+AverageFunction = Callable[[np.ndarray], np.floating[Any]]
 Curve = tuple[np.ndarray, np.ndarray]  # x, y
 
 
@@ -77,11 +77,11 @@ def binned_mean(columns_of_seeds: Sequence[Columns], column_name: str, task_coun
     return middles[filled], sums[filled] / counts[filled]
 
 
-def task_averages_per_seed(
+def seed_task_averages(
     columns_of_seeds: Sequence[Columns],
     column_name: str,
     task_count: int,
-    average: Average,
+    average_function: AverageFunction,
 ) -> np.ndarray:
     """Of each seed the average [n, T] of a column over the rows of each task that have a memory to
     be compared with; NaN where there are none."""
@@ -90,7 +90,7 @@ def task_averages_per_seed(
         values = columns[column_name]
         valid = np.isfinite(columns["cosine"]) & np.isfinite(values)
         for task in np.unique(columns["task"][valid]).astype(int):
-            averages[seed, task - 1] = average(values[valid & (columns["task"] == task)])
+            averages[seed, task - 1] = average_function(values[valid & (columns["task"] == task)])
     return averages
 
 
@@ -113,7 +113,7 @@ def mean_accuracy_so_far(group: Group) -> np.ndarray:
     return np.stack([accuracy[:, t, :t].mean(1) for t in range(1, tasks + 1)], 1)
 
 
-def accuracy_on_ended_tasks(group: Group) -> Curve:
+def stability_gap_curve(group: Group) -> Curve:
     """The mean accuracy on the ended tasks in tests between the steps, over time; empty where there
     were none. The task that is being learned is left out: it begins at chance."""
     tasks = group.accuracy().shape[2]

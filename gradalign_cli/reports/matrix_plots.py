@@ -73,7 +73,7 @@ def forgetting_matrices(accuracy: np.ndarray) -> np.ndarray:
     return np.stack([forgetting_matrix(matrix) for matrix in accuracy])
 
 
-def task_plot(groups: dict[str, Group]) -> Plot:
+def task_curves_plot(groups: dict[str, Group]) -> Plot:
     """The accuracy on each task over time."""
     matrices = {
         label: g.accuracy().mean(0) for label, g in first_groups(groups, MOST_PANELS).items()

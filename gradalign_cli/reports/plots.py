@@ -9,7 +9,7 @@ from gradalign_cli.reports.alignment_plots import alignment_plots, memory_hurtin
 from gradalign_cli.reports.curve_plots import first_steps_plot, so_far_plot, stability_gap_plot
 from gradalign_cli.reports.curves import alignment_columns
 from gradalign_cli.reports.group import Group
-from gradalign_cli.reports.matrix_plots import accuracy_heat_maps, forgetting_plot, task_plot
+from gradalign_cli.reports.matrix_plots import accuracy_heat_maps, forgetting_plot, task_curves_plot
 from gradalign_cli.reports.plot import (
     MOST_DOTS,
     MOST_LINES,
@@ -35,7 +35,7 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
         seed_plot(groups),
         accuracy_heat_maps(groups),
         forgetting_plot(groups),
-        task_plot(groups),
+        task_curves_plot(groups),
         so_far_plot(groups),
         first_steps_plot(groups),
         stability_gap_plot(groups),
@@ -46,7 +46,7 @@ def report_plots(rows: Sequence[Row]) -> list[Plot]:
     return [plot for plot in plots if plot is not None]
 
 
-def run_plots(rows: Sequence[Row]) -> list[Plot]:
+def run_page_plots(rows: Sequence[Row]) -> list[Plot]:
     """The figures of a run's own page: few, as every run draws them at its end."""
     groups = {short_label(row.group.label, n): row.group for n, row in enumerate(rows)}
     alignment_of_label = {

@@ -15,7 +15,7 @@ from gradalign_cli.results.run_files import (
     LARGEST_FILE,
     is_finite_number,
     read_json_mapping,
-    read_replica_metrics,
+    read_metrics_per_replica,
 )
 
 DEEPEST_FOLDER, MOST_FOLDERS = 5, 50_000  # below a folder that was named
@@ -112,7 +112,7 @@ def read_run(folder: Path) -> Run:
     config = record.get("config")
     if not isinstance(config, dict) or not isinstance(config.get("method"), dict):
         raise UserError("`config` of record.json must be the config of a run")
-    replicas = read_replica_metrics(folder / "metrics.json")
+    replicas = read_metrics_per_replica(folder / "metrics.json")
     settings = record.get("replicas")
     if not isinstance(settings, list) or len(settings) != len(replicas):
         raise UserError("`replicas` of record.json and of metrics.json must be equally many")

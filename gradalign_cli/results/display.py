@@ -171,14 +171,14 @@ def progress_line(
     return line
 
 
-def mean_percent(accuracy: np.ndarray) -> str:
+def mean_percent(averaged_accuracies: np.ndarray) -> str:
     """The mean of accuracies in percent."""
-    return f"{100 * accuracy.mean():.1f}"
+    return f"{100 * averaged_accuracies.mean():.1f}"
 
 
-def heat_cell(accuracy: np.ndarray) -> Text:
+def mean_accuracy_cell(averaged_accuracies: np.ndarray) -> Text:
     """The mean of accuracies in percent, on its colour."""
-    return Text(mean_percent(accuracy), heat_style(float(accuracy.mean())))
+    return Text(mean_percent(averaged_accuracies), heat_style(float(averaged_accuracies.mean())))
 
 
 def matrix_table(title: str, accuracy: np.ndarray) -> Table:
@@ -195,7 +195,7 @@ def matrix_table(title: str, accuracy: np.ndarray) -> Table:
     for task in shown_tasks:
         table.add_column(str(task + 1), justify="right")
     for row in [0, *(task + 1 for task in shown_tasks)]:
-        percents = [heat_cell(accuracy[:, row, task]) for task in shown_tasks]
+        percents = [mean_accuracy_cell(accuracy[:, row, task]) for task in shown_tasks]
         table.add_row(str(row) if row else "none", *percents)
     if len(shown_tasks) < tasks:
         table.caption = f"tasks {END_COLUMNS + 1} to {tasks - END_COLUMNS} are in accuracy.csv"
@@ -231,13 +231,13 @@ def setting_text(setting_summary: dict[str, Any], setting_summaries: list[dict[s
     """What tells a setting from the others of the run, such as `, lr=0.1`."""
     varying = [
         name
-        for name in single_number_names(setting_summary)
+        for name in hyperparameter_names(setting_summary)
         if len({each[name] for each in setting_summaries}) > 1
     ]
     return "".join(f", {name}={exact_number_text(setting_summary[name])}" for name in varying)
 
 
-def single_number_names(setting_summary: dict[str, Any]) -> list[str]:
+def hyperparameter_names(setting_summary: dict[str, Any]) -> list[str]:
     """The names of a setting's numbers; its other entries are summaries of metrics."""
     return [name for name, value in setting_summary.items() if not isinstance(value, dict)]
 
@@ -250,7 +250,7 @@ def metrics_table(setting_summary: dict[str, Any]) -> Table:
         "percent" if setting_summary["ACC"]["n"] == 1 else "percent ± 95%", justify="right"
     )
     for name, metric_summary in setting_summary.items():
-        if name not in single_number_names(setting_summary):
+        if name not in hyperparameter_names(setting_summary):
             table.add_row(name, mean_with_interval(metric_summary))
     return table
 

@@ -71,31 +71,31 @@ def metrics(
     return {name: float(value) for name, value in values.items()}
 
 
-def continual_metrics(accuracy: Array, learned_task: Array) -> dict[str, float]:
+def continual_evaluation_metrics(accuracy_per_test: Array, learned_task: Array) -> dict[str, float]:
     """The metrics of tests between the steps; none with one task.
 
-    accuracy: [S, T] on every task so far in each of S tests;  learned_task: [S] the task that was
-    being learned. min_ACC is the mean, over all tasks but the last, of their lowest accuracy after
-    they were learned. WC_ACC is the final accuracy on the last task / T + (1 - 1 / T) min_ACC (De
-    Lange et al. 2023, arXiv 2205.13452, eq. 2 and 3). stability_gap says how far the accuracy on an
-    earlier task drops while a task is learned, below both its value before and its value after; it
-    is the mean over all pairs of a task and an earlier one.
+    accuracy_per_test: [S, T] on every task so far in each of S tests;  learned_task: [S] the task
+    that was being learned. min_ACC is the mean, over all tasks but the last, of their lowest
+    accuracy after they were learned. WC_ACC is the final accuracy on the last task / T + (1 - 1 /
+    T) min_ACC (De Lange et al. 2023, arXiv 2205.13452, eq. 2 and 3). stability_gap says how far the
+    accuracy on an earlier task drops while a task is learned, below both its value before and its
+    value after; it is the mean over all pairs of a task and an earlier one.
     """
-    T = accuracy.shape[1]
+    T = accuracy_per_test.shape[1]
     if T == 1:
         return {}
     last_test = [int(np.flatnonzero(learned_task == k)[-1]) for k in range(T)]
-    min_acc = np.mean([accuracy[learned_task > i, i].min() for i in range(T - 1)])
+    min_acc = np.mean([accuracy_per_test[learned_task > i, i].min() for i in range(T - 1)])
     gaps = [
         max(
             0.0,
-            min(accuracy[last_test[k - 1], i], accuracy[last_test[k], i])
-            - accuracy[learned_task == k, i].min(),
+            min(accuracy_per_test[last_test[k - 1], i], accuracy_per_test[last_test[k], i])
+            - accuracy_per_test[learned_task == k, i].min(),
         )
         for k in range(1, T)
         for i in range(k)
     ]
-    wc_acc = accuracy[-1, -1] / T + (1 - 1 / T) * min_acc
+    wc_acc = accuracy_per_test[-1, -1] / T + (1 - 1 / T) * min_acc
     values = {"min_ACC": min_acc, "WC_ACC": wc_acc, "stability_gap": np.mean(gaps)}
     return {name: float(value) for name, value in values.items()}
 

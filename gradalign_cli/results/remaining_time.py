@@ -20,13 +20,13 @@ ENOUGH_SECONDS = 3.0  # of steps, to forecast tasks whose steps read more of the
 class Work(NamedTuple):
     """What a replica has to do in each of its T tasks.
 
-    task_steps: at most;  examples_per_step: through the network in one step;  test_examples: of the
-    task's test set;  learning_curve_tests: tests of the task alone after its first steps.
+    task_steps: at most;  examples_per_step: through the network in one step;  test_set_sizes: of
+    the task's test set;  learning_curve_tests: tests of the task alone after its first steps.
     """
 
     task_steps: tuple[int, ...]
     examples_per_step: tuple[int, ...]
-    test_examples: tuple[int, ...]
+    test_set_sizes: tuple[int, ...]
     learning_curve_tests: int
 
 
@@ -79,13 +79,13 @@ class RemainingTime:
         now, evaluation = self.clock(), moment.evaluator.seconds
         seconds = now - self.mark - (evaluation - self.evaluation_mark)
         if moment.task == 0 and self.stretches == 0:  # so far the test of the untrained network
-            self.test_seconds = evaluation / sum(self.work.test_examples)
+            self.test_seconds = evaluation / sum(self.work.test_set_sizes)
         if self.stretches:
             if moment.task != self.measured_task:
                 self.measured_task, self.measured_seconds, self.measured_steps = moment.task, 0.0, 0
             self.measured_seconds += seconds
             self.measured_steps += len(moment.trace.loss)
-        self.task, self.step = moment.task, moment.steps_done
+        self.task, self.step = moment.task, moment.task_steps_done
         self.stretches += 1
         self.mark, self.evaluation_mark = now, evaluation
 
@@ -93,7 +93,7 @@ class RemainingTime:
         """Count a test of all tasks, and measure the end of the task before it."""
         now = self.clock()
         if ended_tasks:
-            test = self.test_seconds * sum(self.work.test_examples)
+            test = self.test_seconds * sum(self.work.test_set_sizes)
             self.end_seconds = max(0.0, now - self.mark - test)
         self.task, self.step, self.rows, self.stretches = ended_tasks, 0, ended_tasks + 1, 0
         self.mark = now
@@ -111,7 +111,7 @@ class RemainingTime:
     def share_done(self) -> float:
         """The share of the run that is done, by how many examples went through the network."""
         sizes = [PASSES_OF_STEP * examples for examples in self.work.examples_per_step]
-        test = sum(self.work.test_examples)
+        test = sum(self.work.test_set_sizes)
         tasks = len(sizes)
         whole = sum(n * size for n, size in zip(self.work.task_steps, sizes, strict=True))
         whole += test * (tasks + 1)
@@ -137,7 +137,7 @@ class RemainingTime:
         after_this = self.replicas - self.finished_replicas - self.group_size
         return self.group_seconds_left(self.task, self.step) + whole * after_this / self.group_size
 
-    def group_seconds_left(self, task: int, steps_done: int) -> float:
+    def group_seconds_left(self, task: int, task_steps_done: int) -> float:
         """The seconds from a place in a task to the end of a group."""
         seconds_per_step = self.measured_seconds / self.measured_steps
         fixed = min(STEP_SECONDS, seconds_per_step / 2)
@@ -145,12 +145,12 @@ class RemainingTime:
         per_example = (seconds_per_step - fixed) / examples
         total = 0.0
         for number in range(task, len(self.work.task_steps)):
-            first = steps_done if number == task else 0
+            first = task_steps_done if number == task else 0
             per_step = fixed + per_example * self.work.examples_per_step[number]
             curve = max(
                 0, min(self.work.learning_curve_tests, self.work.task_steps[number]) - first
             )
-            tested = sum(self.work.test_examples) + curve * self.work.test_examples[number]
+            tested = sum(self.work.test_set_sizes) + curve * self.work.test_set_sizes[number]
             total += (self.work.task_steps[number] - first) * per_step
             total += self.test_seconds * tested + self.end_seconds
         return total

@@ -43,10 +43,10 @@ def read_json_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_replica_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics_per_replica(metrics_file: Path) -> list[dict[str, float]]:
     """The numbers of each replica in metrics.json, its seed among them, without those that are not
     finite; UserError where they are not what a run writes."""
-    replicas = read_json_mapping(path).get("replicas")
+    replicas = read_json_mapping(metrics_file).get("replicas")
     if not isinstance(replicas, list) or not replicas:
         raise UserError("`replicas` of metrics.json must be a list of replicas")
     finite_numbers = []

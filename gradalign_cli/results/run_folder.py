@@ -109,7 +109,7 @@ def remove_run_files(folder: Path, names: Sequence[str]) -> None:
                 path.unlink(missing_ok=True)
 
 
-class FolderProgress(NamedTuple):
+class AlignmentProgress(NamedTuple):
     """The size of `alignment.csv` in bytes, and the counts of `RunFolder.constraint_counts`."""
 
     alignment_bytes: int
@@ -153,7 +153,7 @@ class RunFolder:
                     remove_unfinished_checkpoints(folder)
                 else:
                     self.begin(overwrite, initial_files or {})
-                self.finished_groups_progress = self.progress()
+                self.finished_groups_progress = self.alignment_progress()
             except UserError:
                 self.release()
                 raise
@@ -204,12 +204,12 @@ class RunFolder:
         ):
             yield file
 
-    def progress(self) -> FolderProgress:
+    def alignment_progress(self) -> AlignmentProgress:
         """How far the files and counts have come."""
         path = self.folder / "alignment.csv"
         with os_errors_as_sentences("read", path):
             size = path.stat().st_size
-        return FolderProgress(size, self.broken_constraints, self.measured_steps)
+        return AlignmentProgress(size, self.broken_constraints, self.measured_steps)
 
     def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
         """A group of the replicas with these numbers begins. What an unfinished group wrote and
@@ -222,12 +222,12 @@ class RunFolder:
     def end_replica_group(self, problem: str | None) -> None:
         """The group is finished, unless there was a problem."""
         if problem is None:
-            self.finished_groups_progress = self.progress()
+            self.finished_groups_progress = self.alignment_progress()
 
     def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Append the measured steps of a chunk to `alignment.csv`, and count."""
         trace, measured = moment.trace, moment.measured_step_mask
-        first_step = moment.steps_done - len(measured)
+        first_step = moment.task_steps_done - len(measured)
         measured_indices = [s for s in range(len(measured)) if measured[s]]
         fields = [field.tolist() for field in trace[:5]]  # loss to norm_ratio
         with self.alignment_file("a") as file:
@@ -239,7 +239,7 @@ class RunFolder:
                 for s in measured_indices
                 for r, replica in enumerate(self.replicas)
             )
-        broken = trace.constraint_broken[measured]
+        broken = trace.applied_update_violates[measured]
         not_nan = ~broken.isnan()
         self.broken_constraints += float(broken[not_nan].sum())
         self.measured_steps += int(not_nan.sum())
@@ -254,7 +254,7 @@ class RunFolder:
     def state(self) -> State:
         """The rows and counts so far, and how much of `alignment.csv` belongs to them, which is
         flushed to the disk."""
-        size, broken_constraints, measured_steps = self.progress()
+        size, broken_constraints, measured_steps = self.alignment_progress()
         with self.alignment_file("a") as file:
             os.fsync(file.fileno())
         return {
@@ -273,7 +273,7 @@ class RunFolder:
             path = self.folder / "alignment.csv"
             raise UserError(f"{path} is damaged; {START_ANEW}")
         self.accuracy_rows, self.replicas = state["accuracy_rows"], state["replicas"]
-        self.finished_groups_progress = FolderProgress(*state["finished_groups_progress"])
+        self.finished_groups_progress = AlignmentProgress(*state["finished_groups_progress"])
         with self.alignment_file("a") as file:
             file.truncate(size)
 

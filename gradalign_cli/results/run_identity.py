@@ -22,7 +22,7 @@ FREE_SETTINGS = (*SETTINGS_WITHOUT_EFFECT, "plugins")  # places are compared by 
 def run_identity(
     config: Mapping[str, Any],
     benchmark: Benchmark,
-    stream_fingerprint: str,
+    data_order_fingerprint: str,
     engine_device_threads: Mapping[str, Any],
 ) -> Identity:
     """The identity of a run.
@@ -33,7 +33,7 @@ def run_identity(
     data = hashlib.blake2b(digest_size=16)
     for tensor in (benchmark.images, benchmark.labels):
         data.update(as_bytes(tensor.cpu()))
-    hashes = {"data": data.hexdigest(), "stream": stream_fingerprint}
+    hashes = {"data": data.hexdigest(), "stream": data_order_fingerprint}
     return {
         "versions": versions,
         "places": dict(engine_device_threads),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gradalign_cli.results.metrics import Convention, continual_metrics, metrics, summary
+from gradalign_cli.results.metrics import Convention, continual_evaluation_metrics, metrics, summary
 from gradalign_cli.training.outcome import Outcome
 
 MetricsJson = dict[str, Any]  # the content of metrics.json, by its keys
@@ -51,5 +51,5 @@ def replica_metrics(outcome: Outcome, r: int, convention: Convention) -> dict[st
         values |= {f"{name}_task": value for name, value in task_values.items()}
     if outcome.continual_accuracy is not None:
         learned_task = outcome.continual_moments[r][:, 0]
-        values |= continual_metrics(outcome.continual_accuracy[r], learned_task)
+        values |= continual_evaluation_metrics(outcome.continual_accuracy[r], learned_task)
     return values

@@ -37,11 +37,11 @@ class JobStatus(NamedTuple):
 class SweepJobs(NamedTuple):
     """The content of `sweep.json`.
 
-    folder_of_job: of each job, by its overrides as one text, its folder in that of the sweep, None
-    until it has ended;  total: how many jobs a search will have, None where that is not told.
+    folder_by_overrides: of each job, by its overrides as one text, its folder in that of the sweep,
+    None until it has ended;  total: how many jobs a search will have, None where that is not told.
     """
 
-    folder_of_job: dict[str, str | None]
+    folder_by_overrides: dict[str, str | None]
     total: int | None
 
 
@@ -52,27 +52,28 @@ def add_sweep_jobs(
 
     job_overrides: of each job, as one text;  new_total: how many a search will have.
     """
-    folder_of_job, total = read_sweep_jobs(sweep_folder)
-    jobs = dict.fromkeys([*folder_of_job, *job_overrides]) | folder_of_job
+    folder_by_overrides, total = read_sweep_jobs(sweep_folder)
+    jobs = dict.fromkeys([*folder_by_overrides, *job_overrides]) | folder_by_overrides
     write_sweep_jobs(sweep_folder, SweepJobs(jobs, total if new_total is None else new_total))
 
 
-def settle_sweep_jobs(
-    sweep_folder: Path, folder_of_ended_job: Mapping[str, str], dropped_jobs: AbstractSet[str]
+def record_ended_sweep_jobs(
+    sweep_folder: Path, ended_folder_by_overrides: Mapping[str, str], dropped_jobs: AbstractSet[str]
 ) -> None:
     """Let the folder of a sweep tell no longer of jobs whose folders others have taken over.
 
-    folder_of_ended_job: the paths of jobs that have ended, by their overrides;  dropped_jobs:
+    ended_folder_by_overrides: the paths of jobs that have ended, by their overrides;  dropped_jobs:
     others that it shall not tell of.
     """
-    folder_of_job, total = read_sweep_jobs(sweep_folder)
+    folder_by_overrides, total = read_sweep_jobs(sweep_folder)
     ended = {
-        job: os.path.relpath(folder, sweep_folder) for job, folder in folder_of_ended_job.items()
+        job: os.path.relpath(folder, sweep_folder)
+        for job, folder in ended_folder_by_overrides.items()
     }
     taken = set(ended.values())
     jobs = {
         job: folder
-        for job, folder in folder_of_job.items()
+        for job, folder in folder_by_overrides.items()
         if job not in dropped_jobs and folder not in taken
     }
     write_sweep_jobs(sweep_folder, SweepJobs({**jobs, **ended}, total))
@@ -80,7 +81,7 @@ def settle_sweep_jobs(
 
 def write_sweep_jobs(sweep_folder: Path, sweep_jobs: SweepJobs) -> None:
     """Write `sweep.json`."""
-    content = {"jobs": sweep_jobs.folder_of_job, "jobs_in_all": sweep_jobs.total}
+    content = {"jobs": sweep_jobs.folder_by_overrides, "jobs_in_all": sweep_jobs.total}
     write_atomically(sweep_folder / SWEEP_FILE, json.dumps(content, indent=1) + "\n")
 
 
@@ -104,8 +105,8 @@ def read_sweep_jobs(sweep_folder: Path) -> SweepJobs:
 
 def number_of_jobs(sweep_folder: Path) -> int | None:
     """How many jobs a sweep has, None where its folder does not tell."""
-    folder_of_job, total = read_sweep_jobs(sweep_folder)
-    return len(folder_of_job) or None if total is None else total
+    folder_by_overrides, total = read_sweep_jobs(sweep_folder)
+    return len(folder_by_overrides) or None if total is None else total
 
 
 def write_failure(job_folder: Path, reason: str) -> None:

@@ -41,9 +41,9 @@ class TrainedNetwork(nn.Module):
         for name, tensor in fields.items():
             self.register_buffer(name, tensor.clone() if isinstance(tensor, Tensor) else None)
 
-    def tensor(self, name: str) -> Tensor | Absent:
+    def buffer_or_absent(self, buffer_name: str) -> Tensor | Absent:
         """A buffer, or absent."""
-        buffer: Tensor | None = getattr(self, name)
+        buffer: Tensor | None = getattr(self, buffer_name)
         return () if buffer is None else buffer
 
     def forward(self, x: Tensor, task: int) -> Tensor:
@@ -63,19 +63,21 @@ class TrainedNetwork(nn.Module):
         scaled = x.to(self.params.dtype) / (255 if x.dtype == torch.uint8 else 1)
         pixels = scaled.flatten(1)
         pixels = pad(pixels, (0, sizes.stored_pixels - pixels.shape[1]))  # with the blank pixel
-        benchmark = self.pixel_benchmark()
+        benchmark = self.preprocessing_benchmark()
         tasks = torch.full((len(x),), task, device=x.device)
-        view = TaskViews(self.tensor("pixel_source"), (), self.logit_of_class, self.logit_of_class)
+        view = TaskViews(
+            self.buffer_or_absent("pixel_source"), (), self.logit_of_class, self.logit_of_class
+        )
         images = prepared_images(benchmark, view, pixels, tasks)
         params = self.params[task if len(self.params) > 1 else 0]
         logits = self.model.apply(params, self.statistics, images, False, ()).logits
-        mask = self.tensor("visible_logit_mask")
+        mask = self.buffer_or_absent("visible_logit_mask")
         return mask_logits(logits, mask[task] if isinstance(mask, Tensor) else ())
 
-    def pixel_benchmark(self) -> Benchmark:
+    def preprocessing_benchmark(self) -> Benchmark:
         """What `prepared_images` looks at of a benchmark."""
         sizes, nothing = self.sizes, self.statistics[:0]
-        mean, std, task_mean_std = (self.tensor(name) for name in NORMALISATION_FIELDS)
+        mean, std, task_mean_std = (self.buffer_or_absent(name) for name in NORMALISATION_FIELDS)
         return Benchmark(
             nothing,
             nothing,

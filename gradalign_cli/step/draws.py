@@ -31,8 +31,8 @@ class Draw(NamedTuple):
     rows, tasks: [batch] the examples to train on and the task of each.
     Uniform numbers from [0, 1): reference_uniform [slots] and replay_uniform [memory batches,
     slots] choose what is read from the memory, align_uniform [n] is for the method's alignment,
-    measure_uniform [slots] chooses the stored examples that the buffer measures, insert_uniform
-    [batch, U] is for the buffer's choice among the arrivals.
+    buffer_measure_uniform [slots] chooses the stored examples that the buffer measures,
+    insert_uniform [batch, U] is for the buffer's choice among the arrivals.
     noise_keys: [examples the network sees] keys of their dropout, or [0].
     augment_uniform: [examples the network sees, U] uniform numbers for their images, or [0, 0].
     lr: [] the step size.
@@ -43,14 +43,14 @@ class Draw(NamedTuple):
     reference_uniform: Tensor
     replay_uniform: Tensor
     align_uniform: Tensor
-    measure_uniform: Tensor
+    buffer_measure_uniform: Tensor
     insert_uniform: Tensor
     noise_keys: Tensor
     augment_uniform: Tensor
     lr: Tensor
 
 
-def all_valid_mask(draw: Draw) -> Tensor:
+def ones_like_batch(draw: Draw) -> Tensor:
     """Ones [batch], as every example of the stream exists: what `Examples.valid` then is."""
     return torch.ones_like(draw.rows, dtype=draw.lr.dtype)
 
@@ -103,12 +103,12 @@ def pass_orders(
     return [PassOrder(rows[order], tasks[order])]
 
 
-def stream_fingerprint(
-    streams: list[Stream], seeds: list[int], passes: int, shuffles_tasks_together: bool
+def data_order_fingerprint(
+    replica_streams: list[Stream], seeds: list[int], passes: int, shuffles_tasks_together: bool
 ) -> str:
     """A hash of all that replicas train and are tested on, in its order, if no pass is left out."""
     digest = hashlib.blake2b(digest_size=16)
-    for stream, seed in zip(streams, seeds, strict=True):
+    for stream, seed in zip(replica_streams, seeds, strict=True):
         orders = [
             o
             for t in range(len(stream.train_rows))

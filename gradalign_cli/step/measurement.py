@@ -8,9 +8,9 @@ from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.buffers.buffer import Measurements, sample_memory
 from gradalign_cli.buffers.measures import measure_cosines, measure_losses
 from gradalign_cli.numerics.trees import Absent, take_rows, tree_index
-from gradalign_cli.step.draws import Draw, all_valid_mask
+from gradalign_cli.step.draws import Draw, ones_like_batch
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.step.reading_sizes import measured_example_count, slots_of_any_task
+from gradalign_cli.step.reading_sizes import measured_example_count, usable_slot_indices
 
 # of the updated learner, the batch, the draw and the view
 Measure = Callable[[Learner, Examples, Draw, TaskViews], Measurements | Absent]
@@ -20,7 +20,7 @@ def make_measure(parts: Parts, past_tasks: int) -> Measure:
     """How the arrivals and a few random stored examples are measured, where the buffer asks."""
     buffer, slots, size = (
         parts.buffer,
-        slots_of_any_task(parts, past_tasks),
+        usable_slot_indices(parts, past_tasks),
         measured_example_count(parts, past_tasks),
     )
     # tests drop no units and use running statistics, so that an example's answer is its own
@@ -33,10 +33,10 @@ def make_measure(parts: Parts, past_tasks: int) -> Measure:
             return ()
         filled = take_rows(after.memory.rows, slots) >= 0
         sample = tree_index(
-            sample_memory(after.memory, slots, filled, size, draw.measure_uniform), 0
+            sample_memory(after.memory, slots, filled, size, draw.buffer_measure_uniform), 0
         )
         stored = load_examples(parts.benchmark, view, sample.rows, sample.tasks, sample.valid)
-        arrived = batch._replace(valid=all_valid_mask(draw))
+        arrived = batch._replace(valid=ones_like_batch(draw))
         if parts.augmentation is not None:  # examples are compared as they are
             plain = load_examples(parts.benchmark, view, draw.rows, draw.tasks)
             arrived = arrived._replace(images=plain.images)

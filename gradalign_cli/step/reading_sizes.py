@@ -38,21 +38,22 @@ def measured_example_count(parts: Parts, past_tasks: int) -> int:
     return min(parts.buffer.measured_examples, len(slots.unique()))
 
 
-def reference_slots(parts: Parts, past_tasks: int) -> Tensor:
+def reference_slot_indices(parts: Parts, past_tasks: int) -> Tensor:
     """The slots [M, K] that each of M references reads from while `past_tasks` tasks are over."""
     slots = parts.buffer.task_slots[:past_tasks]
     return slots if parts.method.references == "per_task" else slots.unique()[None]
 
 
-def slots_of_any_task(parts: Parts, past_tasks: int) -> Tensor:
+def usable_slot_indices(parts: Parts, past_tasks: int) -> Tensor:
     """The slots [1, K] that may hold an example of any task while `past_tasks` tasks are over."""
     slots: Tensor = parts.buffer.task_slots[: tasks_in_memory(parts, past_tasks)].unique()
     return slots[None]
 
 
-def reference_image_bytes(parts: Parts, past_tasks: int) -> int:
+def reference_cache_bytes(parts: Parts, past_tasks: int) -> int:
     """Bytes of all images [float32] that references may read while `past_tasks` tasks are over."""
-    return 4 * reference_slots(parts, past_tasks).numel() * math.prod(parts.benchmark.image_shape)
+    slots = reference_slot_indices(parts, past_tasks)
+    return 4 * slots.numel() * math.prod(parts.benchmark.image_shape)
 
 
 def examples_of_step(parts: Parts, past_tasks: int, batch_size: int) -> int:

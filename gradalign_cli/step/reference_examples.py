@@ -17,8 +17,8 @@ from gradalign_cli.numerics.trees import Absent, take_rows, tree_index, tree_map
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import (
     reference_and_replay_sizes,
-    reference_image_bytes,
-    reference_slots,
+    reference_cache_bytes,
+    reference_slot_indices,
 )
 
 LARGEST_CACHE = 2**28  # bytes of prepared images that a replica may keep
@@ -31,7 +31,8 @@ ReferenceReader = Callable[..., ReferenceExamples]
 def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
     """How references are read while `past_tasks` tasks are over: gives the examples [M, n], and
     which [M] of the references have any."""
-    benchmark, method, slots = parts.benchmark, parts.method, reference_slots(parts, past_tasks)
+    benchmark, method = parts.benchmark, parts.method
+    slots = reference_slot_indices(parts, past_tasks)
     size, readable_slot_mask = (
         reference_and_replay_sizes(parts, past_tasks)[0],
         make_readable_slot_mask(parts, past_tasks),
@@ -95,7 +96,7 @@ def make_readable_slot_mask(
     Where the numbers are empty and the method refers to one random task, every earlier task may be
     read.
     """
-    slots, references = reference_slots(parts, past_tasks), parts.method.references
+    slots, references = reference_slot_indices(parts, past_tasks), parts.method.references
     reference_tasks = torch.arange(past_tasks, device=slots.device)[:, None]
 
     def readable_slot_mask(memory: Memory, align_uniform: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ def caches_reference_examples(parts: Parts, past_tasks: int) -> bool:
     stays = parts.buffer.keeps_ended_tasks and parts.benchmark.boundaries == "sharp"
     needed = reference_and_replay_sizes(parts, past_tasks)[0] > 0
     same_each_step = not parts.model.needs_noise and parts.augmentation is None
-    fits = reference_image_bytes(parts, past_tasks) <= LARGEST_CACHE
+    fits = reference_cache_bytes(parts, past_tasks) <= LARGEST_CACHE
     return stays and needed and same_each_step and fits
 
 
@@ -136,7 +137,8 @@ def with_cached_reference_examples(
     every slot of every replica can be read, `Examples.valid` is absent, so that no step masks."""
     if not caches_reference_examples(parts, past_tasks):
         return views._replace(cached_reference_examples=())
-    slots, readable = reference_slots(parts, past_tasks), make_readable_slot_mask(parts, past_tasks)
+    slots = reference_slot_indices(parts, past_tasks)
+    readable = make_readable_slot_mask(parts, past_tasks)
     no_numbers = learners.params[0, :0]
 
     def prepared(memory: Memory, view: TaskViews) -> ReferenceExamples:

@@ -13,7 +13,7 @@ from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.numerics.vectors import GradientAndValueFunction
 from gradalign_cli.step.draws import Draw, augmenter, noise_keys
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.step.reading_sizes import reference_and_replay_sizes, reference_slots
+from gradalign_cli.step.reading_sizes import reference_and_replay_sizes, reference_slot_indices
 from gradalign_cli.step.reference_examples import make_reference_reader
 
 
@@ -42,7 +42,7 @@ def make_references(
     model, network = parts.model, make_network(parts.model, training=True)
     size, count = (
         reference_and_replay_sizes(parts, past_tasks)[0],
-        len(reference_slots(parts, past_tasks)),
+        len(reference_slot_indices(parts, past_tasks)),
     )
     if size == 0:
         return lambda learner, draw, view: no_references(learner)

@@ -11,8 +11,8 @@ from gradalign_cli.step.draws import Draw, augmenter, noise_keys
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import (
     reference_and_replay_sizes,
-    reference_slots,
-    slots_of_any_task,
+    reference_slot_indices,
+    usable_slot_indices,
 )
 
 
@@ -20,9 +20,10 @@ def make_replay(
     parts: Parts, past_tasks: int
 ) -> Callable[[Memory, Draw, TaskViews], tuple[Examples, ...]]:
     """How a step reads the independent memory batches that its method asks for."""
-    slots = slots_of_any_task(parts, past_tasks)
+    slots = usable_slot_indices(parts, past_tasks)
     reference_size, size = reference_and_replay_sizes(parts, past_tasks)
-    read_before = reference_size * len(reference_slots(parts, past_tasks))  # by the references
+    # by the references
+    read_before = reference_size * len(reference_slot_indices(parts, past_tasks))
 
     def batch(memory: Memory, draw: Draw, view: TaskViews, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0

@@ -14,7 +14,7 @@ from gradalign_cli.methods.method import Gradients, LossInputs, Objective, Objec
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.trees import take_rows
 from gradalign_cli.numerics.vectors import GradientAndValueFunction
-from gradalign_cli.step.draws import Draw, all_valid_mask, augmenter, noise_keys
+from gradalign_cli.step.draws import Draw, augmenter, noise_keys, ones_like_batch
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.step.measurement import Measure, make_measure
 from gradalign_cli.step.references import References, make_references
@@ -69,7 +69,7 @@ def stream_batch(parts: Parts, past_tasks: int, draw: Draw, view: TaskViews) -> 
     one_task = parts.benchmark.boundaries == "sharp" and not parts.method.shuffles_tasks_together
     tasks = past_tasks if one_task else draw.tasks
     # an objective may concatenate them with a memory batch, whose examples may be invalid
-    valid = all_valid_mask(draw) if parts.method.memory_batches else ()
+    valid = ones_like_batch(draw) if parts.method.memory_batches else ()
     keys = noise_keys(draw, parts.model, 0, len(draw.rows))
     augment = augmenter(draw, parts.augmentation, 0, len(draw.rows))
     return load_examples(parts.benchmark, view, draw.rows, tasks, valid, keys, augment)

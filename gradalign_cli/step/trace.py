@@ -17,9 +17,8 @@ class Trace(NamedTuple):
 
     loss: the objective;  reference_loss: mean loss on the memory;  cosine: the smallest between g
     and a reference;  violated: 1 if a dot product of g and a reference is negative;  norm_ratio:
-    |direction| / |g|;  constraint_broken: 1 if the applied change has a positive dot product with a
-    reference,
-    by more than rounding: it raises the loss there to first order.
+    |direction| / |g|;  applied_update_violates: 1 if the applied change has a positive dot
+    product with a reference, by more than rounding: it raises the loss there to first order.
     """
 
     loss: Tensor
@@ -27,7 +26,7 @@ class Trace(NamedTuple):
     cosine: Tensor
     violated: Tensor
     norm_ratio: Tensor
-    constraint_broken: Tensor
+    applied_update_violates: Tensor
 
 
 class LossTrace(NamedTuple):

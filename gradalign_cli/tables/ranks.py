@@ -60,7 +60,7 @@ def method_ranks(table: Table, result_of_cell: dict[str, Result], metric: str) -
     """
     from scipy.stats import friedmanchisquare, rankdata
 
-    if not table.ranked:
+    if not table.ranks_methods:
         return None
     means = {
         setting: row

@@ -47,15 +47,15 @@ ALLOWED_OVERRIDES = (  # they change results by rounding at most; see run_key fo
 class Request(NamedTuple):
     """What the user asks of a table.
 
-    cell_pattern:   a shell pattern of the names of cells.
-    seed_count:     every cell is trained with the seeds 0, 1, ... of this number.
-    budget_minutes: a run is not started if by its estimate it would end later; 0 starts no run,
-                    None sets no limit.
-    quick:          whether to train small runs, which are not judged.
-    parallel_runs:  how many runs train at the same time.
-    run_folders:    folders of finished runs to use besides those of the table.
-    overrides:      overrides for every run, see `checked_overrides`.
-    train_command:  the command that trains when overrides are added to it.
+    cell_pattern:         a shell pattern of the names of cells.
+    seed_count:           every cell is trained with the seeds 0, 1, ... of this number.
+    budget_minutes:       a run is not started if by its estimate it would end later; 0 starts no
+                          run, None sets no limit.
+    quick:                whether to train small runs, which are not judged.
+    parallel_runs:        how many runs train at the same time.
+    finished_run_folders: folders of finished runs to use besides those of the table.
+    overrides:            overrides for every run, see `checked_overrides`.
+    train_command:        the command that trains when overrides are added to it.
     """
 
     cell_pattern: str
@@ -63,7 +63,7 @@ class Request(NamedTuple):
     budget_minutes: float | None
     quick: bool
     parallel_runs: int
-    run_folders: tuple[Path, ...]
+    finished_run_folders: tuple[Path, ...]
     overrides: tuple[str, ...]
     train_command: tuple[str, ...]
 
@@ -101,16 +101,18 @@ def reproduce(
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
     key_of_cell = cell_keys(shipped_conf_folder, runnable, request)
     folder = output_folder / (table_name + "-quick" * request.quick)
-    run_folders = (folder / "runs", *request.run_folders)
-    warn_of_empty_folders(request.run_folders)
-    runs = missing_runs(runnable, key_of_cell, results_by_key(run_folders), request, folder)
+    finished_run_folders = (folder / "runs", *request.finished_run_folders)
+    warn_of_empty_folders(request.finished_run_folders)
+    runs = missing_runs(
+        runnable, key_of_cell, results_by_key(finished_run_folders), request, folder
+    )
     announce_runs(requested, runs, len(runnable), request, console)
     try:
         any_failed = train_missing_any_failed(runs, request, console)
     except KeyboardInterrupt as stop:
         stop.add_note("the same command goes on with the runs that are missing")
         raise
-    results_of_key = results_by_key(run_folders)
+    results_of_key = results_by_key(finished_run_folders)
     if results_of_key.keys() - key_of_cell.values():  # of cells that were not requested
         key_of_cell = cell_keys(shipped_conf_folder, table.cells, request)
     result_of_cell = {
@@ -138,7 +140,7 @@ def requested_table(table: Table, request: Request) -> Table:
     require(request.parallel_runs > 0, "--at-once", "positive", request.parallel_runs)
     budget = request.budget_minutes
     require(budget is None or budget >= 0, "--budget", "non-negative", budget)
-    for folder in request.run_folders:
+    for folder in request.finished_run_folders:
         require(os.path.isdir(folder), "--from", "folders of finished runs", str(folder))
     cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
     if not cells:
@@ -150,9 +152,9 @@ def requested_table(table: Table, request: Request) -> Table:
     return table._replace(cells=cells)
 
 
-def warn_of_empty_folders(run_folders: Sequence[Path]) -> None:
+def warn_of_empty_folders(finished_run_folders: Sequence[Path]) -> None:
     """Warn of each folder that is to bring finished runs and has none."""
-    for folder in run_folders:
+    for folder in finished_run_folders:
         if not any((path / "accuracy.csv").is_file() for path in (folder, *folder.glob("*"))):
             warnings.warn(f"--from {folder} holds no finished run", stacklevel=1)
 
@@ -188,13 +190,13 @@ def missing_runs(
 def announce_runs(
     table: Table,
     runs: Sequence[MissingRun],
-    runnable_count: int,
+    runnable_cell_count: int,
     request: Request,
     console: Console,
 ) -> None:
     """Print how many runs will train and how long they may take.
 
-    runnable_count: the number of cells that can be computed.
+    runnable_cell_count: the number of cells that can be computed.
     """
     estimates = [minutes for run in runs if (minutes := run.estimated_minutes()) is not None]
     unmeasured = len(runs) - len(estimates)
@@ -204,7 +206,7 @@ def announce_runs(
         length = f"about {counted(minutes, 'minute')} on two idle CPU cores"
         length += f", {unmeasured} of them not measured yet" if unmeasured else ""
     console.print(
-        f"{table.title}: {counted(len(table.cells), 'cell')}, {runnable_count} can be run, "
+        f"{table.title}: {counted(len(table.cells), 'cell')}, {runnable_cell_count} can be run, "
         f"{len(runs)} still to run" + (f" ({length})" if runs and not request.quick else ""),
         soft_wrap=True,
     )

@@ -14,7 +14,7 @@ from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
     is_finite_number,
     read_json_mapping,
-    read_replica_metrics,
+    read_metrics_per_replica,
 )
 from gradalign_cli.tables.table import Cell
 
@@ -114,7 +114,7 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     record = read_json_mapping(folder / "record.json")
     if record.get("numerics", 1) != NUMERICS:
         return None
-    replicas = read_replica_metrics(folder / "metrics.json")
+    replicas = read_metrics_per_replica(folder / "metrics.json")
     seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):

@@ -54,7 +54,7 @@ class Table(NamedTuple):
     title:       paper and number of the table.
     source:      where the published numbers were read.
     differences: sentences on what is known to differ from the paper.
-    ranked:      whether the methods are ranked over the settings.
+    ranks_methods: whether the methods are ranked over the settings.
     cells:       all cells, in the order of the yaml.
     """
 
@@ -62,7 +62,7 @@ class Table(NamedTuple):
     title: str
     source: str
     differences: tuple[str, ...]
-    ranked: bool
+    ranks_methods: bool
     cells: tuple[Cell, ...]
 
 
@@ -97,8 +97,8 @@ def parse_table(name: str, entries: dict[str, Any]) -> Table:
     differences = tuple(entries.get("differences", []))
     for text in differences:  # yaml reads text with a colon as a mapping
         require(isinstance(text, str), f"{name}.differences", "sentences", text)
-    ranked = bool(entries.get("ranked", False))
-    return Table(name, entries["title"], entries["source"], differences, ranked, cells)
+    ranks_methods = bool(entries.get("ranked", False))
+    return Table(name, entries["title"], entries["source"], differences, ranks_methods, cells)
 
 
 def parse_cell(

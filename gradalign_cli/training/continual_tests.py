@@ -20,13 +20,14 @@ class ContinualTests:
     def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Test where such a step, or the task, has just ended."""
         if self.every_steps and (
-            moment.steps_done % self.every_steps == 0 or moment.steps_done == moment.steps_in_task
+            moment.task_steps_done % self.every_steps == 0
+            or moment.task_steps_done == moment.task_step_count
         ):
             so_far = range(moment.task + 1)
             row = self.unknown.clone()
             row[:, : len(so_far)] = moment.accuracy(so_far, self.test_samples)
             self.rows.append(row)
-            self.moments.append((moment.task, moment.steps_done))
+            self.moments.append((moment.task, moment.task_steps_done))
         return False
 
     def after_test(self, ended_tasks: int, accuracy: Tensor) -> None:

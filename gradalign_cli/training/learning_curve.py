@@ -16,7 +16,7 @@ class LearningCurve:
 
     def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Test after one of the first batches, which come one by one."""
-        if moment.steps_done <= self.batches:
+        if moment.task_steps_done <= self.batches:
             self.curves[moment.task].append(moment.accuracy([moment.task])[:, 0])
         return False
 

@@ -12,7 +12,7 @@ from gradalign_cli.methods.method import MethodSetup
 from gradalign_cli.numerics.trees import tree_leaves
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.learner import Learner, Parts
-from gradalign_cli.step.reading_sizes import reference_image_bytes
+from gradalign_cli.step.reading_sizes import reference_cache_bytes
 from gradalign_cli.step.reference_examples import caches_reference_examples
 from gradalign_cli.training.free_memory import free_bytes
 from gradalign_cli.training.replica import Replica, new_learner
@@ -94,7 +94,7 @@ def parameter_count(parts: Parts) -> int:
 def cached_reference_image_bytes(parts: Parts) -> int:
     """Bytes of the images that are prepared for the references of the last task."""
     last = parts.benchmark.tasks - 1
-    return reference_image_bytes(parts, last) if caches_reference_examples(parts, last) else 0
+    return reference_cache_bytes(parts, last) if caches_reference_examples(parts, last) else 0
 
 
 def step_gradient_bytes(parts: Parts) -> int:

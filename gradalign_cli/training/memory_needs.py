@@ -25,7 +25,7 @@ from gradalign_cli.training.memory_estimate import (
 )
 from gradalign_cli.training.plan import TrainingPlan, chunk_size
 from gradalign_cli.training.replica import Replica
-from gradalign_cli.training.step_images import image_bytes
+from gradalign_cli.training.step_images import peak_device_image_bytes
 
 GIB = 2**30
 READ_BYTES = 64  # of a slot, in tables of slots and while a step chooses what it reads
@@ -91,7 +91,7 @@ def needs_of_run(
     activations = activation_bytes(parts, replicas[0], batch)
     step_images = at_once * activations.step
     test_images = max(0, activations.test - step_images)
-    window = on_host * image_bytes(parts, count, plan, device)
+    window = on_host * peak_device_image_bytes(parts, count, plan, device)
     return [
         MemoryNeed("the network and its gradients", COPIES * count * network + gradients, "model"),
         MemoryNeed("the state of method and optimizer", COPIES * count * state, "model"),

@@ -65,7 +65,7 @@ class Pace:
 
     def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Ask the schedule where a pass has ended; True where the task is over."""
-        if not self.schedule or not self.judges or moment.steps_done % moment.steps_in_pass:
+        if not self.schedule or not self.judges or moment.task_steps_done % moment.steps_per_pass:
             return False
         loss = moment.evaluator.held_out_loss(moment.learners, moment.views, moment.task)
         self.verdict = self.schedule.judge_pass(self.verdict, loss)

@@ -17,7 +17,7 @@ from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.position import Position, on_device, position_template
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.runner import run
-from gradalign_cli.training.watcher import State, Watcher, WatcherOfAllReplicaGroups
+from gradalign_cli.training.watcher import State, Watcher, WholeRunWatcher
 
 ReplicaNumbers = list[int]  # of the replicas of a group
 
@@ -61,7 +61,7 @@ def train_replica_groups(
     replicas: Sequence[Replica],
     engine: Engine,
     plan: TrainingPlan,
-    watchers: Sequence[WatcherOfAllReplicaGroups],
+    watchers: Sequence[WholeRunWatcher],
     groups: Sequence[ReplicaNumbers],
     checkpoints: Checkpoints | None = None,
     saved_run: SavedRun | None = None,

@@ -49,13 +49,15 @@ class RunawayWarner:
     def after_steps(self, moment: Moment) -> TaskStopFlag:
         """Compare the median loss of each replica in a chunk."""
         loss = moment.trace.loss
-        if moment.steps_done == len(loss):
+        if moment.task_steps_done == len(loss):
             self.first_loss = loss[0]
         medians = loss.median(0).values
         limits = FACTOR * self.first_loss.clamp_min(self.guessing_loss)
         for place in (medians > limits).nonzero()[:, 0].tolist():
             replica = self.replicas[place]
-            runaway = Runaway(replica, moment.task + 1, moment.steps_done, float(medians[place]))
+            runaway = Runaway(
+                replica, moment.task + 1, moment.task_steps_done, float(medians[place])
+            )
             if not self.runaways:
                 self.warn(runaway)
             self.runaways.setdefault(replica, runaway)

@@ -88,18 +88,20 @@ def run(
             learners, trace = take_steps(engine, cycle, position.learners, draws, views, meanwhile)
             stop_if_diverged(trace.loss, task, step)
             measured = torch.arange(step, step + len(trace.loss)) % plan.measure_angles_every == 0
-            position = after_chunk(position, parts, task_steps, draws, learners)
+            position = advanced_position(position, parts, task_steps, draws, learners)
             lengths = position.step, task_steps.steps, task_steps.steps_per_pass
             moment = Moment(task, *lengths, trace, measured, learners, views, evaluator)
             stops = [watcher.after_steps(moment) for watcher in watchers]
             if any([*stops, pace.after_steps(moment)]):
                 break
-            save_position(with_seconds(position._replace(pace=pace.state()), clock, evaluator))
+            save_position(
+                with_seconds(position._replace(pace=pace.state()), clock, evaluator.seconds)
+            )
         learners = end_of_task(pace.learners_at_end(position.learners), parts, replicas, task)
         position = position._replace(task=task + 1, step=0, learners=learners, pace=())
         position = after_test_of_all_tasks(position, evaluator, views, watchers)
-        save_position(with_seconds(position, clock, evaluator))
-    return training_result(position, clock, evaluator)
+        save_position(with_seconds(position, clock, evaluator.seconds))
+    return training_result(position, clock, evaluator.seconds)
 
 
 def position_in_task(
@@ -120,18 +122,20 @@ def end_of_task(learners: Learner, parts: Parts, replicas: Sequence[Replica], ta
     return end_task(parts, replicas, learners, task)
 
 
-def training_result(position: Position, start_clock: float, evaluator: Evaluator) -> TrainingResult:
+def training_result(
+    position: Position, start_clock: float, evaluation_seconds: float
+) -> TrainingResult:
     """What training gives that has come to its last position."""
-    seconds = time.perf_counter() - start_clock - evaluator.seconds
+    seconds = time.perf_counter() - start_clock - evaluation_seconds
     accuracy_matrices = torch.stack(position.rows, 2).double().numpy()
-    counts = evaluator.seconds, position.steps, position.backward_passes
+    counts = evaluation_seconds, position.steps, position.backward_passes
     return TrainingResult(accuracy_matrices, seconds, *counts, position.learners)
 
 
-def with_seconds(position: Position, start_clock: float, evaluator: Evaluator) -> Position:
+def with_seconds(position: Position, start_clock: float, evaluation_seconds: float) -> Position:
     """The position with the seconds since `start_clock`."""
     seconds = time.perf_counter() - start_clock
-    return position._replace(seconds=seconds, evaluation_seconds=evaluator.seconds)
+    return position._replace(seconds=seconds, evaluation_seconds=evaluation_seconds)
 
 
 def stacked_views(replicas: Sequence[Replica], engine: Engine) -> TaskViews:
@@ -149,23 +153,23 @@ def after_test_of_all_tasks(
     return position._replace(rows=[*position.rows, row])
 
 
-def remaining_chunks(task_steps: TaskSteps, engine: Engine, steps_done: int) -> Iterator[Draw]:
+def remaining_chunks(task_steps: TaskSteps, engine: Engine, task_steps_done: int) -> Iterator[Draw]:
     """The draws of the chunks that are left after so many steps of a task. Those before are drawn
     too, as every random number follows from the one before it."""
     step = 0
     for draws in task_steps.draw_chunks:
-        if step < steps_done:
+        if step < task_steps_done:
             engine.note_steps_before_resume(rotated_cycle(task_steps.step_cycle, step), draws)
         else:
             yield draws
         step += len(draws.rows)
 
 
-def after_chunk(
-    position: Position, parts: Parts, task_steps: TaskSteps, draws: Draw, learners: Learner
+def advanced_position(
+    position: Position, parts: Parts, task_steps: TaskSteps, chunk_draws: Draw, learners: Learner
 ) -> Position:
     """The position after a chunk of steps with these draws, which led to these learners."""
-    steps, replicas, batch_size = draws.rows.shape
+    steps, replicas, batch_size = chunk_draws.rows.shape
     passes = steps * replicas * backward_passes(parts, task_steps.past_tasks, batch_size)
     return position._replace(
         step=position.step + steps,
@@ -181,9 +185,9 @@ def report_test(watchers: Sequence[Watcher], ended_tasks: int, accuracy: Tensor)
         watcher.after_test(ended_tasks, accuracy)
 
 
-def rotated_cycle(step_cycle: Sequence[Step], steps_done: int) -> Sequence[Step]:
+def rotated_cycle(step_cycle: Sequence[Step], task_steps_done: int) -> Sequence[Step]:
     """The cycle as it goes on after so many steps."""
-    next_function = steps_done % len(step_cycle)
+    next_function = task_steps_done % len(step_cycle)
     return [*step_cycle[next_function:], *step_cycle[:next_function]]
 
 

@@ -25,34 +25,38 @@ GIB = 2**30
 StartPrefetch = Callable[[], None]  # begins to copy the images of the next chunk
 
 
-def chunk_image_count(parts: Parts, plan: TrainingPlan, device: torch.device) -> int:
+def images_drawn_per_chunk(parts: Parts, plan: TrainingPlan, device: torch.device) -> int:
     """How many images the draws of a replica name in a chunk of steps, at most."""
     return plan.batch_size * chunk_size(plan, parts.model, device)
 
 
-def image_bytes(parts: Parts, replicas: int, plan: TrainingPlan, device: torch.device) -> int:
+def peak_device_image_bytes(
+    parts: Parts, replicas: int, plan: TrainingPlan, device: torch.device
+) -> int:
     """Bytes of the images that are on the device while replicas take steps, at most, where the
     dataset is not: those in the window, and those of a chunk on their way into it."""
     places = window_places(parts, replicas, plan, device)
-    on_their_way = replicas * chunk_image_count(parts, plan, device)
+    on_their_way = replicas * images_drawn_per_chunk(parts, plan, device)
     return (places + on_their_way) * parts.benchmark.images.shape[1]
 
 
 def window_places(parts: Parts, replicas: int, plan: TrainingPlan, device: torch.device) -> int:
     """How many images the window has places for: those that the memory holds, those of two chunks,
     and that of row 0, which stands for padding."""
-    chunks = 2 * chunk_image_count(parts, plan, device)
+    chunks = 2 * images_drawn_per_chunk(parts, plan, device)
     return 1 + replicas * (len(parts.buffer.init().rows) + chunks)
 
 
-def replicas_within(parts: Parts, plan: TrainingPlan, budget: float, device: torch.device) -> int:
-    """How many replicas may train at once so that their images on the device have at most `budget`
-    bytes. Raises UserError where not even one may."""
-    one, two = (image_bytes(parts, count, plan, device) for count in (1, 2))
+def replicas_within_image_budget(
+    parts: Parts, plan: TrainingPlan, image_budget_bytes: float, device: torch.device
+) -> int:
+    """How many replicas may train at once so that their images on the device have at most
+    `image_budget_bytes`. Raises UserError where not even one may."""
+    one, two = (peak_device_image_bytes(parts, count, plan, device) for count in (1, 2))
     least = min(one, parts.benchmark.images.numel()) / GIB
     domain = f"at least {rounded_up(least)}, for the memory and the steps of one replica"
-    require(one <= budget, "image_budget", domain, budget / GIB)
-    return 1 + int((budget - one) // (two - one))
+    require(one <= image_budget_bytes, "image_budget", domain, image_budget_bytes / GIB)
+    return 1 + int((image_budget_bytes - one) // (two - one))
 
 
 def nothing_to_prefetch() -> None:
@@ -81,7 +85,7 @@ class StepImages:
         count, pixels = benchmark.images.shape
         places = window_places(parts, replicas, plan, device)
         self.host_images, self.device = benchmark.images, device
-        self.copied_at_once = replicas * chunk_image_count(parts, plan, device)
+        self.copied_at_once = replicas * images_drawn_per_chunk(parts, plan, device)
         self.window = torch.zeros(places, pixels, dtype=torch.uint8, device=device)
         self.place_on_device = torch.zeros(count, dtype=torch.long, device=device)
         # on the host, with an entry behind the last for "no row" and -1 for "no place"

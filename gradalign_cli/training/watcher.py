@@ -17,16 +17,16 @@ TaskStopFlag = bool  # true: the task ends here, though steps of it are left
 class Moment(NamedTuple):
     """Where training stands after a chunk of steps of a task.
 
-    task: its number, from 0;  steps_done: of the task;  steps_in_task, steps_in_pass: all that the
-    task, and a pass over it, has;  trace: [S, R] of the chunk's steps;  measured_step_mask: [S]
-    which of them measured the angles;  learners, views: [R, ...] of the replicas;  evaluator:
-    by which they are tested.
+    task: its number, from 0;  task_steps_done: of the task;  task_step_count, steps_per_pass: all
+    that the task, and a pass over it, has;  trace: [S, R] of the chunk's steps;
+    measured_step_mask: [S] which of them measured the angles;  learners, views: [R, ...] of the
+    replicas;  evaluator: by which they are tested.
     """
 
     task: int
-    steps_done: int
-    steps_in_task: int
-    steps_in_pass: int
+    task_steps_done: int
+    task_step_count: int
+    steps_per_pass: int
     trace: Trace
     measured_step_mask: Tensor
     learners: Learner
@@ -55,7 +55,7 @@ class Watcher(Protocol):
         """Take up what `state` gave; the group of that time goes on."""
 
 
-class WatcherOfAllReplicaGroups(Watcher, Protocol):
+class WholeRunWatcher(Watcher, Protocol):
     """A watcher that stays when replicas train in groups, one after the other."""
 
     def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:

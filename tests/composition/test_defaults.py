@@ -40,7 +40,7 @@ class BrokenConstraints:
     end_replica_group = after_test = lambda *_: None
 
     def after_steps(self, moment):
-        broken = moment.trace.constraint_broken[moment.measured_step_mask]
+        broken = moment.trace.applied_update_violates[moment.measured_step_mask]
         self.broken += float(broken.nan_to_num().sum())
         self.measured += int((~broken.isnan()).sum())
         return False

@@ -62,7 +62,7 @@ class Run:
             trace = SimpleNamespace(loss=torch.ones(20, 1), cosine=torch.full((20, 1), 0.25))
             self.display.after_steps(
                 SimpleNamespace(
-                    task=task, steps_done=step, trace=trace,
+                    task=task, task_steps_done=step, trace=trace,
                     measured_step_mask=torch.arange(20) == 0,
                     evaluator=SimpleNamespace(seconds=0.0),
                 )

@@ -3,7 +3,12 @@ import pytest
 import torch
 
 from gradalign_cli.errors import UserError
-from gradalign_cli.results.metrics import continual_metrics, forgetting_matrix, metrics, summary
+from gradalign_cli.results.metrics import (
+    continual_evaluation_metrics,
+    forgetting_matrix,
+    metrics,
+    summary,
+)
 
 # after:          none, task 1, task 2, task 3
 R = np.array([[0.1, 0.2, 0.3], [0.9, 0.4, 0.3], [0.7, 0.8, 0.5], [0.8, 0.5, 0.9]])
@@ -73,7 +78,7 @@ def test_metrics_between_the_steps_computed_by_hand():
             [0.7, 0.7, 0.9],
         ]
     )
-    values = continual_metrics(accuracy, learned_task)
+    values = continual_evaluation_metrics(accuracy, learned_task)
     min_acc = (0.4 + 0.5) / 2  # of task 1 after it was learned, and of task 2
     assert values["min_ACC"] == pytest.approx(min_acc)
     assert values["WC_ACC"] == pytest.approx(0.9 / 3 + 2 / 3 * min_acc)
@@ -90,12 +95,12 @@ def test_the_stability_gap_is_below_both_the_value_before_and_the_value_after(
     before, lowest, after, gap
 ):
     accuracy = np.array([[before, np.nan], [lowest, 0.5], [after, 0.5]])
-    values = continual_metrics(accuracy, np.array([0, 1, 1]))
+    values = continual_evaluation_metrics(accuracy, np.array([0, 1, 1]))
     assert values["stability_gap"] == pytest.approx(gap)
 
 
 def test_one_task_has_no_metrics_between_the_steps():
-    assert continual_metrics(np.array([[0.5], [0.9]]), np.array([0, 0])) == {}
+    assert continual_evaluation_metrics(np.array([[0.5], [0.9]]), np.array([0, 0])) == {}
 
 
 def test_an_untrained_network_forgets_nothing():

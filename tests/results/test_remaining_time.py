@@ -37,7 +37,7 @@ class Simulation:
                 self.now += 20 * (STEP_SECONDS + examples / 10) + self.warm_up * (step == 20)
                 trace = SimpleNamespace(loss=torch.zeros(20, 1))
                 moment = SimpleNamespace(
-                    task=task, steps_done=step, trace=trace, evaluator=self.evaluator
+                    task=task, task_steps_done=step, trace=trace, evaluator=self.evaluator
                 )
                 self.remaining_time.after_steps(moment)
                 left = self.remaining_time.seconds_left()
@@ -90,7 +90,7 @@ def test_the_first_seconds_of_the_first_task_are_too_little_to_tell():
         run.now += seconds
         trace = SimpleNamespace(loss=torch.zeros(20, 1))
         run.remaining_time.after_steps(
-            SimpleNamespace(task=0, steps_done=step, trace=trace, evaluator=run.evaluator)
+            SimpleNamespace(task=0, task_steps_done=step, trace=trace, evaluator=run.evaluator)
         )
         told.append(run.remaining_time.has_measured_enough())
     assert told == [False, False, False, True]
@@ -103,7 +103,7 @@ def test_the_work_of_a_run_is_that_which_it_does(tiny):
     work = work_of(parts, replica, plan)
     assert sum(work.task_steps) == train(parts, [replica], plan=plan).steps
     assert work.examples_per_step == (5, 5 + 6, 5 + 2 * 6)  # six of each earlier task
-    assert work.test_examples == (10, 10, 10)
+    assert work.test_set_sizes == (10, 10, 10)
     assert work.learning_curve_tests == 3
 
 

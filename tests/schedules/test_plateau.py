@@ -18,7 +18,7 @@ from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.schedules.plateau import plateau
 from gradalign_cli.schedules.schedule import Schedule, Verdict
-from gradalign_cli.step.draws import stream_fingerprint
+from gradalign_cli.step.draws import data_order_fingerprint
 from gradalign_cli.streams.blurry import blurry
 from gradalign_cli.training.evaluation import Evaluator
 from gradalign_cli.training.memory_estimate import replicas_at_once
@@ -209,7 +209,7 @@ def test_the_fingerprint_includes_the_held_out_rows(tiny):
     stream = make_parts(tiny, method("finetune")).benchmark.make_stream(0)
     with_held_out = with_held_out_rows(stream, 0.2, 0)
     streams = (stream, with_held_out, with_held_out._replace(held_out_rows=()))
-    assert len({stream_fingerprint([s], [0], 2, False) for s in streams}) == 3
+    assert len({data_order_fingerprint([s], [0], 2, False) for s in streams}) == 3
 
 
 def run_digits(folder, *overrides):

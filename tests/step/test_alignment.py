@@ -37,7 +37,7 @@ def broken_count(parts, replicas):
     at."""
     traces = Traces()
     train(parts, replicas, watchers=[traces])
-    broken = torch.cat([trace.constraint_broken for _, trace in traces.traces])
+    broken = torch.cat([trace.applied_update_violates for _, trace in traces.traces])
     return int(broken.nansum()), int((~broken.isnan()).sum())
 
 

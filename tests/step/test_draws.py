@@ -5,7 +5,7 @@ from gradalign_cli.methods.agem import agem
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.step.draw_sizes import DrawSizes
-from gradalign_cli.step.draws import draw_chunks, pass_orders, stream_fingerprint
+from gradalign_cli.step.draws import data_order_fingerprint, draw_chunks, pass_orders
 from tests.runs import make_parts, make_replicas, train
 
 
@@ -42,7 +42,7 @@ def test_methods_at_one_seed_see_one_stream_and_other_seeds_another(tiny):
     def mark(method, seeds, count=1):
         parts = make_parts(tiny, method, kind="permuted")
         streams = [r.stream for r in make_replicas(parts, seeds=seeds)]
-        return stream_fingerprint(streams, list(seeds), count, method.shuffles_tasks_together)
+        return data_order_fingerprint(streams, list(seeds), count, method.shuffles_tasks_together)
 
     assert mark(agem(), (0, 1)) == mark(finetune(), (0, 1))
     assert len({mark(agem(), (0, 1)), mark(agem(), (0, 2)), mark(agem(), (0, 1), 2)}) == 3

@@ -7,7 +7,7 @@ from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.buffers.ring import ring
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.step import reference_examples
-from gradalign_cli.step.reading_sizes import reference_image_bytes
+from gradalign_cli.step.reading_sizes import reference_cache_bytes
 from gradalign_cli.step.reference_examples import (
     caches_reference_examples,
     make_reference_reader,
@@ -119,5 +119,5 @@ def test_what_may_change_or_is_too_much_is_shown_in_every_step(tiny, monkeypatch
     assert not caches_reference_examples(parts, 0)
     mixed = blurry(parts.benchmark, 0.1)
     assert not caches_reference_examples(parts._replace(benchmark=mixed), 2)
-    monkeypatch.setattr(reference_examples, "LARGEST_CACHE", reference_image_bytes(parts, 2) - 1)
+    monkeypatch.setattr(reference_examples, "LARGEST_CACHE", reference_cache_bytes(parts, 2) - 1)
     assert not caches_reference_examples(parts, 2)

@@ -68,7 +68,7 @@ def test_without_a_conflict_the_step_is_bit_identical_to_fine_tuning(tiny):
                 if trace.violated == 1:
                     conflicts += 1
                     assert not torch.equal(learner.params, followed)
-                    assert trace.constraint_broken == 0
+                    assert trace.applied_update_violates == 0
                 else:
                     agreed += 1
                     assert torch.equal(learner.params, followed)

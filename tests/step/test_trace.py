@@ -13,7 +13,7 @@ def test_a_reference_without_examples_violates_nothing_and_breaks_nothing():
         references = References(gradients, torch.ones(2), torch.tensor(available), torch.zeros(0))
         trace = measured_trace(torch.tensor(1.0), g, references, g, -g)
         assert float(trace.violated) == violated
-        assert float(trace.constraint_broken) == violated
+        assert float(trace.applied_update_violates) == violated
         torch.testing.assert_close(trace.cosine, torch.tensor(cosine))
     nothing = References(gradients, torch.ones(2), torch.tensor([False, False]), torch.zeros(0))
     trace = measured_trace(torch.tensor(1.0), g, nothing, g, -g)

@@ -68,7 +68,7 @@ def test_only_methods_that_every_setting_has_are_ranked():
 def test_too_few_settings_or_methods_are_not_ranked():
     enough = results([{"x": 0.9, "y": 0.8, "z": 0.7}] * 5)
     assert method_ranks(TABLE, enough, "ACC")
-    assert method_ranks(TABLE._replace(ranked=False), enough, "ACC") is None
+    assert method_ranks(TABLE._replace(ranks_methods=False), enough, "ACC") is None
     assert method_ranks(TABLE, results([{"x": 0.9, "y": 0.8, "z": 0.7}] * 4), "ACC") is None
     assert method_ranks(TABLE, results([{"x": 0.9, "y": 0.8}] * 9), "ACC") is None
     assert method_ranks(TABLE, enough, "F") is None

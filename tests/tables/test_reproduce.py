@@ -107,7 +107,9 @@ def test_a_table_goes_on_past_a_failing_cell_and_runs_nothing_twice(conf, tmp_pa
     assert [row["n"] for row in rows if row["cell"] == "A-GEM"] == ["3"]
     assert [row for row in rows if row["cell"] != "A-GEM"] == first_rows[1:]
     second_out = tmp_path / "second"
-    request = ALL_CELLS._replace(cell_pattern="[Ap]*", run_folders=(out / "tiny" / "runs",))
+    request = ALL_CELLS._replace(
+        cell_pattern="[Ap]*", finished_run_folders=(out / "tiny" / "runs",)
+    )
     assert "0 still to run" in reproduce_tiny(conf, request, second_out)[1]
     assert csv_rows(second_out)[1]["mean"] == first_rows[1]["mean"]
 
@@ -350,7 +352,9 @@ def test_overrides_that_change_results_and_unknown_cells_and_tables_are_refused(
     with pytest.raises(UserError, match="`TABLE` 'teeny' is unknown; did you mean `tiny`"):
         reproduce(conf, "teeny", ALL_CELLS, tmp_path, Console())
     with pytest.raises(UserError, match="`--from` must be folders of finished runs, found '/none'"):
-        reproduce_tiny(conf, ALL_CELLS._replace(run_folders=(Path("/none"),)), Path(tmp_path))
+        reproduce_tiny(
+            conf, ALL_CELLS._replace(finished_run_folders=(Path("/none"),)), Path(tmp_path)
+        )
 
 
 def test_options_and_overrides_of_reproduce_stand_in_any_order(monkeypatch):
@@ -377,6 +381,6 @@ def test_reproduce_refuses_arguments_without_one_table_and_abbreviated_options(a
 
 def test_a_folder_without_finished_runs_is_named_in_a_warning(conf, tmp_path):
     (tmp_path / "empty").mkdir()
-    request = ALL_CELLS._replace(budget_minutes=0, run_folders=(tmp_path / "empty",))
+    request = ALL_CELLS._replace(budget_minutes=0, finished_run_folders=(tmp_path / "empty",))
     with pytest.warns(UserWarning, match=r"--from .*empty holds no finished run"):
         reproduce_tiny(conf, request, tmp_path / "out")

@@ -17,7 +17,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.methods.agem import agem
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.results.metrics import metrics
-from gradalign_cli.step.draws import stream_fingerprint
+from gradalign_cli.step.draws import data_order_fingerprint
 from gradalign_cli.training.evaluation import Evaluator
 from tests.runs import make_parts, make_replicas, train
 
@@ -61,7 +61,7 @@ def test_it_costs_no_other_number_and_only_class_incremental_runs_have_it(tiny):
     assert without.task_logits_accuracy is None
     np.testing.assert_array_equal(without.accuracy, outcome.accuracy)
     streams = [[r.stream for r in some] for some in (blind, replicas)]
-    assert len({stream_fingerprint(own, list(SEEDS), 1, False) for own in streams}) == 1
+    assert len({data_order_fingerprint(own, list(SEEDS), 1, False) for own in streams}) == 1
 
 
 def test_batched_replicas_count_the_same(tiny):

@@ -27,8 +27,8 @@ from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.step_images import (
     StepImages,
-    image_bytes,
-    replicas_within,
+    peak_device_image_bytes,
+    replicas_within_image_budget,
     rounded_up,
 )
 from tests.methods.catalogue import buffer_factory, method
@@ -133,7 +133,7 @@ def test_a_device_holds_no_more_images_than_said_and_ends_with_the_same_bits(
     compare(*learners, 0)
     assert (whole.accuracy == windowed.accuracy).all()
     assert most[0] == 150 * 16
-    assert most[1] <= image_bytes(parts, 2, PLAN, SIMULATED) < most[0]
+    assert most[1] <= peak_device_image_bytes(parts, 2, PLAN, SIMULATED) < most[0]
 
 
 def test_the_images_of_a_chunk_stay_while_those_of_the_next_one_come(tiny, monkeypatch):
@@ -171,11 +171,12 @@ def test_the_next_chunk_is_drawn_ahead_only_where_its_images_are_brought(tiny):
 
 def test_fewer_replicas_train_at_once_where_the_device_has_room_for_the_images_of_few(tiny):
     parts = with_images_on_host(parts_of(tiny, "er", "reservoir"))
-    one, two, three = (image_bytes(parts, count, PLAN, CPU) for count in (1, 2, 3))
+    one, two, three = (peak_device_image_bytes(parts, count, PLAN, CPU) for count in (1, 2, 3))
     budgets = (one, two - 1, two, three)
-    assert [replicas_within(parts, PLAN, budget, CPU) for budget in budgets] == [1, 1, 2, 3]
+    counts = [replicas_within_image_budget(parts, PLAN, budget, CPU) for budget in budgets]
+    assert counts == [1, 1, 2, 3]
     with pytest.raises(UserError, match=r"`image_budget` must be at least .* one replica, found"):
-        replicas_within(parts, PLAN, one - 1, CPU)
+        replicas_within_image_budget(parts, PLAN, one - 1, CPU)
 
 
 @pytest.mark.parametrize("value", [0.00010711, 0.5, 1.0, 12.3456, 999.9])

@@ -29,7 +29,7 @@ from gradalign_cli.results.sweep_folder import (
     add_sweep_jobs,
     is_finished,
     read_sweep_jobs,
-    settle_sweep_jobs,
+    record_ended_sweep_jobs,
     write_failure,
 )
 from gradalign_cli.results.terminal import terminal_console
@@ -89,14 +89,17 @@ class SweepLauncher(Launcher):
             SweepJob(initial_job_idx + i, tuple(texts)) for i, texts in enumerate(job_overrides)
         ]
         make_folder(self.folder)
-        earlier_jobs = read_sweep_jobs(self.folder).folder_of_job
+        earlier_jobs = read_sweep_jobs(self.folder).folder_by_overrides
         add_sweep_jobs(self.folder, [job_identity(job.overrides) for job in jobs])
         returns = self.run_with_retries(jobs)
         ended = {job_identity(job.overrides): returns[job.number] for job in jobs}
         refused = {text for text, job_return in ended.items() if folder_holds_other_run(job_return)}
-        folder_of_job = {text: folder_of(ended[text]) for text in ended if text not in refused}
+        ended_folder_by_overrides = {
+            text: folder_of(ended[text]) for text in ended if text not in refused
+        }
         with suppress(UserError):  # as on a full disk: `status` then counts more than there is
-            settle_sweep_jobs(self.folder, folder_of_job, refused - earlier_jobs.keys())
+            dropped_jobs = refused - earlier_jobs.keys()
+            record_ended_sweep_jobs(self.folder, ended_folder_by_overrides, dropped_jobs)
         configure_log(hydra_entry.hydra_logging, hydra_entry.verbose)
         ordered = [returns[job.number] for job in jobs]
         RETURNS.extend(ordered)
