@@ -50,12 +50,12 @@ class Cell(NamedTuple):
 class Table(NamedTuple):
     """A table of a paper.
 
-    name:        the name of its yaml.
-    title:       paper and number of the table.
-    source:      where the published numbers were read.
-    differences: sentences on what is known to differ from the paper.
+    name:          the name of its yaml.
+    title:         paper and number of the table.
+    source:        where the published numbers were read.
+    differences:   sentences on what is known to differ from the paper.
     ranks_methods: whether the methods are ranked over the settings.
-    cells:       all cells, in the order of the yaml.
+    cells:         all cells, in the order of the yaml.
     """
 
     name: str
