@@ -505,7 +505,7 @@ def main() -> int:
     options = parser.parse_args()
     device, threads = options.device, torch.get_num_threads()
     keep_freed_memory()
-    recorded.MIN_STEPS_TO_RECORD = 1  # recordings are made in the warm-up
+    recorded.MIN_CALLS_TO_RECORD = 1  # recordings are made in the warm-up
     torch.manual_seed(0)
     hardware = torch.cuda.get_device_name() if device.type == "cuda" else f"{threads} threads"
     table = Table(title=f"steps per second, {hardware}, {platform.machine()}")

@@ -29,7 +29,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from gradalign_cli.engines.captured import make_captured_run
-from gradalign_cli.engines.carry import step_in_loop
+from gradalign_cli.engines.carry import step_replicas_in_loop
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.numerics.quadratic import solve_by_pivoting
@@ -169,7 +169,7 @@ def count_steps(work: Work) -> dict[str, StepCount]:
     counts: list[StepCount] = []
     capture = partial(count_capture, counts)
     captured_bare_round(work, CPU, capture)
-    engine = eager()._replace(run_steps=make_captured_run(step_in_loop, capture))
+    engine = eager()._replace(run_steps=make_captured_run(step_replicas_in_loop, capture))
     gradalign_round(work._replace(steps=20), engine, 1)()
     return dict(zip(("bare", "measured", "plain"), counts, strict=True))
 

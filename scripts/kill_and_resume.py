@@ -192,7 +192,7 @@ def main() -> int:
     warm_up()
     for module in ("gradalign_cli.commands.resume", "torch.fx.experimental.proxy_tensor"):
         import_module(module)
-    recorded.MIN_STEPS_TO_RECORD = STEPS_BEFORE_RECORDING
+    recorded.MIN_CALLS_TO_RECORD = STEPS_BEFORE_RECORDING
     begin, cases = time.perf_counter(), set()
     while count.kills < chosen.kills and time.perf_counter() - begin < chosen.seconds:
         case, runs = drawn_case(source), count.runs

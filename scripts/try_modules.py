@@ -159,7 +159,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10, help="measured of each ResNet18")
     options: Any = parser.parse_args()
     warnings.simplefilter("ignore")
-    recorded.MIN_STEPS_TO_RECORD = 2
+    recorded.MIN_CALLS_TO_RECORD = 2
     for network in options.networks:
         for method in options.methods:
             try_engines(network, method)

@@ -107,7 +107,7 @@ def rows_and_tasks_of_part(stream: Stream, part_index: int) -> tuple[Tensor, Ten
     )
 
 
-def rows_and_tasks_of_all_parts(stream: Stream) -> tuple[Tensor, Tensor]:
+def all_training_rows_and_tasks(stream: Stream) -> tuple[Tensor, Tensor]:
     """All training rows [N], part after part, and the task [N] of each."""
     parts = [rows_and_tasks_of_part(stream, part) for part in range(len(stream.train_rows))]
     return torch.cat([rows for rows, _ in parts]), torch.cat([tasks for _, tasks in parts])

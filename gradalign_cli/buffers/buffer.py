@@ -40,7 +40,7 @@ class Measurements(NamedTuple):
     stored_losses:             [n] of the stored examples, absent with cosines.
     stored_slots:              [n] where the stored examples are.
     stored_valid:              [n] 1, or 0 for padding.
-    batch_cosines:             [n] between the arrivals' mean gradient and those of the stored
+    batch_gradient_cosines:    [n] between the arrivals' mean gradient and those of the stored
                                examples, absent with losses.
     """
 
@@ -48,7 +48,7 @@ class Measurements(NamedTuple):
     stored_losses: Tensor | Absent
     stored_slots: Tensor
     stored_valid: Tensor
-    batch_cosines: Tensor | Absent = ()
+    batch_gradient_cosines: Tensor | Absent = ()
 
 
 class Arrivals(NamedTuple):

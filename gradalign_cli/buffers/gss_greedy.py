@@ -38,9 +38,9 @@ def admission_scores(
     empty; arrival_scores: [batch];  admission: see `gss_greedy`."""
     if admission == "example":
         return arrival_scores
-    assert isinstance(measurements.batch_cosines, Tensor)
+    assert isinstance(measurements.batch_gradient_cosines, Tensor)
     # 0.1 is what the published code gives the first batch
-    score = similarity_scores(measurements.batch_cosines, measurements.stored_valid, 0.1)
+    score = similarity_scores(measurements.batch_gradient_cosines, measurements.stored_valid, 0.1)
     return score.expand_as(arrival_scores)
 
 

@@ -7,7 +7,7 @@ from gradalign_cli.buffers.buffer import Buffer, CapacityUnit
 from gradalign_cli.buffers.per_class import per_class_buffer
 
 
-def nearest_to_mean(features: Tensor, count: int) -> Tensor:
+def examples_nearest_to_mean(features: Tensor, count: int) -> Tensor:
     """The indices [at most count] of the examples whose features [n, F] are nearest to their mean,
     the nearest first."""
     order: Tensor = (features - features.mean(0)).norm(dim=1).argsort(stable=True)
@@ -21,4 +21,6 @@ def mean_of_features(
 
     The paper keeps a running mean while the task is trained, of features that are changing.
     """
-    return per_class_buffer(nearest_to_mean, capacity, capacity_per, tasks, classes_per_task)
+    return per_class_buffer(
+        examples_nearest_to_mean, capacity, capacity_per, tasks, classes_per_task
+    )

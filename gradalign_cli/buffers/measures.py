@@ -65,5 +65,5 @@ def measure_cosines(
         cosines.append(ratio_or_zero(gradients @ stored_gradients.T, lengths))
         batch_gradient = batch_gradient + gradients.sum(0)
     lengths = batch_gradient.norm() * stored_gradients.norm(dim=1)
-    batch_cosines = ratio_or_zero(stored_gradients @ batch_gradient, lengths)
-    return MeasuredCosines(torch.cat(cosines), batch_cosines)
+    batch_gradient_cosines = ratio_or_zero(stored_gradients @ batch_gradient, lengths)
+    return MeasuredCosines(torch.cat(cosines), batch_gradient_cosines)

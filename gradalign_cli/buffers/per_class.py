@@ -15,7 +15,7 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import consecutive_task_slots, ring_sizes_and_first_slots
+from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, slots_of_each_task
 
 # (features [n, F] of a class's examples, k) -> the indices of at most k chosen examples
 ChooseExamples = Callable[[Tensor, int], Tensor]
@@ -48,7 +48,7 @@ def per_class_buffer(
         init=lambda: empty_memory(total, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=consecutive_task_slots(sizes.view(tasks, classes_per_task).sum(1)),
+        task_slots=slots_of_each_task(sizes.view(tasks, classes_per_task).sum(1)),
         needs_features=True,
         keeps_ended_tasks=True,
         needed_task_ids="at ends",

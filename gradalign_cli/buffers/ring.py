@@ -30,7 +30,7 @@ def ring_sizes_and_first_slots(capacity: int, groups: int) -> tuple[Tensor, Tens
     return sizes, sizes.cumsum(0) - sizes
 
 
-def consecutive_task_slots(slots_per_task: Tensor) -> Tensor:
+def slots_of_each_task(slots_per_task: Tensor) -> Tensor:
     """The slots [T, K] of tasks that own `slots_per_task` [T] slots each, one task after the other,
     where K is the largest of these numbers.
 
@@ -86,7 +86,7 @@ def ring(capacity: int, capacity_per: CapacityUnit, tasks: int, classes_per_task
         init=lambda: empty_memory(total, tasks),
         insert=insert,
         end_task=keep_memory,
-        task_slots=consecutive_task_slots(sizes),
+        task_slots=slots_of_each_task(sizes),
         keeps_ended_tasks=True,
         needed_task_ids="of each",
     )

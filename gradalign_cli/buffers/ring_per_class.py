@@ -13,9 +13,9 @@ from gradalign_cli.buffers.buffer import (
     total_capacity,
 )
 from gradalign_cli.buffers.ring import (
-    consecutive_task_slots,
     insert_newest,
     ring_sizes_and_first_slots,
+    slots_of_each_task,
 )
 
 
@@ -36,7 +36,7 @@ def ring_per_class(
         init=lambda: empty_memory(total, tasks * classes_per_task),
         insert=insert,
         end_task=keep_memory,
-        task_slots=consecutive_task_slots(sizes.view(tasks, classes_per_task).sum(1)),
+        task_slots=slots_of_each_task(sizes.view(tasks, classes_per_task).sum(1)),
         keeps_ended_tasks=True,
         needed_task_ids="of each",
     )

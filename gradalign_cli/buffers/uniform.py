@@ -13,7 +13,7 @@ from gradalign_cli.buffers.buffer import (
     keep_memory,
     total_capacity,
 )
-from gradalign_cli.buffers.ring import consecutive_task_slots, ring_sizes_and_first_slots
+from gradalign_cli.buffers.ring import ring_sizes_and_first_slots, slots_of_each_task
 from gradalign_cli.buffers.shrinking import shrinking_buffer
 
 
@@ -44,7 +44,7 @@ def uniform(
         init=lambda: empty_memory(total, 0),
         insert=keep_memory,
         end_task=end_task,
-        task_slots=consecutive_task_slots(sizes),
+        task_slots=slots_of_each_task(sizes),
         keeps_ended_tasks=True,
         needed_task_ids="at ends",
     )

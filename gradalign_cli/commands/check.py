@@ -12,7 +12,7 @@ from gradalign_cli.commands.page import Column, page_console, table_or_stacked_c
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
-from gradalign_cli.composition.datasets import dataset_arguments
+from gradalign_cli.composition.datasets import load_datasets_as_arguments
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import settings_that_may_vary
@@ -103,7 +103,7 @@ def rules_of_model(config: DictConfig) -> Sequence[Rule]:
 
 def rules_of_benchmark(config: DictConfig) -> Sequence[Rule]:
     """The rules for the benchmark that a config chooses, on its own dataset."""
-    datasets = dataset_arguments(config)
+    datasets = load_datasets_as_arguments(config)
     return benchmark_rules(lambda: call_target("benchmark", config.benchmark, **datasets))
 
 

@@ -23,8 +23,8 @@ from gradalign_cli.composition.parts import build_run
 from gradalign_cli.composition.schema import check_settings, plain_values
 from gradalign_cli.composition.settings import (
     choose_device,
+    image_budget_bytes,
     is_quick,
-    largest_image_bytes,
     read_plan,
 )
 from gradalign_cli.engines.choice import DEFAULT_THREADS, Workload, choose_engine, choose_threads
@@ -153,7 +153,7 @@ def train(
     elif config.get("resume", "never") == "auto":
         console.print("begins anew, as this folder has no unfinished run of these settings")
     record = run.record(saved)
-    with unfinished_run_noted(run_folder, record):
+    with failure_recorded_in_folder(run_folder, record):
         outcome, metrics = train_and_complete_record(
             run, run_folder, saved, console, record, start_time
         )
@@ -197,10 +197,8 @@ def prepare(config: DictConfig) -> PreparedRun:
     engine = with_test_threads(engine, config.threads or DEFAULT_THREADS)
     at_once = replicas_at_once(parts, replicas[0], config.memory_budget, device)
     if parts.benchmark.images_on_host:
-        image_budget_bytes = largest_image_bytes(config, device)
-        at_once = min(
-            at_once, replicas_within_image_budget(parts, plan, image_budget_bytes, device)
-        )
+        budget = image_budget_bytes(config, device)
+        at_once = min(at_once, replicas_within_image_budget(parts, plan, budget, device))
     needs = needs_of_run(parts, replicas[:at_once], plan, engine.name, device)
     check_needs(needs, free_bytes(device))
     streams = run_data_order_fingerprint(parts, replicas, plan)
@@ -258,7 +256,7 @@ def train_and_complete_record(
 
 
 @contextmanager
-def unfinished_run_noted(run_folder: RunFolder, record: dict[str, Any]) -> Iterator[None]:
+def failure_recorded_in_folder(run_folder: RunFolder, record: dict[str, Any]) -> Iterator[None]:
     """Let a UserError of the block say that the run is unfinished, in its folder too. However the
     block ends, the folder is free then.
 

@@ -15,7 +15,10 @@ from gradalign_cli.commands.training_run import train
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.construct import call_target
-from gradalign_cli.composition.datasets import config_without_missing_datasets, dataset_arguments
+from gradalign_cli.composition.datasets import (
+    config_without_missing_datasets,
+    load_datasets_as_arguments,
+)
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.replicas import read_replica_settings
 from gradalign_cli.errors import UserError, require
@@ -109,7 +112,7 @@ def check_listed_values_and_task_count(config: dict[str, Any]) -> None:
         )
     full_config.benchmark.first_tasks, full_config.benchmark.skip_tasks = None, 0
     full_config = config_without_missing_datasets(full_config)
-    datasets = dataset_arguments(full_config)
+    datasets = load_datasets_as_arguments(full_config)
     tasks = call_target("benchmark", full_config.benchmark, **datasets).tasks
     require(tasks > TUNING_TASKS, "benchmark", f"one of more than {TUNING_TASKS} tasks", tasks)
 
@@ -129,11 +132,11 @@ def first_tasks_config(config: dict[str, Any]) -> DictConfig:
 
 
 class TuningResult(NamedTuple):
-    """best_numbers: the combination of numbers with the highest ACC as a mean over seeds, the first
-    of equals;  mean_accuracy_of_numbers: that mean of every combination, by it as text."""
+    """best_combination: of numbers, that with the highest ACC as a mean over seeds, the first of
+    equals;  mean_accuracy_of_combination: that mean of every combination, by it as text."""
 
-    best_numbers: dict[str, float]
-    mean_accuracy_of_numbers: dict[str, float]
+    best_combination: dict[str, float]
+    mean_accuracy_of_combination: dict[str, float]
 
 
 def tuning_result(
@@ -152,13 +155,13 @@ def tuning_result(
     return TuningResult(combinations[best], mean_accuracy)
 
 
-def tuning_table(mean_accuracy_of_numbers: dict[str, float]) -> Table:
+def tuning_table(mean_accuracy_of_combination: dict[str, float]) -> Table:
     """The mean accuracy of each combination of numbers, in percent."""
     title = f"ACC over the first {TUNING_TASKS} tasks, in percent"
     table = Table(title=title, title_justify="left")
     table.add_column("numbers")
     table.add_column("ACC")
-    for numbers, accuracy in mean_accuracy_of_numbers.items():
+    for numbers, accuracy in mean_accuracy_of_combination.items():
         table.add_row(numbers.strip("{}"), f"{100 * accuracy:.2f}")
     return table
 
@@ -167,7 +170,7 @@ def experiment_yaml(
     overrides: list[str],
     config: dict[str, Any],
     choice_of_group: dict[str, str],
-    best_numbers: dict[str, float],
+    best_combination: dict[str, float],
 ) -> str:
     """The text of an experiment file: the tuned config with the chosen numbers, on the tasks that
     were not used for the choice.
@@ -186,7 +189,7 @@ def experiment_yaml(
         if name not in ("replicas", "data_dir", "overwrite", "resume")
     }
     entries["benchmark"] = entries["benchmark"] | {"first_tasks": None, "skip_tasks": TUNING_TASKS}
-    entries["replicas"] = {"seed": config["replicas"]["seed"], **best_numbers}
+    entries["replicas"] = {"seed": config["replicas"]["seed"], **best_combination}
     comment = f"# gradalign tune {' '.join(overrides)}: on the first {TUNING_TASKS} tasks."
     text = OmegaConf.to_yaml(OmegaConf.create({"defaults": defaults} | entries))
     return f"# @package _global_\n{comment}\n{text}"

@@ -13,11 +13,11 @@ from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
 from gradalign_cli.composition.hydra_versions import VERSION_BASE
-from gradalign_cli.composition.interpolations import check_interpolations
+from gradalign_cli.composition.interpolations import check_interpolations_are_safe
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings
-from gradalign_cli.composition.targets import allow_plugins, check_plugins_on_command_line
+from gradalign_cli.composition.targets import allow_plugins, require_plugins_in_overrides
 
 
 class ComposedConfig(NamedTuple):
@@ -45,7 +45,7 @@ def compose_config(
             config_with_hydra = compose("config", typed, return_hydra_config=True)
         unresolved = OmegaConf.to_container(config_with_hydra, resolve=False)
         assert isinstance(unresolved, dict)
-        check_interpolations({str(name): entry for name, entry in unresolved.items()})
+        check_interpolations_are_safe({str(name): entry for name, entry in unresolved.items()})
         HydraConfig.instance().set_config(config_with_hydra)
         with open_dict(config_with_hydra):
             chosen = config_with_hydra.pop("hydra").runtime.choices
@@ -55,7 +55,7 @@ def compose_config(
     assert isinstance(composed, dict)
     config = {str(name): value for name, value in composed.items()}
     check_settings(config)
-    check_plugins_on_command_line(config.get("plugins", []), overrides)
+    require_plugins_in_overrides(config.get("plugins", []), overrides)
     plugin_folders = [Path.cwd(), *([Path(config_dir).resolve()] if config_dir else [])]
     allow_plugins(config.get("plugins", []), plugin_folders)
     return ComposedConfig(config, {str(group): str(name) for group, name in chosen.items()})

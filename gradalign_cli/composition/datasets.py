@@ -41,7 +41,7 @@ def config_without_missing_datasets(config: DictConfig) -> DictConfig:
     return narrowed
 
 
-def dataset_arguments(config: DictConfig) -> dict[str, Any]:
+def load_datasets_as_arguments(config: DictConfig) -> dict[str, Any]:
     """The argument that the benchmark's function takes its data by: `dataset`, or a list of
     `datasets`."""
     if "datasets" in config.benchmark:

@@ -26,27 +26,28 @@ from gradalign_cli.composition.config_sources import bound_config_sources
 from gradalign_cli.composition.folder_names import register_resolvers
 from gradalign_cli.composition.hydra_errors import COMPOSITION_ERRORS, as_user_error
 from gradalign_cli.composition.hydra_versions import VERSION_BASE, set_version_base, trusted_targets
-from gradalign_cli.composition.interpolations import check_interpolations
+from gradalign_cli.composition.interpolations import check_interpolations_are_safe
 from gradalign_cli.composition.launchers.registry import (
     check_extras,
     register_launchers,
     replacement_launcher_target,
 )
 from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
-from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, search_settings
+from gradalign_cli.composition.optuna_study import OPTUNA_SWEEPER, sweeper_settings_to_add
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.composition.schema import check_settings, plain_values
-from gradalign_cli.composition.targets import allow_plugins, check_plugins_on_command_line
+from gradalign_cli.composition.targets import allow_plugins, require_plugins_in_overrides
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, os_error_sentence, require
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
 from gradalign_cli.results.stop_notes import resume_note_of_sweep
 from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, add_sweep_jobs
 
-Job = Callable[[DictConfig], float]
-register_resolvers()  # here, as a launcher's process imports this module and calls `job` alone
+TaskFunction = Callable[[DictConfig], float]
+# here, as a launcher's process imports this module and calls the task function alone
+register_resolvers()
 # a run writes its own folder, and what it says goes to the terminal
 HYDRA_SETTINGS = {
     "hydra/job_logging": "stdout",
@@ -68,27 +69,27 @@ class JobOutcome(NamedTuple):
     objective_value: float
 
 
-def run_jobs(job: Job, arguments: Sequence[str]) -> list[JobOutcome] | None:
-    """Run `job` for each config that the arguments describe. Returns what the jobs of a sweep gave,
-    None where there was a single one or Hydra only showed something.
+def run_jobs(task_function: TaskFunction, arguments: Sequence[str]) -> list[JobOutcome] | None:
+    """Run `task_function` for each config that the arguments describe. Returns what the jobs of a
+    sweep gave, None where there was a single one or Hydra only showed something.
 
-    job: a function of a module, which a launcher can find again in another process.
+    task_function: a function of a module, which a launcher can find again in another process.
     Raises UserError, before there is a folder, where the arguments or the config are at fault.
     """
     bound_config_sources()
     register_launchers()
     if "-sc" in arguments or "--shell-completion" in arguments:
-        complete_for_shell(job, arguments)
+        complete_for_shell(task_function, arguments)
         return None
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come to us instead of being printed
     parsed = parse_arguments(arguments)
     options = parsed.hydra_options
     with hydra_errors_as_sentences():
         if options.cfg or options.info or options.hydra_help or options.help:
-            print_config_or_help(job, parsed)
+            print_config_or_help(task_function, parsed)
             return None
         with hydra_of(parsed) as configured_hydra:
-            return launch(configured_hydra, job, parsed)
+            return launch(configured_hydra, task_function, parsed)
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def misread_configs_as_sentences() -> Iterator[None]:
         ) from error
 
 
-def print_config_or_help(job: Job, parsed: TrainArguments) -> None:
+def print_config_or_help(task_function: TaskFunction, parsed: TrainArguments) -> None:
     """Let Hydra show a config, or information about itself."""
     options, shown = parsed.hydra_options, []
     for name in ("cfg", "info", "package", "config_name"):
@@ -132,15 +133,15 @@ def print_config_or_help(job: Job, parsed: TrainArguments) -> None:
         config_path=str(parsed.primary_config_folder), config_name="config", **VERSION_BASE
     )
     with misread_configs_as_sentences():
-        entry(job)()
+        entry(task_function)()
 
 
-def complete_for_shell(job: Job, arguments: Sequence[str]) -> None:
+def complete_for_shell(task_function: TaskFunction, arguments: Sequence[str]) -> None:
     """Let Hydra answer the shell's completion, which knows `gradalign` and not its verbs."""
     sys.argv = ["gradalign", *arguments]
     typed = os.environ.get("COMP_LINE", "")
     os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
-    hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(job)()
+    hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(task_function)()
 
 
 @contextmanager
@@ -160,7 +161,9 @@ def hydra_of(parsed: TrainArguments) -> Iterator[Hydra]:
         GlobalHydra.instance().clear()
 
 
-def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[JobOutcome] | None:
+def launch(
+    configured_hydra: Hydra, task_function: TaskFunction, parsed: TrainArguments
+) -> list[JobOutcome] | None:
     """Check the config, then run the job or the jobs of a sweep."""
     config_name, overrides = parsed.hydra_options.config_name or "config", parsed.hydra_overrides()
     check_extras(overrides)
@@ -178,7 +181,7 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
         folder = absolute_folder(config_with_hydra.hydra.run.dir, "hydra.run.dir")
         overrides += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
         with new_folder_removed_if_unused(folder):
-            configured_hydra.run(config_name, job, overrides)
+            configured_hydra.run(config_name, task_function, overrides)
         return None
     folder = absolute_folder(config_with_hydra.hydra.sweep.dir, "hydra.sweep.dir")
     fixed = [override_key(text) for text in fixed_overrides(overrides)]
@@ -196,11 +199,11 @@ def launch(configured_hydra: Hydra, job: Job, parsed: TrainArguments) -> list[Jo
     export_sweep_job_count(overrides, "hydra/sweeper" in keys, trials)
     RETURNS.clear()
     try:
-        with nameless_errors_as_sentences(folder), new_folder_removed_if_unused(folder):
+        with os_errors_as_sentences(folder), new_folder_removed_if_unused(folder):
             if trials is not None:
                 add_sweep_jobs(folder, [], config_with_hydra.hydra.sweeper.n_trials)
             with trusted_targets():
-                configured_hydra.multirun(config_name, job, overrides)
+                configured_hydra.multirun(config_name, task_function, overrides)
     except (ValueError, TypeError, OverflowError) as error:
         if trials is None:
             raise
@@ -224,7 +227,7 @@ def optuna_settings(
         return {}
     keys = [override_key(text) for text in overrides]
     metric = config_with_hydra.get("objective_metric", "ACC")
-    return search_settings(sweeper, sweep_folder, metric, keys)
+    return sweeper_settings_to_add(sweeper, sweep_folder, metric, keys)
 
 
 def check_config(config_with_hydra: DictConfig, parsed: TrainArguments) -> None:
@@ -234,7 +237,7 @@ def check_config(config_with_hydra: DictConfig, parsed: TrainArguments) -> None:
     entries = {str(name): entry for name, entry in unresolved.items()}
     typed_keys = [override_key(text) for text in parsed.overrides]
     check_hydra_entry(entries["hydra"], typed_keys)
-    check_interpolations(entries)
+    check_interpolations_are_safe(entries)
     subdir = config_with_hydra.hydra.output_subdir
     require(subdir is None, "hydra.output_subdir", "null, as a run writes `.hydra` itself", subdir)
     HydraConfig.instance().set_config(config_with_hydra)
@@ -244,7 +247,7 @@ def check_config(config_with_hydra: DictConfig, parsed: TrainArguments) -> None:
     settings = plain_values(config)
     check_settings(settings)
     plugins = settings.get("plugins", [])
-    check_plugins_on_command_line(plugins, parsed.overrides)
+    require_plugins_in_overrides(plugins, parsed.overrides)
     folders = [Path.cwd(), *([parsed.config_dir] if parsed.config_dir else [])]
     allow_plugins(plugins, folders)
 
@@ -302,7 +305,7 @@ def new_folder_removed_if_unused(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def nameless_errors_as_sentences(folder: Path) -> Iterator[None]:
+def os_errors_as_sentences(sweep_folder: Path) -> Iterator[None]:
     """Turn an OSError of the block that names no file into a UserError that names the folder of the
     sweep, as where the disk is full when Hydra writes there."""
     try:
@@ -310,8 +313,8 @@ def nameless_errors_as_sentences(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or error.filename is not None:  # the first is one of Hydra's own
             raise
-        sentence = f"cannot run the sweep in {os_error_sentence(error, folder)}"
-        raise UserError(f"{sentence}; {resume_note_of_sweep(folder)}") from error
+        sentence = f"cannot run the sweep in {os_error_sentence(error, sweep_folder)}"
+        raise UserError(f"{sentence}; {resume_note_of_sweep(sweep_folder)}") from error
 
 
 def job_outcomes(job_returns: Sequence[JobReturn], fixed_keys: set[str]) -> list[JobOutcome]:

@@ -30,7 +30,7 @@ class ExpandedSize(NamedTuple):
     chain_length: int
 
 
-def check_interpolations(config: Mapping[str, Any]) -> None:
+def check_interpolations_are_safe(config: Mapping[str, Any]) -> None:
     """Raise UserError where interpolations would make a config very large, as a chain does of which
     each link holds the next one twice, or where one calls a function that is not in `RESOLVERS`.
 

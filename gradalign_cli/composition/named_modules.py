@@ -39,15 +39,15 @@ def module_builder_argument(model_config: DictConfig) -> dict[str, Any]:
     can_be_called = inspect.isfunction(build) or inspect.isclass(build)
     if not can_be_called or not (is_of_plugin(str(name)) or builds_networks(build)):
         raise UserError(f"`{field}` must be a function that returns a torch.nn.Module")
-    return {"build": within_memory(build)}
+    return {"build": memory_checked_builder(build)}
 
 
-def within_memory(build: Callable[..., Module]) -> Callable[..., Module]:
+def memory_checked_builder(build: Callable[..., Module]) -> Callable[..., Module]:
     """`build`, which at its first call is tried on PyTorch's meta device, where a network takes no
     memory; UserError where it could not fit. What cannot be built there is built without."""
     tried = False
 
-    def build_within_memory(**arguments: Any) -> Module:
+    def memory_checked_build(**arguments: Any) -> Module:
         nonlocal tried
         if not tried:
             tried = True
@@ -57,7 +57,7 @@ def within_memory(build: Callable[..., Module]) -> Callable[..., Module]:
             check_needs([need], free_bytes(torch.device("cpu")))
         return build(**arguments)
 
-    return build_within_memory
+    return memory_checked_build
 
 
 def bytes_on_meta(build: Callable[..., Module], arguments: dict[str, Any]) -> int:

@@ -16,7 +16,7 @@ STOPPED_TRIALS = "stopped_trials"  # an entry of the study: their numbers
 SMALLER_IS_BETTER = ("forgetting", "stability_gap")
 
 
-def search_settings(
+def sweeper_settings_to_add(
     sweeper_config: DictConfig,
     sweep_folder: Path,
     objective_metric: str,

@@ -78,7 +78,7 @@ def hydra_override(override: str, groups: set[str]) -> str:
             f"repeat the run's command, of which .hydra/overrides.yaml tells, with {key}{value}"
         )
     if group.partition("/")[0] in groups:
-        check_group_choice(package or group, value[1:].strip())
+        check_choice_is_name(package or group, value[1:].strip())
         if value[1:].strip() == "null":
             return f"~{key}"
         # the groups of the defaults list are replaced, others are added
@@ -96,7 +96,7 @@ def check_removal(typed_key: str, removed_entry: str) -> None:
         )
 
 
-def check_group_choice(group: str, choice: str) -> None:
+def check_choice_is_name(group: str, choice: str) -> None:
     """Raise UserError where several options of a group are chosen at once, or none of one that a
     run must have.
 

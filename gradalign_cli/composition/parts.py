@@ -12,12 +12,12 @@ from gradalign_cli.benchmarks.quick import quick_benchmark
 from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.alignment import read_aligned_vector
 from gradalign_cli.composition.construct import call_target
-from gradalign_cli.composition.datasets import dataset_arguments
+from gradalign_cli.composition.datasets import load_datasets_as_arguments
 from gradalign_cli.composition.named_modules import module_builder_argument
 from gradalign_cli.composition.paper_settings import check_names_in_paper_entry
 from gradalign_cli.composition.replicas import build_method, read_replica_settings
 from gradalign_cli.composition.schema import plain_values
-from gradalign_cli.composition.settings import is_quick, largest_image_bytes
+from gradalign_cli.composition.settings import image_budget_bytes, is_quick
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.methods.method import Method, needed_task_ids
 from gradalign_cli.models.model import Model
@@ -68,7 +68,7 @@ def build_run(config: DictConfig, device: torch.device) -> BuiltRun:
     schedule = build_schedule(config, benchmark, methods[0])
     replicas = build_replicas(benchmark, schedule, methods, replica_settings)
     augmentation = build_augmentation(config, benchmark)
-    benchmark = benchmark_on_device(benchmark, device, largest_image_bytes(config, device))
+    benchmark = benchmark_on_device(benchmark, device, image_budget_bytes(config, device))
     parts = Parts(
         benchmark,
         model,
@@ -111,7 +111,9 @@ def check_parts_fit_memory(
 
 def build_benchmark(config: DictConfig) -> Benchmark:
     """The benchmark, in the stream that the config chooses, and small where the run is quick."""
-    benchmark: Benchmark = call_target("benchmark", config.benchmark, **dataset_arguments(config))
+    benchmark: Benchmark = call_target(
+        "benchmark", config.benchmark, **load_datasets_as_arguments(config)
+    )
     if is_quick(config):
         benchmark = quick_benchmark(benchmark)
     if config.get("stream") is not None:

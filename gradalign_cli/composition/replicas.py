@@ -50,32 +50,32 @@ def read_replica_settings(config: DictConfig) -> list[dict[str, float]]:
     return [dict(zip(choices, values, strict=True)) for values in combinations]
 
 
-def settings_that_may_vary(group: MethodGroup, group_config: DictConfig) -> list[str]:
+def settings_that_may_vary(config_group: MethodGroup, method_config: DictConfig) -> list[str]:
     """The settings of a method that may vary between replicas: those declared as `float`."""
-    declared = declared_types(target_function(group, group_config))
+    declared = declared_types(target_function(config_group, method_config))
     return [name for name, kind in declared.items() if kind is float]
 
 
 def build_method(config: DictConfig, replica_settings: dict[str, float]) -> Method:
     """The method of a replica with these numbers, trained on the loss of another method where the
     config has an `objective`."""
-    method = build_method_of_group("method", config.method, replica_settings)
+    method = build_method_from_group("method", config.method, replica_settings)
     if config.get("objective") is None:
         return method
-    return combine(method, build_method_of_group("objective", config.objective, replica_settings))
+    return combine(method, build_method_from_group("objective", config.objective, replica_settings))
 
 
-def build_method_of_group(
-    group: MethodGroup, group_config: DictConfig, replica_settings: dict[str, float]
+def build_method_from_group(
+    config_group: MethodGroup, method_config: DictConfig, replica_settings: dict[str, float]
 ) -> Method:
     """A method from its config, with the replica's numbers in the place of the config's."""
     names = replica_settings.keys() - {"seed", "lr"}  # these are the replica's own
     replaced = {
         name: float(replica_settings[name])
-        for name in settings_that_may_vary(group, group_config)
+        for name in settings_that_may_vary(config_group, method_config)
         if name in names
     }
-    merged = OmegaConf.merge(group_config, replaced)
+    merged = OmegaConf.merge(method_config, replaced)
     assert isinstance(merged, DictConfig)
-    method: Method = call_target(group, merged)
+    method: Method = call_target(config_group, merged)
     return method

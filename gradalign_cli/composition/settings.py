@@ -43,7 +43,7 @@ def choose_device(config: DictConfig) -> torch.device:
     return torch.device("cuda" if has_gpu and name != "cpu" else "cpu")
 
 
-def largest_image_bytes(config: DictConfig, device: torch.device) -> float:
+def image_budget_bytes(config: DictConfig, device: torch.device) -> float:
     """How many bytes of images a run may put on its device. On a CPU, whose memory holds the
     dataset anyway, there is no bound unless the config names one."""
     budget = config.get("image_budget")  # which earlier versions' configs do not have

@@ -73,7 +73,7 @@ def check_plugin_names(plugin_names: object) -> None:
     require(are_names, "plugins", "a list of names of modules", plugin_names)
 
 
-def check_plugins_on_command_line(plugin_names: object, overrides: Sequence[str]) -> None:
+def require_plugins_in_overrides(plugin_names: object, overrides: Sequence[str]) -> None:
     """Raise UserError where a config names plugins that none of the user's overrides names."""
     typed = any(text.lstrip("+").partition("=")[0] == "plugins" for text in overrides)
     if plugin_names and not typed:

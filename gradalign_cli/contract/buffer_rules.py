@@ -36,14 +36,14 @@ def buffer_rules(build: BuildBuffer) -> list[Rule]:
         ),
         Rule(
             "each slot belongs to some task",
-            lambda: check_task_slot_table(part_factories),
+            lambda: check_task_slots_form(part_factories),
             is_prerequisite=True,
         ),
         Rule(
             "what is stored has come, with its task and class, in a slot of its task",
             lambda: check_stored_examples(part_factories),
         ),
-        Rule("a full stream stores something", lambda: check_memory_fills(part_factories)),
+        Rule("a full stream stores something", lambda: check_memory_not_empty(part_factories)),
         Rule(
             "the examples of ended tasks stay, where `keeps_ended_tasks` says so",
             lambda: check_ended_tasks_stay(part_factories),
@@ -64,7 +64,7 @@ def check_initial_memory(part_factories: PartFactories) -> None:
         )
 
 
-def check_task_slot_table(part_factories: PartFactories) -> None:
+def check_task_slots_form(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where `task_slots` is no table of slots for each task."""
     parts = make_parts(part_factories)
     slots, capacity = parts.buffer.task_slots, len(parts.buffer.init().rows)
@@ -122,7 +122,7 @@ def check_stored_examples(part_factories: PartFactories) -> None:
             )
 
 
-def check_memory_fills(part_factories: PartFactories) -> None:
+def check_memory_not_empty(part_factories: PartFactories) -> None:
     """Raise BrokenRuleError where nothing is stored after a task."""
     *_, last = memories_after_steps(part_factories)
     expect(bool((last.memory.rows >= 0).any()), "the memory is still empty after three tasks")

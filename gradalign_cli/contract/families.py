@@ -28,7 +28,7 @@ def with_last_opposed(J: Tensor, radians: float) -> Tensor:
     return J
 
 
-def with_last_combined(J: Tensor, *weights: float) -> Tensor:
+def replace_last_by_combination(J: Tensor, *weights: float) -> Tensor:
     """The last gradient replaced by a combination of the others."""
     J = J.clone()
     J[-1] = torch.tensor(weights, dtype=torch.float64) @ J[: len(weights)]
@@ -59,10 +59,10 @@ DEGENERATE = {  # the solution may not be unique, or jump
     "one zero": torch.cat(
         [random_jacobian(2), torch.zeros(1, 12), -random_jacobian(1, seed=7)]
     ).double(),
-    "duplicate": with_last_combined(random_jacobian(3), 1.0, 0.0),
-    "collinear": with_last_combined(random_jacobian(3), 2.5, 0.0),
-    "rank-deficient": with_last_combined(random_jacobian(3), 1.0, 1.0),
-    "near-collinear": with_last_combined(random_jacobian(3), 1.0, 0.0)
+    "duplicate": replace_last_by_combination(random_jacobian(3), 1.0, 0.0),
+    "collinear": replace_last_by_combination(random_jacobian(3), 2.5, 0.0),
+    "rank-deficient": replace_last_by_combination(random_jacobian(3), 1.0, 1.0),
+    "near-collinear": replace_last_by_combination(random_jacobian(3), 1.0, 0.0)
     + 1e-6 * random_jacobian(3, seed=8),
 }
 FAMILIES = WELL_POSED | DEGENERATE

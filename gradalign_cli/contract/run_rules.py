@@ -17,7 +17,7 @@ from gradalign_cli.contract.small_runs import (
     train,
 )
 from gradalign_cli.contract.trees import difference, form_change
-from gradalign_cli.engines.carry import make_plain_run, step_by_vmap
+from gradalign_cli.engines.carry import make_plain_run, step_replicas_by_vmap
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.recorded import RecordedRun
@@ -193,14 +193,14 @@ def check_engine(
 
 def check_vmap(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where batched replicas are not those of a loop."""
-    batched = make_plain_run(step_by_vmap)
+    batched = make_plain_run(step_replicas_by_vmap)
     engine = Engine("vmap", CPU, functional_gradient, batched, map_in_loop)
     check_engine(part_factories, eager_learners, engine, "batched")
 
 
 def check_recorded(part_factories: PartFactories, eager_learners: Learner) -> None:
     """Raise BrokenRuleError where recorded steps are not the plain ones."""
-    recorded = RecordedRun(eager().run_steps, min_steps_to_record=MIN_STEPS)
+    recorded = RecordedRun(eager().run_steps, min_calls_to_record=MIN_STEPS)
     engine = Engine("graph", CPU, autograd_gradient_and_value, recorded, map_in_loop)
     check_engine(part_factories, eager_learners, engine, "recorded")
 

@@ -35,7 +35,7 @@ DAMAGES = (
 )
 
 
-class BoundedReader(io.FileIO):
+class FileWithBoundedReads(io.FileIO):
     """A file of which no more than LONGEST_READ bytes can be read at once. The list of a zip's
     members, which zipfile reads at once, cannot be longer."""
 
@@ -57,7 +57,7 @@ def read_npz(path: Path) -> Arrays:
     try:
         with (
             open_regular(path) as file,
-            BoundedReader(os.dup(file.fileno()), "r") as reader,
+            FileWithBoundedReads(os.dup(file.fileno()), "r") as reader,
             zipfile.ZipFile(reader) as archive,
         ):
             members = npz_members(archive, path)

@@ -130,16 +130,18 @@ def read_with_torchvision(name: str, torchvision_root: Path, download: bool) -> 
     return arrays
 
 
-def read_torchvision_files(name: str, torchvision_root: Path, dataset_path: Path) -> Arrays:
-    """A dataset that lies at `dataset_path` in torchvision's layout below its root. Raises
+def read_torchvision_files(name: str, torchvision_root: Path, raw_dataset_path: Path) -> Arrays:
+    """A dataset that lies at `raw_dataset_path` in torchvision's layout below its root. Raises
     DataError, naming the path, where files are missing or damaged."""
     try:
         if name in IDX_DATASETS:
-            return read_idx_folder(dataset_path, *IDX_DATASETS[name])
-        check_torchvision_files(dataset_path)
+            return read_idx_folder(raw_dataset_path, *IDX_DATASETS[name])
+        check_torchvision_files(raw_dataset_path)
         return read_with_torchvision(name, torchvision_root, download=False)
     except (UserError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise DataError(f"{dataset_path} is not whole: {' '.join(str(error).split())}") from error
+        raise DataError(
+            f"{raw_dataset_path} is not whole: {' '.join(str(error).split())}"
+        ) from error
 
 
 def check_torchvision_files(file_or_folder: Path) -> None:

@@ -18,11 +18,14 @@ StepResult = tuple[Learner, Trace | LossTrace]  # [R, ...] of all replicas
 StepReplicas = Callable[[Step, Learner, Draw, TaskViews], StepResult]
 
 
-def step_in_loop(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
+def step_replicas_in_loop(
+    step: Step, learners: Learner, replica_draws: Draw, views: TaskViews
+) -> StepResult:
     """One replica after the other."""
     replicas = range(len(learners.params))
     results = [
-        step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r)) for r in replicas
+        step(tree_index(learners, r), tree_index(replica_draws, r), tree_index(views, r))
+        for r in replicas
     ]
     stacked: StepResult = tree_stack(results)
     return stacked
@@ -34,7 +37,9 @@ def cuda_streams(count: int) -> list[torch.cuda.Stream]:
     return [torch.cuda.Stream() for _ in range(count)]
 
 
-def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
+def step_replicas_on_streams(
+    step: Step, learners: Learner, replica_draws: Draw, views: TaskViews
+) -> StepResult:
     """One replica after the other, each on its own CUDA stream. In a captured CUDA graph they are
     branches that the GPU runs at the same time."""
     main_stream, results = torch.cuda.current_stream(), []
@@ -43,7 +48,7 @@ def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews
         stream.wait_stream(main_stream)
         with torch.cuda.stream(stream):
             results.append(
-                step(tree_index(learners, r), tree_index(draws, r), tree_index(views, r))
+                step(tree_index(learners, r), tree_index(replica_draws, r), tree_index(views, r))
             )
     for stream in streams:
         main_stream.wait_stream(stream)
@@ -51,17 +56,19 @@ def step_on_streams(step: Step, learners: Learner, draws: Draw, views: TaskViews
     return stacked
 
 
-def step_by_vmap(step: Step, learners: Learner, draws: Draw, views: TaskViews) -> StepResult:
+def step_replicas_by_vmap(
+    step: Step, learners: Learner, replica_draws: Draw, views: TaskViews
+) -> StepResult:
     """All replicas in one batched step."""
-    result: StepResult = torch.func.vmap(step)(learners, draws, views)
+    result: StepResult = torch.func.vmap(step)(learners, replica_draws, views)
     return result
 
 
 def call_batched_step(
-    batched_step: Step, learners: Learner, draws: Draw, views: TaskViews
+    batched_step: Step, learners: Learner, replica_draws: Draw, views: TaskViews
 ) -> StepResult:
     """All replicas, by a step that already takes learners, draws and views [R, ...]."""
-    return batched_step(learners, draws, views)
+    return batched_step(learners, replica_draws, views)
 
 
 def make_plain_run(step_replicas: StepReplicas) -> RunSteps:

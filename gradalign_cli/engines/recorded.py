@@ -21,7 +21,7 @@ from gradalign_cli.step.step import Step
 from gradalign_cli.step.trace import LossTrace, Trace
 
 aten = torch.ops.aten
-MIN_STEPS_TO_RECORD = 100  # with one batch size; for fewer a recording does not pay
+MIN_CALLS_TO_RECORD = 100  # with one batch size; for fewer a recording does not pay
 RECORDING_LOCK = Lock()  # one thread records at a time
 
 
@@ -104,13 +104,13 @@ class RecordedRun:
         self,
         run_steps: RunSteps,
         vmap_replicas: bool = False,
-        min_steps_to_record: int | None = None,
+        min_calls_to_record: int | None = None,
     ) -> None:
         """run_steps: what takes the steps;  vmap_replicas: whether a step takes all replicas at
-        once, by torch.func.vmap;  min_steps_to_record: with one batch size, from which on they are
-        recorded; None: MIN_STEPS_TO_RECORD."""
+        once, by torch.func.vmap;  min_calls_to_record: with one batch size, from which on they are
+        recorded; None: MIN_CALLS_TO_RECORD."""
         self.run_steps, self.vmap_replicas = run_steps, vmap_replicas
-        self.min_steps_to_record = min_steps_to_record
+        self.min_calls_to_record = min_calls_to_record
         self.pairs: dict[Step, tuple[Step, Step]] = {}  # of the task: as they are, and recorded
         self.calls: dict[tuple[Step, torch.Size], int] = {}  # with a batch size, in the task
 
@@ -126,13 +126,13 @@ class RecordedRun:
 
     def chosen_steps(self, step_cycle: Sequence[Step], draws: Draw) -> list[Step]:
         """For each step of a chunk its function, recorded where it comes for at least the
-        `min_steps_to_record`th time with its batch size."""
+        `min_calls_to_record`th time with its batch size."""
         if self.pairs.keys() != set(step_cycle):  # a new task
             self.calls.clear()
             transformed = {s: torch.func.vmap(s) if self.vmap_replicas else s for s in step_cycle}
             self.pairs = {s: (t, with_recorded_operations(t)) for s, t in transformed.items()}
         steps, replicas, *batch = draws.rows.shape
-        first_recorded, chosen = self.min_steps_to_record or MIN_STEPS_TO_RECORD, []
+        first_recorded, chosen = self.min_calls_to_record or MIN_CALLS_TO_RECORD, []
         for number in range(steps):
             step = step_cycle[number % len(step_cycle)]
             key = step, torch.Size(batch)

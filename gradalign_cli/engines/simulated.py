@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gradalign_cli.engines.captured import make_captured_run
-from gradalign_cli.engines.carry import step_by_vmap, step_in_loop
+from gradalign_cli.engines.carry import step_replicas_by_vmap, step_replicas_in_loop
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.vmap import map_by_vmap
 from gradalign_cli.numerics.simulated_device import SIMULATED, SimulatedTensor
@@ -58,11 +58,11 @@ def capture_strictly(function: Callable[[], None]) -> Callable[[], None]:
 
 def simulated_graph(min_captured_chunk_steps: int) -> Engine:
     """The engine `graph` of a GPU, which captures chunks of at least `min_captured_chunk_steps`."""
-    run_steps = make_captured_run(step_in_loop, capture_strictly, min_captured_chunk_steps)
+    run_steps = make_captured_run(step_replicas_in_loop, capture_strictly, min_captured_chunk_steps)
     return Engine("graph", SIMULATED, autograd_gradient_and_value, run_steps, map_in_loop)
 
 
 def simulated_vmap(min_captured_chunk_steps: int) -> Engine:
     """The engine `vmap` of a GPU, which captures chunks of at least `min_captured_chunk_steps`."""
-    run_steps = make_captured_run(step_by_vmap, capture_strictly, min_captured_chunk_steps)
+    run_steps = make_captured_run(step_replicas_by_vmap, capture_strictly, min_captured_chunk_steps)
     return Engine("vmap", SIMULATED, functional_gradient, run_steps, map_by_vmap)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.captured import make_captured_run
-from gradalign_cli.engines.carry import step_on_streams
+from gradalign_cli.engines.carry import step_replicas_on_streams
 from gradalign_cli.engines.eager import run_replica, split_replicas, stack_replicas
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.recorded import RecordedRun
@@ -29,7 +29,7 @@ def streams(device: torch.device = CPU) -> Engine:
     work better than several threads for every operation.
     """
     if device.type == "cuda":
-        run_steps = make_captured_run(step_on_streams)
+        run_steps = make_captured_run(step_replicas_on_streams)
         return Engine("streams", device, autograd_gradient_and_value, run_steps, map_in_loop)
     pool = ThreadPoolExecutor(
         torch.get_num_threads(), initializer=torch.set_num_threads, initargs=(1,)

@@ -17,8 +17,8 @@ from gradalign_cli.numerics.spectral import eigh
 def alignment_weights(
     K: Tensor,
     available_objectives: Tensor,
-    random_numbers: Tensor | None = None,
-    dtype_eps: float = EPS,
+    _random_numbers: Tensor | None = None,
+    gradient_dtype_eps: float = EPS,
 ) -> Tensor:
     """sqrt(least) K^(-1/2) u [n] for a Gram matrix K [n, n], with `least` its smallest positive
     eigenvalue, K^(-1/2) a pseudo-inverse and u the mean weights of the available objectives [n].
@@ -26,7 +26,7 @@ def alignment_weights(
     As many eigenvalues count as positive as there are linearly independent gradients.
     """
     norms, cosines = norms_and_cosines(K, available_objectives)
-    rank = independent_gradient_count(cosines, dtype_eps) - (norms == 0).sum()
+    rank = independent_gradient_count(cosines, gradient_dtype_eps) - (norms == 0).sum()
     # with the shortest gradients first, LAPACK finds small eigenvalues to their own precision
     order = norms.argsort()
     eigenvalues, sorted_eigenvectors = eigh(K[order][:, order])

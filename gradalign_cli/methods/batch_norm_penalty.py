@@ -68,7 +68,7 @@ def with_batch_norm_params(
     return penalty._replace(batch_norm_params=take_rows(params, penalty.param_indices))
 
 
-def cross_entropy_with_predictions(logits: Tensor, examples: Examples) -> Tensor:
+def predicted_class_cross_entropy(logits: Tensor, examples: Examples) -> Tensor:
     """The mean cross-entropy [] of logits [n, outputs] with the classes that they predict."""
     predictions = mask_logits(logits, examples.visible_logit_mask).argmax(1)
     return cross_entropy(logits, examples._replace(target=predictions))
@@ -85,7 +85,7 @@ def end_batch_norm_task(
     batches = rows.tensor_split(max(len(rows) // importance_batch_size, 1))
     squares = [
         len(part)
-        * probe.mean_gradient(cross_entropy_with_predictions, part)[penalty.param_indices].square()
+        * probe.mean_gradient(predicted_class_cross_entropy, part)[penalty.param_indices].square()
         for part in batches
     ]
     task_importance = torch.stack(squares).mean(0)

@@ -19,9 +19,9 @@ from gradalign_cli.methods.method import (
     can_align_updates,
     gradient_at_params,
     keep_gradient,
-    keep_params,
-    keep_state,
-    keep_state_and_params,
+    unchanged_params,
+    unchanged_state,
+    unchanged_state_and_params,
 )
 from gradalign_cli.models.model import Output
 
@@ -43,7 +43,8 @@ def check_combination(alignment: Method, objective: Method) -> None:
     ):
         raise UserError("`method` has a loss of its own, so that `objective` cannot be another one")
     changes_params = (
-        objective.next_task_params is not keep_params or objective.test_params is not keep_params
+        objective.next_task_params is not unchanged_params
+        or objective.test_params is not unchanged_params
     )
     if objective.align is not keep_gradient or objective.shuffles_tasks_together or changes_params:
         raise UserError("`objective` must be a method that changes the loss, not the gradient")
@@ -153,10 +154,10 @@ def combine(alignment: Method, objective: Method) -> Method:
         claims=(*alignment.claims, *(c for c in objective.claims if c == "acts_without_memory")),
     )
     # `needed_task_ids` reads off these whether the method must be told where tasks end
-    if any(part.begin_task is not keep_state_and_params for part in (alignment, objective)):
+    if any(part.begin_task is not unchanged_state_and_params for part in (alignment, objective)):
         combined = combined._replace(begin_task=partial(begin_task_of_both, alignment, objective))
-    if alignment.end_task is not keep_state or objective.end_task is not keep_state:
+    if alignment.end_task is not unchanged_state or objective.end_task is not unchanged_state:
         combined = combined._replace(end_task=partial(end_task_of_both, alignment, objective))
-    if alignment.next_task_params is not keep_params:
+    if alignment.next_task_params is not unchanged_params:
         combined = combined._replace(next_task_params=next_task_params)
     return combined

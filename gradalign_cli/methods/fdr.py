@@ -39,7 +39,7 @@ def mean_function_distance(logits: Tensor, examples: Examples) -> Tensor:
     return mean_over_valid(distances, examples.valid)
 
 
-def weighted_distance(inputs: LossInputs, state: FDRState) -> tuple[Tensor, Output]:
+def weighted_distance_term(inputs: LossInputs, state: FDRState) -> tuple[Tensor, Output]:
     """alpha * the distance [] of the memory batch, see `mean_function_distance`."""
     (memory_batch,) = inputs.memory_batches
     output = inputs.network(inputs.params, inputs.statistics, memory_batch)
@@ -50,7 +50,7 @@ def fdr_objective(inputs: LossInputs, state: FDRState) -> tuple[Tensor, Output]:
     """The cross-entropy of the batch and the weighted distance."""
     value, output = batch_cross_entropy(inputs, state)
     inputs = inputs._replace(statistics=output.statistics)
-    distance, memory_output = weighted_distance(inputs, state)
+    distance, memory_output = weighted_distance_term(inputs, state)
     return value + distance, output._replace(statistics=memory_output.statistics)
 
 
@@ -62,7 +62,7 @@ def gradient_of_two_steps(
     g, (value, output) = take_gradient(inputs, batch_cross_entropy)
     later_params = inputs.params.detach() - state.lookahead_lr * g
     inputs = inputs._replace(params=later_params, statistics=output.statistics)
-    distance_g, (distance, memory_output) = take_gradient(inputs, weighted_distance)
+    distance_g, (distance, memory_output) = take_gradient(inputs, weighted_distance_term)
     output = output._replace(statistics=memory_output.statistics)
     return (g + distance_g, (value + distance, output)), state
 

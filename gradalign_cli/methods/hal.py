@@ -48,7 +48,7 @@ def mean_anchor_distance(
     return means.sum() / visible_logit_masks.any(1).sum().clamp_min(1)
 
 
-def replay_or_anchor_objective(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
+def replay_or_anchor_distance(inputs: LossInputs, state: HALState) -> tuple[Tensor, Output]:
     """The `objective` of HAL: the mean cross-entropy of the batch and a memory batch; where anchors
     follow the memory batch, the weighted distance of their logits to those that are stored with
     them instead."""
@@ -145,7 +145,7 @@ def hal(
 
     return Method(
         keep_gradient,
-        objective=replay_or_anchor_objective,
+        objective=replay_or_anchor_distance,
         find_gradient=anchored_gradient,
         gradient_count=lambda b, m: 2,
         memory_batches=1,

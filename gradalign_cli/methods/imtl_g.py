@@ -17,8 +17,8 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 def impartial_weights(
     K: Tensor,
     available_objectives: Tensor,
-    random_numbers: Tensor | None = None,
-    dtype_eps: float = EPS,
+    _random_numbers: Tensor | None = None,
+    gradient_dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights w [n], 1 in total, with (Kw)_i / |g_i| the same for all i, for a Gram matrix
     K [n, n] (closed form of eq. 6).
@@ -28,7 +28,7 @@ def impartial_weights(
     """
     norms, cosines = norms_and_cosines(K, available_objectives)
     eigenvalues, eigenvectors = eigh(cosines)
-    inverse = pseudo_inverse_eigenvalues(eigenvalues, len(K) * dtype_eps)
+    inverse = pseudo_inverse_eigenvalues(eigenvalues, len(K) * gradient_dtype_eps)
     v = eigenvectors @ (inverse * (eigenvectors.T @ (norms > 0).to(K.dtype)))
     w = ratio_or_zero(v, norms)
     total = w.sum()

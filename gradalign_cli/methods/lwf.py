@@ -15,7 +15,7 @@ from gradalign_cli.methods.method import (
     Probe,
     batch_cross_entropy,
     keep_gradient,
-    keep_state_and_params,
+    unchanged_state_and_params,
 )
 from gradalign_cli.methods.warm_up import with_trained_new_logits
 from gradalign_cli.models.model import Output
@@ -117,6 +117,6 @@ def lwf(
         keep_gradient,
         objective=partial(lwf_objective, softmax),
         init=init,
-        begin_task=begin_task if warm_up_passes else keep_state_and_params,
+        begin_task=begin_task if warm_up_passes else unchanged_state_and_params,
         end_task=end_task,
     )

@@ -163,17 +163,17 @@ def one_gradient_per_step(batch_size: int, memory_batch_size: int) -> int:
     return 1
 
 
-def keep_params(state: Any, params: Tensor, *_: Any) -> Tensor:
+def unchanged_params(state: Any, params: Tensor, *_: Any) -> Tensor:
     """The parameters, unchanged."""
     return params
 
 
-def keep_state(state: Any, *_: Any) -> Any:
+def unchanged_state(state: Any, *_: Any) -> Any:
     """The state, unchanged."""
     return state
 
 
-def keep_state_and_params(state: Any, params: Tensor, probe: Probe) -> tuple[Any, Tensor]:
+def unchanged_state_and_params(state: Any, params: Tensor, probe: Probe) -> tuple[Any, Tensor]:
     """The state and the parameters, unchanged."""
     return state, params
 
@@ -258,11 +258,11 @@ class Method(NamedTuple):
     memory_batches: int = 0
     stores_logits: bool = False
     init: Callable[[MethodSetup], State] = lambda setup: ()
-    after_step: Callable[[State, Gradient, Params, Params], State] = keep_state
-    begin_task: Callable[[State, Params, Probe], tuple[State, Params]] = keep_state_and_params
-    end_task: Callable[[State, Params, Probe], State] = keep_state
-    next_task_params: Callable[[State, Params], Params] = keep_params
-    test_params: Callable[[State, Params, int, tuple[Layer, ...]], Params] = keep_params
+    after_step: Callable[[State, Gradient, Params, Params], State] = unchanged_state
+    begin_task: Callable[[State, Params, Probe], tuple[State, Params]] = unchanged_state_and_params
+    end_task: Callable[[State, Params, Probe], State] = unchanged_state
+    next_task_params: Callable[[State, Params], Params] = unchanged_params
+    test_params: Callable[[State, Params, int, tuple[Layer, ...]], Params] = unchanged_params
     shuffles_tasks_together: bool = False
     needs_random_numbers: bool = False
     align_accepts_updates: bool = False
@@ -287,8 +287,10 @@ def needed_task_ids(method: Method) -> Literal["no", "at ends", "of each"]:
     """
     if method.references in ("one_task", "per_task"):
         return "of each"
-    acts_at_ends = method.end_task is not keep_state or method.next_task_params is not keep_params
-    acts_at_beginnings = method.begin_task is not keep_state_and_params
+    acts_at_ends = (
+        method.end_task is not unchanged_state or method.next_task_params is not unchanged_params
+    )
+    acts_at_beginnings = method.begin_task is not unchanged_state_and_params
     return "at ends" if acts_at_ends or acts_at_beginnings else "no"
 
 

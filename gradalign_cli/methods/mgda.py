@@ -17,8 +17,8 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 def min_norm_weights(
     K: Tensor,
     available_objectives: Tensor,
-    random_numbers: Tensor | None = None,
-    dtype_eps: float = EPS,
+    _random_numbers: Tensor | None = None,
+    _gradient_dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights w [n] >= 0, 1 in total, that minimise w'Kw for a Gram matrix K [n, n].
 

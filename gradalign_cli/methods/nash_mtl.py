@@ -19,8 +19,8 @@ NEWTON_STEPS = 40
 def bargaining_weights(
     K: Tensor,
     available_objectives: Tensor,
-    random_numbers: Tensor | None = None,
-    dtype_eps: float = EPS,
+    _random_numbers: Tensor | None = None,
+    _gradient_dtype_eps: float = EPS,
 ) -> Tensor:
     """Weights [n], 1 in total, proportional to the a > 0 with K a = 1 / a (claim 3.1), for a Gram
     matrix K [n, n].

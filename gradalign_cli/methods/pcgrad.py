@@ -9,7 +9,10 @@ from gradalign_cli.methods.weighing import EPS, weighted_sum_method
 
 
 def surgery_weights(
-    K: Tensor, available_objectives: Tensor, random_numbers: Tensor, dtype_eps: float = EPS
+    K: Tensor,
+    available_objectives: Tensor,
+    random_numbers: Tensor,
+    _gradient_dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights [n] of the mean of the projected gradients, for a Gram matrix K [n, n] and random
     numbers [n, n] that give the order of the projections.

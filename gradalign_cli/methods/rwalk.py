@@ -75,7 +75,7 @@ def add_step(
     )
 
 
-def combined_score(state: RWalkState, task: int, variant: Variant) -> Tensor:
+def score_of_all_tasks(state: RWalkState, task: int, variant: Variant) -> Tensor:
     """The score [P] of all tasks up to number `task`, which has ended; variant: see `rwalk`."""
     if task == 0:
         return state.task_score
@@ -123,7 +123,7 @@ def rwalk(
         return add_step(state, batch_g, params_before, params_after, interval, variant)
 
     def end_task(state: RWalkState, params: Tensor, probe: Probe) -> RWalkState:
-        score, zeros = combined_score(state, probe.task, variant), torch.zeros_like(params)
+        score, zeros = score_of_all_tasks(state, probe.task, variant), torch.zeros_like(params)
         return state._replace(
             task_square_sum=zeros,
             task_score=zeros,

@@ -97,7 +97,7 @@ def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
     return (W @ S).mT @ (G @ S)
 
 
-def trusted_spaces(
+def select_trusted_spaces(
     G: Tensor, spaces: Tensor, max_trusted_tasks: int, trust_threshold: Tensor
 ) -> Tensor:
     """The spaces [max_trusted_tasks, d, w], among those of T tasks [T, d, w], that hold the largest
@@ -142,7 +142,7 @@ def learn_scalings(
     functions: list[Callable[[Tensor], Tensor]] = []
     matrices = zip(layer_matrices(inputs.params, layers), layer_matrices(g, layers), strict=True)
     for (W, G), (S, Q), spaces in zip(matrices, state.current_scalings, state.spaces, strict=False):
-        trusted = trusted_spaces(G, spaces, len(S), state.trust_threshold)
+        trusted = select_trusted_spaces(G, spaces, len(S), state.trust_threshold)
         S = torch.where(state.is_first_step > 0, trusted, S)
         scalings.append(Scaling(S, Q - state.scales_lr * scales_gradient(W, G, S)))
         functions.append(partial(weights_gradient, scaling=Scaling(S, Q)))

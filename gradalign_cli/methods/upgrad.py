@@ -18,8 +18,8 @@ from gradalign_cli.numerics.vectors import ratio_or_zero
 def dual_cone_weights(
     K: Tensor,
     available_objectives: Tensor,
-    random_numbers: Tensor | None = None,
-    dtype_eps: float = EPS,
+    _random_numbers: Tensor | None = None,
+    _gradient_dtype_eps: float = EPS,
 ) -> Tensor:
     """The weights [n] of the mean of all gradients' projections onto the dual cone, for a Gram
     matrix K [n, n].

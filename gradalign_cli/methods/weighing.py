@@ -43,8 +43,8 @@ def jacobian_and_gram(gradients: Gradients) -> JacobianAndGram:
 
 def weighted_sum_method(find_weights: FindWeights, needs_random_numbers: bool = False) -> Method:
     """The method whose direction is the sum of the objectives' gradients, weighted by
-    `find_weights(K [n, n], available_objectives [n], random_numbers [n, n], dtype_eps) -> [n]`,
-    where `dtype_eps` is the relative rounding of the gradients' type."""
+    `find_weights(K [n, n], available_objectives [n], random_numbers [n, n], gradient_dtype_eps)`
+    [n], where `gradient_dtype_eps` is the relative rounding of the gradients' type."""
 
     def align(gradients: Gradients, state: Any) -> tuple[Tensor, Any]:
         J, K, available_objectives = jacobian_and_gram(gradients)
@@ -78,11 +78,11 @@ def with_ridge(cosines: Tensor) -> Tensor:
     return cosines + RIDGE * torch.eye(len(cosines), dtype=cosines.dtype, device=cosines.device)
 
 
-def independent_gradient_count(cosines: Tensor, dtype_eps: float) -> Tensor:
+def independent_gradient_count(cosines: Tensor, gradient_dtype_eps: float) -> Tensor:
     """How many [] of the gradients with these cosines [n, n] are linearly independent: eigenvalues
     below n times the precision of the gradients' type are rounding."""
     eigenvalues, _ = eigh(cosines)
-    return (eigenvalues > len(cosines) * dtype_eps).sum()
+    return (eigenvalues > len(cosines) * gradient_dtype_eps).sum()
 
 
 def minimiser_above_bounds(K: Tensor, q: Tensor, lower_bounds: Tensor) -> Tensor:

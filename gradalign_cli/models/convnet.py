@@ -60,7 +60,7 @@ class Architecture(NamedTuple):
 class LayerInputsAndLogits(NamedTuple):
     """The inputs of each layer, those of the last one too, and the logits [n, outputs]."""
 
-    layer_inputs: list[Tensor]
+    raw_layer_inputs: list[Tensor]
     logits: Tensor
 
 

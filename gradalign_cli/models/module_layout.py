@@ -40,7 +40,7 @@ class Layout(NamedTuple):
     first_name_of_alias: dict[str, str]
 
 
-def is_plain_matrix(module: nn.Module) -> bool:
+def is_linear_or_conv(module: nn.Module) -> bool:
     """Whether a module is a linear layer or a convolution that multiplies its weight with its
     inputs, or their patches, and does nothing else to it."""
     forward = type(module).forward
@@ -49,7 +49,7 @@ def is_plain_matrix(module: nn.Module) -> bool:
 
 
 def make_layout(module: nn.Module, call_order: Sequence[str]) -> Layout:
-    """The layout of a module that calls its plain matrices in this order.
+    """The layout of a module that calls its linear layers and convolutions in this order.
 
     [P] begins with the matrices in the order of their last call, each followed by its bias; then
     come all parameters that are no such matrix, as layers without one (BatchNorm's scales and

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from gradalign_cli.errors import UserError, error_text, require
 from gradalign_cli.models.model import StepExecution
 from gradalign_cli.models.module_forward import ModuleFunction, first_input
-from gradalign_cli.models.module_layout import is_plain_matrix
+from gradalign_cli.models.module_layout import is_linear_or_conv
 from gradalign_cli.models.module_noise import KeyedDropout
 from gradalign_cli.numerics.vectors import autograd_gradient_and_value, functional_gradient
 
@@ -27,8 +27,8 @@ class LayerCall(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """call_order: the names of the plain matrices as they are called;  has_dropout: whether the
-    module has dropout;  changes_buffers: whether a pass in training changes a buffer."""
+    """call_order: the names of the linear layers and convolutions as they are called;  has_dropout:
+    whether the module has dropout;  changes_buffers: whether training changes a buffer."""
 
     call_order: list[str]
     has_dropout: bool
@@ -75,7 +75,7 @@ def try_module(module: nn.Module, image_shape: tuple[int, int, int], outputs: in
         with torch.no_grad(), noise:
             check_logits(module.train()(images), outputs, called_layers)
         check_repeatable_and_images_unchanged(layers_using_global_rng, images, image_shape)
-        call_order = [name for name, submodule, _ in called_layers if is_plain_matrix(submodule)]
+        call_order = [name for name, submodule, _ in called_layers if is_linear_or_conv(submodule)]
         changed = any(not torch.equal(buffers[n], b) for n, b in module.named_buffers())
         with torch.no_grad():
             check_logits(module.eval()(images), outputs, called_layers)
@@ -119,7 +119,9 @@ def check_logits(logits: object, outputs: int, called_layers: list[LayerCall]) -
     result = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
     if result == (EXAMPLES, outputs):
         return
-    last = next((name for name, layer, _ in reversed(called_layers) if is_plain_matrix(layer)), "")
+    last = next(
+        (name for name, layer, _ in reversed(called_layers) if is_linear_or_conv(layer)), ""
+    )
     raise UserError(
         f"`model.module` must give {outputs} logits for each image, as `benchmark` has so many, "
         f"found {result} for {EXAMPLES} images after its layer `{last}`: an argument such as "

@@ -11,7 +11,7 @@ from torch import Tensor
 from gradalign_cli.augmentations.augmentation import Augmentation
 from gradalign_cli.benchmarks.benchmark import (
     Stream,
-    rows_and_tasks_of_all_parts,
+    all_training_rows_and_tasks,
     rows_and_tasks_of_part,
 )
 from gradalign_cli.benchmarks.loading import ImageChange
@@ -96,7 +96,7 @@ def pass_orders(
         source = generator(seed, "order", task)
         orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
         return [PassOrder(rows[order], tasks[order]) for order in orders]
-    rows, tasks = rows_and_tasks_of_all_parts(stream)
+    rows, tasks = all_training_rows_and_tasks(stream)
     source = generator(seed, "mixed order")
     orders = [torch.randperm(len(rows), generator=source) for _ in range(passes)]
     order = torch.cat(orders).tensor_split(len(stream.train_rows))[task]

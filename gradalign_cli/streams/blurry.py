@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, rows_and_tasks_of_all_parts
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, all_training_rows_and_tasks
 from gradalign_cli.errors import require
 from gradalign_cli.numerics.generators import generator
 
@@ -39,7 +39,7 @@ def blurry(benchmark: Benchmark, share: float) -> Benchmark:
         )
         masks = [parts == part for part in range(tasks)]
         train_rows, train_tasks = (
-            tuple(field[mask] for mask in masks) for field in rows_and_tasks_of_all_parts(sharp)
+            tuple(field[mask] for mask in masks) for field in all_training_rows_and_tasks(sharp)
         )
         return sharp._replace(train_rows=train_rows, train_tasks=train_tasks)
 

@@ -4,7 +4,7 @@ al. 2019)."""
 import torch
 from torch import Tensor
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, rows_and_tasks_of_all_parts
+from gradalign_cli.benchmarks.benchmark import Benchmark, Stream, all_training_rows_and_tasks
 from gradalign_cli.errors import require
 from gradalign_cli.numerics.generators import generator
 
@@ -33,7 +33,7 @@ def task_free(benchmark: Benchmark, width: float) -> Benchmark:
         bounded = benchmark.make_stream(seed)
         times = [arrival_times(rows, task, seed) for task, rows in enumerate(bounded.train_rows)]
         order = torch.cat(times).argsort(stable=True)
-        rows, tasks = (field[order] for field in rows_and_tasks_of_all_parts(bounded))
+        rows, tasks = (field[order] for field in all_training_rows_and_tasks(bounded))
         return bounded._replace(
             train_rows=rows.tensor_split(benchmark.tasks),
             train_tasks=tasks.tensor_split(benchmark.tasks),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gradalign_cli.methods.method import keep_state_and_params
+from gradalign_cli.methods.method import unchanged_state_and_params
 from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_stack
 from gradalign_cli.step.learner import Learner, Parts
@@ -13,7 +13,10 @@ from gradalign_cli.training.task_end import make_probe, task_rows
 def begin_task(parts: Parts, replicas: Sequence[Replica], learners: Learner, task: int) -> Learner:
     """The learners [R, ...] with which task number `task` begins. Where the stream tells no
     boundaries, no method is told that a task begins."""
-    if parts.benchmark.boundaries == "none" or parts.method.begin_task is keep_state_and_params:
+    if (
+        parts.benchmark.boundaries == "none"
+        or parts.method.begin_task is unchanged_state_and_params
+    ):
         return learners
     device = learners.params.device
     started = []

@@ -57,7 +57,7 @@ def marked(calls):
 
 @pytest.mark.parametrize(("name", "engine"), [("derpp", graph), ("agem", vmap)])
 def test_batched_and_recorded_steps_augment_as_a_loop_does(name, engine, coloured, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.recorded.MIN_STEPS_TO_RECORD", 2)
+    monkeypatch.setattr("gradalign_cli.engines.recorded.MIN_CALLS_TO_RECORD", 2)
     monkeypatch.setattr("gradalign_cli.engines.recorded.mkl_is_slow", lambda: False)
     parts = augmented_parts(coloured, name, samples=10)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))

@@ -14,7 +14,9 @@ from tests.methods.small import (
 def test_cosines_are_those_of_the_gradients_of_single_examples():
     arrivals, stored = make_examples(2 * GRADIENTS_AT_ONCE + 3, 0), make_examples(4, 1)
     params = make_params()
-    cosines, batch_cosines = measure_cosines(network, params, torch.zeros(1), arrivals, stored)
+    cosines, batch_gradient_cosines = measure_cosines(
+        network, params, torch.zeros(1), arrivals, stored
+    )
 
     def sample_gradients(examples):
         count = len(examples.target)
@@ -26,7 +28,7 @@ def test_cosines_are_those_of_the_gradients_of_single_examples():
     torch.testing.assert_close(cosines, expected)
     mean_gradient = cross_entropy_gradient(arrivals, params)
     expected = cosine_similarity(mean_gradient, sample_gradients(stored), -1)
-    torch.testing.assert_close(batch_cosines, expected)
+    torch.testing.assert_close(batch_gradient_cosines, expected)
 
 
 def test_losses_are_those_of_single_examples():

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gradalign_cli.buffers.buffer import Arrivals, write_to_slots
-from gradalign_cli.buffers.ring import consecutive_task_slots, ring, ring_sizes_and_first_slots
+from gradalign_cli.buffers.ring import ring, ring_sizes_and_first_slots, slots_of_each_task
 from gradalign_cli.errors import UserError
 from tests.buffers.streams import insert_task
 
@@ -14,7 +14,7 @@ def test_rings_lie_one_after_the_other():
 
 
 def test_a_smaller_task_also_lists_its_neighbours_slots():
-    assert consecutive_task_slots(torch.tensor([2, 1, 1])).tolist() == [[0, 1], [2, 3], [3, 3]]
+    assert slots_of_each_task(torch.tensor([2, 1, 1])).tolist() == [[0, 1], [2, 3], [3, 3]]
 
 
 def test_each_task_stores_its_newest_examples_and_replaces_no_others():

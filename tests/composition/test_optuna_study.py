@@ -7,7 +7,7 @@ import pytest
 from gradalign_cli.composition import optuna_study
 from gradalign_cli.composition.optuna_study import (
     check_versions,
-    search_settings,
+    sweeper_settings_to_add,
     trials_done_after_requeue,
 )
 from gradalign_cli.errors import UserError
@@ -50,7 +50,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_on(tmp_path, optuna):
         if state != "RUNNING":
             value = 0.5 if state == "COMPLETE" else None
             study.tell(trial, value, state=getattr(optuna.trial.TrialState, state))
-    settings = search_settings(sweeper(), tmp_path, "ACC", [])
+    settings = sweeper_settings_to_add(sweeper(), tmp_path, "ACC", [])
     assert settings["n_trials"] == 18
     assert trials_done_after_requeue(storage, "gradalign") == 2
     again = optuna.load_study(study_name="gradalign", storage=storage).ask()
@@ -59,12 +59,12 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_on(tmp_path, optuna):
 
 def test_a_new_search_has_all_trials_left_and_makes_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(optuna_study, "check_versions", lambda: None)
-    settings = search_settings(sweeper(), tmp_path, "ACC", [])
+    settings = sweeper_settings_to_add(sweeper(), tmp_path, "ACC", [])
     assert (settings["n_trials"], settings["direction"]) == (20, "maximize")
     assert settings["storage"] == f"sqlite:///{tmp_path}/study.db"
     assert not list(tmp_path.iterdir())
-    assert search_settings(sweeper(), tmp_path, "forgetting", [])["direction"] == "minimize"
-    assert "direction" not in search_settings(
+    assert sweeper_settings_to_add(sweeper(), tmp_path, "forgetting", [])["direction"] == "minimize"
+    assert "direction" not in sweeper_settings_to_add(
         sweeper(), tmp_path, "ACC", ["hydra.sweeper.direction"]
     )
 

@@ -46,7 +46,12 @@ def test_the_launching_process_itself_is_not_watched(monkeypatch):
 def test_every_worker_of_joblib_watches_the_process_that_launched_it(monkeypatch):
     watched = []
     monkeypatch.setattr(joblib_launcher, "end_with_parent", watched.append)
-    monkeypatch.setattr(joblib_launcher, "run_in_worker", lambda context, state, job: (job, "ran"))
-    context = state = SimpleNamespace()
-    assert joblib_launcher.job_and_return(context, state, 7, "job") == ("job", ("job", "ran"))
+    monkeypatch.setattr(
+        joblib_launcher, "run_in_worker", lambda context, launch_environment, job: (job, "ran")
+    )
+    context = launch_environment = SimpleNamespace()
+    assert joblib_launcher.job_and_return(context, launch_environment, 7, "job") == (
+        "job",
+        ("job", "ran"),
+    )
     assert watched == [7]

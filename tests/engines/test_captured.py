@@ -16,9 +16,9 @@ from gradalign_cli.engines.captured import (
 from gradalign_cli.engines.carry import (
     cuda_streams,
     make_plain_run,
-    step_by_vmap,
-    step_in_loop,
-    step_on_streams,
+    step_replicas_by_vmap,
+    step_replicas_in_loop,
+    step_replicas_on_streams,
 )
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
@@ -41,7 +41,7 @@ def capture_on_cpu(function):
 @pytest.mark.parametrize("name", ["agem", "gem", "derpp", "si", "vr_mcl"])
 @pytest.mark.parametrize(
     ("step_replicas", "loop"),
-    [(step_in_loop, eager()), (step_by_vmap, vmap())],
+    [(step_replicas_in_loop, eager()), (step_replicas_by_vmap, vmap())],
     ids=["graph", "vmap"],
 )
 def test_replays_give_what_a_loop_gives(name, step_replicas, loop, tiny, monkeypatch):
@@ -58,7 +58,7 @@ def test_replays_give_what_a_loop_gives(name, step_replicas, loop, tiny, monkeyp
 @pytest.mark.parametrize("name", ["agem", "derpp"])
 @pytest.mark.parametrize(
     ("step_replicas", "loop"),
-    [(step_in_loop, eager()), (step_by_vmap, vmap())],
+    [(step_replicas_in_loop, eager()), (step_replicas_by_vmap, vmap())],
     ids=["graph", "vmap"],
 )
 def test_replays_use_new_noise_in_every_step(name, step_replicas, loop, tiny, monkeypatch):
@@ -124,7 +124,7 @@ def test_a_step_is_captured_on_the_stream_it_was_warmed_up_on(default_stream):
 def test_replicas_on_their_own_streams_give_what_a_loop_gives(tiny):
     parts = make_parts(tiny, method("gem"), samples=18)
     replicas = make_replicas(parts, seeds=(0, 1))
-    on_streams = eager()._replace(run_steps=make_plain_run(step_on_streams))
+    on_streams = eager()._replace(run_steps=make_plain_run(step_replicas_on_streams))
     same(train(parts, replicas), train(parts, replicas, on_streams))
     assert len(cuda_streams(2)) == 2
     assert cuda_streams.cache_info().misses == 1

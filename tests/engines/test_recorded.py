@@ -34,7 +34,7 @@ def recordings(monkeypatch):
         return record_operations(*arguments)
 
     record_operations = recorded.record_operations
-    monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 2)
+    monkeypatch.setattr(recorded, "MIN_CALLS_TO_RECORD", 2)
     monkeypatch.setattr(recorded, "mkl_is_slow", lambda: False)  # see test_products.py
     monkeypatch.setattr(recorded, "record_operations", log_and_record)
     yield calls
@@ -75,7 +75,7 @@ def test_two_threads_at_the_same_step_make_one_recording(recordings, monkeypatch
         return step
 
     monkeypatch.setattr(recorded, "record_operations", record_slowly)
-    monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 1)
+    monkeypatch.setattr(recorded, "MIN_CALLS_TO_RECORD", 1)
     recorded_step = recorded.with_recorded_operations(lambda learner, draw, view: (learner, view))
     draw = SimpleNamespace(rows=torch.zeros(2))
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.methods.method import Method, keep_gradient, keep_params, needed_task_ids
+from gradalign_cli.methods.method import Method, keep_gradient, needed_task_ids, unchanged_params
 from gradalign_cli.numerics.vectors import mean_over_rows
 
 
@@ -29,7 +29,7 @@ def test_a_method_needs_the_task_ids_that_its_functions_use():
         needed_task_ids(Method(keep_gradient, next_task_params=lambda _, params: params))
         == "at ends"
     )
-    assert needed_task_ids(Method(keep_gradient, test_params=keep_params)) == "no"
+    assert needed_task_ids(Method(keep_gradient, test_params=unchanged_params)) == "no"
 
 
 def test_a_mean_in_pieces_is_the_mean_over_all_rows():

@@ -10,9 +10,9 @@ from gradalign_cli.methods.trgp import (
     scale_params,
     scale_weights,
     scales_gradient,
+    select_trusted_spaces,
     task_space_and_basis,
     trgp_gradient,
-    trusted_spaces,
     weights_gradient,
 )
 from gradalign_cli.models.model import Layer
@@ -99,12 +99,12 @@ def test_weights_are_scaled_inside_a_space_and_unchanged_outside():
 def test_the_spaces_that_hold_enough_of_the_gradient_are_trusted():
     S, _ = random_scaling(d=6, ranks=(2, 2, 2))
     G = torch.randn(4, 2).double() @ S[1, :, :2].T + 1e-3 * torch.randn(4, 6).double()
-    selected = trusted_spaces(G, S, 2, torch.tensor(0.9))
+    selected = select_trusted_spaces(G, S, 2, torch.tensor(0.9))
     assert torch.equal(selected[0], S[1])
     assert (selected[1] == 0).all()
     no_trust = torch.tensor(0.0)
-    assert (trusted_spaces(G, S, 5, no_trust)[3:] == 0).all()  # there are only three spaces
-    assert (trusted_spaces(G, 0 * S, 2, no_trust) == 0).all()
+    assert (select_trusted_spaces(G, S, 5, no_trust)[3:] == 0).all()  # there are only three spaces
+    assert (select_trusted_spaces(G, 0 * S, 2, no_trust) == 0).all()
 
 
 def test_inputs_close_to_an_old_direction_have_that_direction_as_their_space():

@@ -36,7 +36,7 @@ def parts_with(dataset, name, aligned="gradient", **options):
     ("name", "aligned"), [("nesterov", "update"), ("adam", "gradient"), ("adamw", "update")]
 )
 def test_batched_recorded_and_captured_steps_are_those_of_a_loop(name, aligned, tiny, monkeypatch):
-    monkeypatch.setattr("gradalign_cli.engines.recorded.MIN_STEPS_TO_RECORD", 2)
+    monkeypatch.setattr("gradalign_cli.engines.recorded.MIN_CALLS_TO_RECORD", 2)
     monkeypatch.setattr("gradalign_cli.engines.recorded.mkl_is_slow", lambda: False)
     monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 2)
     parts = parts_with(tiny, name, aligned)

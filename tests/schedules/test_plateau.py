@@ -12,7 +12,7 @@ from gradalign_cli.commands import train as training
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.engines.captured import make_captured_run
-from gradalign_cli.engines.carry import step_in_loop
+from gradalign_cli.engines.carry import step_replicas_in_loop
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
 from gradalign_cli.numerics.trees import tree_index, tree_stack
@@ -127,7 +127,7 @@ def test_a_captured_step_does_not_write_over_the_best_learner(tiny, monkeypatch)
     plain = make_parts(tiny, method("agem"))
     verdicts = [(0.1, False, True), (0.1, False, False), (0.1, True, False)]
     parts, replicas = with_schedule(plain, make_replicas(plain), scripted_schedule(verdicts))
-    engine = eager()._replace(run_steps=make_captured_run(step_in_loop, call_once))
+    engine = eager()._replace(run_steps=make_captured_run(step_replicas_in_loop, call_once))
     # passes end with a full batch, which is a captured one
     outcome = train(parts, replicas, engine, plan=TrainingPlan(9, 4, 1, 0))
     compare(outcome.learners, train(plain, replicas, plan=TrainingPlan(1, 4, 1, 0)).learners, 1e-6)

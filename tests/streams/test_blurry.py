@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import rows_and_tasks_of_all_parts
+from gradalign_cli.benchmarks.benchmark import all_training_rows_and_tasks
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.benchmarks.split import split
 from gradalign_cli.buffers.reservoir import reservoir
@@ -42,8 +42,8 @@ def part_counts(stream):
 def test_every_example_of_every_task_comes_once_and_as_its_own_task(make_benchmark, share, tiny):
     sharp = make_benchmark(tiny).make_stream(3)
     stream = blurry(make_benchmark(tiny), share).make_stream(3)
-    assert sorted_pairs(*rows_and_tasks_of_all_parts(stream)) == sorted_pairs(
-        *rows_and_tasks_of_all_parts(sharp)
+    assert sorted_pairs(*all_training_rows_and_tasks(stream)) == sorted_pairs(
+        *all_training_rows_and_tasks(sharp)
     )
     for rows, expected in zip(stream.test_rows, sharp.test_rows, strict=True):
         assert torch.equal(rows, expected)
@@ -109,7 +109,7 @@ def test_two_methods_at_one_seed_see_one_blurry_stream_and_joint_shuffles_it(tin
     assert len(fingerprints) == 1
     orders = [pass_orders(second, 0, task, 1, shuffles_tasks_together=True)[0] for task in range(3)]
     rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
-    assert sorted_pairs(rows, tasks) == sorted_pairs(*rows_and_tasks_of_all_parts(first))
+    assert sorted_pairs(rows, tasks) == sorted_pairs(*all_training_rows_and_tasks(first))
 
 
 def steps_of_parts(parts, count):

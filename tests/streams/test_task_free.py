@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from gradalign_cli.benchmarks.benchmark import rows_and_tasks_of_all_parts
+from gradalign_cli.benchmarks.benchmark import all_training_rows_and_tasks
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.buffers.buffer import Arrivals, Measurements, keep_memory
 from gradalign_cli.buffers.reservoir import reservoir
@@ -47,8 +47,8 @@ def sorted_pairs(rows, tasks):
 def test_every_example_of_every_task_comes_once_in_equally_long_parts(width, tiny):
     benchmark = permuted(tiny, 7)
     sharp, stream = benchmark.make_stream(3), task_free(benchmark, width).make_stream(3)
-    assert sorted_pairs(*rows_and_tasks_of_all_parts(stream)) == sorted_pairs(
-        *rows_and_tasks_of_all_parts(sharp)
+    assert sorted_pairs(*all_training_rows_and_tasks(stream)) == sorted_pairs(
+        *all_training_rows_and_tasks(sharp)
     )
     assert [len(rows) for rows in stream.train_rows] == [120] * 7
 
@@ -92,7 +92,7 @@ def test_the_mixture_moves_as_the_normal_densities_around_the_tasks_do(tiny):
 def test_a_stream_depends_on_the_seed_alone(tiny):
     benchmark = task_free(permuted(tiny, 3), 0.5)
     first, repeated, other_seed = (
-        rows_and_tasks_of_all_parts(benchmark.make_stream(seed)) for seed in (0, 0, 1)
+        all_training_rows_and_tasks(benchmark.make_stream(seed)) for seed in (0, 0, 1)
     )
     assert torch.equal(first[0], repeated[0])
     assert not torch.equal(first[1], other_seed[1])
@@ -186,7 +186,7 @@ def test_joint_training_is_on_the_same_examples_shuffled(tiny):
     stream = make_replicas(parts)[0].stream
     orders = [pass_orders(stream, 0, task, 1, shuffles_tasks_together=True)[0] for task in range(3)]
     rows, tasks = (torch.cat(field) for field in zip(*orders, strict=True))
-    assert sorted_pairs(rows, tasks) == sorted_pairs(*rows_and_tasks_of_all_parts(stream))
+    assert sorted_pairs(rows, tasks) == sorted_pairs(*all_training_rows_and_tasks(stream))
     assert not torch.equal(rows, torch.cat(stream.train_rows))
 
 

@@ -138,7 +138,7 @@ def test_replicas_on_every_engine_go_on_and_are_recorded_at_the_same_step(
         places.append(zlib.crc32(draw.rows.numpy().tobytes()))
         return step
 
-    monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 7)
+    monkeypatch.setattr(recorded, "MIN_CALLS_TO_RECORD", 7)
     monkeypatch.setattr(recorded, "record_operations", log_place)
     parts = make_parts(tiny, method("agem"), samples=38)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))

@@ -72,7 +72,7 @@ def assert_equal(left, right):
 def test_a_run_is_bit_for_bit_that_with_the_dataset_on_the_device(
     engine, seeds, name, buffer, options, tiny, monkeypatch
 ):
-    monkeypatch.setattr(recorded, "MIN_STEPS_TO_RECORD", 3)
+    monkeypatch.setattr(recorded, "MIN_CALLS_TO_RECORD", 3)
     parts = parts_of(tiny, name, buffer, samples=20, **options)
     replicas = make_replicas(parts, seeds)
     whole = train(parts, replicas, ENGINES[engine](), plan=PLAN)

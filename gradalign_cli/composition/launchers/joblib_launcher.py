@@ -7,11 +7,11 @@ from hydra.core.utils import JobReturn
 
 from gradalign_cli.composition.launchers.parent_watch import end_with_parent
 from gradalign_cli.composition.launchers.sweep_job import (
+    LaunchEnvironment,
     SweepContext,
     SweepJob,
-    WorkerState,
+    current_launch_environment,
     run_in_worker,
-    worker_state,
 )
 from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher
 
@@ -32,7 +32,7 @@ class JoblibLauncher(SweepLauncher):
             if str(options.get(name)).isdigit():
                 options[name] = int(options[name])
         parallel = Parallel(**options, return_as="generator_unordered")
-        shared = self.context, worker_state(), os.getpid()
+        shared = self.context, current_launch_environment(), os.getpid()
         try:
             yield from parallel(delayed(job_and_return)(*shared, job) for job in jobs)
         except BrokenProcessPool:
@@ -40,11 +40,14 @@ class JoblibLauncher(SweepLauncher):
 
 
 def job_and_return(
-    context: SweepContext, state: WorkerState, launching_process: int, job: SweepJob
+    context: SweepContext,
+    launch_environment: LaunchEnvironment,
+    launching_process: int,
+    job: SweepJob,
 ) -> tuple[SweepJob, JobReturn]:
     """Run a job in a worker; returns it with what it gave, as jobs do not end in order.
 
     launching_process: its id. When it is killed, the worker ends too.
     """
     end_with_parent(launching_process)
-    return job, run_in_worker(context, state, job)
+    return job, run_in_worker(context, launch_environment, job)

@@ -6,7 +6,11 @@ from typing import Any
 
 from hydra.core.utils import JobReturn
 
-from gradalign_cli.composition.launchers.sweep_job import SweepJob, run_in_worker, worker_state
+from gradalign_cli.composition.launchers.sweep_job import (
+    SweepJob,
+    current_launch_environment,
+    run_in_worker,
+)
 from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher
 from gradalign_cli.results.terminal import terminal_console
 
@@ -26,8 +30,9 @@ class RayLauncher(SweepLauncher):
             max_retries=0,  # we start jobs again ourselves, and say so
             name="gradalign",
         )
-        context, state = ray.put(self.context), ray.put(worker_state())
-        left = {task.remote(context, state, job): job for job in jobs}
+        context = ray.put(self.context)
+        launch_environment = ray.put(current_launch_environment())
+        left = {task.remote(context, launch_environment, job): job for job in jobs}
         try:
             while left:
                 (ended,), _ = ray.wait(list(left), num_returns=1)

@@ -10,11 +10,11 @@ from hydra.core.utils import JobReturn
 from omegaconf import OmegaConf
 
 from gradalign_cli.composition.launchers.sweep_job import (
+    LaunchEnvironment,
     SweepContext,
     SweepJob,
-    WorkerState,
+    current_launch_environment,
     run_in_worker,
-    worker_state,
 )
 from gradalign_cli.composition.launchers.sweep_launcher import SweepLauncher
 from gradalign_cli.errors import Terminated, UserError
@@ -39,14 +39,16 @@ class RequeuedJob:
     over, submitit asks for a `checkpoint` and puts the job back into the queue, and its process
     calls this again, on the folder that the first one has left."""
 
-    def __init__(self, context: SweepContext, state: WorkerState) -> None:
-        self.context, self.state = context, state
+    def __init__(self, context: SweepContext, launch_environment: LaunchEnvironment) -> None:
+        self.context, self.launch_environment = context, launch_environment
 
     def __call__(self, job: SweepJob) -> JobReturn:
         """Run the job."""
         import submitit
 
-        return run_in_worker(self.context, self.state, job, submitit.JobEnvironment().job_id)
+        return run_in_worker(
+            self.context, self.launch_environment, job, submitit.JobEnvironment().job_id
+        )
 
     def checkpoint(self, job: SweepJob) -> Any:
         """What is to be called when the job comes up again."""
@@ -62,7 +64,7 @@ class SubmititLauncher(SweepLauncher):
 
     def run(self, jobs: Sequence[SweepJob]) -> Iterator[tuple[SweepJob, JobReturn]]:
         """Submit the jobs, as many at a time as the queue takes, and wait for each."""
-        executor, call = self.executor(), RequeuedJob(self.context, worker_state())
+        executor, call = self.executor(), RequeuedJob(self.context, current_launch_environment())
         folder = Path(str(self.options["submitit_folder"])).parent
         terminal_console().print(f"what the jobs print is in {folder}", soft_wrap=True)
         waiting, submitted = list(jobs), dict[Any, SweepJob]()

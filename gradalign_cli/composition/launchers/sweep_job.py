@@ -34,24 +34,24 @@ class SweepContext(NamedTuple):
     sweep_config: DictConfig
 
 
-class WorkerState(NamedTuple):
+class LaunchEnvironment(NamedTuple):
     """What a worker needs to know of the process that launches.
 
-    environment: those of its variables that workers need.
+    variables: those of its environment that workers need.
     """
 
     working_folder: Path
-    environment: Mapping[str, str]
+    variables: Mapping[str, str]
 
 
-def worker_state() -> WorkerState:
-    """The state of this process, for its workers."""
-    environment = {
+def current_launch_environment() -> LaunchEnvironment:
+    """The environment of this process, for its workers."""
+    variables = {
         name: value
         for name, value in os.environ.items()
         if name.startswith(("GRADALIGN_", "HYDRA_"))
     }
-    return WorkerState(Path.cwd(), environment)
+    return LaunchEnvironment(Path.cwd(), variables)
 
 
 def job_config(context: SweepContext, job: SweepJob, job_id: str | None = None) -> DictConfig:
@@ -93,12 +93,15 @@ def job_return_hydra_cfg(job_folder: Path) -> DictConfig:
 
 
 def run_in_worker(
-    context: SweepContext, state: WorkerState, job: SweepJob, job_id: str | None = None
+    context: SweepContext,
+    launch_environment: LaunchEnvironment,
+    job: SweepJob,
+    job_id: str | None = None,
 ) -> JobReturn:
     """Run a job in a worker's process, made like the one that launched it."""
-    os.environ.update(state.environment)
-    if state.working_folder.is_dir():
-        os.chdir(state.working_folder)
+    os.environ.update(launch_environment.variables)
+    if launch_environment.working_folder.is_dir():
+        os.chdir(launch_environment.working_folder)
     set_version_base()
     JobRuntime.instance().set("name", "train")
     setup_globals()
