@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from gradalign_cli.commands.explain import (
     DIRECTION_COLUMNS,
     Explained,
-    direction_rows,
+    direction_rows_by_angle,
     load_method,
     method_facts,
 )
@@ -189,7 +189,7 @@ def method_page(explained: Explained, reproduced: Sequence[TableRow]) -> str:
         parts += [
             "\n## In the plane\n",
             f"![{choice.name}](../../gallery/{choice.name}.svg)\n",
-            table(columns, direction_rows(method)),
+            table(columns, direction_rows_by_angle(method)),
         ]
     if reproduced:
         parts += ["\n## Reproduced\n", "\n".join(markdown_rows(reproduced)) + "\n"]

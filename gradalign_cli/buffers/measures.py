@@ -24,7 +24,7 @@ class MeasuredLosses(NamedTuple):
     of_stored: Tensor
 
 
-class MeasuredCosines(NamedTuple):
+class CosinesWithStored(NamedTuple):
     """The cosines between the cross-entropy gradient of each stored example and those of each
     arrival [batch, n] and of all arrivals together [n]. 0 where a gradient is 0, as for padding."""
 
@@ -43,7 +43,7 @@ def measure_losses(
 
 def measure_cosines(
     network: Network, params: Tensor, statistics: Tensor, arrivals: Examples, stored: Examples
-) -> MeasuredCosines:
+) -> CosinesWithStored:
     """The cosines between the gradients of arrivals and of stored examples."""
 
     def loss(params: Tensor, example: Examples) -> Tensor:
@@ -66,4 +66,4 @@ def measure_cosines(
         batch_gradient = batch_gradient + gradients.sum(0)
     lengths = batch_gradient.norm() * stored_gradients.norm(dim=1)
     batch_gradient_cosines = ratio_or_zero(stored_gradients @ batch_gradient, lengths)
-    return MeasuredCosines(torch.cat(cosines), batch_gradient_cosines)
+    return CosinesWithStored(torch.cat(cosines), batch_gradient_cosines)

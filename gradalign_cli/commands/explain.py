@@ -231,7 +231,7 @@ def print_directions(method_name: str, method: Method, console: Console) -> None
     """Print the direction of a method with references for each angle between gradient and
     reference, and what the columns mean."""
     console.print(f"\nwhat {method_name} makes of a gradient in the plane, by one reference")
-    rows = direction_rows(method)
+    rows = direction_rows_by_angle(method)
     console.print(table_or_stacked_cells(DIRECTION_COLUMNS, rows, console))
     console.print(DIRECTION_CAPTION)
     if any(row.turn == NO_DIRECTION for row in rows):
@@ -244,7 +244,7 @@ def print_directions(method_name: str, method: Method, console: Console) -> None
         )
 
 
-def direction_rows(method: Method) -> list[DirectionRow]:
+def direction_rows_by_angle(method: Method) -> list[DirectionRow]:
     """For each angle in the table the direction of a method with references."""
     rows = []
     directions = directions_at_angles(method, TABLE_ANGLES)

@@ -52,7 +52,7 @@ def alignment_rules(subject: TriedMethod) -> list[Rule]:
             lambda: check_direction_shape(subject),
             True,
         ),
-        Rule("the direction has the type of the gradient", lambda: check_direction_type(subject)),
+        Rule("the direction has the type of the gradient", lambda: check_direction_dtype(subject)),
         Rule(
             "the direction is finite, whatever the gradients",
             lambda: check_direction_finite(subject),
@@ -102,7 +102,7 @@ def check_direction_shape(subject: TriedMethod) -> None:
         )
 
 
-def check_direction_type(subject: TriedMethod) -> None:
+def check_direction_dtype(subject: TriedMethod) -> None:
     """Raise BrokenRuleError where a direction is not of the gradient's type."""
     for dtype in TYPES:
         for case, _, direction, _ in directions(subject, dtype):

@@ -20,7 +20,7 @@ RunSteps = Callable[[Sequence[Step], Learner, Draw, TaskViews], tuple[Learner, T
 NoteStepsBeforeResume = Callable[[Sequence[Step], Draw], None]
 
 
-def ignore_steps_before_resume(step_cycle: Sequence[Step], draws: Draw) -> None:
+def do_nothing_before_resume(step_cycle: Sequence[Step], draws: Draw) -> None:
     """`Engine.note_steps_before_resume` of an engine that takes every step in the same way."""
 
 
@@ -46,7 +46,7 @@ class Engine(NamedTuple):
     make_gradient_function: Callable[[Any], GradientAndValueFunction]
     run_steps: RunSteps
     map_replicas: Callable[..., Tensor]
-    note_steps_before_resume: NoteStepsBeforeResume = ignore_steps_before_resume
+    note_steps_before_resume: NoteStepsBeforeResume = do_nothing_before_resume
 
 
 def map_in_loop(function: Callable[..., Tensor], *trees: Any) -> Tensor:

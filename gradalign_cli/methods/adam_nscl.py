@@ -12,7 +12,7 @@ from gradalign_cli.methods.batch_norm_penalty import (
     add_penalty_gradient,
     end_batch_norm_task,
     initial_batch_norm_state,
-    with_batch_norm_params,
+    with_current_batch_norm,
 )
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
 from gradalign_cli.methods.subspace import (
@@ -65,7 +65,7 @@ def store_batch_norm_params(
 ) -> AdamNSCLState:
     """The `after_step` of Adam-NSCL."""
     return state._replace(
-        batch_norm_penalty=with_batch_norm_params(state.batch_norm_penalty, params_after)
+        batch_norm_penalty=with_current_batch_norm(state.batch_norm_penalty, params_after)
     )
 
 

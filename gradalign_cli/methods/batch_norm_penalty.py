@@ -59,7 +59,7 @@ def add_penalty_gradient(g: Tensor, penalty: BatchNormPenaltyState | Absent) -> 
     )
 
 
-def with_batch_norm_params(
+def with_current_batch_norm(
     penalty: BatchNormPenaltyState | Absent, params: Tensor
 ) -> BatchNormPenaltyState | Absent:
     """The state with BatchNorm's parameters out of all parameters [P], since `align` sees none."""

@@ -31,7 +31,7 @@ def report_page(report: Report, title: str, plots: Sequence[Plot] | None = None)
     figures = report_plots(report.rows) if plots is None else plots
     body = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="soft">{summary_sentence(report)}</p>',
+        f'<p class="soft">{counts_and_baseline_sentence(report)}</p>',
         warnings_box(report.warnings),
         f'<h2>Results</h2><p class="soft">{escape(TITLE)}. A click on a column sorts.</p>',
         results_table(report),
@@ -69,7 +69,7 @@ def html_page(title: str, body_html: str) -> str:
 """
 
 
-def summary_sentence(report: Report) -> str:
+def counts_and_baseline_sentence(report: Report) -> str:
     """What the page is about."""
     runs = {run.folder for row in report.rows for run in row.group.runs()}
     seeds = sum(len(row.group.replica_of_seed) for row in report.rows)

@@ -169,7 +169,7 @@ def draw_random_numbers(
     seen = batch_size + sizes.memory_examples if sizes.uniforms_per_image else 0
     shapes = [
         (sizes.reference_uniforms,),
-        sizes.replay_batches_and_slots,
+        sizes.replay_uniform_shape,
         (sizes.align_uniforms,),
         (sizes.buffer_measure_uniforms,),
         (batch_size, sizes.uniforms_per_arrival),

@@ -122,7 +122,7 @@ def random_numbers_per_step(parts: Parts, batch_size: int) -> int:
     return sum(
         (
             sizes.reference_uniforms,
-            math.prod(sizes.replay_batches_and_slots),
+            math.prod(sizes.replay_uniform_shape),
             sizes.align_uniforms,
             sizes.buffer_measure_uniforms,
             batch_size * sizes.uniforms_per_arrival,

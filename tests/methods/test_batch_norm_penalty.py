@@ -8,7 +8,7 @@ from gradalign_cli.methods.batch_norm_penalty import (
     add_penalty_gradient,
     end_batch_norm_task,
     initial_batch_norm_state,
-    with_batch_norm_params,
+    with_current_batch_norm,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner
@@ -43,7 +43,7 @@ def test_the_penalties_of_all_tasks_are_one_around_their_weighted_mean():
     (params, g), solutions, gradients = numbers[:2], numbers[2:5], numbers[5:]
     norm = make_state(params)
     for solution, gradient in zip(solutions, gradients, strict=True):
-        norm = with_batch_norm_params(norm, solution)
+        norm = with_current_batch_norm(norm, solution)
         norm = end_batch_norm_task(norm, given_gradients(gradient), torch.arange(4), 4)
     leaf = params.clone().requires_grad_()
     importances = 4 * gradients.square()
@@ -51,7 +51,7 @@ def test_the_penalties_of_all_tasks_are_one_around_their_weighted_mean():
     penalty = 0.7 * (importances * (leaf - solutions).square()).sum()
     expected = g + torch.autograd.grad(penalty, leaf)[0]
     torch.testing.assert_close(
-        add_penalty_gradient(g, with_batch_norm_params(norm, params)), expected
+        add_penalty_gradient(g, with_current_batch_norm(norm, params)), expected
     )
 
 
@@ -101,7 +101,7 @@ def test_without_batch_norm_nothing_is_computed():
     norm = initial_batch_norm_state(make_setup(params, 3, (Layer(6, 2, True),)), 1.0)
     assert norm == ()
     assert add_penalty_gradient(params, norm) is params
-    assert with_batch_norm_params(norm, params) is norm
+    assert with_current_batch_norm(norm, params) is norm
     assert end_batch_norm_task(norm, given_gradients(), torch.arange(4), 2) is norm
 
 
