@@ -76,10 +76,7 @@ def run(
         position = position_in_task(position, parts, replicas, task)
         task_steps = prepare_task(images.parts, replicas, engine, plan, task)
         pace = Pace(parts.schedule, replicas, position.learners, steps_by_task, task, position.pace)
-        with default_device(engine.device):
-            views = with_cached_reference_examples(
-                parts, task_steps.past_tasks, position.learners, views
-            )
+        views = views_for_task(views, parts, task_steps.past_tasks, position.learners, engine)
         chunks = remaining_chunks(task_steps, engine, position.step)
         for draws, next_draws in images.with_next(chunks):
             step, cycle = position.step, rotated_cycle(task_steps.step_cycle, position.step)
@@ -94,9 +91,8 @@ def run(
             stops = [watcher.after_steps(moment) for watcher in watchers]
             if any([*stops, pace.after_steps(moment)]):
                 break
-            save_position(
-                with_seconds(position._replace(pace=pace.state()), clock, evaluator.seconds)
-            )
+            paced_position = position._replace(pace=pace.state())
+            save_position(with_seconds(paced_position, clock, evaluator.seconds))
         learners = end_of_task(pace.learners_at_end(position.learners), parts, replicas, task)
         position = position._replace(task=task + 1, step=0, learners=learners, pace=())
         position = after_test_of_all_tasks(position, evaluator, views, watchers)
@@ -112,6 +108,15 @@ def position_in_task(
     if position.step:
         return position
     return position._replace(learners=begin_task(parts, replicas, position.learners, task))
+
+
+def views_for_task(
+    views: TaskViews, parts: Parts, past_tasks: int, learners: Learner, engine: Engine
+) -> TaskViews:
+    """The views [R, ...] with the images that references may read in this task, see
+    `with_cached_reference_examples`."""
+    with default_device(engine.device):
+        return with_cached_reference_examples(parts, past_tasks, learners, views)
 
 
 def end_of_task(learners: Learner, parts: Parts, replicas: Sequence[Replica], task: int) -> Learner:
