@@ -20,7 +20,7 @@ from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.plugins import plugin_config_folders, typed_plugins
 from gradalign_cli.data.dataset import NAMES
-from gradalign_cli.errors import UserError
+from gradalign_cli.errors import UserError, require_name
 from gradalign_cli.tables.table import table_names
 
 # each shell calls `gradalign completion words LINE` with the line up to the cursor
@@ -56,11 +56,10 @@ def main(arguments: list[str]) -> int:
         prog="gradalign completion",
         description='Completion in the shell: eval "$(gradalign completion bash)"',
     )
-    parser.add_argument(
-        "shell", choices=[*SCRIPTS, SHELL_WORDS], metavar="SHELL", help="bash, zsh or fish"
-    )
+    parser.add_argument("shell", metavar="SHELL", help="bash, zsh or fish")
     parser.add_argument("line", nargs="?", default="", metavar="LINE", help="of `words`")
     options = parser.parse_args(arguments)
+    require_name(options.shell, [*SCRIPTS, SHELL_WORDS], "SHELL", "bash, zsh or fish")
     if options.shell == SHELL_WORDS:
         for word in completions(options.line):
             print(word if word.endswith(("=", ".", "/")) else f"{word} ")
@@ -82,12 +81,17 @@ def completions(line: str) -> list[str]:
     if word.startswith("-"):
         return [option for option in options_of(verb) if option.startswith(word)]
     if verb in ("train", "tune", "check"):
-        return hydra_completions(before, word)
+        return sweep_completions(before, word)
+    if verb == "explain" and word.startswith("method.") and before:
+        return hydra_completions([f"method={before[0]}", *before[1:]], word)
     return [name for name in sorted(names_after(verb, before)) if name.startswith(word)]
 
 
 def names_after(verb: str, words: list[str]) -> list[str]:
     """The names that can follow a verb and the words behind it."""
+    if verb == "compare":
+        folder = config_dir_of(words)
+        return [choice.name for choice in choices_of_group("method", folder)]
     if verb == "explain":
         folder = config_dir_of(words)
         options = [word for word in words if word not in ("--config-dir", folder)]
@@ -104,6 +108,24 @@ def names_after(verb: str, words: list[str]) -> list[str]:
     if verb == "completion":
         return [] if words else list(SCRIPTS)
     return []
+
+
+def sweep_completions(earlier_words: list[str], unfinished_word: str) -> list[str]:
+    """What a word of `gradalign train` can become. Behind a comma another value of a sweep is
+    begun; true and false are offered for each other."""
+    key, equals, value = unfinished_word.partition("=")
+    *values, last = value.split(",")
+    begin = f"{key}{equals}{''.join(f'{text},' for text in values)}"
+    texts = hydra_completions(earlier_words, f"{key}{equals}{last}")
+    if equals and values:
+        texts = [begin + text.removeprefix(f"{key}=") for text in texts]
+        return [text for text in texts if text.removeprefix(begin) not in values]
+    if equals and any(text.startswith(last) for text in ("true", "false")):
+        default = hydra_completions(earlier_words, f"{key}=")
+        if default in ([f"{key}=true"], [f"{key}=false"]):
+            both = f"{key}=false", f"{key}=true"
+            return [text for text in both if text.startswith(unfinished_word)]
+    return texts
 
 
 def hydra_completions(earlier_words: list[str], unfinished_word: str) -> list[str]:

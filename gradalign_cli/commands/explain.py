@@ -101,13 +101,13 @@ def explain(explained: Explained, picture_file: str | None, console: Console) ->
     Raises UserError where it cannot be drawn to this file.
     """
     method_name, method = explained.choice.name, explained.method
-    if picture_file:
+    if picture_file is not None:
         check_picture(picture_file, method_name, method)
     print_description(explained, console)
     if method.references == "nothing":
         return
     print_directions(method_name, method, console)
-    if picture_file:
+    if picture_file is not None:
         try:
             Path(picture_file).write_text(method_svg(method_name, method), encoding="utf-8")
         except OSError as error:

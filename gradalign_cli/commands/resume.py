@@ -32,6 +32,10 @@ def main(arguments: list[str]) -> int:
 
 def check_resumable(run_folder: Path) -> None:
     """Raise UserError unless the folder holds an unfinished run with a checkpoint to go on from."""
+    if not run_folder.is_dir():
+        raise UserError(
+            f"`RUN_DIR` must be the folder of a run, found no folder {str(run_folder)!r}"
+        )
     if not (run_folder / f"{CONFIG_NAME}.yaml").is_file():
         raise UserError(
             f"`RUN_DIR` must be the folder of a run, found no config.yaml in {run_folder}"

@@ -27,7 +27,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folder", metavar="SWEEP_DIR", help="the folder of the sweep")
     folder = Path(parser.parse_args(arguments).folder)
     if not folder.is_dir():
-        raise UserError(f"`SWEEP_DIR` must be the folder of a sweep, found {str(folder)!r}")
+        raise UserError(
+            f"`SWEEP_DIR` must be the folder of a sweep, found no folder {str(folder)!r}"
+        )
     jobs = number_of_jobs(folder)
     statuses = [job_status(path) for path in job_folders(folder)]
     if jobs is None and not statuses:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from gradalign_cli.commands.page import Column, table_or_stacked_cells
 from gradalign_cli.commands.setting_rows import SETTING_COLUMNS, setting_rows, shell_assignment
+from gradalign_cli.composition.arguments import train_argument_parser
 from gradalign_cli.composition.choices import (
     choices_of_group,
     setting_comments,
@@ -114,7 +114,7 @@ def print_help(arguments: Sequence[str], console: Console) -> None:
 
     Raises UserError where they choose what there is not.
     """
-    options = get_args_parser().parse_args(list(arguments))
+    options = train_argument_parser().parse_intermixed_args(list(arguments))
     overrides = [text for text in options.overrides if not is_sweep(text)]
     config, choice_of_group = compose_config(CONF, overrides, options.config_dir)
     console.print(Text(INTRODUCTION))

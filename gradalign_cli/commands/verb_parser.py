@@ -4,6 +4,7 @@ import argparse
 from typing import Any, NoReturn
 
 from gradalign_cli import __version__
+from gradalign_cli.composition.unknown_options import near_options
 from gradalign_cli.errors import UserError
 
 
@@ -18,4 +19,5 @@ class VerbParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the mistake as a UserError."""
-        raise UserError(f"{message}; `{self.prog} --help` tells more")
+        hint = near_options(message, self) or f"; `{self.prog} --help` tells more"
+        raise UserError(f"{message}{hint}")

@@ -9,6 +9,7 @@ from hydra._internal.utils import get_args_parser
 
 from gradalign_cli.composition.overrides import hydra_overrides
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.unknown_options import near_options
 from gradalign_cli.errors import UserError
 
 
@@ -30,19 +31,27 @@ class TrainArguments(NamedTuple):
         return hydra_overrides(self.overrides, folders)
 
 
+def train_argument_parser() -> argparse.ArgumentParser:
+    """Hydra's parser, which raises UserError for a mistake and takes options by their whole names
+    alone."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        hint = near_options(message, parser) or "; `gradalign train --help` shows what can be given"
+        raise UserError(f"{message}{hint}")
+
+    parser.allow_abbrev = False
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser
+
+
 def parse_arguments(arguments: Sequence[str]) -> TrainArguments:
     """The arguments, checked. Folders of configs are relative to the working folder.
 
     Raises UserError where an option is not known or a folder is none.
     """
 
-    def refuse(message: str) -> NoReturn:
-        raise UserError(f"{message}; `gradalign train --help` shows what can be given")
-
-    parser = get_args_parser()
-    parser.allow_abbrev = False
-    parser.error = refuse  # type: ignore[method-assign]
-    options = parser.parse_intermixed_args(arguments)
+    options = train_argument_parser().parse_intermixed_args(arguments)
     if options.experimental_rerun is not None:
         raise UserError("--experimental-rerun reads a pickle, which could run any code")
     shown = [name for name in ("multirun", "run", "cfg", "info") if getattr(options, name)]

@@ -57,7 +57,9 @@ def unknown_option_sentence(group: str, option: str, available_options: list[str
     if not advice and available_options:
         names = ", ".join(available_options)
         advice = f"; it has {names}, and others where their plugin is installed"
-    return f"`{group}` has no option {option!r}{did_you_mean(option, available_options) or advice}"
+    hint = did_you_mean(option, available_options) or advice
+    own = " (`--config-dir FOLDER` adds your own)" if group in ROOM_OF_GROUP else ""
+    return f"`{group}` has no option {option!r}{hint}{own}"
 
 
 def as_user_error(error: Exception) -> UserError:

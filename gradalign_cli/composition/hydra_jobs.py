@@ -138,8 +138,15 @@ def print_config_or_help(task_function: TaskFunction, parsed: TrainArguments) ->
 
 def complete_for_shell(task_function: TaskFunction, arguments: Sequence[str]) -> None:
     """Let Hydra answer the shell's completion, which knows `gradalign` and not its verbs."""
+    if not any(
+        re.fullmatch("(install|uninstall|query)=(bash|fish|zsh)", text) for text in arguments
+    ):
+        raise UserError(
+            "`--shell-completion` must be followed by install=SHELL, uninstall=SHELL or query=SHELL"
+            "; `gradalign completion --help` shows a better one"
+        )
     sys.argv = ["gradalign", *arguments]
-    typed = os.environ.get("COMP_LINE", "")
+    typed = os.environ.get("COMP_LINE") or "gradalign "
     os.environ["COMP_LINE"] = typed.replace("gradalign train", "gradalign", 1)
     hydra.main(config_path=str(CONF), config_name="config", **VERSION_BASE)(task_function)()
 
@@ -284,7 +291,10 @@ def fixed_overrides(overrides: Sequence[str]) -> list[str]:
 
 def swept_values(override: Override) -> list[str]:
     """The values of a sweep, at most one more than there may be jobs."""
-    return list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+    try:
+        return list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+    except ValueError as error:
+        raise UserError(f"`{override.key_or_group}` cannot be swept so: {error}") from error
 
 
 @contextmanager

@@ -28,6 +28,12 @@ from gradalign_cli.commands.completion import SCRIPTS, completions
         ("gradalign train +experiment=split_ci", ["+experiment=split_cifar"]),
         ("gradalign train benchmark.dataset=mn", ["benchmark.dataset=mnist"]),
         ("gradalign tune mine replicas.l", ["replicas.lr="]),
+        ("gradalign train -m buffer=ring,res", ["buffer=ring,reservoir"]),
+        ("gradalign train -m buffer=ring,ring", ["buffer=ring,ring_per_class"]),
+        ("gradalign train quick=", ["quick=false", "quick=true"]),
+        ("gradalign train quick=t", ["quick=true"]),
+        ("gradalign compare gem meg", ["mega1", "mega2"]),
+        ("gradalign explain gem method.m", ["method.margin="]),
     ],
 )  # fmt: skip
 def test_the_last_word_of_a_line_is_completed(line, words):

@@ -187,6 +187,8 @@ def test_a_folder_that_has_nothing_to_go_on_from_is_refused(tmp_path, capsys):
             *("config.yaml", "checkpoint.000001.safetensors"),
         ),
     }
+    assert main(["resume", str(tmp_path / "missing")]) == 2
+    assert "found no folder" in capsys.readouterr().err
     for sentence, names in cases.items():
         for name in names:
             (tmp_path / name).write_text("name: x")

@@ -68,6 +68,8 @@ def test_a_strange_sweep_file_is_refused_in_a_sentence(text, sentence, tmp_path)
 
 
 def test_a_folder_without_jobs_is_no_sweep(tmp_path):
+    with pytest.raises(UserError, match="`SWEEP_DIR` must be the folder of a sweep, found no fold"):
+        main([str(tmp_path / "missing")])
     with pytest.raises(UserError, match="`SWEEP_DIR` must be the folder of a sweep, found no job"):
         main([str(tmp_path)])
 

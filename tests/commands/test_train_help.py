@@ -104,6 +104,12 @@ def test_values_are_those_that_the_other_arguments_choose(capsys):
     assert "method=agem" in swept  # the default, as a sweep chooses none
 
 
+def test_settings_may_stand_before_and_behind_the_option(capsys):
+    shown = words(page(capsys, "train", "method=gem", "--help", "buffer=reservoir"))
+    assert "method=gem" in shown
+    assert "buffer=reservoir" in shown
+
+
 def test_a_users_part_is_shown_with_its_settings(capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")  # so that no path is divided
     tmp_path = tmp_path / "it's [mine]"
