@@ -11,6 +11,7 @@ from gradalign_cli.results.significance import holm_corrected
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import JUDGED_STATUSES, Cell, setting_and_method
 
+OUTSIDE = ("above", "below", "too few seeds")  # verdicts of a difference beyond the tolerance
 MIN_PAIRS = 3  # seeds that two cells must share to be compared
 
 
@@ -29,7 +30,7 @@ class TableRow(NamedTuple):
     difference:     ours minus published, None where one of them is missing.
     verdict:        see `verdict`.
     seconds:        training and tests of all seeds, None where there is no mean.
-    explained:      why ours is above or below the tolerance, where that is known; empty otherwise.
+    explained:      why ours is outside the tolerance, where that is known; empty otherwise.
     """
 
     cell: str
@@ -81,7 +82,7 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
         difference,
         cell_verdict,
         None if result is None or mean is None else result.seconds,
-        cell.known_deviation if cell_verdict in ("above", "below") else "",
+        cell.known_deviation if cell_verdict in OUTSIDE else "",
     )
 
 

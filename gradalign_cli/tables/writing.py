@@ -46,11 +46,11 @@ def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:
 
 def score_text(rows: Sequence[TableRow]) -> str:
     """How many of the judged numbers are within their tolerance, for how many of the others the
-    cause is known, and for how many of them seeds are too few to tell."""
+    cause is known, and for how many of the rest seeds are too few to tell."""
     judged = [row for row in rows if not row.verdict.startswith("not judged")]
     within_count = sum(row.verdict == "within" for row in judged)
     explained_count = sum(bool(row.explained) for row in judged)
-    undecided_count = sum(row.verdict == "too few seeds" for row in judged)
+    undecided_count = sum(row.verdict == "too few seeds" and not row.explained for row in judged)
     reasons = [f"{explained_count} explained"] * bool(explained_count)
     reasons += [f"{undecided_count} with too few seeds to tell"] * bool(undecided_count)
     of_the_others = f" (of the others {', '.join(reasons)})" if reasons else ""

@@ -11,12 +11,14 @@ from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples, mask_logits
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.engines.engine import Engine
+from gradalign_cli.models.model import Model
 from gradalign_cli.numerics.devices import CPU, default_device, to_device
 from gradalign_cli.numerics.trees import Absent, take_rows
 from gradalign_cli.step.learner import Learner, Parts, make_network
 from gradalign_cli.training.replica import Replica
 
-TEST_BATCH = 2000
+LARGEST_TEST_BATCH = 2000
+CONVOLUTIONS_ON_CPU_TEST_BATCH = 100  # what larger ones make of images leaves a core's caches
 
 # (logits [n, outputs], examples, the logits of the task's own classes [n, outputs] or absent) ->
 # the sum [...] over the examples of what is asked for
@@ -38,10 +40,16 @@ def total_loss(logits: Tensor, examples: Examples, _task_logit_mask: Tensor | Ab
     return functional.cross_entropy(visible, examples.target, reduction="sum")
 
 
-def even_pieces(rows: Tensor, dimension: int) -> tuple[Tensor, ...]:
-    """Rows in pieces of at most `TEST_BATCH`, which differ by one: none is a single row left over,
+def test_batch_size(model: Model, device: torch.device) -> int:
+    """The most examples that are tested in one pass."""
+    on_cpu = model.convolutional and device == CPU
+    return CONVOLUTIONS_ON_CPU_TEST_BATCH if on_cpu else LARGEST_TEST_BATCH
+
+
+def even_pieces(rows: Tensor, largest: int, dimension: int) -> tuple[Tensor, ...]:
+    """Rows in pieces of at most `largest`, which differ by one: none is a single row left over,
     which BatchNorm could not normalise."""
-    return rows.tensor_split(-(-rows.shape[dimension] // TEST_BATCH), dimension)
+    return rows.tensor_split(-(-rows.shape[dimension] // largest), dimension)
 
 
 class Evaluator:
@@ -105,9 +113,13 @@ class Evaluator:
 
         with torch.no_grad(), default_device(self.engine.device):
             number = torch.full((len(rows), 1), task)
+            pieces = even_pieces(
+                to_device(rows, self.engine.device),
+                test_batch_size(parts.model, self.engine.device),
+                1,
+            )
             totals = [
-                self.engine.map_replicas(total, learners, views, batch, number)
-                for batch in even_pieces(to_device(rows, self.engine.device), 1)
+                self.engine.map_replicas(total, learners, views, piece, number) for piece in pieces
             ]
             mean = torch.stack(totals).sum(0) / rows.shape[1]
         self.seconds += time.perf_counter() - begin

@@ -15,7 +15,7 @@ from gradalign_cli.models.model import Model
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
-from gradalign_cli.training.evaluation import TEST_BATCH
+from gradalign_cli.training.evaluation import test_batch_size
 from gradalign_cli.training.memory_estimate import (
     COPIES,
     cached_reference_image_bytes,
@@ -88,7 +88,7 @@ def needs_of_run(
     steps = min(chunk_size(plan, parts.model, device), -(-longest // batch))
     on_host = parts.benchmark.images_on_host  # which looks one stretch of steps ahead
     random_numbers = 4 * count * steps * random_numbers_per_step(parts, batch) * (1 + on_host)
-    activations = activation_bytes(parts, replicas[0], batch)
+    activations = activation_bytes(parts, replicas[0], batch, device)
     step_images = at_once * activations.step
     test_images = max(0, activations.test - step_images)
     window = on_host * peak_device_image_bytes(parts, count, plan, device)
@@ -139,7 +139,9 @@ class ActivationBytes(NamedTuple):
     test: float
 
 
-def activation_bytes(parts: Parts, replica: Replica, batch_size: int) -> ActivationBytes:
+def activation_bytes(
+    parts: Parts, replica: Replica, batch_size: int, device: torch.device
+) -> ActivationBytes:
     """What the largest pass of a step and a test take: the images, and what the network makes of
     them. A step keeps every layer's output, a test the widest three of them."""
     last = parts.benchmark.tasks - 1
@@ -149,7 +151,7 @@ def activation_bytes(parts: Parts, replica: Replica, batch_size: int) -> Activat
     pixels = 4 * math.prod(parts.benchmark.image_shape)
     outputs = layer_output_bytes(parts)
     step = max(objective, references) * (pixels + sum(outputs))
-    tested = min(TEST_BATCH, max(map(len, replica.stream.test_rows)))
+    tested = min(test_batch_size(parts.model, device), max(map(len, replica.stream.test_rows)))
     return ActivationBytes(step, tested * (2 * pixels + sum(sorted(outputs)[-3:])))
 
 

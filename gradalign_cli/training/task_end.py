@@ -17,7 +17,7 @@ from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_stack
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.training.evaluation import even_pieces
+from gradalign_cli.training.evaluation import even_pieces, test_batch_size
 from gradalign_cli.training.replica import Replica
 
 
@@ -134,6 +134,7 @@ def ended_task(
     if not parts.buffer.needs_features and not stores_logits:
         return EndedTask(rows, class_in_task, nothing, nothing)
     network, this_task = make_network(parts.model, training=False), torch.tensor([task])
+    largest = test_batch_size(parts.model, rows.device)
     with torch.no_grad():
         outputs = [
             network(
@@ -141,7 +142,7 @@ def ended_task(
                 learner.statistics,
                 load_examples(parts.benchmark, view, batch, this_task),
             )
-            for batch in even_pieces(rows, 0)
+            for batch in even_pieces(rows, largest, 0)
         ]
     features = torch.cat([output.features for output in outputs])
     logits = torch.cat([output.logits for output in outputs])

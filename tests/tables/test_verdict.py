@@ -215,8 +215,12 @@ def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_chan
         (row,) = table_rows(explained_cell, result(accuracy, accuracy), quick=False)
         (plain_row,) = table_rows(CELL, result(accuracy, accuracy), quick=False)
         assert row.verdict == plain_row.verdict
-        outside = row.verdict in ("above", "below")
-        assert row.explained == (explained_cell.known_deviation if outside else "")
+        assert row.explained == ("" if row.verdict == "within" else explained_cell.known_deviation)
+    too_few = table_rows(explained_cell, result(0.7), quick=False)
+    assert [(row.verdict, row.explained) for row in too_few] == [
+        ("too few seeds", explained_cell.known_deviation)
+    ]
+    assert score_text(too_few).endswith("(of the others 1 explained), 1 published")
     rows = table_rows(explained_cell, result(0.7, 0.7), quick=False)
     table = Table("t", "T", "nobody", (), False, (explained_cell,))
     assert (

@@ -11,7 +11,7 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.models.mlp import mlp
-from gradalign_cli.training.evaluation import TEST_BATCH, Evaluator, even_pieces
+from gradalign_cli.training.evaluation import LARGEST_TEST_BATCH, Evaluator, even_pieces
 from gradalign_cli.training.memory_estimate import replica_bytes_without_activations
 from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.runner import stop_if_diverged, stop_if_not_finite
@@ -20,16 +20,17 @@ from tests.runs import make_parts, make_replicas, train
 
 
 @pytest.mark.parametrize(
-    "count", [1, 2, TEST_BATCH, TEST_BATCH + 1, 2 * TEST_BATCH + 1, 5 * TEST_BATCH]
+    ("count", "largest"),
+    [(n, k) for k in (2, 100, LARGEST_TEST_BATCH) for n in (1, 2, k, k + 1, 2 * k + 1, 5 * k)],
 )
-def test_no_piece_is_too_large_and_none_is_a_single_row_left_over(count):
+def test_no_piece_is_too_large_and_none_is_a_single_row_left_over(count, largest):
     rows = torch.arange(3 * count).view(3, count)
-    pieces = even_pieces(rows, 1)
+    pieces = even_pieces(rows, largest, 1)
     sizes = [piece.shape[1] for piece in pieces]
     assert torch.equal(torch.cat(pieces, 1), rows)
-    assert len(pieces) == -(-count // TEST_BATCH)
+    assert len(pieces) == -(-count // largest)
     assert max(sizes) - min(sizes) <= 1
-    assert max(sizes) <= TEST_BATCH
+    assert max(sizes) <= largest
 
 
 def test_samples_of_a_test_set_are_evenly_spread(tiny, monkeypatch):
