@@ -37,11 +37,11 @@ What a verdict means:
 - **not judged**: the print is known from memory alone, the paper does not print this metric, or no
   run is kept.
 
-Where ours is off and we know why, or the authors' own code gives what ours does, that stands beside
-the verdict and changes nothing of it; such a number is counted as explained.
+Where ours is off and we know why, or the authors' own code is off in the same way, that stands
+beside the verdict and changes nothing of it; such a number is counted as explained.
 
-A run counts as long as what it computes is what this version computes, up to rounding and to the
-stream of random numbers. The foot of each page names the versions.
+The runs are of several versions of gradalign, which the foot of each page names: not every release
+repeats them all. A page says where a run is known to be of other settings than its cell.
 
 The column *time* is that of all seeds of a cell together, training and tests. The machine had
 mostly two CPU cores, and often other work.

@@ -115,16 +115,16 @@ def sweep_completions(earlier_words: list[str], unfinished_word: str) -> list[st
     begun; true and false are offered for each other."""
     key, equals, value = unfinished_word.partition("=")
     *values, last = value.split(",")
-    begin = f"{key}{equals}{''.join(f'{text},' for text in values)}"
     texts = hydra_completions(earlier_words, f"{key}{equals}{last}")
-    if equals and values:
+    if values:
+        begin = f"{key}={','.join(values)},"
         texts = [begin + text.removeprefix(f"{key}=") for text in texts]
         return [text for text in texts if text.removeprefix(begin) not in values]
     if equals and any(text.startswith(last) for text in ("true", "false")):
         default = hydra_completions(earlier_words, f"{key}=")
         if default in ([f"{key}=true"], [f"{key}=false"]):
-            both = f"{key}=false", f"{key}=true"
-            return [text for text in both if text.startswith(unfinished_word)]
+            assignments = f"{key}=false", f"{key}=true"
+            return [text for text in assignments if text.startswith(unfinished_word)]
     return texts
 
 

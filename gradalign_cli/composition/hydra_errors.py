@@ -58,8 +58,8 @@ def unknown_option_sentence(group: str, option: str, available_options: list[str
         names = ", ".join(available_options)
         advice = f"; it has {names}, and others where their plugin is installed"
     hint = did_you_mean(option, available_options) or advice
-    own = " (`--config-dir FOLDER` adds your own)" if group in ROOM_OF_GROUP else ""
-    return f"`{group}` has no option {option!r}{hint}{own}"
+    own_folder_hint = " (`--config-dir FOLDER` adds your own)" if group in ROOM_OF_GROUP else ""
+    return f"`{group}` has no option {option!r}{hint}{own_folder_hint}"
 
 
 def as_user_error(error: Exception) -> UserError:

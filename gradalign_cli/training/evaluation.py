@@ -40,7 +40,7 @@ def total_loss(logits: Tensor, examples: Examples, _task_logit_mask: Tensor | Ab
     return functional.cross_entropy(visible, examples.target, reduction="sum")
 
 
-def test_batch_size(model: Model, device: torch.device) -> int:
+def evaluation_batch_size(model: Model, device: torch.device) -> int:
     """The most examples that are tested in one pass."""
     on_cpu = model.convolutional and device == CPU
     return CONVOLUTIONS_ON_CPU_TEST_BATCH if on_cpu else LARGEST_TEST_BATCH
@@ -115,7 +115,7 @@ class Evaluator:
             number = torch.full((len(rows), 1), task)
             pieces = even_pieces(
                 to_device(rows, self.engine.device),
-                test_batch_size(parts.model, self.engine.device),
+                evaluation_batch_size(parts.model, self.engine.device),
                 1,
             )
             totals = [

@@ -15,7 +15,7 @@ from gradalign_cli.models.model import Model
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
-from gradalign_cli.training.evaluation import test_batch_size
+from gradalign_cli.training.evaluation import evaluation_batch_size
 from gradalign_cli.training.memory_estimate import (
     COPIES,
     cached_reference_image_bytes,
@@ -151,7 +151,8 @@ def activation_bytes(
     pixels = 4 * math.prod(parts.benchmark.image_shape)
     outputs = layer_output_bytes(parts)
     step = max(objective, references) * (pixels + sum(outputs))
-    tested = min(test_batch_size(parts.model, device), max(map(len, replica.stream.test_rows)))
+    largest_test_set = max(map(len, replica.stream.test_rows))
+    tested = min(evaluation_batch_size(parts.model, device), largest_test_set)
     return ActivationBytes(step, tested * (2 * pixels + sum(sorted(outputs)[-3:])))
 
 

@@ -17,7 +17,7 @@ from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.numerics.generators import generator
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_stack
 from gradalign_cli.step.learner import Learner, Parts, make_network
-from gradalign_cli.training.evaluation import even_pieces, test_batch_size
+from gradalign_cli.training.evaluation import evaluation_batch_size, even_pieces
 from gradalign_cli.training.replica import Replica
 
 
@@ -134,7 +134,7 @@ def ended_task(
     if not parts.buffer.needs_features and not stores_logits:
         return EndedTask(rows, class_in_task, nothing, nothing)
     network, this_task = make_network(parts.model, training=False), torch.tensor([task])
-    largest = test_batch_size(parts.model, rows.device)
+    largest = evaluation_batch_size(parts.model, rows.device)
     with torch.no_grad():
         outputs = [
             network(

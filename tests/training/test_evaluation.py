@@ -11,9 +11,16 @@ from gradalign_cli.engines.eager import eager
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.models.mlp import mlp
-from gradalign_cli.training.evaluation import LARGEST_TEST_BATCH, Evaluator, even_pieces
+from gradalign_cli.numerics.trees import tree_stack
+from gradalign_cli.training.evaluation import (
+    LARGEST_TEST_BATCH,
+    Evaluator,
+    correct_counts,
+    even_pieces,
+)
 from gradalign_cli.training.memory_estimate import replica_bytes_without_activations
 from gradalign_cli.training.plan import TrainingPlan
+from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.runner import stop_if_diverged, stop_if_not_finite
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, train
@@ -31,6 +38,24 @@ def test_no_piece_is_too_large_and_none_is_a_single_row_left_over(count, largest
     assert len(pieces) == -(-count // largest)
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= largest
+
+
+@pytest.mark.parametrize("convolves", [True, False])
+def test_on_a_cpu_convolutions_take_few_images_at_a_time(convolves, tiny):
+    parts = make_parts(tiny, finetune())
+    (replica,) = replicas = make_replicas(parts)
+    sizes = []
+
+    def apply(params, statistics, images, *rest):
+        sizes.append(len(images))
+        return parts.model.apply(params, statistics, images, *rest)
+
+    counted = parts._replace(model=parts.model._replace(apply=apply, convolutional=convolves))
+    rows = replica.stream.test_rows[0]
+    many = rows.repeat(-(-250 // len(rows)))[:250]
+    learners, views = tree_stack([new_learner(parts, replica)]), tree_stack([replica.stream.view])
+    Evaluator(counted, replicas, eager()).mean(learners, views, 0, many[None], correct_counts)
+    assert sizes == ([84, 83, 83] if convolves else [250])
 
 
 def test_samples_of_a_test_set_are_evenly_spread(tiny, monkeypatch):
