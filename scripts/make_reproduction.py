@@ -37,8 +37,8 @@ What a verdict means:
 - **not judged**: the print is known from memory alone, the paper does not print this metric, or no
   run is kept.
 
-Where ours is off and we know why, or the authors' own code is off in the same way, that stands
-beside the verdict and changes nothing of it; such a number is counted as explained.
+Ours may be off for a reason that we know, or the authors' own code may be off in the same way. That
+stands beside the verdict and changes nothing of it; such a number is counted as explained.
 
 The runs are of several versions of gradalign, which the foot of each page names: not every release
 repeats them all. A page says where a run is known to be of other settings than its cell.

@@ -8,15 +8,7 @@ from torch import Generator, Tensor, cat, full, ones, zeros
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, linear, pad, relu
 
 from gradalign_cli.errors import require, require_choice
-from gradalign_cli.models.model import (
-    Layer,
-    Model,
-    Output,
-    StepExecution,
-    kaiming_uniform,
-    no_obstacle,
-)
-from gradalign_cli.numerics.devices import CPU
+from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
@@ -208,7 +200,10 @@ def forward(
     for stride, convolves_shortcut in blocks:
         residual = relu(norm(convolve(h, next(kernels), stride, padding)))
         residual = norm(convolve(residual, next(kernels), 1, padding))
-        h = norm(conv2d(h, next(kernels), stride=stride)) if convolves_shortcut else h
+        if convolves_shortcut:
+            # without a stride: of few channels, oneDNN writes past its memory in the gradient of a
+            # 1 x 1 convolution with one (uxlfoundation/oneDNN, issue 6035)
+            h = norm(conv2d(h[:, :, ::stride, ::stride], next(kernels)))
         h = relu(residual + h)
     features = avg_pool2d(h, 4).flatten(1).to(params.dtype)
     head = tensors[len(tensors) - len(head_shapes) :]
@@ -231,16 +226,6 @@ def check_resnet_options(
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
     large = min(image_shape[1:]) >= 32
     require(large, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
-
-
-def channels_last_obstacle(execution: StepExecution, device: torch.device) -> str:
-    """Why a channels_last network cannot be executed so on a device, see `Model.obstacle`: batched
-    replicas are grouped convolutions, and oneDNN's gradient of their kernels writes past its memory
-    on CPUs without AVX-512 (PyTorch 2.14)."""
-    without_avx512 = not torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    if execution == "batched" and device == CPU and without_avx512:
-        return "PyTorch can crash on batched convolutions with `model.layout=channels_last` here"
-    return ""
 
 
 def resnet18(
@@ -301,5 +286,4 @@ def resnet18(
     layers += [Layer(2 * c, 0, False) for c in channels]
     head_size = sum(math.prod(shape) for shape in architecture.head_shapes)
     layers += [Layer(head_size, outputs, head_bias)]
-    obstacle = channels_last_obstacle if layout == "channels_last" else no_obstacle
-    return Model(init_params, initial_statistics, apply, True, tuple(layers), obstacle=obstacle)
+    return Model(init_params, initial_statistics, apply, True, tuple(layers))

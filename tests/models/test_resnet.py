@@ -6,7 +6,6 @@ from torch import nn
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.models.resnet import convolve, resnet18
-from gradalign_cli.numerics.devices import CPU
 
 
 class TensorFlowConv(nn.Conv2d):
@@ -154,22 +153,10 @@ def test_the_published_network_is_finite_before_it_is_trained():
         assert torch.equal(output.statistics, torch.zeros_like(output.statistics))
 
 
-def test_batched_channels_last_is_refused_on_a_cpu_where_pytorch_can_crash(monkeypatch):
-    last, first = (resnet18(20, True, (3, 32, 32), 5, layout=form) for form in LAYOUTS)
-    for capability, refused in (("AVX2", True), ("AVX512", False)):
-        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda c=capability: c)
-        assert bool(last.obstacle("batched", CPU)) == refused
-        for execution, device in (("recorded", CPU), ("batched", torch.device("cuda"))):
-            assert not last.obstacle(execution, device)
-        assert not first.obstacle("batched", CPU)
-
-
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("options", [{}, PUBLISHED])
 def test_replicas_by_vmap_are_those_of_a_loop_with_their_running_statistics(options, layout):
     model = resnet18(4, True, (3, 32, 32), 5, layout=layout, **options)
-    if obstacle := model.obstacle("batched", CPU):
-        pytest.skip(obstacle)
     params = torch.stack([model.init(torch.Generator().manual_seed(seed)) for seed in (0, 1)])
     statistics = torch.rand(2, len(model.initial_statistics))
     x = torch.rand(2, 6, 3, 32, 32, generator=torch.Generator().manual_seed(2))
