@@ -30,7 +30,6 @@ from gradalign_cli.engines.choice import ENGINES, obstacle_of
 from gradalign_cli.models.model import Model
 from gradalign_cli.models.module import module
 from gradalign_cli.models.resnet import resnet18
-from gradalign_cli.numerics.devices import CPU
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.plan import TrainingPlan
@@ -128,7 +127,7 @@ def try_engines(network: str, method: str) -> None:
     yardstick = train_replica_group(shifted, replicas, ENGINES["eager"](), plan, [])
     results.append(f"last bit: {difference(eager, yardstick):.1e}")
     for name in ("graph", "streams", "vmap"):
-        obstacle = obstacle_of(name, parts.model, CPU)
+        obstacle = obstacle_of(name, parts.model)
         if obstacle:
             results.append(f"{name}: refused, as {obstacle}")
             continue

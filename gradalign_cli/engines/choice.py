@@ -51,22 +51,21 @@ def choose_engine(name: str, workload: Workload, device: torch.device) -> tuple[
     names = ("auto", *ENGINES)
     require(name in names, "engine", f"one of {', '.join(names)}", name)
     if name != "auto":
-        obstacle = obstacle_of(name, workload.parts.model, device)
+        obstacle = obstacle_of(name, workload.parts.model)
         if obstacle:
             raise UserError(f"`engine` must be eager or auto for this `model`, as {obstacle}")
         return ENGINES[name](device), "asked for"
     choose_faster = faster_gpu_engine if device.type == "cuda" else faster_cpu_engine
     engine_name, reason = choose_faster(workload)
-    obstacle = obstacle_of(engine_name, workload.parts.model, device)
+    obstacle = obstacle_of(engine_name, workload.parts.model)
     if obstacle:
         engine_name, reason = "eager", obstacle
     return ENGINES[engine_name](device), reason
 
 
-def obstacle_of(engine: str, model: Model, device: torch.device) -> str:
+def obstacle_of(engine: str, model: Model) -> str:
     """Why an engine cannot take this network through its steps; empty where it can."""
-    obstacles = (model.obstacle(execution, device) for execution in EXECUTIONS_OF_ENGINE[engine])
-    return next(filter(None, obstacles), "")
+    return next(filter(None, map(model.obstacle, EXECUTIONS_OF_ENGINE[engine])), "")
 
 
 def faster_gpu_engine(workload: Workload) -> tuple[str, str]:

@@ -42,8 +42,8 @@ StepExecution = Literal["batched", "recorded"]  # how a step is executed, see `M
 Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P], statistics [S], examples
 
 
-def no_obstacle(execution: StepExecution, device: torch.device) -> str:
-    """That a step of a network can be executed in every way on every device."""
+def no_obstacle(execution: StepExecution) -> str:
+    """That a step of a network can be executed in every way."""
     return ""
 
 
@@ -65,8 +65,8 @@ class Model(NamedTuple):
                         [rows, columns] that the matrix multiplies; None where the model does not
                         provide them.
     needs_noise:        whether training needs noise_keys.
-    obstacle:           (execution, device) -> why a step of the network cannot be executed so,
-                        batched over replicas or recorded once and repeated; empty where it can.
+    obstacle:           (execution) -> why a step of the network cannot be executed so, batched over
+                        replicas or recorded once and repeated; empty where it can.
     """
 
     init: Callable[[Generator], Tensor]
@@ -76,7 +76,7 @@ class Model(NamedTuple):
     layers: tuple[Layer, ...]
     layer_inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
     needs_noise: bool = False
-    obstacle: Callable[[StepExecution, torch.device], str] = no_obstacle
+    obstacle: Callable[[StepExecution], str] = no_obstacle
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:

@@ -148,7 +148,7 @@ def refusal_sentence(
 
 def make_obstacle(
     function: ModuleFunction, params: Tensor, statistics: Tensor, image_shape: tuple[int, int, int]
-) -> Callable[[StepExecution, torch.device], str]:
+) -> Callable[[StepExecution], str]:
     """`Model.obstacle` of a module, which tries each way to execute a step once and compares
     the gradients.
 
@@ -192,7 +192,7 @@ def make_obstacle(
         same = distance < TOLERANCE and torch.allclose(moved, wanted[1], 1e-3, 1e-4)
         return "" if same else f"its gradient is another when it is {execution}"
 
-    def obstacle(execution: StepExecution, _device: torch.device) -> str:
+    def obstacle(execution: StepExecution) -> str:
         if execution not in findings:
             findings[execution] = attempt(execution)
         return findings[execution]

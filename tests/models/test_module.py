@@ -464,8 +464,8 @@ def test_a_network_that_looks_at_numbers_trains_one_step_after_the_other(tiny):
         return module_model("it", {"outputs": outputs}, None, shape, outputs, LooksAtNumbers)
 
     parts = make_parts(tiny, method("er"), samples=15, model=looking)
-    assert parts.model.obstacle("batched", CPU).startswith("it cannot be batched: ")
-    assert parts.model.obstacle("recorded", CPU).startswith("it cannot be recorded: ")
+    assert parts.model.obstacle("batched").startswith("it cannot be batched: ")
+    assert parts.model.obstacle("recorded").startswith("it cannot be recorded: ")
     assert sum(layer_output_bytes(parts)) > 0
     train(parts, make_replicas(parts), plan=SHORT)
 
