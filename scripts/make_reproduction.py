@@ -29,16 +29,17 @@ What a verdict means:
 - **within**: our mean differs from the print by no more than the tolerance. Each table states its
   tolerances at its head, with their reasons.
 - **above**, **below**: it differs by more.
-- **too few seeds**: it differs by more, but chance alone could make such a difference. It lies
-  within its 95 % interval by Welch's test, from the spread of our seeds and, where the paper tells
-  it, that of its runs. A single seed of ours counts as one more run of the paper, and where the
-  paper tells no spread, one seed outside of the tolerance is always too few. More seeds may bring
-  such a number within or not. It counts as judged and not as within.
-- **not judged**: the print is known from memory alone, the paper does not print this metric, or no
-  run is kept.
+- **too few seeds**: it differs by more, but chance alone could make such a difference: its 95 %
+  interval by Welch's test has 0 in it. The interval is from the spread of our seeds and, where the
+  paper tells it, that of its runs. A single seed of ours counts as one more run of the paper, and
+  where the paper tells no spread, one seed outside of the tolerance is always too few. More seeds
+  may bring such a number within or not. It counts as judged and not as within.
+- **not judged**: the print is known from memory alone and marked as unverified, or the paper does
+  not print this metric, or no run is kept, mostly because it needs something that we lack.
 
 Ours may be off for a reason that we know, or the authors' own code may be off in the same way. That
-stands beside the verdict and changes nothing of it; such a number is counted as explained.
+stands beside the verdict and changes nothing of it. Such a number is counted as explained, also
+where seeds are too few.
 
 The runs are of several versions of gradalign, which the foot of each page names: not every release
 repeats them all. A page says where a run is known to be of other settings than its cell.

@@ -16,6 +16,7 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
 from gradalign_cli.reports.report import make_report
+from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.results import read_key_and_result, run_key
 
 COMPARISONS = Path("outputs/compare")
@@ -148,14 +149,17 @@ def train_missing_any_failed(
 def sweep_arguments(
     comparison: Comparison, methods: Sequence[str], seeds: Sequence[int], comparison_folder: Path
 ) -> list[str]:
-    """The arguments of `gradalign train` for a sweep over methods. A finished run of its folder is
-    one of other settings or of another version, and is replaced."""
+    """The arguments of `gradalign train` for a sweep over methods. A finished run that is there is
+    one of other settings or of another version, and is replaced; one that another process finishes
+    from now on is taken."""
     names = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}_to_{seeds[-1]}"
     options = ["--config-dir", comparison.config_dir] if comparison.config_dir else []
+    sweep_folder = comparison_folder / f"seeds_{names}"
+    replaces = any(is_finished(sweep_folder / method) for method in methods)
     return [
         *("-m", *options, *comparison.overrides, f"method={','.join(methods)}"),
         f"replicas.seed=[{','.join(map(str, seeds))}]",
-        f"hydra.sweep.dir='{comparison_folder}/seeds_{names}'",
+        f"hydra.sweep.dir='{sweep_folder}'",
         "hydra.sweep.subdir=${method.name}",
-        "overwrite=true",
+        f"overwrite={str(replaces).lower()}",
     ]

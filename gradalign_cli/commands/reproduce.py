@@ -21,13 +21,16 @@ def main(arguments: list[str]) -> int:
     domain = "the name of one table that `gradalign list tables` shows"
     require(len(tables) == 1, "TABLE", domain, " ".join(tables))
     overrides = [word for word in options.words if "=" in word]
+    finished_run_folders = getattr(options, "from")
+    for option, folders in (("--from", finished_run_folders), ("--out", [options.out])):
+        require("" not in folders, option, "the name of a folder", "")
     request = Request(
         options.cells,
         options.seeds,
         options.budget,
         options.quick,
         options.at_once,
-        tuple(Path(folder) for folder in getattr(options, "from")),
+        tuple(map(Path, finished_run_folders)),
         checked_overrides(overrides),
         TRAIN_COMMAND,
     )
@@ -51,7 +54,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--budget",
         type=float,
         metavar="MIN",
-        help="start no cell that would end later; 0: only show",
+        help="start no cell that would end later; 0: start none",
     )
     parser.add_argument("--quick", action="store_true", help="small runs, which are not judged")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")

@@ -18,9 +18,9 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def is_non_negative_number(value: Any) -> bool:
-    """Whether the value is a finite number of at least 0."""
-    return type(value) in (int, float) and 0 <= value < float("inf")
+def is_minute_count(value: Any) -> bool:
+    """Whether the value is a number of minutes, at most two years of them."""
+    return type(value) in (int, float) and 0 <= value <= 2**20
 
 
 def is_text_list(value: Any) -> bool:
@@ -36,6 +36,11 @@ def is_signed_fraction_mapping(value: Any) -> bool:
     )
 
 
+def is_tolerance_mapping(value: Any) -> bool:
+    """Whether the value is a mapping of names to fractions that are not negative."""
+    return is_signed_fraction_mapping(value) and min(value.values(), default=0) >= 0
+
+
 def is_run_override_list(value: Any) -> bool:
     """Whether the value is a list of settings of a run. An option of the command line, or a setting
     of Hydra, says how and where a run is started, and is none."""
@@ -45,12 +50,17 @@ def is_run_override_list(value: Any) -> bool:
 
 
 def is_mapping_of_mappings(value: Any) -> bool:
-    """Whether the value is a mapping of names to mappings."""
-    return isinstance(value, dict) and all(isinstance(cell, dict) for cell in value.values())
+    """Whether the value is a mapping of names, at least one, to mappings."""
+    return (
+        isinstance(value, dict)
+        and len(value) > 0
+        and all(isinstance(cell, dict) for cell in value.values())
+    )
 
 
 TEXT = Entry("text", is_text)
-FRACTIONS = Entry("a mapping of metrics to fractions", is_signed_fraction_mapping)
+FRACTIONS = Entry("a mapping of metrics to fractions from -1 to 1", is_signed_fraction_mapping)
+TOLERANCES = Entry("a mapping of metrics to fractions from 0 to 1", is_tolerance_mapping)
 OVERRIDES = Entry("a list of settings of a run, and none of hydra", is_run_override_list)
 RUNS = Entry("a whole number or null", lambda value: value is None or type(value) is int)
 CELL_ENTRIES = {
@@ -61,22 +71,22 @@ CELL_ENTRIES = {
     "runs": RUNS,
     "unpublished": Entry("a list of metrics", is_text_list),
     "status": TEXT,
-    "tolerance": FRACTIONS,
+    "tolerance": TOLERANCES,
     "reason": TEXT,
-    "minutes": Entry("a number of minutes", is_non_negative_number),
+    "minutes": Entry("a number of minutes", is_minute_count),
     "explained": TEXT,
 }
 TABLE_ENTRIES = {
     "title": TEXT,
     "source": TEXT,
     "status": TEXT,
-    "tolerance": FRACTIONS,
+    "tolerance": TOLERANCES,
     "reason": TEXT,
     "runs": RUNS,
     "overrides": OVERRIDES,
     "differences": Entry("a list of sentences", lambda value: isinstance(value, list)),
     "ranked": Entry("true or false", lambda value: isinstance(value, bool)),
-    "cells": Entry("a mapping of names to mappings", is_mapping_of_mappings),
+    "cells": Entry("a mapping of names, at least one, to mappings", is_mapping_of_mappings),
 }
 
 

@@ -10,15 +10,21 @@ import subprocess
 import threading
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.settings import choose_device
 from gradalign_cli.errors import UserError, counted, did_you_mean, require
+from gradalign_cli.files.reading import read_json
+from gradalign_cli.files.writing import make_folder
+from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import (
     QUICK_OVERRIDES,
@@ -33,6 +39,7 @@ from gradalign_cli.tables.verdict import paired_comparisons, table_rows
 from gradalign_cli.tables.writing import score_text, terminal_table, write_table
 
 MOST_SEEDS = 1000  # of a cell
+LARGEST_TABLE_JSON = 2**26  # bytes
 ALLOWED_OVERRIDES = (  # they change results by rounding at most; see run_key for `threads`
     "hydra/launcher=",
     "hydra.launcher.",
@@ -99,6 +106,7 @@ def reproduce(
     table = load_table(shipped_conf_folder, table_name)
     requested = requested_table(table, request)
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
+    check_composed_overrides(shipped_conf_folder, runnable, request)
     key_of_cell = cell_keys(shipped_conf_folder, runnable, request)
     folder = output_folder / (table_name + "-quick" * request.quick)
     finished_run_folders = (folder / "runs", *request.finished_run_folders)
@@ -107,8 +115,14 @@ def reproduce(
         runnable, key_of_cell, results_by_key(finished_run_folders), request, folder
     )
     announce_runs(requested, runs, len(runnable), request, console)
+    require_writable(folder / "runs")
+
+    def is_finished_by_another(run: MissingRun) -> bool:
+        results = results_by_key([run.folder]).get(key_of_cell[run.cell.name], [])
+        return set(run.seeds) <= finished_seeds(run.cell, results, request)
+
     try:
-        any_failed = train_missing_any_failed(runs, request, console)
+        any_failed = train_missing_any_failed(runs, is_finished_by_another, request, console)
     except KeyboardInterrupt as stop:
         stop.add_note("the same command goes on with the runs that are missing")
         raise
@@ -131,6 +145,21 @@ def cell_keys(shipped_conf_folder: Path, cells: Sequence[Cell], request: Request
         for cell in cells
         if cell.missing_requirement is None
     }
+
+
+def check_composed_overrides(
+    shipped_conf_folder: Path, cells: Sequence[Cell], request: Request
+) -> None:
+    """Raise UserError where the overrides for every run do not compose with the first cell's."""
+    if cells and request.overrides:
+        overrides = cells[0].overrides + request.overrides
+        choose_device(OmegaConf.create(compose_config(shipped_conf_folder, overrides).settings))
+
+
+def require_writable(folder: Path) -> None:
+    """Make a folder where there is none. Raises UserError where nothing can be written to it."""
+    make_folder(folder)
+    require(os.access(folder, os.W_OK), "--out", "a folder that can be written to", str(folder))
 
 
 def requested_table(table: Table, request: Request) -> Table:
@@ -168,23 +197,28 @@ def missing_runs(
 ) -> list[MissingRun]:
     """The runs that cells still need, each with a folder of its own in the table's folder.
 
-    key_of_cell: by the cell's name;  results_of_key: of finished runs. A seed is missing too where
-    its run lacks a metric that the paper prints, as runs of earlier versions may. Quick runs may
-    lack metrics.
+    key_of_cell: by the cell's name;  results_of_key: of finished runs.
     """
     runs = []
     for cell in cells:
-        result = merged_result(results_of_key.get(key_of_cell[cell.name], []))
-        metrics_of_seed = {} if result is None else result.seeds
-        needed_metrics = set() if request.quick else cell.published.keys()
-        finished_seeds = {
-            seed for seed, metrics in metrics_of_seed.items() if needed_metrics <= metrics.keys()
-        }
-        seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished_seeds)
+        finished = finished_seeds(cell, results_of_key.get(key_of_cell[cell.name], []), request)
+        seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished)
         if seeds:
             name = f"{key_of_cell[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
             runs.append(MissingRun(cell, table_folder / "runs" / name, seeds))
     return runs
+
+
+def finished_seeds(cell: Cell, results: Sequence[Result], request: Request) -> set[int]:
+    """The seeds of a cell that need no run. A seed whose run lacks a metric that the paper prints,
+    as runs of earlier versions may, needs one. Quick runs may lack metrics.
+
+    results: of the cell's finished runs.
+    """
+    result = merged_result(results)
+    needed_metrics = set() if request.quick else cell.published.keys()
+    metrics_of_seed = {} if result is None else result.seeds
+    return {seed for seed, metrics in metrics_of_seed.items() if needed_metrics <= metrics.keys()}
 
 
 def announce_runs(
@@ -211,15 +245,19 @@ def announce_runs(
         soft_wrap=True,
     )
     if runs and request.budget_minutes == 0:
-        console.print("nothing is started: --budget 0 only shows what there is")
+        console.print("nothing is started, as --budget is 0")
 
 
 def train_missing_any_failed(
-    runs: Sequence[MissingRun], request: Request, console: Console
+    runs: Sequence[MissingRun],
+    is_finished_by_another: Callable[[MissingRun], bool],
+    request: Request,
+    console: Console,
 ) -> bool:
     """Train the runs, `request.parallel_runs` at a time; returns whether one failed. A failure does
     not stop the others.
 
+    is_finished_by_another: whether a run that was missing is there now, when its turn comes.
     The runs end with this process, see leash.py: a run that went on would write to the same folder
     as the run that replaces it.
     """
@@ -231,7 +269,10 @@ def train_missing_any_failed(
     environment = run_environment(os.environ, min(request.parallel_runs, len(runs)))
 
     def train_run(run: MissingRun) -> bool:
-        """Whether the run did not fail; one that the budget forbids did not."""
+        """Whether the run did not fail; one that need not or may not start did not."""
+        if is_finished_by_another(run):
+            console.print(f"{run.cell.name}: was finished meanwhile", soft_wrap=True)
+            return True
         elapsed_minutes = (time.monotonic() - begin) / 60
         end_minutes = elapsed_minutes + (run.estimated_minutes() or 0)
         if request.budget_minutes is not None and end_minutes > request.budget_minutes:
@@ -283,14 +324,14 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     with a launcher the run is a sweep of one."""
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
-    # a finished run may be there that lacks a metric, or is of a version with other numbers; and an
-    # unfinished one that goes on
+    # a finished run that is there lacks a metric, or is of a version with other numbers; one that
+    # another process finishes from now on stays; an unfinished one goes on
     overrides = [
         *run.cell.overrides,
         *quick,
         seeds,
         *request.overrides,
-        "overwrite=true",
+        f"overwrite={str(is_finished(run.folder)).lower()}",
         "resume=auto",
         "save=none",
     ]
@@ -319,6 +360,7 @@ def print_and_write_table(
     rows = [row for rows in rows_by_cell.values() for row in rows]
     requested_rows = [row for cell in requested_cells for row in rows_by_cell[cell.name]]
     results_as_mappings = {name: result._asdict() for name, result in result_of_cell.items()}
+    warn_of_lost_numbers(folder, result_of_cell)
     if request.quick:
         table = table._replace(title=f"{table.title}: a quick run, not the paper's setting")
     comparisons = [] if request.quick else paired_comparisons(result_of_cell, "ACC")
@@ -329,6 +371,18 @@ def print_and_write_table(
         score_text(requested_rows) + (" (a quick run is not judged)" if request.quick else "")
     )
     console.print(f"written to {folder}", soft_wrap=True)
+
+
+def warn_of_lost_numbers(folder: Path, result_of_cell: Mapping[str, Result]) -> None:
+    """Warn of the cells that the table in a folder has numbers of and will have none of."""
+    try:
+        earlier = read_json(folder / "table.json", LARGEST_TABLE_JSON)["results"].keys()
+    except (OSError, UserError, KeyError, TypeError, AttributeError):  # there is none, or damaged
+        return
+    lost = sorted(earlier - result_of_cell.keys())
+    if lost:
+        sentence = f"the numbers of {counted(len(lost), 'cell')} leave the table, {lost[0]!r} first"
+        warnings.warn(f"{sentence}: their runs are not found now, see --from", stacklevel=1)
 
 
 def checked_overrides(overrides: Sequence[str]) -> tuple[str, ...]:

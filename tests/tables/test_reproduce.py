@@ -15,6 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
+import gradalign_cli.tables.reproduce as module
 from gradalign_cli.cli import main
 from gradalign_cli.commands.reproduce import TRAIN_COMMAND
 from gradalign_cli.composition.compose import compose_config
@@ -22,11 +23,13 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.metrics import metrics
 from gradalign_cli.tables.reproduce import (
+    MissingRun,
     Request,
     checked_overrides,
     failure_message,
     reproduce,
     run_environment,
+    train_arguments,
 )
 from gradalign_cli.tables.results import cell_key, run_key
 from gradalign_cli.tables.table import load_table, table_names
@@ -125,11 +128,97 @@ def test_a_run_that_lacks_a_published_metric_is_repeated(conf, tmp_path):
     file.write_text(json.dumps(results))
     _, output = reproduce_tiny(conf, request._replace(budget_minutes=0), out)
     assert "1 still to run" in output
-    assert "nothing is started: --budget 0 only shows what there is" in output
+    assert "nothing is started, as --budget is 0" in output
     means = [row["mean"] for row in csv_rows(out) if row["cell"] == "plain"]
     assert means == [rows[1]["mean"], ""]
     reproduce_tiny(conf, request, out)
     assert csv_rows(out) == rows
+
+
+def finished_cell_beforehand(monkeypatch, cell_name, finish):
+    """Have `finish(run)` called when the turn of a cell comes, before it is looked for."""
+    original = module.train_missing_any_failed
+
+    def train(runs, is_finished_by_another, request, console):
+        def look(run):
+            if run.cell.name == cell_name:
+                finish(run)
+            return is_finished_by_another(run)
+
+        return original(runs, look, request, console)
+
+    monkeypatch.setattr(module, "train_missing_any_failed", train)
+
+
+@pytest.mark.parametrize("seed_count", [2, 1])
+def test_a_cell_that_another_command_finishes_meanwhile_is_taken(
+    seed_count, conf, tmp_path, monkeypatch
+):
+    """Of the same seeds; of one of them alone, the run is in another folder and counts less."""
+    request = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=seed_count)
+    reproduce_tiny(conf, request, tmp_path / "other")
+    (other,) = (tmp_path / "other/tiny/runs").iterdir()
+    finished = []
+
+    def finish(run):
+        shutil.copytree(other, run.folder.with_name(other.name))
+        finished.append((run.folder.with_name(other.name) / "accuracy.csv").stat())
+
+    finished_cell_beforehand(monkeypatch, "A-GEM", finish)
+    out = tmp_path / "out"
+    code, output = reproduce_tiny(conf, request._replace(seed_count=2), out)
+    assert code == 0
+    assert ("A-GEM: was finished meanwhile" in output) == (seed_count == 2)
+    kept = (out / "tiny/runs" / other.name / "accuracy.csv").stat()
+    assert (kept.st_ino, kept.st_mtime_ns) == (finished[0].st_ino, finished[0].st_mtime_ns)
+    assert csv_rows(out)[0]["n"] == "2"
+
+
+def test_a_run_that_is_finished_between_the_look_and_the_start_is_not_replaced(conf, tmp_path):
+    request, out = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1), tmp_path / "out"
+    cell = next(cell for cell in load_table(conf, "tiny").cells if cell.name == "A-GEM")
+    run = MissingRun(cell, out / "run", (0,))
+    arguments = train_arguments(run, request)
+    assert main(["train", *arguments]) == 0
+    before = (run.folder / "accuracy.csv").stat().st_mtime_ns
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *arguments])
+    assert (run.folder / "accuracy.csv").stat().st_mtime_ns == before
+    assert "overwrite=true" in train_arguments(run, request)  # planned now, it is a run of no use
+
+
+def test_numbers_that_leave_a_table_are_told(conf, tmp_path):
+    request, out = ALL_CELLS._replace(seed_count=1), tmp_path / "out"
+    reproduce_tiny(conf, request._replace(cell_pattern="A-GEM"), tmp_path / "elsewhere")
+    folders = (tmp_path / "elsewhere/tiny/runs",)
+    taken = request._replace(cell_pattern="A-GEM", finished_run_folders=folders)
+    reproduce_tiny(conf, taken, out)
+    with pytest.warns(UserWarning, match="numbers of 1 cell leave the table, 'A-GEM' first"):
+        reproduce_tiny(conf, request._replace(cell_pattern="birds"), out)
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["device=gpu9", "engine=foo", "memory_budget=-5", "hydra/launcher=foo", "threads=0"],
+)
+def test_an_override_that_is_not_valid_is_told_before_anything_is_written(override, conf, tmp_path):
+    request = ALL_CELLS._replace(overrides=(override,))
+    with pytest.raises(UserError, match=override.partition("=")[0]):
+        reproduce_tiny(conf, request, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_folder_that_cannot_be_made_is_told_before_anything_runs(conf, tmp_path):
+    (tmp_path / "file").write_text("")
+    command = ("false",)  # which would fail, and so be told as a failed cell
+    with pytest.raises(UserError, match="file"):
+        reproduce_tiny(conf, ALL_CELLS._replace(train_command=command), tmp_path / "file")
+
+
+@pytest.mark.parametrize("option", ["--from", "--out"])
+def test_an_empty_folder_name_is_refused(option, capsys):
+    assert main(["reproduce", "ogd-2020", option, ""]) == 2
+    assert f"`{option}` must be the name of a folder" in capsys.readouterr().err
 
 
 def start_reproduce(conf, cell_pattern, passes, output_folder):
