@@ -50,6 +50,40 @@ def test_finished_runs_are_not_run_again(sweeps, tmp_path):
     assert rows_of(tmp_path) == {"finetune": "2", "agem": "2"}
 
 
+def test_a_run_that_another_command_finishes_meanwhile_is_taken(tmp_path, monkeypatch):
+    """The other command starts the same sweep just before."""
+    times = []
+
+    def run_jobs(job, arguments):
+        real(job, arguments)
+        times.append(write_time(tmp_path))
+        return real(job, arguments)
+
+    real = compare.run_jobs
+    monkeypatch.setattr(compare, "run_jobs", run_jobs)
+    monkeypatch.chdir(tmp_path)
+    assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    assert times == [write_time(tmp_path)]
+    assert rows_of(tmp_path) == {"er": "1"}
+
+
+def test_a_finished_run_of_a_version_with_other_numbers_is_replaced(sweeps, tmp_path):
+    assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    (file,) = tmp_path.glob("outputs/compare/*/*/er/record.json")
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"numerics": -1}))
+    before = write_time(tmp_path)
+    assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    assert len(sweeps) == 2
+    assert write_time(tmp_path) > before
+    assert rows_of(tmp_path) == {"er": "1"}
+
+
+def write_time(folder):
+    """When the only run below a folder was finished."""
+    (file,) = folder.glob("outputs/compare/*/*/*/accuracy.csv")
+    return file.stat().st_mtime_ns
+
+
 def test_a_failed_run_is_code_1_and_the_others_are_reported(sweeps, tmp_path):
     overrides = ("benchmark.scenario=class", "stream=task_free", "buffer=reservoir")
     assert compare.main(["finetune", "gem", "--seeds", "1", *overrides, *SMALL]) == 1

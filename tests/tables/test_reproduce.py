@@ -135,7 +135,7 @@ def test_a_run_that_lacks_a_published_metric_is_repeated(conf, tmp_path):
     assert csv_rows(out) == rows
 
 
-def finished_cell_beforehand(monkeypatch, cell_name, finish):
+def when_its_turn_comes(monkeypatch, cell_name, finish):
     """Have `finish(run)` called when the turn of a cell comes, before it is looked for."""
     original = module.train_missing_any_failed
 
@@ -164,7 +164,7 @@ def test_a_cell_that_another_command_finishes_meanwhile_is_taken(
         shutil.copytree(other, run.folder.with_name(other.name))
         finished.append((run.folder.with_name(other.name) / "accuracy.csv").stat())
 
-    finished_cell_beforehand(monkeypatch, "A-GEM", finish)
+    when_its_turn_comes(monkeypatch, "A-GEM", finish)
     out = tmp_path / "out"
     code, output = reproduce_tiny(conf, request._replace(seed_count=2), out)
     assert code == 0
