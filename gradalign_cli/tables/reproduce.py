@@ -237,7 +237,7 @@ def announce_runs(
     length = "of unknown length"
     if estimates:
         minutes = max(1, round(sum(estimates)))
-        length = f"about {counted(minutes, 'minute')} on two idle CPU cores"
+        length = f"about {counted(minutes, 'minute')} on two CPU cores"
         length += f", {unmeasured} of them not measured yet" if unmeasured else ""
     console.print(
         f"{table.title}: {counted(len(table.cells), 'cell')}, {runnable_cell_count} can be run, "
