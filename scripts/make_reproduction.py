@@ -35,7 +35,8 @@ What a verdict means:
   where the paper tells no spread, one seed outside of the tolerance is always too few. More seeds
   may bring such a number within or not. It counts as judged and not as within.
 - **not judged**: the print is known from memory alone and marked as unverified, or the paper does
-  not print this metric, or no run is kept, mostly because it needs something that we lack.
+  not print this metric, or no run is kept. Most runs that are not there need something that we
+  lack.
 
 Ours may be off for a reason that we know, or the authors' own code may be off in the same way. That
 stands beside the verdict and changes nothing of it. Such a number is counted as explained, also

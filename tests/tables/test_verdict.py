@@ -292,10 +292,23 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
         ({"std": {"BWT": 0.02}}, "std` must be of published metrics, found 'BWT'"),
         ({"std": {"ACC": -0.02}}, "std.ACC` must be non-negative"),
         ({"unpublished": ["ACC"]}, "unpublished` must be not published, found 'ACC'"),
+        (
+            {"published": {"ACC": 50}},
+            "published` must be a mapping of metrics to fractions from -1",
+        ),
+        (
+            {"tolerance": {"ACC": -0.1}},
+            "tolerance` must be a mapping of metrics to fractions from 0",
+        ),
+        ({"minutes": 1e308}, "minutes` must be a number of minutes"),
     ):
         with pytest.raises(UserError, match=f"`t.cells.A.{message}"):
             table(**spread | {"runs": 5} | entries)
-    entries = {"title": "t", "source": "s", "cells": {}, "differences": [{"Not explained": ""}]}
+    entries = {"title": "t", "source": "s", "cells": {}}
+    with pytest.raises(UserError, match=r"`t.cells` must be a mapping of names, at least one, to"):
+        parse_table("t", entries)
+    cells = {"A": {"needs": "birds", "published": {}, "status": "MEMORY"}}
+    entries |= {"cells": cells, "differences": [{"Not explained": ""}]}
     with pytest.raises(
         UserError, match=r"`t.differences` must be sentences, found {'Not explained'"
     ):
