@@ -258,6 +258,7 @@ def train_missing_any_failed(
     not stop the others.
 
     is_finished_by_another: whether a run that was missing is there now, when its turn comes.
+
     The runs end with this process, see leash.py: a run that went on would write to the same folder
     as the run that replaces it.
     """

@@ -15,7 +15,7 @@ import pytest
 from omegaconf import OmegaConf
 from rich.console import Console
 
-import gradalign_cli.tables.reproduce as module
+import gradalign_cli.tables.reproduce as reproduce_module
 from gradalign_cli.cli import main
 from gradalign_cli.commands.reproduce import TRAIN_COMMAND
 from gradalign_cli.composition.compose import compose_config
@@ -137,7 +137,7 @@ def test_a_run_that_lacks_a_published_metric_is_repeated(conf, tmp_path):
 
 def when_its_turn_comes(monkeypatch, cell_name, finish):
     """Have `finish(run)` called when the turn of a cell comes, before it is looked for."""
-    original = module.train_missing_any_failed
+    original = reproduce_module.train_missing_any_failed
 
     def train(runs, is_finished_by_another, request, console):
         def look(run):
@@ -147,7 +147,7 @@ def when_its_turn_comes(monkeypatch, cell_name, finish):
 
         return original(runs, look, request, console)
 
-    monkeypatch.setattr(module, "train_missing_any_failed", train)
+    monkeypatch.setattr(reproduce_module, "train_missing_any_failed", train)
 
 
 @pytest.mark.parametrize("seed_count", [2, 1])
@@ -169,8 +169,8 @@ def test_a_cell_that_another_command_finishes_meanwhile_is_taken(
     code, output = reproduce_tiny(conf, request._replace(seed_count=2), out)
     assert code == 0
     assert ("A-GEM: was finished meanwhile" in output) == (seed_count == 2)
-    kept = (out / "tiny/runs" / other.name / "accuracy.csv").stat()
-    assert (kept.st_ino, kept.st_mtime_ns) == (finished[0].st_ino, finished[0].st_mtime_ns)
+    file_now = (out / "tiny/runs" / other.name / "accuracy.csv").stat()
+    assert (file_now.st_ino, file_now.st_mtime_ns) == (finished[0].st_ino, finished[0].st_mtime_ns)
     assert csv_rows(out)[0]["n"] == "2"
 
 
