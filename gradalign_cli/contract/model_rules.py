@@ -31,6 +31,10 @@ def model_rules(build: BuildModel) -> list[Rule]:
         Rule("`apply` changes nothing in place", lambda: check_inputs_unchanged(build)),
         Rule("in tests an image counts for itself alone", lambda: check_image_independence(build)),
         Rule("`layer_inputs` fit the matrices of the layers", lambda: check_layer_inputs(build)),
+        Rule(
+            "`factored_gradients` are those of single examples",
+            lambda: check_factored_gradients(build),
+        ),
         Rule("batched over parameters (engine vmap): the same", lambda: check_vmap(build)),
     ]
 
@@ -143,6 +147,33 @@ def check_layer_inputs(build: BuildModel) -> None:
     ]
     widths = [tensor.shape[-1] for tensor in inputs]
     expect(widths == columns, f"`layer_inputs` must have {columns} columns, found {widths}")
+
+
+def check_factored_gradients(build: BuildModel) -> None:
+    """Raise BrokenRuleError where the outer products are not the gradients that autograd finds."""
+    model = build(SHAPE, OUTPUTS)
+    if model.factored_gradients is None:
+        raise UnaskedRuleError("it gives none, so GSS takes the gradient of each example whole")
+    params = initial_params(model)
+    logit_gradients = torch.randn(IMAGES, OUTPUTS, generator=torch.Generator().manual_seed(3))
+
+    def weighted_logits(params: Tensor, number: int) -> Tensor:
+        image = images()[number : number + 1]
+        logits = model.apply(params, model.initial_statistics, image, False, ()).logits
+        return logits[0] @ logit_gradients[number]
+
+    expected = torch.stack(
+        [torch.func.grad(weighted_logits)(params, number) for number in range(IMAGES)]
+    )
+    parts = []
+    for factors, layer in zip(
+        model.factored_gradients(params, images(), logit_gradients), model.layers, strict=True
+    ):
+        products = factors.output_gradients[:, :, None] * factors.inputs[:, None]
+        columns = products.shape[2] - layer.has_bias
+        parts += [products[..., :columns].flatten(1), products[..., columns:].flatten(1)]
+    change = difference(expected, torch.cat(parts, 1), "gradients", CLOSE)
+    expect(not change, f"{change} from what autograd finds")
 
 
 def check_vmap(build: BuildModel) -> None:

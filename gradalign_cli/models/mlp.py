@@ -6,10 +6,16 @@ from typing import Literal
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import linear, relu
+from torch.nn.functional import linear, pad, relu
 
 from gradalign_cli.errors import require, require_choice
-from gradalign_cli.models.model import Layer, Model, Output, kaiming_uniform
+from gradalign_cli.models.model import (
+    FactoredGradients,
+    Layer,
+    Model,
+    Output,
+    kaiming_uniform,
+)
 from gradalign_cli.numerics.trees import Absent
 from gradalign_cli.numerics.vectors import flatten_tensors, split_vector
 
@@ -73,10 +79,12 @@ def mlp(
             [tensor for layer in initial for tensor in layer[:tensors_per_layer]]
         )
 
-    def activations(params: Tensor, images: Tensor) -> list[Tensor]:
+    def weights_and_biases(params: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         tensors = split_vector(params, tensor_shapes)
-        weights, biases = tensors[::tensors_per_layer], tensors[1::2] if bias else []
-        return layer_activations(weights, biases, images)
+        return tensors[::tensors_per_layer], tensors[1::2] if bias else []
+
+    def activations(params: Tensor, images: Tensor) -> list[Tensor]:
+        return layer_activations(*weights_and_biases(params), images)
 
     def apply(
         params: Tensor,
@@ -91,8 +99,28 @@ def mlp(
     def layer_inputs(params: Tensor, statistics: Tensor, images: Tensor) -> tuple[Tensor, ...]:
         return tuple(activations(params, images)[:-1])
 
+    def factored_gradients(
+        params: Tensor, images: Tensor, logit_gradients: Tensor
+    ) -> tuple[FactoredGradients, ...]:
+        inputs = tuple(activations(params, images)[:-1])
+        output_gradients = [logit_gradients]
+        for weight, x in zip(weights_and_biases(params)[0][:0:-1], inputs[:0:-1], strict=True):
+            output_gradients.append((output_gradients[-1] @ weight) * (x > 0))
+        if bias:
+            inputs = tuple(pad(x, (0, 1), value=1.0) for x in inputs)
+        pairs = zip(inputs, reversed(output_gradients), strict=True)
+        return tuple(FactoredGradients(*pair) for pair in pairs)
+
     layers = tuple(
         Layer(out_features * (in_features + bias), out_features, bias)
         for out_features, in_features in weight_shapes
     )
-    return Model(init_params, torch.zeros(0), apply, False, layers, layer_inputs)
+    return Model(
+        init_params,
+        torch.zeros(0),
+        apply,
+        False,
+        layers,
+        layer_inputs,
+        factored_gradients=factored_gradients,
+    )

@@ -38,8 +38,23 @@ class Layer(NamedTuple):
     has_bias: bool
 
 
+class FactoredGradients(NamedTuple):
+    """The gradients of n examples in a layer, each an outer product: of example k
+    `output_gradients[k] ⊗ inputs[k]`.
+
+    inputs:           [n, columns] with a column of ones after them where the layer has a bias.
+    output_gradients: [n, rows] the gradients of the losses by the layer's outputs.
+    """
+
+    inputs: Tensor
+    output_gradients: Tensor
+
+
 StepExecution = Literal["batched", "recorded"]  # how a step is executed, see `Model.obstacle`
 Network = Callable[[Tensor, Tensor, Examples], Output]  # of params [P], statistics [S], examples
+
+# of params [P], images, gradients by the logits [n, outputs]
+FactoredGradientsOf = Callable[[Tensor, Tensor, Tensor], tuple[FactoredGradients, ...]]
 
 
 def no_obstacle(execution: StepExecution) -> str:
@@ -67,6 +82,9 @@ class Model(NamedTuple):
     needs_noise:        whether training needs noise_keys.
     obstacle:           (execution) -> why a step of the network cannot be executed so, batched over
                         replicas or recorded once and repeated; empty where it can.
+    factored_gradients: (params, images, logit_gradients [n, outputs]) -> for each layer the
+                        gradients of single examples, whose losses have the given gradients by
+                        their logits; None where a layer is not applied once to each example.
     """
 
     init: Callable[[Generator], Tensor]
@@ -77,6 +95,7 @@ class Model(NamedTuple):
     layer_inputs: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, ...]] | None = None
     needs_noise: bool = False
     obstacle: Callable[[StepExecution], str] = no_obstacle
+    factored_gradients: FactoredGradientsOf | None = None
 
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:

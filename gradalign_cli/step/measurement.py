@@ -40,10 +40,10 @@ def make_measure(parts: Parts, past_tasks: int) -> Measure:
         if parts.augmentation is not None:  # examples are compared as they are
             plain = load_examples(parts.benchmark, view, draw.rows, draw.tasks)
             arrived = arrived._replace(images=plain.images)
-        examples = network, after.params, after.statistics, arrived, stored
+        examples = after.params, after.statistics, arrived, stored
         if buffer.measures == "losses":
-            return Measurements(*measure_losses(*examples), sample.slots, sample.valid)
-        cosines = measure_cosines(*examples)
+            return Measurements(*measure_losses(network, *examples), sample.slots, sample.valid)
+        cosines = measure_cosines(network, parts.model.factored_gradients, *examples)
         return Measurements(
             cosines.of_each_arrival, (), sample.slots, sample.valid, cosines.of_batch
         )

@@ -146,6 +146,11 @@ def mistaken_model(shape, outputs, **changes):
             "must have [3072, 8] columns",
             {"layer_inputs": lambda m: lambda *a: m.layer_inputs(*a)[:1]},
         ),
+        (
+            "those of single examples",
+            "from what autograd finds",
+            {"factored_gradients": lambda m: lambda p, x, g: m.factored_gradients(p, x, 2 * g)},
+        ),
     ],
 )
 def test_a_planted_mistake_of_a_network_is_found(words, advice, changes):
