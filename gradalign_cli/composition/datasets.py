@@ -48,3 +48,11 @@ def load_datasets_as_arguments(config: DictConfig) -> dict[str, Any]:
         names = config.benchmark.datasets
         return {"datasets": [load_dataset(name, config.data_dir) for name in names]}
     return {"dataset": load_dataset(config.benchmark.get("dataset"), config.data_dir)}
+
+
+def require_datasets(config: DictConfig) -> None:
+    """Download what the benchmark's `dataset` needs where it is not on this machine. Raises
+    UserError where it cannot be had. Of several `datasets` a run says itself which are missing."""
+    name = config.benchmark.get("dataset")
+    if name is not None and not available_datasets([name], config.data_dir):
+        load_dataset(name, config.data_dir)

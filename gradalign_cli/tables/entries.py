@@ -1,9 +1,14 @@
 """The entries that a table's yaml may have, with the type and range of each."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gradalign_cli.errors import UserError, require
+
+METRIC = re.compile(  # the names that metrics.json may have
+    r"(ACC|BWT|FWT|forgetting|LA|AAA|LCA\d+)(_task)?|min_ACC|WC_ACC|stability_gap"
+)
 
 
 class Entry(NamedTuple):
@@ -23,21 +28,31 @@ def is_minute_count(value: Any) -> bool:
     return type(value) in (int, float) and 0 <= value <= 2**20
 
 
+def is_metric(name: Any) -> bool:
+    """Whether the value is the name of a metric."""
+    return isinstance(name, str) and METRIC.fullmatch(name) is not None
+
+
+def is_metric_list(value: Any) -> bool:
+    """Whether the value is a list of names of metrics."""
+    return isinstance(value, list) and all(is_metric(name) for name in value)
+
+
 def is_text_list(value: Any) -> bool:
     """Whether the value is a list of texts."""
     return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def is_signed_fraction_mapping(value: Any) -> bool:
-    """Whether the value is a mapping of names to fractions, which may be negative."""
+    """Whether the value is a mapping of metrics to fractions, which may be negative."""
     return isinstance(value, dict) and all(
-        isinstance(name, str) and type(number) in (int, float) and -1 <= number <= 1
+        is_metric(name) and type(number) in (int, float) and -1 <= number <= 1
         for name, number in value.items()
     )
 
 
 def is_tolerance_mapping(value: Any) -> bool:
-    """Whether the value is a mapping of names to fractions that are not negative."""
+    """Whether the value is a mapping of metrics to fractions that are not negative."""
     return is_signed_fraction_mapping(value) and min(value.values(), default=0) >= 0
 
 
@@ -69,7 +84,7 @@ CELL_ENTRIES = {
     "published": FRACTIONS,
     "std": FRACTIONS,
     "runs": RUNS,
-    "unpublished": Entry("a list of metrics", is_text_list),
+    "unpublished": Entry("a list of metrics", is_metric_list),
     "status": TEXT,
     "tolerance": TOLERANCES,
     "reason": TEXT,

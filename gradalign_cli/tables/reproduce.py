@@ -14,12 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from gradalign_cli.composition.compose import compose_config
+from gradalign_cli.composition.datasets import require_datasets
 from gradalign_cli.composition.settings import choose_device
 from gradalign_cli.errors import UserError, counted, did_you_mean, require
 from gradalign_cli.files.reading import read_json
@@ -29,9 +29,10 @@ from gradalign_cli.tables.ranks import method_ranks
 from gradalign_cli.tables.results import (
     QUICK_OVERRIDES,
     Result,
-    cell_key,
+    compose_cell,
     merged_result,
     results_by_key,
+    run_key,
 )
 from gradalign_cli.tables.run_lines import RunLines
 from gradalign_cli.tables.table import Cell, Table, load_table
@@ -74,6 +75,10 @@ class Request(NamedTuple):
     overrides: tuple[str, ...]
     train_command: tuple[str, ...]
 
+    def names_launcher(self) -> bool:
+        """Whether the overrides name a launcher, which may train on other machines."""
+        return any(override.startswith("hydra/launcher=") for override in self.overrides)
+
 
 class MissingRun(NamedTuple):
     """A run that a cell still needs: its folder, and the seeds that no finished run has."""
@@ -106,14 +111,16 @@ def reproduce(
     table = load_table(shipped_conf_folder, table_name)
     requested = requested_table(table, request)
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
-    check_composed_overrides(shipped_conf_folder, runnable, request)
-    key_of_cell = cell_keys(shipped_conf_folder, runnable, request)
+    config_of_cell = compose_cells(shipped_conf_folder, runnable, request)
+    key_of_cell = {name: run_key(config) for name, config in config_of_cell.items()}
     folder = output_folder / (table_name + "-quick" * request.quick)
     finished_run_folders = (folder / "runs", *request.finished_run_folders)
     warn_of_empty_folders(request.finished_run_folders)
     runs = missing_runs(
         runnable, key_of_cell, results_by_key(finished_run_folders), request, folder
     )
+    if request.budget_minutes != 0:
+        check_configs({run.cell.name: config_of_cell[run.cell.name] for run in runs}, request)
     announce_runs(requested, runs, len(runnable), request, console)
     require_writable(folder / "runs")
 
@@ -128,7 +135,8 @@ def reproduce(
         raise
     results_of_key = results_by_key(finished_run_folders)
     if results_of_key.keys() - key_of_cell.values():  # of cells that were not requested
-        key_of_cell = cell_keys(shipped_conf_folder, table.cells, request)
+        config_of_cell = compose_cells(shipped_conf_folder, table.cells, request)
+        key_of_cell = {name: run_key(config) for name, config in config_of_cell.items()}
     result_of_cell = {
         name: result
         for name, key in key_of_cell.items()
@@ -138,22 +146,30 @@ def reproduce(
     return 1 if any_failed else 0
 
 
-def cell_keys(shipped_conf_folder: Path, cells: Sequence[Cell], request: Request) -> dict[str, str]:
-    """The key of each cell that can be computed, by the cell's name."""
+def compose_cells(
+    shipped_conf_folder: Path, cells: Sequence[Cell], request: Request
+) -> dict[str, dict[str, Any]]:
+    """The config of each cell that can be computed, by the cell's name. Raises UserError where the
+    overrides for every run do not compose with it."""
     return {
-        cell.name: cell_key(shipped_conf_folder, cell, request.quick, request.overrides)
+        cell.name: compose_cell(shipped_conf_folder, cell, request.quick, request.overrides)
         for cell in cells
         if cell.missing_requirement is None
     }
 
 
-def check_composed_overrides(
-    shipped_conf_folder: Path, cells: Sequence[Cell], request: Request
-) -> None:
-    """Raise UserError where the overrides for every run do not compose with the first cell's."""
-    if cells and request.overrides:
-        overrides = cells[0].overrides + request.overrides
-        choose_device(OmegaConf.create(compose_config(shipped_conf_folder, overrides).settings))
+def check_configs(config_of_cell: Mapping[str, dict[str, Any]], request: Request) -> None:
+    """Raise UserError where a cell has several replicas of a seed, and where the runs are to train
+    here and cannot: where a dataset cannot be had, which is downloaded now, or the device is none
+    of this machine."""
+    for cell_name, settings in config_of_cell.items():
+        for name, values in settings["replicas"].items():
+            is_one = name == "seed" or not isinstance(values, list) or len(values) == 1
+            require(is_one, f"{cell_name}: replicas.{name}", "one number in a table", values)
+        if not request.names_launcher():
+            config = OmegaConf.create(settings)
+            choose_device(config)
+            require_datasets(config)
 
 
 def require_writable(folder: Path) -> None:
@@ -336,7 +352,7 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
         "resume=auto",
         "save=none",
     ]
-    if any(override.startswith("hydra/launcher=") for override in request.overrides):
+    if request.names_launcher():
         folder = [f"hydra.sweep.dir={run.folder.parent}", f"hydra.sweep.subdir={run.folder.name}"]
         return ["-m", *overrides, *folder]
     return [*overrides, f"hydra.run.dir={run.folder}"]

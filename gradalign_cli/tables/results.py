@@ -90,19 +90,12 @@ def without_later_settings(config: dict[str, Any], prefix: str = "") -> dict[str
     return earlier
 
 
-def cell_key(
+def compose_cell(
     shipped_conf_folder: Path, cell: Cell, quick: bool, overrides: Sequence[str] = ()
-) -> str:
-    """The key of the runs that compute a cell.
-
-    overrides: those of every run of the table; of them a key can depend on `threads` alone.
-    """
-    threads = tuple(override for override in overrides if override.startswith("threads="))
-    return run_key(
-        compose_config(
-            shipped_conf_folder, cell.overrides + QUICK_OVERRIDES * quick + threads
-        ).settings
-    )
+) -> dict[str, Any]:
+    """The config of the runs that compute a cell;  overrides: those of every run of the table."""
+    overrides = (*cell.overrides, *QUICK_OVERRIDES * quick, *overrides)
+    return compose_config(shipped_conf_folder, overrides).settings
 
 
 def read_key_and_result(folder: Path) -> tuple[str, Result] | None:

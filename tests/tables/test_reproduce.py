@@ -31,7 +31,7 @@ from gradalign_cli.tables.reproduce import (
     run_environment,
     train_arguments,
 )
-from gradalign_cli.tables.results import cell_key, run_key
+from gradalign_cli.tables.results import compose_cell, run_key
 from gradalign_cli.tables.table import load_table, table_names
 
 SMALL = ["benchmark.samples_per_task=60", "model.widths=[8]", "metrics.lca_batches=0"]
@@ -206,6 +206,47 @@ def test_an_override_that_is_not_valid_is_told_before_anything_is_written(overri
     with pytest.raises(UserError, match=override.partition("=")[0]):
         reproduce_tiny(conf, request, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+MNIST_CELL = {"overrides": ["benchmark=permuted_mnist"], "published": {"ACC": 0.9}}
+GRID_CELL = {"overrides": ["replicas.lr=[0.1,0.2]"], "published": {"ACC": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("cell", "launcher", "sentence"),
+    [
+        (MNIST_CELL, (), "mnist was not found in .*nowhere"),
+        (GRID_CELL, (), "`cell: replicas.lr` must be one number in a table, found"),
+        (GRID_CELL, ("hydra/launcher=joblib",), "`cell: replicas.lr` must be one number"),
+    ],
+)
+def test_a_cell_that_cannot_be_run_here_is_told_before_anything_is_written(
+    cell, launcher, sentence, conf, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("torchvision.datasets.MNIST", no_connection)
+    OmegaConf.save(TABLE | {"overrides": [], "cells": {"cell": cell}}, conf / "table/tiny.yaml")
+    overrides = (f"data_dir={tmp_path / 'nowhere'}", *launcher)
+    with pytest.raises(UserError, match=sentence):
+        reproduce_tiny(conf, ALL_CELLS._replace(overrides=overrides), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def no_connection(*_, **__):
+    raise OSError("no connection")
+
+
+def test_what_a_launcher_trains_elsewhere_is_not_looked_for_here(conf, tmp_path, monkeypatch):
+    """The first machine may have neither the GPU nor the data of those that train."""
+    OmegaConf.save(
+        TABLE | {"overrides": [], "cells": {"cell": MNIST_CELL}}, conf / "table/tiny.yaml"
+    )
+    started = []
+    monkeypatch.setattr(
+        reproduce_module, "train_missing_any_failed", lambda runs, *_: started.append(len(runs))
+    )
+    launcher = ("hydra/launcher=joblib", f"data_dir={tmp_path / 'nowhere'}", "device=cuda")
+    assert reproduce_tiny(conf, ALL_CELLS._replace(overrides=launcher), tmp_path / "out")[0] == 0
+    assert started == [1]
 
 
 def test_an_output_folder_that_cannot_be_made_is_told_before_anything_runs(conf, tmp_path):
@@ -394,17 +435,17 @@ def test_a_cell_takes_the_runs_with_the_threads_that_were_asked_for():
     convolutional, plain = cells["Split CIFAR, VAN"], cells["Permuted MNIST, VAN"]
     for overrides in ((), ("threads=1",), ("threads=2", "device=cpu", "hydra/launcher=joblib")):
         threads = [override for override in overrides if override.startswith("threads")]
-        key = cell_key(CONF, convolutional, False, overrides)
+        key = run_key(compose_cell(CONF, convolutional, False, overrides))
         assert key == runs_key(convolutional, *threads)
         assert key != runs_key(convolutional, "threads=3")
-        assert cell_key(CONF, plain, False, overrides) == runs_key(plain, "threads=3")
+        assert run_key(compose_cell(CONF, plain, False, overrides)) == runs_key(plain, "threads=3")
 
 
 @pytest.mark.parametrize("name", table_names(CONF))
 def test_every_cell_that_can_be_run_composes_and_no_two_are_the_same(name):
     table = load_table(CONF, name)
     runnable = [cell for cell in table.cells if cell.missing_requirement is None]
-    keys = [cell_key(CONF, cell, False) for cell in runnable]
+    keys = [run_key(compose_cell(CONF, cell, False)) for cell in runnable]
     assert len(set(keys)) == len(runnable)
     assert all(
         0 < abs(value) <= 1 or value == 0 for c in table.cells for value in c.published.values()
