@@ -75,20 +75,31 @@ def gss_greedy(
             measured.arrival_losses_or_cosines, measured.stored_valid, 1.0
         )
         first_scores = admission_scores(measured, new_scores, admission)
-        filled = (memory.rows >= 0).sum()
-        scores, arrival_of_slot = memory.scores, torch.full_like(memory.rows, -1)
-        device_slots = slots.to(scores.device)
-        for number, (slot_draw, win_draw) in enumerate(arrivals.random_numbers.double().unbind()):
-            rival = device_slots == draw_slot(scores, slot_draw)
-            rival_score = (scores * rival).sum()
-            wins = (first_scores[number] < 1) & (
-                win_draw * (rival_score + new_scores[number]) < rival_score
-            )
-            has_room = filled + number < total
-            replaced = torch.where(has_room, device_slots == filled + number, rival & wins)
-            score = torch.where(has_room, first_scores[number], new_scores[number])
-            scores = torch.where(replaced, score, scores)
-            arrival_of_slot = torch.where(replaced, number, arrival_of_slot)
+        scores = torch.cat([memory.scores, memory.scores[:1]])
+        numbers = torch.arange(len(new_scores), device=scores.device)
+        empty_slots = (memory.rows >= 0).sum() + numbers
+        has_room = empty_slots < total
+        arrival_of_slot = torch.full_like(scores, -1, dtype=torch.long)
+        slot_draws, win_draws = arrivals.random_numbers.double().unbind(1)
+        columns = (
+            numbers,
+            slot_draws,
+            win_draws,
+            new_scores,
+            (first_scores < 1) & ~has_room,
+            torch.where(has_room, empty_slots, total),  # which is no slot: it is cut off below
+            torch.where(has_room, first_scores, new_scores).to(scores.dtype),
+        )
+        for number, slot_draw, win_draw, new_score, may_win, slot_if_not, score in zip(
+            *(column.split(1) for column in columns), strict=True
+        ):
+            rival = draw_slot(scores[:total], slot_draw)[None]
+            rival_score = scores.gather(0, rival)
+            wins = may_win & (win_draw * (rival_score + new_score) < rival_score)
+            slot = torch.where(wins, rival, slot_if_not)
+            scores = scores.scatter(0, slot, score)
+            arrival_of_slot = arrival_of_slot.scatter(0, slot, number)
+        scores, arrival_of_slot = scores[:total], arrival_of_slot[:total]
         return write_chosen_arrivals(memory, arrival_of_slot, arrivals)._replace(scores=scores)
 
     return Buffer(
