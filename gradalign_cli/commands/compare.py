@@ -15,6 +15,7 @@ from gradalign_cli.composition.hydra_jobs import run_jobs
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
+from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.reports.report import make_report
 from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.results import read_key_and_result, run_key
@@ -159,7 +160,7 @@ def sweep_arguments(
     return [
         *("-m", *options, *comparison.overrides, f"method={','.join(methods)}"),
         f"replicas.seed=[{','.join(map(str, seeds))}]",
-        f"hydra.sweep.dir='{sweep_folder}'",
+        folder_override("hydra.sweep.dir", sweep_folder),
         "hydra.sweep.subdir=${method.name}",
         f"overwrite={str(replaces).lower()}",
     ]

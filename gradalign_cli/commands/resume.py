@@ -8,6 +8,7 @@ from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.overrides import override_key
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.checkpoint_files import checkpoint_files
+from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.training.checkpoints import newest_saved_run
 
@@ -25,8 +26,7 @@ def main(arguments: list[str]) -> int:
     check_resumable(folder)
     plugins = ["--config-dir", options.config_dir] if options.config_dir else []
     config = ["--config-path", str(folder), "--config-name", CONFIG_NAME]
-    quoted = str(folder).replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    place = [f"hydra.run.dir='{quoted}'", "++resume=auto"]
+    place = [folder_override("hydra.run.dir", folder), "++resume=auto"]
     return train.main([*config, *plugins, *place, *options.OVERRIDE])
 
 

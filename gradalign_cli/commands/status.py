@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.errors import UserError
+from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.results.durations import duration_text
 from gradalign_cli.results.sweep_folder import (
     JobState,
@@ -63,5 +65,6 @@ def print_status(
     if seconds is not None:
         console.print(f"about {duration_text(seconds)} left")
     elif left and not running:
-        advice = f"nothing runs; the sweep's command with hydra.sweep.dir={folder} goes on"
+        place = quote(folder_override("hydra.sweep.dir", folder))
+        advice = f"nothing runs; the sweep's command with {place} goes on"
         console.print(advice, soft_wrap=True)

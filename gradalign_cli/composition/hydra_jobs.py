@@ -41,6 +41,7 @@ from gradalign_cli.composition.schema import check_settings, plain_values
 from gradalign_cli.composition.targets import allow_plugins, require_plugins_in_overrides
 from gradalign_cli.composition.trusted import check_hydra_entry
 from gradalign_cli.errors import UserError, os_error_sentence, require
+from gradalign_cli.files.folder_override import folder_override, quoted
 from gradalign_cli.files.writing import make_folder, remove_empty_folders
 from gradalign_cli.results.stop_notes import resume_note_of_sweep
 from gradalign_cli.results.sweep_folder import MOST_JOBS, SWEEP_FILE, add_sweep_jobs
@@ -186,7 +187,7 @@ def launch(
     check_config(config_with_hydra, parsed)
     if mode == RunMode.RUN:
         folder = absolute_folder(config_with_hydra.hydra.run.dir, "hydra.run.dir")
-        overrides += [f"hydra.run.dir={quoted(str(folder))}", "hydra.mode=RUN"]
+        overrides += [folder_override("hydra.run.dir", folder), "hydra.mode=RUN"]
         with new_folder_removed_if_unused(folder):
             configured_hydra.run(config_name, task_function, overrides)
         return None
@@ -195,7 +196,7 @@ def launch(
     if len(fixed) == len(overrides):  # one job, which is called by all that was typed
         fixed = list(HYDRA_SETTINGS)
     exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(map(quoted, fixed))}]"
-    overrides += [f"hydra.sweep.dir={quoted(str(folder))}", exclude, "hydra.mode=MULTIRUN"]
+    overrides += [folder_override("hydra.sweep.dir", folder), exclude, "hydra.mode=MULTIRUN"]
     if launcher := replacement_launcher_target(config_with_hydra.hydra.launcher._target_):
         overrides.append(f"hydra.launcher._target_={launcher}")
     settings = optuna_settings(config_with_hydra, folder, overrides)
@@ -264,12 +265,6 @@ def absolute_folder(path_text: Any, field: str) -> Path:
     if not isinstance(path_text, str) or not path_text or "\0" in path_text:
         raise UserError(f"`{field}` must be the path of a folder, found {path_text!r}")
     return Path(path_text).absolute()
-
-
-def quoted(text: str) -> str:
-    """The text as a quoted value of an override, in which nothing is replaced."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'").replace("${", "\\${")
-    return f"'{escaped}'"
 
 
 def fixed_overrides(overrides: Sequence[str]) -> list[str]:

@@ -83,8 +83,9 @@ def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
 
     A thread for each replica divides the work better than several threads for every operation.
     Where operations are too small for threads, batching replicas saves dispatch if a step has few
-    examples, but costs a second of start-up. Gradients of each earlier task are already batched
-    within a replica. A recording costs some tenths of a second a task.
+    examples, or a buffer that decides on its arrivals one by one, but costs a second of start-up.
+    Gradients of each earlier task are already batched within a replica. A recording costs some
+    tenths of a second a task.
     """
     parts, replicas, steps = workload.parts, workload.replicas, workload.longest_task_steps
     convolutional = parts.model.convolutional
@@ -96,7 +97,8 @@ def faster_cpu_engine(workload: Workload) -> tuple[str, str]:
     if convolutional:
         return "eager", "batching would make grouped convolutions of them"
     examples = examples_per_replica_step(workload)
-    min_replicas = 5 if examples <= FEW_EXAMPLES else 10
+    few = examples <= FEW_EXAMPLES or parts.buffer.measures != "nothing"
+    min_replicas = 5 if few else 10
     if parts.method.references == "per_task":
         return sequential, "the gradients of all tasks are batched already"
     if replicas < min_replicas or workload.steps_per_replica * replicas < LONG_RUN:

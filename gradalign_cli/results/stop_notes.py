@@ -4,6 +4,7 @@ from pathlib import Path
 from shlex import quote
 
 from gradalign_cli.files.checkpoint_files import checkpoint_files
+from gradalign_cli.files.folder_override import folder_override
 
 
 def resume_note_of_run(run_folder: Path) -> str:
@@ -27,7 +28,7 @@ def resume_note_of_sweep(sweep_folder: Path) -> str:
     """Of a sweep whose jobs have their folders in the folder."""
     finished = len(list(sweep_folder.glob("**/accuracy.csv")))
     jobs = "1 job is" if finished == 1 else f"{finished} jobs are"
-    place = f"hydra.sweep.dir={quote(str(sweep_folder))}"
+    place = quote(folder_override("hydra.sweep.dir", sweep_folder))
     return (
         f"{jobs} finished, in {sweep_folder}; the same command with {place} goes on with the others"
     )

@@ -9,6 +9,7 @@ from gradalign_cli.errors import UserError, require
 METRIC = re.compile(  # the names that metrics.json may have
     r"(ACC|BWT|FWT|forgetting|LA|AAA|LCA\d+)(_task)?|min_ACC|WC_ACC|stability_gap"
 )
+METRIC_EXAMPLES = "ACC, BWT, FWT, forgetting, LA, AAA, LCA10, min_ACC or the like"
 
 
 class Entry(NamedTuple):
@@ -26,6 +27,11 @@ def is_text(value: Any) -> bool:
 def is_minute_count(value: Any) -> bool:
     """Whether the value is a number of minutes, at most two years of them."""
     return type(value) in (int, float) and 0 <= value <= 2**20
+
+
+def is_run_count(value: Any) -> bool:
+    """Whether the value is a number of runs, or none is told."""
+    return value is None or (type(value) is int and 1 <= value <= 2**20)
 
 
 def is_metric(name: Any) -> bool:
@@ -65,19 +71,22 @@ def is_run_override_list(value: Any) -> bool:
 
 
 def is_mapping_of_mappings(value: Any) -> bool:
-    """Whether the value is a mapping of names, at least one, to mappings."""
+    """Whether the value is a mapping of names, at least one and none empty, to mappings."""
     return (
         isinstance(value, dict)
         and len(value) > 0
-        and all(isinstance(cell, dict) for cell in value.values())
+        and all(str(name).strip() and isinstance(cell, dict) for name, cell in value.items())
     )
 
 
 TEXT = Entry("text", is_text)
-FRACTIONS = Entry("a mapping of metrics to fractions from -1 to 1", is_signed_fraction_mapping)
+FRACTIONS = Entry(
+    f"a mapping of metrics ({METRIC_EXAMPLES}) to fractions from -1 to 1",
+    is_signed_fraction_mapping,
+)
 TOLERANCES = Entry("a mapping of metrics to fractions from 0 to 1", is_tolerance_mapping)
 OVERRIDES = Entry("a list of settings of a run, and none of hydra", is_run_override_list)
-RUNS = Entry("a whole number or null", lambda value: value is None or type(value) is int)
+RUNS = Entry("a whole number from 1 to 2^20, or null", is_run_count)
 CELL_ENTRIES = {
     "overrides": OVERRIDES,
     "needs": TEXT,
@@ -101,7 +110,9 @@ TABLE_ENTRIES = {
     "overrides": OVERRIDES,
     "differences": Entry("a list of sentences", lambda value: isinstance(value, list)),
     "ranked": Entry("true or false", lambda value: isinstance(value, bool)),
-    "cells": Entry("a mapping of names, at least one, to mappings", is_mapping_of_mappings),
+    "cells": Entry(
+        "a mapping of names, at least one and none empty, to mappings", is_mapping_of_mappings
+    ),
 }
 
 

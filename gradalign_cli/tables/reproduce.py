@@ -5,6 +5,7 @@ computes. Finished runs are not repeated and interrupted ones start again, so a 
 at any moment and continued by the same command.
 """
 
+import itertools
 import os
 import subprocess
 import threading
@@ -12,6 +13,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from rich.console import Console
 from gradalign_cli.composition.datasets import require_datasets
 from gradalign_cli.composition.settings import choose_device
 from gradalign_cli.errors import UserError, counted, did_you_mean, require
+from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.files.reading import read_json
 from gradalign_cli.files.writing import make_folder
 from gradalign_cli.results.sweep_folder import is_finished
@@ -31,13 +34,15 @@ from gradalign_cli.tables.results import (
     Result,
     compose_cell,
     merged_result,
+    possible_metrics,
+    read_key_and_result,
     results_by_key,
     run_key,
 )
 from gradalign_cli.tables.run_lines import RunLines
 from gradalign_cli.tables.table import Cell, Table, load_table
 from gradalign_cli.tables.verdict import paired_comparisons, table_rows
-from gradalign_cli.tables.writing import score_text, terminal_table, write_table
+from gradalign_cli.tables.writing import WRITTEN_FILES, score_text, terminal_table, write_table
 
 MOST_SEEDS = 1000  # of a cell
 LARGEST_TABLE_JSON = 2**26  # bytes
@@ -111,7 +116,12 @@ def reproduce(
     table = load_table(shipped_conf_folder, table_name)
     requested = requested_table(table, request)
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
-    config_of_cell = compose_cells(shipped_conf_folder, runnable, request)
+    config_of_cell = {
+        cell.name: compose_cell(shipped_conf_folder, cell, request.quick, request.overrides)
+        for cell in runnable
+    }
+    for cell in runnable:
+        check_cell(cell, config_of_cell[cell.name], request.quick)
     key_of_cell = {name: run_key(config) for name, config in config_of_cell.items()}
     folder = output_folder / (table_name + "-quick" * request.quick)
     finished_run_folders = (folder / "runs", *request.finished_run_folders)
@@ -120,9 +130,10 @@ def reproduce(
         runnable, key_of_cell, results_by_key(finished_run_folders), request, folder
     )
     if request.budget_minutes != 0:
-        check_configs({run.cell.name: config_of_cell[run.cell.name] for run in runs}, request)
+        for run in () if request.names_launcher() else runs:
+            check_can_train_here(config_of_cell[run.cell.name])
     announce_runs(requested, runs, len(runnable), request, console)
-    require_writable(folder / "runs")
+    require_writable(folder)
 
     def is_finished_by_another(run: MissingRun) -> bool:
         results = results_by_key([run.folder]).get(key_of_cell[run.cell.name], [])
@@ -135,8 +146,7 @@ def reproduce(
         raise
     results_of_key = results_by_key(finished_run_folders)
     if results_of_key.keys() - key_of_cell.values():  # of cells that were not requested
-        config_of_cell = compose_cells(shipped_conf_folder, table.cells, request)
-        key_of_cell = {name: run_key(config) for name, config in config_of_cell.items()}
+        key_of_cell |= keys_of_other_cells(shipped_conf_folder, table, key_of_cell, request)
     result_of_cell = {
         name: result
         for name, key in key_of_cell.items()
@@ -146,36 +156,67 @@ def reproduce(
     return 1 if any_failed else 0
 
 
-def compose_cells(
-    shipped_conf_folder: Path, cells: Sequence[Cell], request: Request
-) -> dict[str, dict[str, Any]]:
-    """The config of each cell that can be computed, by the cell's name. Raises UserError where the
-    overrides for every run do not compose with it."""
-    return {
-        cell.name: compose_cell(shipped_conf_folder, cell, request.quick, request.overrides)
-        for cell in cells
-        if cell.missing_requirement is None
-    }
+def keys_of_other_cells(
+    shipped_conf_folder: Path, table: Table, key_of_cell: Mapping[str, str], request: Request
+) -> dict[str, str]:
+    """The keys of the cells that were not requested, by name, without those that a user's table
+    spells wrongly: they have no runs."""
+    keys = {}
+    for cell in table.cells:
+        if cell.missing_requirement is None and cell.name not in key_of_cell:
+            with suppress(UserError):
+                config = compose_cell(shipped_conf_folder, cell, request.quick, request.overrides)
+                keys[cell.name] = run_key(config)
+    return keys
 
 
-def check_configs(config_of_cell: Mapping[str, dict[str, Any]], request: Request) -> None:
-    """Raise UserError where a cell has several replicas of a seed, and where the runs are to train
-    here and cannot: where a dataset cannot be had, which is downloaded now, or the device is none
-    of this machine."""
-    for cell_name, settings in config_of_cell.items():
-        for name, values in settings["replicas"].items():
-            is_one = name == "seed" or not isinstance(values, list) or len(values) == 1
-            require(is_one, f"{cell_name}: replicas.{name}", "one number in a table", values)
-        if not request.names_launcher():
-            config = OmegaConf.create(settings)
-            choose_device(config)
-            require_datasets(config)
+def check_cell(cell: Cell, config: dict[str, Any], quick: bool) -> None:
+    """Raise UserError where the runs of a cell would have several replicas of a seed, or, unless
+    they are quick ones, not the metrics that are published."""
+    for name, values in config["replicas"].items():
+        is_one = name == "seed" or not isinstance(values, list) or len(values) == 1
+        require(is_one, f"{cell.name}: replicas.{name}", "one number in a table", values)
+    lacking = sorted(cell.published.keys() - possible_metrics(config))
+    if lacking and not quick:
+        raise UserError(
+            f"`{cell.name}` has {lacking[0]} published, which its runs do not have: see "
+            "metrics.lca_batches, metrics.continual_every and benchmark.scenario"
+        )
 
 
-def require_writable(folder: Path) -> None:
-    """Make a folder where there is none. Raises UserError where nothing can be written to it."""
-    make_folder(folder)
-    require(os.access(folder, os.W_OK), "--out", "a folder that can be written to", str(folder))
+def check_can_train_here(config: dict[str, Any]) -> None:
+    """Download the dataset of a run where it is not on this machine. Raises UserError where it
+    cannot be had, or where the device is none of this machine."""
+    choose_device(OmegaConf.create(config))
+    require_datasets(OmegaConf.create(config))
+
+
+def require_writable(table_folder: Path) -> None:
+    """Make the folder of a table and of its runs where there is none. Raises UserError where
+    nothing can be written to them."""
+    for folder in (table_folder, table_folder / "runs"):
+        make_folder(folder)
+        require(os.access(folder, os.W_OK), "--out", "a folder that can be written to", str(folder))
+    for name in WRITTEN_FILES:
+        if (table_folder / name).is_dir():
+            raise UserError(f"{table_folder / name} must be a file, found a folder")
+
+
+def set_aside_if_damaged(run_folder: Path) -> None:
+    """Rename the folder of a finished run whose files are not those of a run: what is in it may
+    still be of use, and another run is to take its place."""
+    if not is_finished(run_folder):
+        return
+    try:
+        read_key_and_result(run_folder)
+    except UserError:
+        aside = next(
+            path
+            for number in itertools.count(1)
+            if not (path := run_folder.with_name(f"{run_folder.name}_damaged_{number}")).exists()
+        )
+        run_folder.rename(aside)
+        warnings.warn(f"{run_folder} is damaged and kept as {aside.name}", stacklevel=1)
 
 
 def requested_table(table: Table, request: Request) -> Table:
@@ -297,6 +338,7 @@ def train_missing_any_failed(
             sentence = f"not started, it would end after the budget ({left:.1f} minutes are left)"
             console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
             return True
+        set_aside_if_damaged(run.folder)
         lines.begin(run.cell.name, None if request.quick else run.estimated_minutes())
         process = subprocess.run(
             [*request.train_command, *train_arguments(run, request)],
@@ -353,9 +395,10 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
         "save=none",
     ]
     if request.names_launcher():
-        folder = [f"hydra.sweep.dir={run.folder.parent}", f"hydra.sweep.subdir={run.folder.name}"]
+        folder = [folder_override("hydra.sweep.dir", run.folder.parent)]
+        folder.append(f"hydra.sweep.subdir={run.folder.name}")
         return ["-m", *overrides, *folder]
-    return [*overrides, f"hydra.run.dir={run.folder}"]
+    return [*overrides, folder_override("hydra.run.dir", run.folder)]
 
 
 def print_and_write_table(

@@ -38,6 +38,7 @@ SENSITIVE_NETWORKS = (
 )
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 QUICK_OVERRIDES = ("quick=true",)
+MOST_SECONDS = 1e10  # of a run
 
 
 class Result(NamedTuple):
@@ -98,6 +99,18 @@ def compose_cell(
     return compose_config(shipped_conf_folder, overrides).settings
 
 
+def possible_metrics(config: dict[str, Any]) -> set[str]:
+    """The names of the metrics that a run of this config can have."""
+    names = {"ACC", "BWT", "FWT", "forgetting", "LA", "AAA"}
+    if config["benchmark"].get("scenario", "class") == "class":
+        names |= {f"{name}_task" for name in names}
+    if config["metrics"]["lca_batches"]:
+        names.add(f"LCA{config['metrics']['lca_batches']}")
+    if config["metrics"]["continual_every"]:
+        names |= {"min_ACC", "WC_ACC", "stability_gap"}
+    return names
+
+
 def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     """The key and the result of the run in a folder. None where the run is not finished, or is of a
     version whose numbers differ by more than rounding. Raises UserError where its files are not
@@ -112,17 +125,22 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):
         value: Any = record.get(name)
-        require(is_finite_number(value) and value >= 0, name, "non-negative", value)
+        is_time = is_finite_number(value) and 0 <= value <= MOST_SECONDS
+        require(is_time, name, f"from 0 to {MOST_SECONDS:g}", value)
         seconds += value
     machine = {
         name: record[name] for name in MACHINE_ENTRIES if isinstance(record.get(name), str | int)
     }
     try:
         key = run_key(record["config"])
+        listed = record["config"]["replicas"]["seed"]
+        recorded_seeds = set(listed if isinstance(listed, list) else [listed])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UserError(
             f"`config` of record.json must be the config of a run ({error!r})"
         ) from error
+    is_same = recorded_seeds == seeds.keys()
+    require(is_same, "seed", f"those of record.json in metrics.json, {recorded_seeds}", set(seeds))
     return key, Result(seeds, seconds, machine)
 
 
@@ -147,13 +165,20 @@ def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
 def merged_result(results: Sequence[Result]) -> Result | None:
     """The results of one cell's runs as one, None where there are none.
 
-    It has the seeds of all runs and adds up their seconds. Where several runs have the same metric
-    of a seed, the first run counts. The machine is that of the first run.
+    It has the seeds of all runs. Where several runs have the same metric of a seed, the first run
+    counts. Their seconds are added up, of each run the share of those seeds to which it adds
+    something. The machine is that of the first run.
     """
     if not results:
         return None
     seeds: dict[int, dict[str, float]] = {}
+    seconds = 0.0
     for result in results:
+        added = [
+            seed
+            for seed, metrics in result.seeds.items()
+            if metrics.keys() - seeds.get(seed, {}).keys()
+        ]
+        seconds += result.seconds * len(added) / max(1, len(result.seeds))
         seeds |= {seed: metrics | seeds.get(seed, {}) for seed, metrics in result.seeds.items()}
-    seconds = sum(result.seconds for result in results)
     return results[0]._replace(seeds=dict(sorted(seeds.items())), seconds=seconds)

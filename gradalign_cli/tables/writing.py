@@ -15,6 +15,7 @@ from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
 from gradalign_cli.tables.table import JUDGED_STATUSES, Table
 from gradalign_cli.tables.verdict import PairedComparison, TableRow
 
+WRITTEN_FILES = ("table.md", "table.csv", "table.tex", "table.json", "ranks.svg")
 COLUMNS = ("cell", "metric", "published", "ours", "n", "difference", "verdict", "time")
 WITH_INTERVAL = ("published", "ours")  # these have a plus-minus sign in them
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +210,7 @@ def test_an_override_that_is_not_valid_is_told_before_anything_is_written(overri
 
 
 MNIST_CELL = {"overrides": ["benchmark=permuted_mnist"], "published": {"ACC": 0.9}}
+LCA_CELL = {"overrides": SMALL, "published": {"LCA10": 0.5}, "tolerance": {"LCA10": 0.1}}
 GRID_CELL = {"overrides": ["replicas.lr=[0.1,0.2]"], "published": {"ACC": 0.9}}
 
 
@@ -217,6 +219,7 @@ GRID_CELL = {"overrides": ["replicas.lr=[0.1,0.2]"], "published": {"ACC": 0.9}}
     [
         (MNIST_CELL, (), "mnist was not found in .*nowhere"),
         (GRID_CELL, (), "`cell: replicas.lr` must be one number in a table, found"),
+        (LCA_CELL, (), "`cell` has LCA10 published, which its runs do not have"),
         (GRID_CELL, ("hydra/launcher=joblib",), "`cell: replicas.lr` must be one number"),
     ],
 )
@@ -229,6 +232,52 @@ def test_a_cell_that_cannot_be_run_here_is_told_before_anything_is_written(
     with pytest.raises(UserError, match=sentence):
         reproduce_tiny(conf, ALL_CELLS._replace(overrides=overrides), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("file", ["record.json", "metrics.json"])
+def test_what_is_left_of_a_damaged_run_is_kept(file, conf, tmp_path):
+    request, out = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1), tmp_path / "out"
+    reproduce_tiny(conf, request, out)
+    (run,) = (out / "tiny/runs").iterdir()
+    rows, accuracies = csv_rows(out), (run / "accuracy.csv").read_text()
+    for number in (1, 2):
+        (run / file).write_text("{")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert reproduce_tiny(conf, request, out)[0] == 0
+        sentence = f"{run} is damaged and kept as {run.name}_damaged_{number}"
+        assert sentence in [str(warning.message) for warning in caught]
+        kept = run.with_name(f"{run.name}_damaged_{number}")
+        assert ((kept / file).read_text(), (kept / "accuracy.csv").read_text()) == ("{", accuracies)
+        assert csv_rows(out) == rows
+
+
+def test_a_misspelt_cell_that_was_not_requested_costs_no_table(conf, tmp_path):
+    out = tmp_path / "out"
+    reproduce_tiny(conf, ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1), out)
+    cells = TABLE["cells"] | {
+        "typo": {"overrides": ["method=agemm"], "published": {"ACC": 0.9}, "status": "MEMORY"}
+    }
+    OmegaConf.save(TABLE | {"cells": cells}, conf / "table/tiny.yaml")
+    request = ALL_CELLS._replace(cell_pattern="plain", seed_count=1)
+    assert reproduce_tiny(conf, request, out)[0] == 0
+    assert [row["n"] for row in csv_rows(out)] == ["1", "1", "1", "0", "0", "0"]
+    with pytest.raises(UserError, match="agemm"):
+        reproduce_tiny(conf, request._replace(cell_pattern="typo"), out)
+
+
+def test_an_output_folder_may_have_any_name(conf, tmp_path):
+    out = tmp_path / "ünï (1), {a=b} 'c\\' $d [e]"
+    request = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1)
+    assert reproduce_tiny(conf, request, out)[0] == 0
+    assert csv_rows(out)[0]["n"] == "1"
+    assert "0 still to run" in reproduce_tiny(conf, request, out)[1]
+
+
+def test_a_folder_in_the_place_of_a_table_is_told_before_anything_runs(conf, tmp_path):
+    (tmp_path / "out/tiny/table.md").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"table\.md must be a file, found a folder"):
+        reproduce_tiny(conf, ALL_CELLS._replace(train_command=("false",)), tmp_path / "out")
 
 
 def no_connection(*_, **__):

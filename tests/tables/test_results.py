@@ -11,7 +11,7 @@ from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import LARGEST_FILE
-from gradalign_cli.tables.results import results_by_key, run_key
+from gradalign_cli.tables.results import Result, merged_result, results_by_key, run_key
 
 CONFIG = compose_config(CONF, ()).settings
 RECORD = {
@@ -53,7 +53,9 @@ HOSTILE = {
         {"record": RECORD | {"config": CONFIG | {"replicas": "x"}}}, "must be the config",
     ),
     "no seconds": ({"record": RECORD | {"training_seconds": None}}, "`training_seconds` must be"),
-    "negative seconds": ({"record": RECORD | {"evaluation_seconds": -1}}, "must be non-negative"),
+    "negative seconds": ({"record": RECORD | {"evaluation_seconds": -1}}, "must be from 0 to"),
+    "endless seconds": ({"record": RECORD | {"training_seconds": 1e308}}, "must be from 0 to 1e"),
+    "another seed": ({"results": replica(seed=4)}, r"of record\.json in metrics\.json, \{0\}"),
     "no metrics": ({"results": None}, r"cannot read .*metrics\.json"),
     "metrics of numbers": ({"results": "3"}, r"metrics\.json must be a mapping, found int"),
     "no replicas": ({"results": {"replicas": []}}, "must be a list of replicas"),
@@ -123,3 +125,15 @@ def test_a_run_of_a_version_without_a_setting_counts_as_one_with_its_value_of_th
     assert run_key(earlier) == run_key(CONFIG)
     assert run_key({**CONFIG, "quick": True}) != run_key(CONFIG)
     assert run_key({**CONFIG, "plugins": ["half"]}) != run_key(CONFIG)
+
+
+def test_merged_runs_count_the_seconds_of_the_seeds_that_each_adds():
+    def result(*seeds):
+        return Result({seed: {"ACC": 0.5 + seed / 10} for seed in seeds}, 6.0 * len(seeds), {})
+
+    runs = [result(0), result(0), result(0, 1), result(2)]
+    merged = merged_result(runs)
+    assert (merged.seconds, list(merged.seeds)) == (6.0 + 0 + 6.0 + 6.0, [0, 1, 2])
+    later = Result({0: {"ACC": 0.1, "BWT": 0.2}}, 5.0, {})  # a seed again, for a metric
+    merged = merged_result([*runs, later])
+    assert (merged.seconds, merged.seeds[0]) == (23.0, {"ACC": 0.5, "BWT": 0.2})

@@ -48,6 +48,9 @@ HOSTILE = {
     "an override": (GOOD.replace("[method=agem]", "method"), r"overrides` must be a list of"),
     "an option": (GOOD.replace("method=agem", "--config-dir=x"), r"overrides` must be a list of"),
     "hydra's": (GOOD.replace("method=agem", "+hydra.callbacks.x._target_=y"), r"and none of hydra"),
+    "an unknown metric": (GOOD.replace("ACC: 0.5", "ACCC: 0.5"), r"mapping of metrics \(ACC, BWT"),
+    "a cell without a name": ("{title: t, source: s, cells: {'': {}}}", "none empty"),
+    "countless runs": (GOOD + "runs: 99999999999999999999", r"`evil\.runs` must be a whole number"),
     "no status": (GOOD.replace("status: VERIFIED", ""), r"status` must be one of VERIFIED.*None"),
 }  # fmt: skip
 
