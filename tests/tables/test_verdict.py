@@ -305,7 +305,9 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
         with pytest.raises(UserError, match=f"`t.cells.A.{message}"):
             table(**spread | {"runs": 5} | entries)
     entries = {"title": "t", "source": "s", "cells": {}}
-    with pytest.raises(UserError, match=r"`t.cells` must be a mapping of names, at least one, to"):
+    with pytest.raises(
+        UserError, match=r"`t.cells` must be a mapping of names, at least one and none empty, to"
+    ):
         parse_table("t", entries)
     cells = {"A": {"needs": "birds", "published": {}, "status": "MEMORY"}}
     entries |= {"cells": cells, "differences": [{"Not explained": ""}]}
