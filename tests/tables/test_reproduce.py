@@ -220,7 +220,7 @@ GRID_CELL = {"overrides": ["replicas.lr=[0.1,0.2]"], "published": {"ACC": 0.9}}
         (MNIST_CELL, (), "mnist was not found in .*nowhere"),
         (GRID_CELL, (), "`cell: replicas.lr` must be one number in a table, found"),
         (LCA_CELL, (), "`cell` has LCA10 published, which its runs do not have"),
-        (GRID_CELL, ("hydra/launcher=slurm",), "`cell: replicas.lr` must be one number"),
+        (GRID_CELL, ("hydra/launcher=basic",), "`cell: replicas.lr` must be one number"),
     ],
 )
 def test_a_cell_that_cannot_be_run_here_is_told_before_anything_is_written(
@@ -293,7 +293,7 @@ def test_what_a_launcher_trains_elsewhere_is_not_looked_for_here(conf, tmp_path,
     monkeypatch.setattr(
         reproduce_module, "train_missing_any_failed", lambda runs, *_: started.append(len(runs))
     )
-    launcher = ("hydra/launcher=slurm", f"data_dir={tmp_path / 'nowhere'}", "device=cuda")
+    launcher = ("hydra/launcher=basic", f"data_dir={tmp_path / 'nowhere'}", "device=cuda")
     assert reproduce_tiny(conf, ALL_CELLS._replace(overrides=launcher), tmp_path / "out")[0] == 0
     assert started == [1]
 
@@ -482,7 +482,7 @@ def test_a_cell_takes_the_runs_with_the_threads_that_were_asked_for():
 
     cells = {cell.name: cell for cell in load_table(CONF, "agem-2019-table4").cells}
     convolutional, plain = cells["Split CIFAR, VAN"], cells["Permuted MNIST, VAN"]
-    for overrides in ((), ("threads=1",), ("threads=2", "device=cpu", "hydra/launcher=slurm")):
+    for overrides in ((), ("threads=1",), ("threads=2", "device=cpu", "hydra/launcher=basic")):
         threads = [override for override in overrides if override.startswith("threads")]
         key = run_key(compose_cell(CONF, convolutional, False, overrides))
         assert key == runs_key(convolutional, *threads)
