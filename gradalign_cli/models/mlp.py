@@ -50,6 +50,20 @@ def layer_activations(weights: list[Tensor], biases: list[Tensor], images: Tenso
     return activations
 
 
+def factored_layer_gradients(
+    weights: list[Tensor], inputs: list[Tensor], logit_gradients: Tensor, bias: bool
+) -> tuple[FactoredGradients, ...]:
+    """The gradients of single examples in each layer, from the last to the first; the arguments
+    are as in `layer_activations` and `Model.factored_gradients`."""
+    output_gradients = [logit_gradients]
+    for weight, x in zip(weights[:0:-1], inputs[:0:-1], strict=True):
+        output_gradients.append((output_gradients[-1] @ weight) * (x > 0))
+    if bias:
+        inputs = [pad(x, (0, 1), value=1.0) for x in inputs]
+    pairs = zip(inputs, reversed(output_gradients), strict=True)
+    return tuple(FactoredGradients(*pair) for pair in pairs)
+
+
 def mlp(
     widths: Sequence[int], init: Init, bias: bool, shape: tuple[int, int, int], outputs: int
 ) -> Model:
@@ -102,14 +116,9 @@ def mlp(
     def factored_gradients(
         params: Tensor, images: Tensor, logit_gradients: Tensor
     ) -> tuple[FactoredGradients, ...]:
-        inputs = tuple(activations(params, images)[:-1])
-        output_gradients = [logit_gradients]
-        for weight, x in zip(weights_and_biases(params)[0][:0:-1], inputs[:0:-1], strict=True):
-            output_gradients.append((output_gradients[-1] @ weight) * (x > 0))
-        if bias:
-            inputs = tuple(pad(x, (0, 1), value=1.0) for x in inputs)
-        pairs = zip(inputs, reversed(output_gradients), strict=True)
-        return tuple(FactoredGradients(*pair) for pair in pairs)
+        weights, biases = weights_and_biases(params)
+        inputs = layer_activations(weights, biases, images)[:-1]
+        return factored_layer_gradients(weights, inputs, logit_gradients, bias)
 
     layers = tuple(
         Layer(out_features * (in_features + bias), out_features, bias)

@@ -187,8 +187,9 @@ def check_cell(cell: Cell, config: dict[str, Any], quick: bool) -> None:
 def check_can_train_here(config: dict[str, Any]) -> None:
     """Download the dataset of a run where it is not on this machine. Raises UserError where it
     cannot be had, or where the device is none of this machine."""
-    choose_device(OmegaConf.create(config))
-    require_datasets(OmegaConf.create(config))
+    created = OmegaConf.create(config)
+    choose_device(created)
+    require_datasets(created)
 
 
 def require_writable(table_folder: Path) -> None:
