@@ -44,6 +44,47 @@ def admission_scores(
     return score.expand_as(arrival_scores)
 
 
+def decide_on_arrivals(
+    scores: Tensor,
+    filled: Tensor,
+    first_scores: Tensor,
+    new_scores: Tensor,
+    random_numbers: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The scores [capacity] after all arrivals, and the number of the arrival that each slot takes,
+    -1 where it takes none.
+
+    scores: [capacity] of the stored examples;  filled: [] the number of filled slots;
+    first_scores, new_scores: [batch] of an arrival while slots are empty, and when it competes;
+    random_numbers: [batch, 2] that draw its rival and whether it wins.
+    """
+    total = len(scores)
+    scores = torch.cat([scores, scores[:1]])  # and a slot that is none, for those that lose
+    numbers = torch.arange(len(new_scores), device=scores.device)
+    has_room = filled + numbers < total
+    arrival_of_slot = torch.full_like(scores, -1, dtype=torch.long)
+    slot_draws, win_draws = random_numbers.double().unbind(1)
+    columns = (
+        numbers,
+        slot_draws,
+        win_draws,
+        new_scores,
+        (first_scores < 1) & ~has_room,
+        torch.where(has_room, filled + numbers, total),
+        torch.where(has_room, first_scores, new_scores).to(scores.dtype),
+    )
+    for number, slot_draw, win_draw, new_score, may_win, slot_if_not, score in zip(
+        *(column.split(1) for column in columns), strict=True
+    ):
+        rival = draw_slot(scores[:total], slot_draw)[None]
+        rival_score = scores.gather(0, rival)
+        wins = may_win & (win_draw * (rival_score + new_score) < rival_score)
+        slot = torch.where(wins, rival, slot_if_not)
+        scores = scores.scatter(0, slot, score)
+        arrival_of_slot = arrival_of_slot.scatter(0, slot, number)
+    return scores[:total], arrival_of_slot[:total]
+
+
 def gss_greedy(
     capacity: int,
     capacity_per: CapacityUnit,
@@ -75,31 +116,10 @@ def gss_greedy(
             measured.arrival_losses_or_cosines, measured.stored_valid, 1.0
         )
         first_scores = admission_scores(measured, new_scores, admission)
-        scores = torch.cat([memory.scores, memory.scores[:1]])
-        numbers = torch.arange(len(new_scores), device=scores.device)
-        empty_slots = (memory.rows >= 0).sum() + numbers
-        has_room = empty_slots < total
-        arrival_of_slot = torch.full_like(scores, -1, dtype=torch.long)
-        slot_draws, win_draws = arrivals.random_numbers.double().unbind(1)
-        columns = (
-            numbers,
-            slot_draws,
-            win_draws,
-            new_scores,
-            (first_scores < 1) & ~has_room,
-            torch.where(has_room, empty_slots, total),  # which is no slot: it is cut off below
-            torch.where(has_room, first_scores, new_scores).to(scores.dtype),
+        filled = (memory.rows >= 0).sum()
+        scores, arrival_of_slot = decide_on_arrivals(
+            memory.scores, filled, first_scores, new_scores, arrivals.random_numbers
         )
-        for number, slot_draw, win_draw, new_score, may_win, slot_if_not, score in zip(
-            *(column.split(1) for column in columns), strict=True
-        ):
-            rival = draw_slot(scores[:total], slot_draw)[None]
-            rival_score = scores.gather(0, rival)
-            wins = may_win & (win_draw * (rival_score + new_score) < rival_score)
-            slot = torch.where(wins, rival, slot_if_not)
-            scores = scores.scatter(0, slot, score)
-            arrival_of_slot = arrival_of_slot.scatter(0, slot, number)
-        scores, arrival_of_slot = scores[:total], arrival_of_slot[:total]
         return write_chosen_arrivals(memory, arrival_of_slot, arrivals)._replace(scores=scores)
 
     return Buffer(
