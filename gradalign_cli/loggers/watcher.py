@@ -110,17 +110,16 @@ class LoggingWatcher:
                 if name not in self.replica_settings[replica]
             }
             self.log(replica, self.step, final)
-            pixels = matrix_pixels(matrix)
-            self.tell_all(partial(show_matrix, replica, pixels))
+            self.tell_all(partial(show_matrix, replica, matrix))
 
     def close(self) -> None:
         """End the runs."""
         self.tell_all(lambda logger: logger.close())
 
 
-def show_matrix(replica: int, pixels: np.ndarray, logger: Logger) -> None:
+def show_matrix(replica: int, matrix: np.ndarray, logger: Logger) -> None:
     """Hand the picture of a replica's accuracy matrix to a logger."""
-    logger.image(replica, "accuracy_matrix", pixels)
+    logger.image(replica, "accuracy_matrix", matrix_pixels(matrix))
 
 
 @contextmanager

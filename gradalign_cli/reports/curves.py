@@ -11,6 +11,7 @@ import numpy as np
 from gradalign_cli.errors import UserError
 from gradalign_cli.reports.group import Group
 from gradalign_cli.reports.run import Run, read_columns
+from gradalign_cli.results.significance import t_quantile
 
 LARGEST_CURVES = 2**26  # bytes of alignment.csv and of continual.csv
 BINS_A_TASK, MOST_BINS = 12, 120
@@ -139,12 +140,10 @@ def first_steps_accuracy(group: Group) -> np.ndarray:
 def interval_half_width(values: np.ndarray) -> np.ndarray:
     """Half the width [k] of the 95% t-interval of the mean over seeds of values [n, k]; 0 for one
     seed, which has none."""
-    from scipy.stats import t as student
-
     n = len(values)
     if n < 2:
         return np.zeros(values.shape[1])
-    half_width: np.ndarray = student.ppf(0.975, n - 1) * values.std(0, ddof=1) / n**0.5
+    half_width: np.ndarray = t_quantile(n - 1) * values.std(0, ddof=1) / n**0.5
     return half_width
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gradalign_cli.errors import UserError, require_choice
+from gradalign_cli.results.significance import t_quantile
 
 Convention = Literal["standard", "gem", "agem"]
 Array = np.ndarray
@@ -108,14 +109,12 @@ def summary(
 
     metrics_by_replica: the metrics of each replica, by name.
     """
-    from scipy.stats import t as student
-
     summaries = {}
     for name in metrics_by_replica[0]:
         values = np.array([replica[name] for replica in metrics_by_replica])
         n, mean = len(values), float(values.mean())
         std = float(values.std(ddof=1)) if n > 1 else None
-        half_width = None if std is None else float(student.ppf(0.975, n - 1)) * std / n**0.5
+        half_width = None if std is None else t_quantile(n - 1) * std / n**0.5
         summaries[name] = {
             "mean": mean,
             "std": std,

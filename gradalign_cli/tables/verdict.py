@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradalign_cli.results.metrics import summary
-from gradalign_cli.results.significance import holm_corrected
+from gradalign_cli.results.significance import holm_corrected, t_quantile
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import JUDGED_STATUSES, Cell, setting_and_method
 
@@ -97,8 +97,6 @@ def difference_half_width(
     the published mean counts as exact. One seed is taken to be one more run like the paper's, and
     with no seed the interval is that of the published mean.
     """
-    from scipy.stats import t as student
-
     variances: list[float] = []  # of each mean
     freedoms: list[int] = []  # of the estimate of each variance
     if our_std is not None:
@@ -113,7 +111,7 @@ def difference_half_width(
     if variance == 0:
         return 0.0
     inverse = sum((v / variance) ** 2 / f for v, f in zip(variances, freedoms, strict=True))
-    return float(student.ppf(0.975, 1 / inverse)) * math.sqrt(variance)
+    return t_quantile(1 / inverse) * math.sqrt(variance)
 
 
 def verdict(

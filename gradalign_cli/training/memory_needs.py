@@ -12,6 +12,7 @@ from gradalign_cli.benchmarks.benchmark import Benchmark
 from gradalign_cli.engines.choice import DEFAULT_THREADS
 from gradalign_cli.errors import UserError
 from gradalign_cli.models.model import Model
+from gradalign_cli.numerics.generators import generator
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.learner import Parts
 from gradalign_cli.step.reading_sizes import reference_and_replay_sizes
@@ -163,6 +164,11 @@ class OutputBytes(TorchDispatchMode):
         super().__init__()
         self.bytes: list[int] = []
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False, as to skip PyTorch's compiler imports it."""
+        return False
+
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
         result = operation(*args, **(kwargs or {}))
         results = result if isinstance(result, tuple | list) else [result]
@@ -173,20 +179,12 @@ class OutputBytes(TorchDispatchMode):
 
 def layer_output_bytes(parts: Parts) -> list[float]:
     """The bytes of an example in each tensor that the network makes on its way to the logits, by a
-    pass whose tensors have shapes and no memory; or real ones, where the user's own network looks
-    at numbers."""
-    try:
-        return layer_output_bytes_on(parts, torch.device("meta"))
-    except RuntimeError:
-        return layer_output_bytes_on(parts, torch.device("cpu"))
-
-
-def layer_output_bytes_on(parts: Parts, device: torch.device) -> list[float]:
-    """`layer_output_bytes` by a pass of two examples on a device."""
+    pass of two examples on the CPU. A pass on PyTorch's meta device, whose tensors have shapes and
+    no numbers, would import PyTorch's compiler, which takes seconds."""
     examples, sizes = 2, OutputBytes()
-    params = torch.zeros(sum(layer.size for layer in parts.model.layers), device=device)
-    statistics = torch.zeros_like(parts.model.initial_statistics, device=device)
-    images = torch.zeros(examples, *parts.benchmark.image_shape, device=device)
+    images = torch.zeros(examples, *parts.benchmark.image_shape)
+    params = parts.model.init(generator(0, "network"))
+    statistics = parts.model.initial_statistics.cpu()
     with torch.no_grad(), sizes:
         parts.model.apply(params, statistics, images, False, ())
     return [size / examples for size in sizes.bytes]
