@@ -8,7 +8,8 @@ from gradalign_cli.commands.page import page_console
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import require
-from gradalign_cli.tables.reproduce import Request, checked_overrides, reproduce
+from gradalign_cli.tables.reproduce import reproduce
+from gradalign_cli.tables.request import Request, checked_overrides
 
 # `gradalign train` as a process that ends when this one ends
 TRAIN_COMMAND = (sys.executable, "-m", "gradalign_cli.tables.leash", "gradalign_cli.cli", "train")

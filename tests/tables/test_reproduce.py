@@ -23,19 +23,23 @@ from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.metrics import metrics
-from gradalign_cli.tables.reproduce import (
+from gradalign_cli.tables.missing_runs import (
     MissingRun,
-    Request,
-    checked_overrides,
     failure_message,
-    reproduce,
     run_environment,
     train_arguments,
 )
+from gradalign_cli.tables.reproduce import reproduce
+from gradalign_cli.tables.request import Request, checked_overrides
 from gradalign_cli.tables.results import compose_cell, run_key
 from gradalign_cli.tables.table import load_table, table_names
 
-SMALL = ["benchmark.samples_per_task=60", "model.widths=[8]", "metrics.lca_batches=0"]
+SMALL = [
+    "benchmark.samples_per_task=60",
+    "model.widths=[8]",
+    "metrics.lca_batches=0",
+    "report=false",
+]
 TABLE = {
     "title": "Digits",
     "source": "nobody",
@@ -51,6 +55,7 @@ TABLE = {
     },
 }  # fmt: skip
 ALL_CELLS = Request("*", 2, None, False, 1, (), (), TRAIN_COMMAND)
+AGEM_ONCE = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1)
 
 
 @pytest.fixture
@@ -59,6 +64,16 @@ def conf(tmp_path):
     shutil.copytree(CONF, tmp_path / "conf")
     OmegaConf.save(OmegaConf.create(TABLE), tmp_path / "conf" / "table" / "tiny.yaml")
     return tmp_path / "conf"
+
+
+@pytest.fixture(scope="module")
+def agem_runs(tmp_path_factory):
+    """The folder of the runs of TABLE with one run, of the first seed of A-GEM."""
+    folder = tmp_path_factory.mktemp("agem")
+    shutil.copytree(CONF, folder / "conf")
+    OmegaConf.save(OmegaConf.create(TABLE), folder / "conf" / "table" / "tiny.yaml")
+    assert reproduce_tiny(folder / "conf", AGEM_ONCE, folder)[0] == 0
+    return folder / "tiny/runs"
 
 
 def reproduce_tiny(conf, request, output_folder):
@@ -176,26 +191,23 @@ def test_a_cell_that_another_command_finishes_meanwhile_is_taken(
 
 
 def test_a_run_that_is_finished_between_the_look_and_the_start_is_not_replaced(conf, tmp_path):
-    request, out = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1), tmp_path / "out"
+    out = tmp_path / "out"
     cell = next(cell for cell in load_table(conf, "tiny").cells if cell.name == "A-GEM")
     run = MissingRun(cell, out / "run", (0,))
-    arguments = train_arguments(run, request)
+    arguments = train_arguments(run, AGEM_ONCE)
     assert main(["train", *arguments]) == 0
     before = (run.folder / "accuracy.csv").stat().st_mtime_ns
     with pytest.raises(SystemExit, match="2"):
         main(["train", *arguments])
     assert (run.folder / "accuracy.csv").stat().st_mtime_ns == before
-    assert "overwrite=true" in train_arguments(run, request)  # planned now, it is a run of no use
+    assert "overwrite=true" in train_arguments(run, AGEM_ONCE)  # planned now, it is a run of no use
 
 
-def test_numbers_that_leave_a_table_are_told(conf, tmp_path):
-    request, out = ALL_CELLS._replace(seed_count=1), tmp_path / "out"
-    reproduce_tiny(conf, request._replace(cell_pattern="A-GEM"), tmp_path / "elsewhere")
-    folders = (tmp_path / "elsewhere/tiny/runs",)
-    taken = request._replace(cell_pattern="A-GEM", finished_run_folders=folders)
-    reproduce_tiny(conf, taken, out)
+def test_numbers_that_leave_a_table_are_told(conf, agem_runs, tmp_path):
+    out = tmp_path / "out"
+    reproduce_tiny(conf, AGEM_ONCE._replace(finished_run_folders=(agem_runs,)), out)
     with pytest.warns(UserWarning, match="numbers of 1 cell leave the table, 'A-GEM' first"):
-        reproduce_tiny(conf, request._replace(cell_pattern="birds"), out)
+        reproduce_tiny(conf, AGEM_ONCE._replace(cell_pattern="birds"), out)
 
 
 @pytest.mark.parametrize(
@@ -234,17 +246,17 @@ def test_a_cell_that_cannot_be_run_here_is_told_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("file", ["record.json", "metrics.json"])
-def test_what_is_left_of_a_damaged_run_is_kept(file, conf, tmp_path):
-    request, out = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1), tmp_path / "out"
-    reproduce_tiny(conf, request, out)
+def test_what_is_left_of_a_damaged_run_is_kept(conf, agem_runs, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(agem_runs, out / "tiny/runs")
     (run,) = (out / "tiny/runs").iterdir()
+    reproduce_tiny(conf, AGEM_ONCE, out)
     rows, accuracies = csv_rows(out), (run / "accuracy.csv").read_text()
-    for number in (1, 2):
+    for number, file in enumerate(("record.json", "metrics.json"), 1):
         (run / file).write_text("{")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            assert reproduce_tiny(conf, request, out)[0] == 0
+            assert reproduce_tiny(conf, AGEM_ONCE, out)[0] == 0
         sentence = f"{run} is damaged and kept as {run.name}_damaged_{number}"
         assert sentence in [str(warning.message) for warning in caught]
         kept = run.with_name(f"{run.name}_damaged_{number}")
@@ -252,14 +264,14 @@ def test_what_is_left_of_a_damaged_run_is_kept(file, conf, tmp_path):
         assert csv_rows(out) == rows
 
 
-def test_a_misspelt_cell_that_was_not_requested_costs_no_table(conf, tmp_path):
+def test_a_misspelt_cell_that_was_not_requested_costs_no_table(conf, agem_runs, tmp_path):
     out = tmp_path / "out"
-    reproduce_tiny(conf, ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1), out)
+    shutil.copytree(agem_runs, out / "tiny/runs")
     cells = TABLE["cells"] | {
         "typo": {"overrides": ["method=agemm"], "published": {"ACC": 0.9}, "status": "MEMORY"}
     }
     OmegaConf.save(TABLE | {"cells": cells}, conf / "table/tiny.yaml")
-    request = ALL_CELLS._replace(cell_pattern="plain", seed_count=1)
+    request = AGEM_ONCE._replace(cell_pattern="plain")
     assert reproduce_tiny(conf, request, out)[0] == 0
     assert [row["n"] for row in csv_rows(out)] == ["1", "1", "1", "0", "0", "0"]
     with pytest.raises(UserError, match="agemm"):
@@ -268,10 +280,9 @@ def test_a_misspelt_cell_that_was_not_requested_costs_no_table(conf, tmp_path):
 
 def test_an_output_folder_may_have_any_name(conf, tmp_path):
     out = tmp_path / "ünï (1), {a=b} 'c\\' $d [e]"
-    request = ALL_CELLS._replace(cell_pattern="A-GEM", seed_count=1)
-    assert reproduce_tiny(conf, request, out)[0] == 0
+    assert reproduce_tiny(conf, AGEM_ONCE, out)[0] == 0
     assert csv_rows(out)[0]["n"] == "1"
-    assert "0 still to run" in reproduce_tiny(conf, request, out)[1]
+    assert "0 still to run" in reproduce_tiny(conf, AGEM_ONCE, out)[1]
 
 
 def test_a_folder_in_the_place_of_a_table_is_told_before_anything_runs(conf, tmp_path):
@@ -360,7 +371,7 @@ def is_running(pid):
 def test_a_killed_table_repeats_the_cell_in_progress_alone_and_ends_the_same(conf, tmp_path):
     """It is killed in the second cell."""
     out, request = tmp_path / "killed", ALL_CELLS._replace(cell_pattern="[Ap]*")
-    process = start_reproduce(conf, "[Ap]*", 30, out)
+    process = start_reproduce(conf, "[Ap]*", 15, out)
     wait_for(lambda: list(out.glob("tiny/runs/*/accuracy.csv")))
     wait_for(lambda: list(out.glob("tiny/runs/*/accuracy.partial.csv")))
     os.killpg(process.pid, signal.SIGKILL)
@@ -417,18 +428,13 @@ def test_a_run_that_would_end_after_the_budget_is_not_started(conf, tmp_path):
     assert csv_rows(tmp_path / "out")[0]["verdict"] == "not judged: not run"
 
 
-def test_quick_runs_are_marked_and_not_judged(conf, tmp_path):
-    request = ALL_CELLS._replace(cell_pattern="A-GEM", quick=True, seed_count=1)
+def test_quick_runs_are_marked_and_neither_judged_nor_compared_nor_ranked(conf, tmp_path):
+    request = ALL_CELLS._replace(cell_pattern="[Ap]*", quick=True, seed_count=3)
     _, output = reproduce_tiny(conf, request, tmp_path / "out")
     assert "a quick run is not judged" in output
     text = (tmp_path / "out/tiny-quick/table.md").read_text()
     assert "# Digits: a quick run, not the paper's setting" in text
     assert "not judged: a quick run" in text
-
-
-def test_quick_runs_are_neither_compared_nor_ranked(conf, tmp_path):
-    request = ALL_CELLS._replace(cell_pattern="[Ap]*", quick=True, seed_count=3)
-    reproduce_tiny(conf, request, tmp_path / "out")
     content = json.loads((tmp_path / "out/tiny-quick/table.json").read_text())
     assert len(content["results"]) == 2
     assert (content["comparisons"], content["ranks"]) == ([], None)
@@ -491,29 +497,23 @@ def test_a_cell_takes_the_runs_with_the_threads_that_were_asked_for():
 
 
 @pytest.mark.parametrize("name", table_names(CONF))
-def test_every_cell_that_can_be_run_composes_and_no_two_are_the_same(name):
+def test_the_cells_that_can_be_run_compose_differ_and_give_what_is_published(name):
+    """A cell that lacked a published metric would be repeated at every call."""
     table = load_table(CONF, name)
     runnable = [cell for cell in table.cells if cell.missing_requirement is None]
-    keys = [run_key(compose_cell(CONF, cell, False)) for cell in runnable]
-    assert len(set(keys)) == len(runnable)
+    configs = [compose_cell(CONF, cell, False) for cell in runnable]
+    assert len(set(map(run_key, configs))) == len(runnable)
     assert all(
         0 < abs(value) <= 1 or value == 0 for c in table.cells for value in c.published.values()
     )
     assert all(cell.tolerance_reason for cell in runnable)
-
-
-@pytest.mark.parametrize("name", table_names(CONF))
-def test_every_cell_that_can_be_run_gives_the_metrics_that_are_published(name):
-    """A cell that did not would be repeated at every call."""
-    for cell in load_table(CONF, name).cells:
-        if cell.missing_requirement is None:
-            config = compose_config(CONF, cell.overrides).settings
-            batches = config["metrics"]["lca_batches"]
-            learning_curves = np.zeros((2, batches + 1)) if batches else None
-            run_metrics = metrics(np.zeros((3, 2)), learning_curves).keys()
-            if config["benchmark"].get("scenario") == "class":
-                run_metrics |= {f"{metric}_task" for metric in run_metrics}
-            assert {*cell.published, *cell.unpublished_metrics} <= run_metrics
+    for cell, config in zip(runnable, configs, strict=True):
+        batches = config["metrics"]["lca_batches"]
+        learning_curves = np.zeros((2, batches + 1)) if batches else None
+        run_metrics = metrics(np.zeros((3, 2)), learning_curves).keys()
+        if config["benchmark"].get("scenario") == "class":
+            run_metrics |= {f"{metric}_task" for metric in run_metrics}
+        assert {*cell.published, *cell.unpublished_metrics} <= run_metrics
 
 
 def test_there_are_thirteen_tables():

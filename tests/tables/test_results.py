@@ -110,7 +110,8 @@ def test_pipes_and_unfinished_folders_are_passed_over(tmp_path):
 def test_folders_to_take_runs_from_must_be_there(tmp_path):
     from rich.console import Console
 
-    from gradalign_cli.tables.reproduce import Request, reproduce
+    from gradalign_cli.tables.reproduce import reproduce
+    from gradalign_cli.tables.request import Request
 
     (tmp_path / "file").touch()
     for place in (tmp_path / "nowhere", tmp_path / "file", tmp_path / ("x" * 300)):

@@ -1,0 +1,193 @@
+"""The runs that the cells of a table still need, each a `gradalign train` of its own.
+
+The seeds of a run are its replicas, and its folder is named by what the cell computes, so that a
+finished run is not repeated.
+"""
+
+import itertools
+import os
+import subprocess
+import threading
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+
+from gradalign_cli.errors import UserError
+from gradalign_cli.files.folder_override import folder_override
+from gradalign_cli.results.sweep_folder import is_finished
+from gradalign_cli.tables.request import Request
+from gradalign_cli.tables.results import (
+    QUICK_OVERRIDES,
+    Result,
+    merged_result,
+    read_key_and_result,
+)
+from gradalign_cli.tables.run_lines import RunLines
+from gradalign_cli.tables.table import Cell
+
+
+class MissingRun(NamedTuple):
+    """A run that a cell still needs: its folder, and the seeds that no finished run has."""
+
+    cell: Cell
+    folder: Path
+    seeds: tuple[int, ...]
+
+    def estimated_minutes(self) -> float | None:
+        """Minutes on two CPU cores, None where the cell was not measured."""
+        return (
+            None
+            if self.cell.minutes_per_seed is None
+            else self.cell.minutes_per_seed * len(self.seeds)
+        )
+
+
+def missing_runs(
+    cells: Sequence[Cell],
+    key_of_cell: dict[str, str],
+    results_of_key: dict[str, list[Result]],
+    request: Request,
+    table_folder: Path,
+) -> list[MissingRun]:
+    """The runs that cells still need, each with a folder of its own in the table's folder.
+
+    key_of_cell: by the cell's name;  results_of_key: of finished runs.
+    """
+    runs = []
+    for cell in cells:
+        finished = finished_seeds(cell, results_of_key.get(key_of_cell[cell.name], []), request)
+        seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished)
+        if seeds:
+            name = f"{key_of_cell[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
+            runs.append(MissingRun(cell, table_folder / "runs" / name, seeds))
+    return runs
+
+
+def finished_seeds(cell: Cell, results: Sequence[Result], request: Request) -> set[int]:
+    """The seeds of a cell that need no run. A seed whose run lacks a metric that the paper prints,
+    as runs of earlier versions may, needs one. Quick runs may lack metrics.
+
+    results: of the cell's finished runs.
+    """
+    result = merged_result(results)
+    needed_metrics = set() if request.quick else cell.published.keys()
+    metrics_of_seed = {} if result is None else result.seeds
+    return {seed for seed, metrics in metrics_of_seed.items() if needed_metrics <= metrics.keys()}
+
+
+def train_missing_any_failed(
+    runs: Sequence[MissingRun],
+    is_finished_by_another: Callable[[MissingRun], bool],
+    request: Request,
+    console: Console,
+) -> bool:
+    """Train the runs, `request.parallel_runs` at a time; returns whether one failed. A failure does
+    not stop the others.
+
+    is_finished_by_another: whether a run that was missing is there now, when its turn comes.
+
+    The runs end with this process, see leash.py: a run that went on would write to the same folder
+    as the run that replaces it.
+    """
+    if request.budget_minutes == 0:
+        return False
+    begin, interrupted = time.monotonic(), threading.Event()
+    lines = RunLines(console)
+    read_end, write_end = os.pipe()
+    environment = run_environment(os.environ, min(request.parallel_runs, len(runs)))
+
+    def train_run(run: MissingRun) -> bool:
+        """Whether the run did not fail; one that need not or may not start did not."""
+        if is_finished_by_another(run):
+            console.print(f"{run.cell.name}: was finished meanwhile", soft_wrap=True)
+            return True
+        elapsed_minutes = (time.monotonic() - begin) / 60
+        end_minutes = elapsed_minutes + (run.estimated_minutes() or 0)
+        if request.budget_minutes is not None and end_minutes > request.budget_minutes:
+            left = max(0, request.budget_minutes - elapsed_minutes)
+            sentence = f"not started, it would end after the budget ({left:.1f} minutes are left)"
+            console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
+            return True
+        set_aside_if_damaged(run.folder)
+        lines.begin(run.cell.name, None if request.quick else run.estimated_minutes())
+        process = subprocess.run(
+            [*request.train_command, *train_arguments(run, request)],
+            stdin=read_end,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        failure = failure_message(process.stderr) if process.returncode else None
+        if not interrupted.is_set():
+            lines.end(run.cell.name, failure)
+        return process.returncode == 0
+
+    with lines, ThreadPoolExecutor(request.parallel_runs) as pool:
+        try:
+            return not all(list(pool.map(train_run, runs)))
+        except KeyboardInterrupt:
+            interrupted.set()
+            raise
+        finally:
+            os.close(write_end)
+            os.close(read_end)
+
+
+def set_aside_if_damaged(run_folder: Path) -> None:
+    """Rename the folder of a finished run whose files are not those of a run: what is in it may
+    still be of use, and another run is to take its place."""
+    if not is_finished(run_folder):
+        return
+    try:
+        read_key_and_result(run_folder)
+    except UserError:
+        aside = next(
+            path
+            for number in itertools.count(1)
+            if not (path := run_folder.with_name(f"{run_folder.name}_damaged_{number}")).exists()
+        )
+        run_folder.rename(aside)
+        warnings.warn(f"{run_folder} is damaged and kept as {aside.name}", stacklevel=1)
+
+
+def train_arguments(run: MissingRun, request: Request) -> list[str]:
+    """The arguments of `gradalign train` for a run. Hydra starts a launcher for sweeps alone, so
+    with a launcher the run is a sweep of one."""
+    quick = QUICK_OVERRIDES * request.quick
+    seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
+    # a finished run that is there lacks a metric, or is of a version with other numbers; one that
+    # another process finishes from now on stays; an unfinished one goes on
+    overrides = [
+        *run.cell.overrides,
+        *quick,
+        seeds,
+        *request.overrides,
+        f"overwrite={str(is_finished(run.folder)).lower()}",
+        "resume=auto",
+        "save=none",
+    ]
+    if request.names_launcher():
+        folder = [folder_override("hydra.sweep.dir", run.folder.parent)]
+        folder.append(f"hydra.sweep.subdir={run.folder.name}")
+        return ["-m", *overrides, *folder]
+    return [*overrides, folder_override("hydra.run.dir", run.folder)]
+
+
+def run_environment(environment: Mapping[str, str], parallel_runs: int) -> dict[str, str]:
+    """The environment of each of several runs at a time: their threads share the CPU cores, unless
+    the environment sets OMP_NUM_THREADS. More threads than cores would wait for each other."""
+    threads = str(max(1, (os.cpu_count() or 1) // max(1, parallel_runs)))
+    return ({"OMP_NUM_THREADS": threads} if parallel_runs > 1 else {}) | dict(environment)
+
+
+def failure_message(stderr: str) -> str:
+    """The last line of stderr that is gradalign's own, or else the last line: a launcher adds lines
+    after it."""
+    lines = stderr.strip().splitlines() or ["no message"]
+    return ([line for line in lines if line.startswith("gradalign: ")] or lines)[-1]
