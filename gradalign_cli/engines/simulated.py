@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from gradalign_cli.engines.captured import make_captured_run
 from gradalign_cli.engines.carry import step_replicas_by_vmap, step_replicas_in_loop
 from gradalign_cli.engines.engine import Engine, map_in_loop
 from gradalign_cli.engines.vmap import map_by_vmap
-from gradalign_cli.numerics.simulated_device import SIMULATED, SimulatedTensor
+from gradalign_cli.numerics.simulated_device import (
+    SIMULATED,
+    SimulatedTensor,
+    tensors_among,
+)
 from gradalign_cli.numerics.vectors import autograd_gradient_and_value, functional_gradient
 
 READS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "is_nonzero", "equal")
@@ -30,7 +32,7 @@ class CaptureRules(TorchDispatchMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         name, kwargs = function.overloadpacket.__name__, kwargs or {}
-        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        tensors = tensors_among((*args, *kwargs.values()))
         on_device = [isinstance(tensor, SimulatedTensor) for tensor in tensors if tensor.dim()]
         masked = name == "index" and any(tensor.dtype == torch.bool for tensor in tensors[1:])
         if any(isinstance(tensor, SimulatedTensor) for tensor in tensors) and (
@@ -51,8 +53,7 @@ def capture_strictly(function: Callable[[], None]) -> Callable[[], None]:
         with CaptureRules():
             function()
 
-    for _ in range(2):
-        replay()  # as in a warm-up, what it writes must not matter
+    replay()  # as in a warm-up, what it writes must not matter
     return replay
 
 

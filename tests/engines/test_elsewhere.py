@@ -22,10 +22,11 @@ GRAPH, VMAP = simulated_graph(3), simulated_vmap(3)
 
 
 def assert_agreement(engine, dataset, tested_method, plan=None, **options):
-    """Assert that a run on the simulated device gives what a run on the CPU gives."""
+    """Assert that a run on the simulated device gives what a run on the CPU gives: of two replicas
+    where they take a step at once."""
     plan = plan or TrainingPlan(1, 5, 3, 0)
     parts = make_parts(dataset, tested_method, **options)
-    replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
+    replicas = make_replicas(parts, seeds=(0, 1) if engine is VMAP else (0,), lrs=(0.05,))
     on_cpu = train(parts, replicas, vmap() if engine is VMAP else eager(), plan=plan)
     with simulated_device():
         parts = make_parts(dataset, tested_method, device=SIMULATED, **options)
@@ -37,7 +38,7 @@ def assert_agreement(engine, dataset, tested_method, plan=None, **options):
 @pytest.mark.parametrize("engine", [GRAPH, VMAP], ids=["graph", "vmap"])
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name, engine, tiny):
-    assert_agreement(engine, tiny, method(name), samples=18)
+    assert_agreement(engine, tiny, method(name), samples=15)
 
 
 @pytest.mark.parametrize("name", BUFFERS)
