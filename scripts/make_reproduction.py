@@ -45,8 +45,9 @@ where seeds are too few.
 The runs are of several versions of gradalign, which the foot of each page names: not every release
 repeats them all. A page says where a run is known to be of other settings than its cell.
 
-The column *time* is that of all seeds of a cell together, training and tests. The machine had
-mostly two CPU cores, and often other work.
+The column *time* is that of all seeds of a cell together, training and tests. Of a cell that was
+not run it is the minutes that a seed should take. The machine had mostly two CPU cores, and often
+other work.
 """
 
 

@@ -49,8 +49,12 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="TABLE OVERRIDE",
         help="`gradalign list tables` names the tables; device=, hydra/launcher=, ...",
     )
-    parser.add_argument("--cells", default="*", metavar="PATTERN", help="such as 'GEM*'")
-    parser.add_argument("--seeds", type=int, default=5, metavar="N")
+    parser.add_argument(
+        "--cells", default="*", metavar="PATTERN", help="such as '*GEM*'; all by default"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, metavar="N", help="seeds 0 to N - 1 of each cell; 5"
+    )
     parser.add_argument(
         "--budget",
         type=float,
@@ -59,6 +63,12 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="small runs, which are not judged")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")
-    parser.add_argument("--from", nargs="+", default=[], metavar="DIR", help="use these runs too")
-    parser.add_argument("--out", default="outputs/tables", metavar="DIR")
+    parser.add_argument(
+        "--from",
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="finished runs to use too: folders of runs or of tables",
+    )
+    parser.add_argument("--out", default="outputs/tables", metavar="DIR", help="outputs/tables")
     return parser

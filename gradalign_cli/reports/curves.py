@@ -10,7 +10,8 @@ import numpy as np
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.reports.group import Group
-from gradalign_cli.reports.run import Run, read_columns
+from gradalign_cli.reports.run import Run
+from gradalign_cli.results.run_files import read_columns
 from gradalign_cli.results.significance import t_quantile
 
 LARGEST_CURVES = 2**26  # bytes of alignment.csv and of continual.csv

@@ -9,17 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradalign_cli.errors import UserError, counted, os_errors_as_sentences, require
-from gradalign_cli.files.reading import read_bounded
+from gradalign_cli.errors import UserError, os_errors_as_sentences, require
 from gradalign_cli.results.run_files import (
-    LARGEST_FILE,
     is_finite_number,
+    read_accuracy_per_replica,
     read_json_mapping,
     read_metrics_per_replica,
 )
 
 DEEPEST_FOLDER, MOST_FOLDERS = 5, 50_000  # below a folder that was named
-MOST_TASKS = 1000
 FINAL_FILES = ("accuracy.csv", "metrics.json")  # a finished run has them
 FILES_OF_A_RUN = (*FINAL_FILES, "record.json", "alignment.csv")
 COSTS_OF_ALL_REPLICAS = ("training_seconds", "backward_passes")
@@ -122,33 +120,5 @@ def read_run(folder: Path) -> Run:
     for name in COSTS:
         value: Any = record.get(name, 0)
         require(is_finite_number(value) and value >= 0, name, "non-negative", value)
-    accuracy = read_accuracy(folder / "accuracy.csv", len(replicas))
+    accuracy = read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
     return Run(folder, config, replicas, names, accuracy, record)
-
-
-def read_accuracy(path: Path, replica_count: int) -> np.ndarray:
-    """The accuracies [R, T + 1, T] of accuracy.csv; UserError where it is not what a run writes."""
-    columns = read_columns(path, LARGEST_FILE)
-    tasks = len(columns) - 2
-    rows = len(columns.get("replica", ()))
-    if not 1 <= tasks <= MOST_TASKS or rows != replica_count * (tasks + 1):
-        raise UserError(
-            f"{path.name} must have T + 1 rows and T tasks of {counted(replica_count, 'replica')}"
-        )
-    matrix = np.stack([column for name, column in columns.items() if name.startswith("task_")], 1)
-    if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():
-        raise UserError(f"{path.name} must hold fractions of `task_1` to `task_{tasks}`")
-    return matrix.reshape(replica_count, tasks + 1, tasks)
-
-
-def read_columns(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
-    """The columns of numbers of a csv file, by name; NaN where a cell is empty. UserError where it
-    holds anything else or is larger than `max_bytes`."""
-    try:
-        header, *lines = read_bounded(path, max_bytes).decode().splitlines()
-        names = header.split(",")
-        cells = [float(cell) if cell else math.nan for line in lines for cell in line.split(",")]
-        table = np.array(cells).reshape(len(lines), len(names))
-    except ValueError as error:  # of letters, numbers and rows
-        raise UserError(f"{path.name} must be a table of numbers ({error})") from error
-    return {name: table[:, number] for number, name in enumerate(names)}

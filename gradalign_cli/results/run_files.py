@@ -1,11 +1,14 @@
-"""The JSON files of a run, read with bounds and checked, as the folder may come from others."""
+"""The files of a run, read with bounds and checked, as the folder may come from others."""
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
-from gradalign_cli.errors import UserError, require
-from gradalign_cli.files.reading import read_json
+import numpy as np
+
+from gradalign_cli.errors import UserError, counted, require
+from gradalign_cli.files.reading import read_bounded, read_json
 
 # settings of where and how a run is computed; they change its numbers by rounding
 SETTINGS_WITHOUT_EFFECT = (
@@ -27,7 +30,8 @@ SETTINGS_WITHOUT_EFFECT = (
     "paper",
 )
 FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
-LARGEST_FILE = 2**23  # bytes of a JSON file of a run; one of a thousand replicas has a tenth of it
+LARGEST_FILE = 2**23  # bytes of a file of a run; one of a thousand replicas has a tenth of it
+MOST_TASKS = 1000
 
 
 def exact_number_text(value: float) -> str:
@@ -66,3 +70,31 @@ def read_metrics_per_replica(metrics_file: Path) -> list[dict[str, float]]:
 def is_finite_number(value: Any) -> bool:
     """Whether a value of a JSON file is a number that a float can hold."""
     return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def read_accuracy_per_replica(path: Path, replica_count: int) -> np.ndarray:
+    """The accuracies [R, T + 1, T] of accuracy.csv; UserError where it is not what a run writes."""
+    columns = read_columns(path, LARGEST_FILE)
+    tasks = len(columns) - 2
+    rows = len(columns.get("replica", ()))
+    if not 1 <= tasks <= MOST_TASKS or rows != replica_count * (tasks + 1):
+        raise UserError(
+            f"{path.name} must have T + 1 rows and T tasks of {counted(replica_count, 'replica')}"
+        )
+    matrix = np.stack([column for name, column in columns.items() if name.startswith("task_")], 1)
+    if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():
+        raise UserError(f"{path.name} must hold fractions of `task_1` to `task_{tasks}`")
+    return matrix.reshape(replica_count, tasks + 1, tasks)
+
+
+def read_columns(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
+    """The columns of numbers of a csv file, by name; NaN where a cell is empty. UserError where it
+    holds anything else or is larger than `max_bytes`."""
+    try:
+        header, *lines = read_bounded(path, max_bytes).decode().splitlines()
+        names = header.split(",")
+        cells = [float(cell) if cell else math.nan for line in lines for cell in line.split(",")]
+        table = np.array(cells).reshape(len(lines), len(names))
+    except ValueError as error:  # of letters, numbers and rows
+        raise UserError(f"{path.name} must be a table of numbers ({error})") from error
+    return {name: table[:, number] for number, name in enumerate(names)}

@@ -4,6 +4,7 @@ The seeds of a run are its replicas, and its folder is named by what the cell co
 finished run is not repeated.
 """
 
+import hashlib
 import itertools
 import os
 import subprocess
@@ -19,6 +20,7 @@ from rich.console import Console
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.folder_override import folder_override
+from gradalign_cli.files.locking import lock_owner
 from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.request import Request
 from gradalign_cli.tables.results import (
@@ -29,6 +31,8 @@ from gradalign_cli.tables.results import (
 )
 from gradalign_cli.tables.run_lines import RunLines
 from gradalign_cli.tables.table import Cell
+
+LONGEST_SEEDS = 100  # letters of the seeds in a folder's name
 
 
 class MissingRun(NamedTuple):
@@ -63,9 +67,17 @@ def missing_runs(
         finished = finished_seeds(cell, results_of_key.get(key_of_cell[cell.name], []), request)
         seeds = tuple(seed for seed in range(request.seed_count) if seed not in finished)
         if seeds:
-            name = f"{key_of_cell[cell.name]}_seeds_{'_'.join(map(str, seeds))}"
-            runs.append(MissingRun(cell, table_folder / "runs" / name, seeds))
+            folder = table_folder / "runs" / run_name(key_of_cell[cell.name], seeds)
+            runs.append(MissingRun(cell, folder, seeds))
     return runs
+
+
+def run_name(key: str, seeds: Sequence[int]) -> str:
+    """The name of a run's folder; a hash of the seeds stands for many, as a name has its limits."""
+    text = "_".join(map(str, seeds))
+    if len(text) > LONGEST_SEEDS:
+        text = f"{len(seeds)}_{hashlib.blake2b(text.encode(), digest_size=6).hexdigest()}"
+    return f"{key}_seeds_{text}"
 
 
 def finished_seeds(cell: Cell, results: Sequence[Result], request: Request) -> set[int]:
@@ -111,6 +123,10 @@ def train_missing_any_failed(
         if request.budget_minutes is not None and end_minutes > request.budget_minutes:
             left = max(0, request.budget_minutes - elapsed_minutes)
             sentence = f"not started, it would end after the budget ({left:.1f} minutes are left)"
+            console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
+            return True
+        if owner := lock_owner(run.folder):
+            sentence = f"not started, as {owner} trains it; the same command takes what it gives"
             console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
             return True
         set_aside_if_damaged(run.folder)

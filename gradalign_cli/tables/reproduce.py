@@ -15,6 +15,7 @@ from rich.console import Console
 from gradalign_cli.errors import UserError, counted, require
 from gradalign_cli.files.reading import read_json
 from gradalign_cli.files.writing import make_folder
+from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.missing_runs import (
     MissingRun,
     finished_seeds,
@@ -33,6 +34,7 @@ from gradalign_cli.tables.results import (
     compose_cell,
     merged_result,
     results_by_key,
+    run_folders,
     run_key,
 )
 from gradalign_cli.tables.table import Cell, Table, load_table
@@ -114,7 +116,7 @@ def keys_of_other_cells(
 def warn_of_empty_folders(finished_run_folders: Sequence[Path]) -> None:
     """Warn of each folder that is to bring finished runs and has none."""
     for folder in finished_run_folders:
-        if not any((path / "accuracy.csv").is_file() for path in (folder, *folder.glob("*"))):
+        if not any(map(is_finished, run_folders(folder))):
             warnings.warn(f"--from {folder} holds no finished run", stacklevel=1)
 
 

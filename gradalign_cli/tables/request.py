@@ -23,6 +23,7 @@ ALLOWED_OVERRIDES = (  # they change results by rounding at most; see run_key fo
     "threads=",
     "data_dir=",
     "memory_budget=",
+    "report=",
 )
 
 
@@ -58,9 +59,11 @@ def checked_overrides(overrides: Sequence[str]) -> tuple[str, ...]:
     """The overrides for every run of a table. Raises UserError where one would change results."""
     for override in overrides:
         if not override.startswith(ALLOWED_OVERRIDES):
+            names = [name.rstrip("=.") for name in ALLOWED_OVERRIDES]
+            suggestion = did_you_mean(override.partition("=")[0], names)
             raise UserError(
-                f"`{override}` would change what the table's runs compute; hydra/launcher, device, "
-                "engine, threads, data_dir and memory_budget can be given"
+                f"`{override}` is none of the overrides that a table takes, as others may change "
+                f"what its runs compute{suggestion or '; it takes ' + ', '.join(names)}"
             )
     return tuple(overrides)
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
     is_finite_number,
+    read_accuracy_per_replica,
     read_json_mapping,
     read_metrics_per_replica,
 )
@@ -39,6 +41,7 @@ SENSITIVE_NETWORKS = (
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 QUICK_OVERRIDES = ("quick=true",)
 MOST_SECONDS = 1e10  # of a run
+DAMAGED_NAME = re.compile(r"_damaged_\d+$")  # of a run's folder that was set aside
 
 
 class Result(NamedTuple):
@@ -121,6 +124,7 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     if record.get("numerics", 1) != NUMERICS:
         return None
     replicas = read_metrics_per_replica(folder / "metrics.json")
+    read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
     seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):
@@ -144,16 +148,25 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     return key, Result(seeds, seconds, machine)
 
 
+def run_folders(folder: Path) -> list[Path]:
+    """The folders that may be those of runs: the folder, those in it, and those in its `runs`, as a
+    table's folder has them; without those that are set aside as damaged."""
+    inner = [*folder.glob("*"), *folder.glob("runs/*")]
+    kept = [path for path in inner if not DAMAGED_NAME.search(path.name) and path.is_dir()]
+    return [folder, *sorted(kept)]
+
+
 def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
-    """For each key the results of all finished runs in the folders or directly under them. A folder
+    """For each key the results of all finished runs of the folders, see `run_folders`. A folder
     whose files are not those of a run is named in a warning, and not counted."""
     results: dict[str, list[Result]] = {}
     for folder in folders:
-        for run_folder in [folder, *sorted(path for path in folder.glob("*") if path.is_dir())]:
+        for run_folder in run_folders(folder):
             try:
                 run = read_key_and_result(run_folder)
             except UserError as error:
-                reason = "".join(c if c.isprintable() else "?" for c in str(error)[:300])
+                sentence = str(error).replace(f"{run_folder}/", "")[:300]
+                reason = "".join(c if c.isprintable() else "?" for c in sentence)
                 warnings.warn(f"{run_folder} is left out: {reason}", stacklevel=1)
                 continue
             if run:

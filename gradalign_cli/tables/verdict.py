@@ -30,6 +30,7 @@ class TableRow(NamedTuple):
     difference:     ours minus published, None where one of them is missing.
     verdict:        see `verdict`.
     seconds:        training and tests of all seeds, None where there is no mean.
+    minutes_per_seed: that the cell's run takes for each seed, see `Cell.minutes_per_seed`.
     explained:      why ours is outside the tolerance, where that is known; empty otherwise.
     """
 
@@ -45,6 +46,7 @@ class TableRow(NamedTuple):
     difference: float | None
     verdict: str
     seconds: float | None
+    minutes_per_seed: float | None
     explained: str
 
 
@@ -82,6 +84,7 @@ def table_row(cell: Cell, metric: str, result: Result | None, quick: bool) -> Ta
         difference,
         cell_verdict,
         None if result is None or mean is None else result.seconds,
+        cell.minutes_per_seed,
         cell.known_deviation if cell_verdict in OUTSIDE else "",
     )
 

@@ -39,10 +39,17 @@ def row_texts(row: TableRow, plus_minus: str = "±") -> list[str]:
     published += " (unverified)" if row.status == "MEMORY" and row.published is not None else ""
     our_half = None if row.mean is None or row.high is None else row.high - row.mean
     ours = with_interval(row.mean, our_half, plus_minus)
-    time = "-" if row.seconds is None else f"{row.seconds / 60:.1f} min"
     verdict = f"{row.verdict}: {row.explained}" if row.explained else row.verdict
     texts = [row.cell, row.metric, published, ours, str(row.n)]
-    return [*texts, percent(row.difference, with_sign=True), verdict, time]
+    return [*texts, percent(row.difference, with_sign=True), verdict, time_text(row)]
+
+
+def time_text(row: TableRow) -> str:
+    """How long the cell took, or where it was not run, how long a seed of it takes."""
+    if row.seconds is not None:
+        return f"{row.seconds / 60:.1f} min"
+    minutes = row.minutes_per_seed
+    return "-" if minutes is None else f"{minutes:.1f} min a seed"
 
 
 def score_text(rows: Sequence[TableRow]) -> str:

@@ -22,11 +22,13 @@ from gradalign_cli.commands.reproduce import TRAIN_COMMAND
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
+from gradalign_cli.files.locking import FolderLock
 from gradalign_cli.results.metrics import metrics
 from gradalign_cli.tables.missing_runs import (
     MissingRun,
     failure_message,
     run_environment,
+    run_name,
     train_arguments,
 )
 from gradalign_cli.tables.reproduce import reproduce
@@ -201,6 +203,28 @@ def test_a_run_that_is_finished_between_the_look_and_the_start_is_not_replaced(c
         main(["train", *arguments])
     assert (run.folder / "accuracy.csv").stat().st_mtime_ns == before
     assert "overwrite=true" in train_arguments(run, AGEM_ONCE)  # planned now, it is a run of no use
+
+
+def test_a_run_that_another_command_trains_is_not_started(conf, tmp_path):
+    out, locks = tmp_path / "out", []
+
+    def train_elsewhere(run):
+        run.folder.mkdir()
+        locks.append(FolderLock(run.folder))
+
+    with pytest.MonkeyPatch.context() as patch:
+        when_its_turn_comes(patch, "A-GEM", train_elsewhere)
+        code, output = reproduce_tiny(conf, AGEM_ONCE._replace(train_command=("false",)), out)
+    locks[0].release()
+    assert code == 0
+    assert f"A-GEM: not started, as process {os.getpid()} on" in output
+
+
+def test_the_name_of_a_folder_is_short_for_any_number_of_seeds():
+    assert run_name("key", [0, 2]) == "key_seeds_0_2"
+    names = {run_name("key", range(first, 1000)) for first in range(3)}
+    assert len(names) == 3
+    assert max(map(len, names)) < 100
 
 
 def test_numbers_that_leave_a_table_are_told(conf, agem_runs, tmp_path):
@@ -521,9 +545,11 @@ def test_there_are_thirteen_tables():
 
 
 def test_overrides_that_change_results_and_unknown_cells_and_tables_are_refused(conf, tmp_path):
-    assert checked_overrides(["device=cpu", "hydra/launcher=slurm"])
-    with pytest.raises(UserError, match="`passes=2` would change what the table's runs compute"):
+    assert checked_overrides(["device=cpu", "hydra/launcher=slurm", "report=false"])
+    with pytest.raises(UserError, match="`passes=2` is none of the overrides that a table takes"):
         checked_overrides(["passes=2"])
+    with pytest.raises(UserError, match="did you mean `device`"):
+        checked_overrides(["devise=cpu"])
     with pytest.raises(UserError, match=r"'gem\*' is the name of no cell; did you mean `A-GEM`\?"):
         reproduce_tiny(conf, ALL_CELLS._replace(cell_pattern="gem*"), Path(tmp_path))
     with pytest.raises(UserError, match="'' is the name of no cell, such as 'A-GEM'"):

@@ -21,10 +21,13 @@ RECORD = {
 METRICS = {"replicas": [{"seed": 0, "lr": 0.1, "ACC": 0.9, "BWT": -0.1, "FWT": None}]}
 
 
-def write_run(folder, record=RECORD, results=METRICS):
+ACCURACY = "replica,after_task,task_1\n0,0,0.5\n0,1,0.9\n"
+
+
+def write_run(folder, record=RECORD, results=METRICS, accuracy=ACCURACY):
     """A finished run; contents that are text are written as they are, None not at all."""
-    folder.mkdir()
-    (folder / "accuracy.csv").write_text("replica,after_task,task_1\n")
+    folder.mkdir(parents=True)
+    (folder / "accuracy.csv").write_text(accuracy)
     for name, content in (("record.json", record), ("metrics.json", results)):
         if content is not None:
             text = content if isinstance(content, str) else json.dumps(content)
@@ -67,6 +70,11 @@ HOSTILE = {
     "accuracy in percent": ({"results": replica(ACC=90.0)}, "`ACC` must be a fraction, found 90.0"),
     "NaN": ({"results": '{"replicas": [{"seed": 0, "ACC": NaN}]}'}, "`ACC` must be a number"),
     "too large": ({"results": '{"replicas": [{"seed": 0, "lr": 1e999}]}'}, "`lr` must be a number"),
+    "no accuracies": ({"accuracy": ""}, r"accuracy\.csv must be a table of numbers"),
+    "half the accuracies": ({"accuracy": ACCURACY[:-8]}, r"accuracy\.csv must have T \+ 1 rows"),
+    "accuracies in percent": (
+        {"accuracy": ACCURACY.replace("0.9", "90")}, r"accuracy\.csv must hold fractions",
+    ),
     "letters that move the cursor": (
         {"results": {"replicas": [{"\x1b[2J\n": "x"}]}}, r"`\?\[2J\?` must be a number",
     ),
@@ -92,6 +100,14 @@ def test_a_folder_that_is_none_of_a_run_is_named_once_and_not_counted(kind, tmp_
     assert result.seeds == {0: {"seed": 0, "lr": 0.1, "ACC": 0.9, "BWT": -0.1}}
     assert result.machine == {"torch": "2"}
     assert peak < 2**26
+
+
+def test_a_folder_of_a_table_has_its_runs_below_and_those_set_aside_are_passed_over(tmp_path):
+    write_run(tmp_path / "table/runs/one")
+    write_run(tmp_path / "table/runs/one_damaged_1", record="{")
+    (key,) = results_by_key([tmp_path / "table"])
+    assert key == run_key(CONFIG)
+    assert results_by_key([tmp_path / "table/runs/one"]).keys() == {key}
 
 
 def test_pipes_and_unfinished_folders_are_passed_over(tmp_path):

@@ -17,6 +17,7 @@ from gradalign_cli.tables.writing import (
     comma_separated,
     latex,
     markdown,
+    row_texts,
     score_text,
     terminal_table,
 )
@@ -168,6 +169,12 @@ def test_a_metric_that_the_paper_does_not_print_is_shown_and_neither_judged_nor_
     assert "| GEM | AAA | - | 90.00 | 1 | - | not judged: not printed | 1.0 min |" in text
     _, aaa_row = table_rows(cell, result(0.8), quick=False)  # a run that lacks it
     assert (aaa_row.mean, aaa_row.verdict) == (None, "not judged: not run")
+
+
+def test_a_cell_that_was_not_run_shows_the_minutes_of_a_seed():
+    for minutes, text in ((2.0, "2.0 min a seed"), (None, "-")):
+        (row,) = table_rows(CELL._replace(minutes_per_seed=minutes), None, quick=False)
+        assert row_texts(row)[-1] == text
 
 
 def test_markdown_states_each_tolerance_and_folds_what_was_not_run():
