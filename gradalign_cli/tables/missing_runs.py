@@ -6,6 +6,7 @@ finished run is not repeated.
 
 import hashlib
 import itertools
+import math
 import os
 import subprocess
 import threading
@@ -115,19 +116,16 @@ def train_missing_any_failed(
 
     def train_run(run: MissingRun) -> bool:
         """Whether the run did not fail; one that need not or may not start did not."""
-        if is_finished_by_another(run):
-            console.print(f"{run.cell.name}: was finished meanwhile", soft_wrap=True)
-            return True
-        elapsed_minutes = (time.monotonic() - begin) / 60
-        end_minutes = elapsed_minutes + (run.estimated_minutes() or 0)
-        if request.budget_minutes is not None and end_minutes > request.budget_minutes:
-            left = max(0, request.budget_minutes - elapsed_minutes)
-            sentence = f"not started, it would end after the budget ({left:.1f} minutes are left)"
-            console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
-            return True
-        if owner := lock_owner(run.folder):
-            sentence = f"not started, as {owner} trains it; the same command takes what it gives"
-            console.print(f"{run.cell.name}: {sentence}", soft_wrap=True)
+        minutes_left = math.inf
+        if request.budget_minutes is not None:
+            minutes_left = request.budget_minutes - (time.monotonic() - begin) / 60
+        reason = (
+            "was finished meanwhile"
+            if is_finished_by_another(run)
+            else reason_not_to_start(run, minutes_left)
+        )
+        if reason:
+            console.print(f"{run.cell.name}: {reason}", soft_wrap=True)
             return True
         set_aside_if_damaged(run.folder)
         lines.begin(run.cell.name, None if request.quick else run.estimated_minutes())
@@ -153,6 +151,19 @@ def train_missing_any_failed(
         finally:
             os.close(write_end)
             os.close(read_end)
+
+
+def reason_not_to_start(run: MissingRun, minutes_left: float) -> str | None:
+    """Why a run is not started, None where it may be.
+
+    minutes_left: of the budget, infinite where there is none.
+    """
+    if (run.estimated_minutes() or 0) > minutes_left:
+        left = max(0, minutes_left)
+        return f"not started, it would end after the budget ({left:.1f} minutes are left)"
+    if owner := lock_owner(run.folder):
+        return f"not started, as {owner} trains it; the same command takes its numbers later"
+    return None
 
 
 def set_aside_if_damaged(run_folder: Path) -> None:

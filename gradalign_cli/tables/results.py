@@ -151,9 +151,9 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
 def run_folders(folder: Path) -> list[Path]:
     """The folders that may be those of runs: the folder, those in it, and those in its `runs`, as a
     table's folder has them; without those that are set aside as damaged."""
-    inner = [*folder.glob("*"), *folder.glob("runs/*")]
-    kept = [path for path in inner if not DAMAGED_NAME.search(path.name) and path.is_dir()]
-    return [folder, *sorted(kept)]
+    entries = [*folder.glob("*"), *folder.glob("runs/*")]
+    subfolders = [path for path in entries if path.is_dir() and not DAMAGED_NAME.search(path.name)]
+    return [folder, *sorted(subfolders)]
 
 
 def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
