@@ -210,9 +210,13 @@ def buffer_of(*overrides):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_method_brings_the_buffer_of_its_paper_and_an_override_wins(name):
+def test_a_method_brings_the_buffer_of_its_paper(name):
     assert buffer_of(f"method={name}") == BROUGHT.get(name, "ring")
-    assert buffer_of(f"method={name}", "buffer=herding") == "herding"
+
+
+@pytest.mark.parametrize("name", ["agem", "er", "fdr", "gdumb", "icarl"])  # each buffer once
+def test_a_buffer_that_is_chosen_wins_over_that_of_a_method(name):
+    assert buffer_of(f"method={name}", "buffer=loss_aware") == "loss_aware"
     assert buffer_of("buffer=ring", f"method={name}") == "ring"
     assert buffer_of("+experiment=agem_permuted_mnist", f"method={name}") == "ring_per_class"
     assert buffer_of(f"method={name}", "+experiment=agem_permuted_mnist") == "ring_per_class"
