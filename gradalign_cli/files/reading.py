@@ -56,4 +56,5 @@ def read_json(path: Path, byte_limit: int) -> Any:
     try:
         return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} must be valid JSON ({error})") from error
+        place = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+        raise UserError(f"{path} must be valid JSON{place}") from error

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,9 @@ SETTINGS_WITHOUT_EFFECT = (
     "logger",
     "paper",
 )
-FRACTIONS = ("ACC", "BWT", "FWT", "forgetting", "LA", "AAA", "LCA")  # names of metrics begin so
+# names of metrics begin so; a difference of accuracies may be negative
+ACCURACIES = ("ACC", "LA", "AAA", "LCA", "min_ACC", "WC_ACC", "stability_gap")
+ACCURACY_DIFFERENCES = ("BWT", "FWT", "forgetting")
 LARGEST_FILE = 2**23  # bytes of a file of a run; one of a thousand replicas has a tenth of it
 MOST_TASKS = 1000
 
@@ -59,12 +62,18 @@ def read_metrics_per_replica(metrics_file: Path) -> list[dict[str, float]]:
             raise UserError("`replicas` of metrics.json must be a list of mappings")
         for name, value in replica.items():
             require(value is None or is_finite_number(value), name, "a number", value)
-            is_fraction = value is None or not name.startswith(FRACTIONS) or abs(value) <= 1
-            require(is_fraction, name, "a fraction", value)
+            require(value is None or is_possible(name, value), name, "a fraction", value)
         seed: Any = replica.get("seed")
         require(isinstance(seed, int) and seed >= 0, "seed", "a whole number", seed)
         finite_numbers.append({name: value for name, value in replica.items() if value is not None})
     return finite_numbers
+
+
+def is_possible(metric: str, value: float) -> bool:
+    """Whether a metric can have this value. Other numbers than metrics can have any."""
+    if metric.startswith(ACCURACIES):
+        return 0 <= value <= 1
+    return not metric.startswith(ACCURACY_DIFFERENCES) or -1 <= value <= 1
 
 
 def is_finite_number(value: Any) -> bool:
@@ -73,11 +82,13 @@ def is_finite_number(value: Any) -> bool:
 
 
 def read_accuracy_per_replica(path: Path, replica_count: int) -> np.ndarray:
-    """The accuracies [R, T + 1, T] of accuracy.csv; UserError where it is not what a run writes."""
+    """The accuracies [R, T + 1, T] of accuracy.csv; UserError where it is not what a run writes:
+    the replicas 0, 1, ... each after 0, 1, ... T tasks."""
     columns = read_columns(path, LARGEST_FILE)
     tasks = len(columns) - 2
     rows = len(columns.get("replica", ()))
-    if not 1 <= tasks <= MOST_TASKS or rows != replica_count * (tasks + 1):
+    are_counts_right = 1 <= tasks <= MOST_TASKS and rows == replica_count * (tasks + 1)
+    if not are_counts_right or not are_rows_in_order(columns, tasks):
         raise UserError(
             f"{path.name} must have T + 1 rows and T tasks of {counted(replica_count, 'replica')}"
         )
@@ -85,6 +96,16 @@ def read_accuracy_per_replica(path: Path, replica_count: int) -> np.ndarray:
     if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():
         raise UserError(f"{path.name} must hold fractions of `task_1` to `task_{tasks}`")
     return matrix.reshape(replica_count, tasks + 1, tasks)
+
+
+def are_rows_in_order(columns: Mapping[str, np.ndarray], tasks: int) -> bool:
+    """Whether the rows of accuracy.csv are those of replica 0 after 0, 1, ... tasks, then those of
+    replica 1, and so on."""
+    row_numbers = np.arange(len(columns["replica"]))
+    replicas, tasks_done = np.divmod(row_numbers, tasks + 1)
+    return np.array_equal(columns["replica"], replicas) and np.array_equal(
+        columns.get("after_task", ()), tasks_done
+    )
 
 
 def read_columns(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
@@ -96,5 +117,5 @@ def read_columns(path: Path, max_bytes: int) -> dict[str, np.ndarray]:
         cells = [float(cell) if cell else math.nan for line in lines for cell in line.split(",")]
         table = np.array(cells).reshape(len(lines), len(names))
     except ValueError as error:  # of letters, numbers and rows
-        raise UserError(f"{path.name} must be a table of numbers ({error})") from error
+        raise UserError(f"{path.name} must be a table of numbers") from error
     return {name: table[:, number] for number, name in enumerate(names)}

@@ -8,9 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.results.machine import NUMERICS
+from gradalign_cli.results.metrics import Convention, metrics
 from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
     is_finite_number,
@@ -41,6 +44,7 @@ SENSITIVE_NETWORKS = (
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 QUICK_OVERRIDES = ("quick=true",)
 MOST_SECONDS = 1e10  # of a run
+CSV_ROUNDING = 1e-5  # of metrics computed from the accuracies of accuracy.csv
 DAMAGED_NAME = re.compile(r"_damaged_\d+$")  # of a run's folder that was set aside
 
 
@@ -124,7 +128,7 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     if record.get("numerics", 1) != NUMERICS:
         return None
     replicas = read_metrics_per_replica(folder / "metrics.json")
-    read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
+    accuracies = read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
     seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):
@@ -139,19 +143,35 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
         key = run_key(record["config"])
         listed = record["config"]["replicas"]["seed"]
         recorded_seeds = set(listed if isinstance(listed, list) else [listed])
+        convention = record["config"]["metrics"].get("convention", "standard")
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UserError(
             f"`config` of record.json must be the config of a run ({error!r})"
         ) from error
     is_same = recorded_seeds == seeds.keys()
     require(is_same, "seed", f"those of record.json in metrics.json, {recorded_seeds}", set(seeds))
+    check_agreement(replicas, accuracies, convention)
     return key, Result(seeds, seconds, machine)
 
 
+def check_agreement(
+    replicas: Sequence[dict[str, float]], accuracies: np.ndarray, convention: Convention
+) -> None:
+    """Raise UserError where metrics of replicas are not those of their accuracies [R, T + 1, T]."""
+    for replica, accuracy_matrix in zip(replicas, accuracies, strict=True):
+        for name, value in metrics(accuracy_matrix, convention=convention).items():
+            if abs(replica.get(name, value) - value) > CSV_ROUNDING:
+                raise UserError(
+                    f"`{name}` of metrics.json must be that of accuracy.csv, {value:g}, "
+                    f"found {replica[name]:g}"
+                )
+
+
 def run_folders(folder: Path) -> list[Path]:
-    """The folders that may be those of runs: the folder, those in it, and those in its `runs`, as a
-    table's folder has them; without those that are set aside as damaged."""
-    entries = [*folder.glob("*"), *folder.glob("runs/*")]
+    """The folders that may be those of runs: the folder, those in it, those in its `runs`, as a
+    table's folder has them, and those in the `runs` of the folders in it; without those that are
+    set aside as damaged."""
+    entries = [path for pattern in ("*", "runs/*", "*/runs/*") for path in folder.glob(pattern)]
     subfolders = [path for path in entries if path.is_dir() and not DAMAGED_NAME.search(path.name)]
     return [folder, *sorted(subfolders)]
 

@@ -4,13 +4,16 @@ import json
 import os
 import tracemalloc
 
+import numpy as np
 import pytest
 
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.results.machine import NUMERICS
+from gradalign_cli.results.metrics import metrics
 from gradalign_cli.results.run_files import LARGEST_FILE
+from gradalign_cli.results.run_folder import matrices_csv
 from gradalign_cli.tables.results import Result, merged_result, results_by_key, run_key
 
 CONFIG = compose_config(CONF, ()).settings
@@ -75,6 +78,17 @@ HOSTILE = {
     "accuracies in percent": (
         {"accuracy": ACCURACY.replace("0.9", "90")}, r"accuracy\.csv must hold fractions",
     ),
+    "no accuracy at all": ({"accuracy": ","}, r"accuracy\.csv must have T \+ 1 rows"),
+    "another replica": (
+        {"accuracy": ACCURACY.replace("\n0,", "\n9,")}, r"accuracy\.csv must have T \+ 1 rows",
+    ),
+    "another order": (
+        {"accuracy": "replica,after_task,task_1\n0,1,0.9\n0,0,0.5\n"}, "must have T",
+    ),
+    "another accuracy": (
+        {"results": replica(ACC=0.99)}, r"`ACC` of metrics\.json must be that of acc.*0\.9, found",
+    ),
+    "negative accuracy": ({"results": replica(LA=-0.5)}, "`LA` must be a fraction, found -0.5"),
     "letters that move the cursor": (
         {"results": {"replicas": [{"\x1b[2J\n": "x"}]}}, r"`\?\[2J\?` must be a number",
     ),
@@ -108,6 +122,36 @@ def test_a_folder_of_a_table_has_its_runs_below_and_those_set_aside_are_passed_o
     (key,) = results_by_key([tmp_path / "table"])
     assert key == run_key(CONFIG)
     assert results_by_key([tmp_path / "table/runs/one"]).keys() == {key}
+
+
+def test_runs_are_found_in_the_folder_of_all_tables_too(tmp_path):
+    write_run(tmp_path / "tables/one/runs/a")
+    write_run(tmp_path / "tables/two/runs/b")
+    assert len(results_by_key([tmp_path / "tables"])[run_key(CONFIG)]) == 2
+
+
+@pytest.mark.parametrize("convention", ["standard", "gem", "agem"])
+def test_metrics_of_every_convention_are_compared_with_the_accuracies(convention, tmp_path):
+    rng = np.random.default_rng(0)
+    matrices = rng.random((2, 4, 3)).round(6)
+    text = matrices_csv(matrices, [0, 1])
+    values = [
+        {"seed": seed, **metrics(matrix, convention=convention)}
+        for seed, matrix in enumerate(matrices)
+    ]
+    config = CONFIG | {
+        "replicas": {"seed": [0, 1], "lr": 0.1},
+        "metrics": CONFIG["metrics"] | {"convention": convention},
+    }
+    record = RECORD | {"config": config}
+    write_run(tmp_path / "good", record, {"replicas": values}, text)
+    ((result,),) = results_by_key([tmp_path]).values()
+    assert result.seeds[1] == values[1]
+    for name in ("BWT", "FWT", "forgetting", "LA", "AAA"):
+        changed = [values[0], values[1] | {name: values[1][name] + 1e-3}]
+        write_run(tmp_path / name, record, {"replicas": changed}, text)
+        with pytest.warns(UserWarning, match=f"`{name}` of metrics.json must be that of"):
+            assert results_by_key([tmp_path / name]) == {}
 
 
 def test_pipes_and_unfinished_folders_are_passed_over(tmp_path):
