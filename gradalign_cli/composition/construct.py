@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -22,9 +22,27 @@ def call_target(group: str, group_config: DictConfig, **computed_arguments: Any)
     Raises UserError where an entry is missing, unknown, or not of the type the function declares.
     """
     function = target_function(group, group_config)
+    arguments = checked_arguments(group, group_config, computed_arguments)
+    wanted = RESULT_OF_GROUP[group]
+    try:
+        part = function(**arguments)
+    except SystemExit as error:  # which would end the run as if it had succeeded
+        raise UserError(
+            f"`{group}._target_` must be what returns a {wanted}, found that {error_text(error)}"
+        ) from error
+    require(type(part).__name__ == wanted, f"{group}._target_", f"what returns a {wanted}", part)
+    return part
+
+
+def checked_arguments(
+    group: str, group_config: DictConfig, computed_arguments: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The arguments of the function that a group's config names, see `call_target`, with its
+    errors."""
+    function = target_function(group, group_config)
     entries = OmegaConf.to_container(group_config, resolve=True)
     assert isinstance(entries, dict)
-    arguments = {str(name): value for name, value in entries.items()} | computed_arguments
+    arguments = {**{str(name): value for name, value in entries.items()}, **computed_arguments}
     labels = ["_target_", "defaults"]  # the latter is Hydra's, in a yaml read as it lies
     for label in [*labels, "name"] if group in NAMED_GROUPS else labels:
         arguments.pop(label, None)
@@ -42,15 +60,7 @@ def call_target(group: str, group_config: DictConfig, **computed_arguments: Any)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.default is parameter.empty and parameter.name not in arguments:
             raise UserError(f"`{group}.{parameter.name}` must be given, found nothing")
-    wanted = RESULT_OF_GROUP[group]
-    try:
-        part = function(**arguments)
-    except SystemExit as error:  # which would end the run as if it had succeeded
-        raise UserError(
-            f"`{group}._target_` must be what returns a {wanted}, found that {error_text(error)}"
-        ) from error
-    require(type(part).__name__ == wanted, f"{group}._target_", f"what returns a {wanted}", part)
-    return part
+    return arguments
 
 
 def declared_types(function: Callable[..., Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from gradalign_cli.benchmarks.options import with_held_out_rows
 from gradalign_cli.benchmarks.quick import quick_benchmark
 from gradalign_cli.buffers.buffer import Buffer, total_capacity
 from gradalign_cli.composition.alignment import read_aligned_vector
-from gradalign_cli.composition.construct import call_target
+from gradalign_cli.composition.construct import call_target, checked_arguments
 from gradalign_cli.composition.datasets import load_datasets_as_arguments
 from gradalign_cli.composition.named_modules import module_builder_argument
 from gradalign_cli.composition.paper_settings import check_names_in_paper_entry
@@ -81,6 +81,26 @@ def build_run(config: DictConfig, device: torch.device) -> BuiltRun:
         read_aligned_vector(config, methods),
     )
     return BuiltRun(parts, replicas, replica_settings)
+
+
+def check_part_settings(config: DictConfig) -> None:
+    """Raise UserError where a part has a setting that is unknown or not of its type, or one of the
+    method is out of its domain. Neither the dataset is read nor the network made."""
+    dataset = "datasets" if "datasets" in config.benchmark else "dataset"
+    computed_names = {
+        "benchmark": [dataset],
+        "model": ["shape", "outputs", *module_builder_argument(config.model)],
+        "buffer": ["tasks", "classes_per_task"],
+        "optimizer": [],
+        "stream": ["benchmark"],
+        "augment": ["shape"],
+        "schedule": [],
+    }
+    for group, names in computed_names.items():
+        if config.get(group) is not None:
+            checked_arguments(group, config[group], dict.fromkeys(names))
+    for replica in read_replica_settings(config):
+        build_method(config, replica)
 
 
 def build_model(config: DictConfig, image_shape: tuple[int, int, int], outputs: int) -> Model:

@@ -123,6 +123,8 @@ def warn_of_empty_folders(finished_run_folders: Sequence[Path]) -> None:
 def require_writable(table_folder: Path) -> None:
     """Make the folder of a table and of its runs where there is none. Raises UserError where
     nothing can be written to them."""
+    # Hydra would look up what stands in its braces
+    require("${" not in str(table_folder), "--out", "a folder without ${ in it", str(table_folder))
     for folder in (table_folder, table_folder / "runs"):
         make_folder(folder)
         require(os.access(folder, os.W_OK), "--out", "a folder that can be written to", str(folder))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 from gradalign_cli.composition.datasets import require_datasets
+from gradalign_cli.composition.parts import check_part_settings
 from gradalign_cli.composition.settings import choose_device
 from gradalign_cli.errors import UserError, did_you_mean, require
 from gradalign_cli.tables.results import possible_metrics
@@ -77,28 +78,32 @@ def requested_table(table: Table, request: Request) -> Table:
     require(budget is None or budget >= 0, "--budget", "non-negative", budget)
     for folder in request.finished_run_folders:
         require(os.path.isdir(folder), "--from", "folders of finished runs", str(folder))
-    cells = tuple(cell for cell in table.cells if fnmatch(cell.name, request.cell_pattern))
+    pattern = request.cell_pattern
+    cells = tuple(cell for cell in table.cells if cell.name == pattern)  # it may have brackets
+    cells = cells or tuple(cell for cell in table.cells if fnmatch(cell.name, pattern))
     if not cells:
         names = [cell.name for cell in table.cells]
-        suggestion = (
-            did_you_mean(request.cell_pattern.strip("*"), names) or f", such as {names[0]!r}"
-        )
-        raise UserError(f"`--cells` {request.cell_pattern!r} is the name of no cell{suggestion}")
+        suggestion = did_you_mean(pattern.strip("*"), names) or f", such as {names[0]!r}"
+        raise UserError(f"`--cells` {pattern!r} is the name of no cell{suggestion}")
     return table._replace(cells=cells)
 
 
 def check_cell(cell: Cell, config: dict[str, Any], quick: bool) -> None:
-    """Raise UserError where the runs of a cell would have several replicas of a seed, or, unless
-    they are quick ones, not the metrics that are published."""
+    """Raise UserError where the runs of a cell would have settings that are none of its parts',
+    several replicas of a seed, or, unless they are quick ones, not the metrics of its rows."""
     for name, values in config["replicas"].items():
         is_one = name == "seed" or not isinstance(values, list) or len(values) == 1
         require(is_one, f"{cell.name}: replicas.{name}", "one number in a table", values)
-    lacking = sorted(cell.published.keys() - possible_metrics(config))
+    lacking = sorted({*cell.published, *cell.unpublished_metrics} - possible_metrics(config))
     if lacking and not quick:
         raise UserError(
-            f"`{cell.name}` has {lacking[0]} published, which its runs do not have: see "
+            f"`{cell.name}` lists {lacking[0]}, which its runs do not have: see "
             "metrics.lca_batches, metrics.continual_every and benchmark.scenario"
         )
+    try:
+        check_part_settings(OmegaConf.create(config))
+    except UserError as error:
+        raise UserError(f"{cell.name}: {error}") from error
 
 
 def check_can_train_here(config: dict[str, Any]) -> None:

@@ -90,13 +90,14 @@ def load_table(shipped_conf_folder: Path, name: str) -> Table:
 def parse_table(name: str, entries: dict[str, Any]) -> Table:
     """The table with these entries of its yaml. Raises UserError where they are not valid."""
     check_entries(name, entries, TABLE_ENTRIES, ("title", "source", "cells"))
+    labels = [str(label) for label in entries["cells"]]  # yaml tells 3 from "3"
+    distinct = len({*labels}) == len(labels)
+    require(distinct, f"{name}.cells", "a mapping of names without repetitions", labels)
     cells = tuple(
-        parse_cell(f"{name}.cells.{label}", str(label), cell_entries, entries)
-        for label, cell_entries in entries["cells"].items()
+        parse_cell(f"{name}.cells.{label}", label, cell_entries, entries)
+        for label, cell_entries in zip(labels, entries["cells"].values(), strict=True)
     )
     differences = tuple(entries.get("differences", []))
-    for text in differences:  # yaml reads text with a colon as a mapping
-        require(isinstance(text, str), f"{name}.differences", "sentences", text)
     ranks_methods = bool(entries.get("ranked", False))
     return Table(name, entries["title"], entries["source"], differences, ranks_methods, cells)
 
@@ -152,9 +153,8 @@ def parse_spread(
     published = cell_entries["published"].keys()
     std = {metric: float(value) for metric, value in cell_entries.get("std", {}).items()}
     runs = cell_entries.get("runs", table_entries.get("runs"))
-    for metric, value in std.items():
+    for metric in std:
         require(metric in published, f"{field_path}.std", "of published metrics", metric)
-        require(value >= 0, f"{field_path}.std.{metric}", "non-negative", value)
     several = isinstance(runs, int) and runs > 1
     require(
         several or not std, f"{field_path}.runs", "a whole number of at least 2 beside std", runs
@@ -165,7 +165,7 @@ def parse_spread(
 def parse_unpublished_metrics(field_path: str, cell_entries: dict[str, Any]) -> tuple[str, ...]:
     """The metrics of the cell with these entries that the paper does not print."""
     metrics = tuple(cell_entries.get("unpublished", ()))
-    for metric in metrics:
-        published = cell_entries["published"]
-        require(metric not in published, f"{field_path}.unpublished", "not published", metric)
+    for number, metric in enumerate(metrics):
+        if metric in cell_entries["published"] or metric in metrics[:number]:
+            raise UserError(f"`{field_path}.unpublished` must not have {metric}, which is there already")
     return metrics

@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.table import Table as TerminalTable
 
+from gradalign_cli.errors import os_errors_as_sentences
 from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.results.latex import LATEX_ESCAPES
 from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
@@ -103,10 +104,8 @@ def markdown(
         lines += ["| first | second | seeds | difference | p |", "|---|---|---|---|---|"]
         for pair in comparisons:
             difference = percent(pair.difference, with_sign=True)
-            lines.append(
-                f"| {pair.first_cell} | {pair.second_cell} | {pair.seeds} | {difference} "
-                f"| {pair.p_value:.2g} |"
-            )
+            texts = [pair.first_cell, pair.second_cell, f"{pair.seeds}", difference]
+            lines.append(markdown_row([*texts, f"{pair.p_value:.2g}"]))
     if ranks:
         lines += ["", ranks_sentence(ranks)]
     return "\n".join(lines) + "\n"
@@ -114,11 +113,13 @@ def markdown(
 
 def markdown_rows(rows: Sequence[TableRow]) -> list[str]:
     """The lines of a Markdown table of these rows."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|---" * len(COLUMNS) + "|"]
-    for row in rows:
-        texts = [text.replace("|", r"\|") for text in row_texts(row)]
-        lines.append("| " + " | ".join(texts) + " |")
-    return lines
+    lines = [markdown_row(COLUMNS), "|---" * len(COLUMNS) + "|"]
+    return [*lines, *(markdown_row(row_texts(row)) for row in rows)]
+
+
+def markdown_row(texts: Sequence[str]) -> str:
+    """A line of a Markdown table with these texts."""
+    return "| " + " | ".join(text.replace("|", r"\|") for text in texts) + " |"
 
 
 def tolerance_lines(table: Table) -> list[str]:
@@ -130,7 +131,8 @@ def tolerance_lines(table: Table) -> list[str]:
         if cell.missing_requirement or cell.published_status not in JUDGED_STATUSES or not metrics:
             continue
         limits = ", ".join(f"{metric} {percent(cell.tolerance[metric])}" for metric in metrics)
-        cells_of.setdefault(f"{limits} ({cell.tolerance_reason})", []).append(cell.name)
+        reason = f" ({cell.tolerance_reason})" if cell.tolerance_reason else ""
+        cells_of.setdefault(f"{limits}{reason}", []).append(cell.name)
     if not cells_of:
         return ["No cell is judged."]
     heading = "Within means that the means differ by at most so many points:"
@@ -185,5 +187,9 @@ def write_table(
     write_atomically(folder / "table.csv", comma_separated(rows))
     write_atomically(folder / "table.tex", latex(table, rows))
     write_atomically(folder / "table.json", json.dumps(content, indent=1) + "\n")
+    diagram = folder / "ranks.svg"
     if ranks:
-        write_atomically(folder / "ranks.svg", ranks_diagram(ranks))
+        write_atomically(diagram, ranks_diagram(ranks))
+    else:  # that of an earlier table, which had ranks
+        with os_errors_as_sentences("remove", diagram):
+            diagram.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from gradalign_cli.tables.ranks import (
 )
 from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import Table
+from gradalign_cli.tables.writing import write_table
 
 SETTINGS = ("A", "B")
 TABLE = Table("t", "T", "nobody", (), True, ())
@@ -105,3 +106,10 @@ def test_the_diagram_has_every_method_and_a_bar_for_every_span():
     assert {"a 1.20", "b 1.90", "c 3.00", "d & e 3.90", "critical difference 1.20"} <= set(texts)
     assert len(re.findall('stroke-width="4"', svg)) == len(indistinct_spans(ranks))
     assert "(A, B): a 1.20, b 1.90, c 3.00, d & e 3.90" in ranks_sentence(ranks)
+
+
+def test_a_table_without_ranks_leaves_no_diagram_of_an_earlier_one(tmp_path):
+    ranks = Ranks({"a": 1.2, "b": 1.9, "c": 2.9}, SETTINGS, 0.01, 1.2)
+    for ranks_now in (ranks, None, None):
+        write_table(TABLE, [], [], ranks_now, {}, tmp_path)
+        assert (tmp_path / "ranks.svg").exists() == (ranks_now is not None)

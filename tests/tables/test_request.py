@@ -10,8 +10,9 @@ import gradalign_cli.tables.reproduce as reproduce_module
 from gradalign_cli.cli import main
 from gradalign_cli.errors import UserError
 from gradalign_cli.tables.reproduce import reproduce
-from gradalign_cli.tables.request import checked_overrides
-from tests.tables.tiny_table import ALL_CELLS, SMALL, TABLE, reproduce_tiny
+from gradalign_cli.tables.request import checked_overrides, requested_table
+from gradalign_cli.tables.table import load_table
+from tests.tables.tiny_table import AGEM_ONCE, ALL_CELLS, SMALL, TABLE, reproduce_tiny
 
 
 def test_overrides_that_change_results_and_unknown_cells_and_tables_are_refused(conf, tmp_path):
@@ -45,6 +46,13 @@ def test_an_override_that_is_not_valid_is_told_before_anything_is_written(overri
 
 MNIST_CELL = {"overrides": ["benchmark=permuted_mnist"], "published": {"ACC": 0.9}}
 LCA_CELL = {"overrides": SMALL, "published": {"LCA10": 0.5}, "tolerance": {"LCA10": 0.1}}
+
+
+def agem_cell(*overrides):
+    """A cell of the digits."""
+    return {"overrides": [*SMALL, *overrides], "published": {"ACC": 0.9}}
+
+
 GRID_CELL = {"overrides": ["replicas.lr=[0.1,0.2]"], "published": {"ACC": 0.9}}
 
 
@@ -57,7 +65,13 @@ def no_connection(*_, **__):
     [
         (MNIST_CELL, (), "mnist was not found in .*nowhere"),
         (GRID_CELL, (), "`cell: replicas.lr` must be one number in a table, found"),
-        (LCA_CELL, (), "`cell` has LCA10 published, which its runs do not have"),
+        (LCA_CELL, (), "`cell` lists LCA10, which its runs do not have"),
+        (LCA_CELL | {"published": {}, "unpublished": ["min_ACC"]}, (), "`cell` lists min_ACC"),
+        (agem_cell("buffer.capcity=3"), (), "cell: `buffer.capcity` is not a sett.* `capacity`"),
+        (agem_cell("model.widths=8"), (), "cell: `model.widths` must be a list, found 8"),
+        (agem_cell("method._target_=os.system"), (), "cell: `method._target_` must be"),
+        (agem_cell("optimizer.momentum=x"), (), "cell: `optimizer.momentum` must be a number"),
+        (agem_cell("method=gem", "method.margin=-1"), (), "`method.margin` must be non-negative"),
         (GRID_CELL, ("hydra/launcher=basic",), "`cell: replicas.lr` must be one number"),
     ],
 )
@@ -70,6 +84,26 @@ def test_a_cell_that_cannot_be_run_here_is_told_before_anything_is_written(
     with pytest.raises(UserError, match=sentence):
         reproduce_tiny(conf, ALL_CELLS._replace(overrides=overrides), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_whose_name_hydra_would_look_up_is_refused_before_anything_is_written(
+    conf, tmp_path
+):
+    with pytest.raises(UserError, match=r"`--out` must be a folder without \$\{ in it"):
+        reproduce_tiny(conf, AGEM_ONCE, tmp_path / "a${oc.env:HOME}")
+    assert [path.name for path in tmp_path.iterdir()] == ["conf"]
+
+
+def test_a_cell_is_found_by_its_name_before_names_are_patterns(conf):
+    table = load_table(conf, "tiny")
+    renamed = table._replace(
+        cells=tuple(cell._replace(name=f"[{cell.name}]") for cell in table.cells)
+    )
+    for request in (
+        AGEM_ONCE._replace(cell_pattern="[A-GEM]"),
+        AGEM_ONCE._replace(cell_pattern="*A-*"),
+    ):
+        assert [cell.name for cell in requested_table(renamed, request).cells] == ["[A-GEM]"]
 
 
 def test_what_a_launcher_trains_elsewhere_is_not_looked_for_here(conf, tmp_path, monkeypatch):

@@ -244,6 +244,14 @@ def test_an_explanation_appears_where_a_number_is_outside_its_tolerance_and_chan
         assert table_rows(explained_cell, result_or_none, quick)[0].explained == ""
 
 
+def test_a_bar_in_a_name_splits_no_column_of_a_table():
+    pairs = paired_comparisons(
+        {"S, a | b": result(0.5, 0.6, 0.8), "S, c": result(0.4, 0.4, 0.5)}, "ACC"
+    )
+    text = markdown(Table("t", "T", "nobody", (), False, ()), [], pairs, None)
+    assert r"| S, a \| b | S, c | 3 |" in text
+
+
 def test_latex_escapes_its_special_characters():
     rows = table_rows(CELL._replace(name=r"a_b & 5% {c} ~^\d"), result(0.8), quick=False)
     text = latex(Table("t", "T", "nobody", (), False, ()), rows)
@@ -297,11 +305,11 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
         ({"runs": None}, "runs` must be a whole number of at least 2"),
         ({"runs": 1}, "runs` must be a whole number of at least 2"),
         ({"std": {"BWT": 0.02}}, "std` must be of published metrics, found 'BWT'"),
-        ({"std": {"ACC": -0.02}}, "std.ACC` must be non-negative"),
-        ({"unpublished": ["ACC"]}, "unpublished` must be not published, found 'ACC'"),
+        ({"std": {"ACC": -0.02}}, "std` must be a mapping of metrics to fractions from 0"),
+        ({"unpublished": ["ACC"]}, "unpublished` must not have ACC, which is there"),
         (
             {"published": {"ACC": 50}},
-            r"published` must be a mapping of metrics \(ACC.* to fractions from -1",
+            r"published` must be a mapping of metrics \(ACC.* to fractions that they can have",
         ),
         (
             {"tolerance": {"ACC": -0.1}},
@@ -313,13 +321,14 @@ def test_a_table_with_an_entry_that_is_not_valid_is_refused():
             table(**spread | {"runs": 5} | entries)
     entries = {"title": "t", "source": "s", "cells": {}}
     with pytest.raises(
-        UserError, match=r"`t.cells` must be a mapping of names, at least one and none empty, to"
+        UserError, match=r"`t.cells` must be a mapping of names in one line, at least one and none"
     ):
         parse_table("t", entries)
     cells = {"A": {"needs": "birds", "published": {}, "status": "MEMORY"}}
     entries |= {"cells": cells, "differences": [{"Not explained": ""}]}
     with pytest.raises(
-        UserError, match=r"`t.differences` must be sentences, found {'Not explained'"
+        UserError,
+        match=r"`t.differences` must be a list of sentences, each in one line, found \[{'Not",
     ):
         parse_table("t", entries)
 

@@ -24,7 +24,7 @@ TABLE = {
         "A-GEM": {"overrides": ["method=agem"], "published": {"ACC": 0.9}, "minutes": 0.1},
         "plain": {"overrides": ["method=finetune"], "published": {"ACC": 0.9, "BWT": -0.1},
                   "status": "MEMORY"},
-        "wrong": {"overrides": ["method=gem", "method.margin=-1"], "published": {"ACC": 0.1}},
+        "wrong": {"overrides": ["method=gem", "buffer.capacity=0"], "published": {"ACC": 0.1}},
         "birds": {"needs": "CUB-200", "published": {"ACC": 0.6}},
     },
 }  # fmt: skip
