@@ -17,8 +17,8 @@ from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
 from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.reports.report import make_report
-from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.results import read_key_and_result, run_key
+from gradalign_cli.tables.set_aside import set_finished_run_aside
 
 COMPARISONS = Path("outputs/compare")
 OF_ALL_RUNS = get_args(ObjectiveMetric)
@@ -140,27 +140,24 @@ def train_missing_any_failed(
             sweeps.setdefault(missing, []).append(method)
     any_failed = False
     for seeds, methods in sweeps.items():
-        outcomes = (
-            run_jobs(job, sweep_arguments(comparison, methods, seeds, comparison_folder)) or []
-        )
+        names = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}_to_{seeds[-1]}"
+        sweep_folder = comparison_folder / f"seeds_{names}"
+        for method in methods:
+            set_finished_run_aside(sweep_folder / method)
+        outcomes = run_jobs(job, sweep_arguments(comparison, methods, seeds, sweep_folder)) or []
         any_failed |= any(map(is_failed, outcomes))
     return any_failed
 
 
 def sweep_arguments(
-    comparison: Comparison, methods: Sequence[str], seeds: Sequence[int], comparison_folder: Path
+    comparison: Comparison, methods: Sequence[str], seeds: Sequence[int], sweep_folder: Path
 ) -> list[str]:
-    """The arguments of `gradalign train` for a sweep over methods. A finished run that is there is
-    one of other settings or of another version, and is replaced; one that another process finishes
-    from now on is taken."""
-    names = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]}_to_{seeds[-1]}"
+    """The arguments of `gradalign train` for a sweep over methods."""
     options = ["--config-dir", comparison.config_dir] if comparison.config_dir else []
-    sweep_folder = comparison_folder / f"seeds_{names}"
-    replaces = any(is_finished(sweep_folder / method) for method in methods)
     return [
         *("-m", *options, *comparison.overrides, f"method={','.join(methods)}"),
         f"replicas.seed=[{','.join(map(str, seeds))}]",
         folder_override("hydra.sweep.dir", sweep_folder),
         "hydra.sweep.subdir=${method.name}",
-        f"overwrite={str(replaces).lower()}",
+        "overwrite=false",
     ]

@@ -59,7 +59,7 @@ def argument_parser() -> argparse.ArgumentParser:
         "--budget",
         type=float,
         metavar="MIN",
-        help="start no cell that would end later; 0: start none",
+        help="start no cell that would end later or is of unknown length; 0: start none",
     )
     parser.add_argument("--quick", action="store_true", help="small runs, which are not judged")
     parser.add_argument("--at-once", type=int, default=1, metavar="N", help="cells at a time")
@@ -68,7 +68,7 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="finished runs to use too: folders of runs or of tables",
+        help="finished runs to use too: folders of runs, of a table or of tables",
     )
     parser.add_argument("--out", default="outputs/tables", metavar="DIR", help="outputs/tables")
     return parser

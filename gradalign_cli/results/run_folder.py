@@ -93,9 +93,14 @@ def json_text(content: dict[str, Any]) -> str:
     return json.dumps(valid(content), indent=1, allow_nan=False) + "\n"
 
 
+def holds_finished_run(folder: Path) -> bool:
+    """Whether the folder has what a finished run ends with, be it damaged."""
+    return all(os.path.lexists(folder / name) for name in FINAL_FILES)
+
+
 def refuse_finished_run(folder: Path, overwrite: bool) -> None:
     """Raise UserError where the folder holds a finished run, unless that may be overwritten."""
-    if not overwrite and all(os.path.lexists(folder / name) for name in FINAL_FILES):
+    if not overwrite and holds_finished_run(folder):
         raise UserError(f"{folder} holds a finished run; `overwrite=true` replaces it")
 
 

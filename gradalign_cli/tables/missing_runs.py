@@ -5,13 +5,10 @@ finished run is not repeated.
 """
 
 import hashlib
-import itertools
-import math
 import os
 import subprocess
 import threading
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,18 +16,16 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from gradalign_cli.errors import UserError
 from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.files.locking import lock_owner
-from gradalign_cli.results.sweep_folder import is_finished
 from gradalign_cli.tables.request import Request
 from gradalign_cli.tables.results import (
     QUICK_OVERRIDES,
     Result,
     merged_result,
-    read_key_and_result,
 )
 from gradalign_cli.tables.run_lines import RunLines
+from gradalign_cli.tables.set_aside import set_finished_run_aside
 from gradalign_cli.tables.table import Cell
 
 LONGEST_SEEDS = 100  # letters of the seeds in a folder's name
@@ -116,18 +111,14 @@ def train_missing_any_failed(
 
     def train_run(run: MissingRun) -> bool:
         """Whether the run did not fail; one that need not or may not start did not."""
-        minutes_left = math.inf
-        if request.budget_minutes is not None:
+        reason = reason_of_others(run, is_finished_by_another)
+        if request.budget_minutes is not None and not reason:
             minutes_left = request.budget_minutes - (time.monotonic() - begin) / 60
-        reason = (
-            "was finished meanwhile"
-            if is_finished_by_another(run)
-            else reason_not_to_start(run, minutes_left)
-        )
+            reason = reason_of_budget(run, minutes_left, request.quick)
         if reason:
             console.print(f"{run.cell.name}: {reason}", soft_wrap=True)
             return True
-        set_aside_if_damaged(run.folder)
+        set_finished_run_aside(run.folder)
         lines.begin(run.cell.name, None if request.quick else run.estimated_minutes())
         process = subprocess.run(
             [*request.train_command, *train_arguments(run, request)],
@@ -137,10 +128,13 @@ def train_missing_any_failed(
             text=True,
             check=False,
         )
-        failure = failure_message(process.stderr) if process.returncode else None
+        failure = reason = None
+        if process.returncode:
+            failure = failure_message(process.stderr)
+            reason = reason_of_others(run, is_finished_by_another)
         if not interrupted.is_set():
-            lines.end(run.cell.name, failure)
-        return process.returncode == 0
+            lines.end(run.cell.name, reason or (failure and f"failed: {failure}"))
+        return failure is None or reason is not None
 
     with lines, ThreadPoolExecutor(request.parallel_runs) as pool:
         try:
@@ -153,34 +147,27 @@ def train_missing_any_failed(
             os.close(read_end)
 
 
-def reason_not_to_start(run: MissingRun, minutes_left: float) -> str | None:
-    """Why a run is not started, None where it may be.
-
-    minutes_left: of the budget, infinite where there is none.
-    """
-    if (run.estimated_minutes() or 0) > minutes_left:
-        left = max(0, minutes_left)
-        return f"not started, it would end after the budget ({left:.1f} minutes are left)"
+def reason_of_others(
+    run: MissingRun, is_finished_by_another: Callable[[MissingRun], bool]
+) -> str | None:
+    """Why another command's run makes this one needless, None where there is none."""
+    if is_finished_by_another(run):
+        return "was finished meanwhile"
     if owner := lock_owner(run.folder):
         return f"not started, as {owner} trains it; the same command takes its numbers later"
     return None
 
 
-def set_aside_if_damaged(run_folder: Path) -> None:
-    """Rename the folder of a finished run whose files are not those of a run: what is in it may
-    still be of use, and another run is to take its place."""
-    if not is_finished(run_folder):
-        return
-    try:
-        read_key_and_result(run_folder)
-    except UserError:
-        aside = next(
-            path
-            for number in itertools.count(1)
-            if not (path := run_folder.with_name(f"{run_folder.name}_damaged_{number}")).exists()
-        )
-        run_folder.rename(aside)
-        warnings.warn(f"{run_folder} is damaged and kept as {aside.name}", stacklevel=1)
+def reason_of_budget(run: MissingRun, minutes_left: float, quick: bool) -> str | None:
+    """Why a run is not started within a budget, None where it may be. The length of a quick run is
+    not known, and short."""
+    minutes = 0 if quick else run.estimated_minutes()
+    if minutes is None:
+        return "not started within a budget, as it is not known how long it takes"
+    if minutes > minutes_left:
+        left = max(0, minutes_left)
+        return f"not started, it would end after the budget ({left:.1f} minutes are left)"
+    return None
 
 
 def train_arguments(run: MissingRun, request: Request) -> list[str]:
@@ -188,17 +175,9 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     with a launcher the run is a sweep of one."""
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
-    # a finished run that is there lacks a metric, or is of a version with other numbers; one that
-    # another process finishes from now on stays; an unfinished one goes on
-    overrides = [
-        *run.cell.overrides,
-        *quick,
-        seeds,
-        *request.overrides,
-        f"overwrite={str(is_finished(run.folder)).lower()}",
-        "resume=auto",
-        "save=none",
-    ]
+    # an unfinished run goes on; one that another process finishes from now on stays
+    own = ["overwrite=false", "resume=auto", "save=none"]
+    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides, *own]
     if request.names_launcher():
         folder = [folder_override("hydra.sweep.dir", run.folder.parent)]
         folder.append(f"hydra.sweep.subdir={run.folder.name}")

@@ -43,11 +43,10 @@ class RunLines:
             None if estimated_minutes is None else 60 * estimated_minutes,
         )
 
-    def end(self, run_name: str, failure: str | None = None) -> None:
-        """A run is finished, or failed with a message."""
+    def end(self, run_name: str, how: str | None = None) -> None:
+        """A run is finished, or ended in another way, such as "failed: ..."."""
         start, _ = self.on.pop(run_name)
-        took = f"finished in {duration_text(self.clock() - start)}"
-        self.say(f"{run_name}: {took if failure is None else f'failed: {failure}'}")
+        self.say(f"{run_name}: {how or f'finished in {duration_text(self.clock() - start)}'}")
 
     def say(self, text: str) -> None:
         """Print a line above the live ones."""

@@ -1,5 +1,6 @@
 """The runs that a table lacks: started once, stopped, continued, and never trained over."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,10 +14,12 @@ from omegaconf import OmegaConf
 
 import gradalign_cli.tables.reproduce as reproduce_module
 from gradalign_cli.cli import main
+from gradalign_cli.composition.paths import CONF
 from gradalign_cli.files.locking import FolderLock
 from gradalign_cli.tables.missing_runs import (
     MissingRun,
     failure_message,
+    reason_of_budget,
     run_environment,
     run_name,
     train_arguments,
@@ -74,7 +77,21 @@ def test_a_run_that_is_finished_between_the_look_and_the_start_is_not_replaced(c
     with pytest.raises(SystemExit, match="2"):
         main(["train", *arguments])
     assert (run.folder / "accuracy.csv").stat().st_mtime_ns == before
-    assert "overwrite=true" in train_arguments(run, AGEM_ONCE)  # planned now, it is a run of no use
+
+
+def test_a_run_that_fails_as_another_command_has_finished_it_did_not_fail(
+    conf, agem_runs, tmp_path
+):
+    """Both found it missing, and the other one locked its folder first."""
+    out = tmp_path / "out"
+    script = (
+        f"import shutil, sys; shutil.copytree({str(agem_runs)!r}, {str(out / 'tiny/runs')!r}, "
+        "dirs_exist_ok=True); sys.exit(2)"
+    )
+    request = AGEM_ONCE._replace(train_command=(sys.executable, "-c", script))
+    code, output = reproduce_tiny(conf, request, out)
+    assert (code, "A-GEM: was finished meanwhile" in output) == (0, True)
+    assert csv_rows(out)[0]["n"] == "1"
 
 
 def test_a_run_that_another_command_trains_is_not_started(conf, tmp_path):
@@ -100,22 +117,56 @@ def test_a_run_that_would_end_after_the_budget_is_not_started(conf, tmp_path):
     assert csv_rows(tmp_path / "out")[0]["verdict"] == "not judged: not run"
 
 
-def test_what_is_left_of_a_damaged_run_is_kept(conf, agem_runs, tmp_path):
+def test_within_a_budget_a_run_of_unknown_length_starts_only_if_it_is_a_quick_one(tmp_path):
+    (cell,) = (c for c in load_table(CONF, "ogd-2020").cells if c.name == "OGD")
+    run = MissingRun(cell._replace(minutes_per_seed=None), tmp_path / "run", (0,))
+    assert reason_of_budget(run, 1e9, quick=False) == (
+        "not started within a budget, as it is not known how long it takes"
+    )
+    assert reason_of_budget(run, 0.1, quick=True) is None
+    assert "would end after" in reason_of_budget(run, -0.1, quick=True)
+
+
+def damage_the_record(run):
+    (run / "record.json").write_text("{")
+
+
+def make_a_run_of_another_version(run):
+    record = json.loads((run / "record.json").read_text()) | {"numerics": 99}
+    (run / "record.json").write_text(json.dumps(record))
+
+
+def make_a_folder_of_the_accuracies(run):
+    (run / "accuracy.csv").unlink()
+    (run / "accuracy.csv").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "suffix"),
+    [
+        (damage_the_record, "damaged", "damaged_1"),
+        (make_a_run_of_another_version, "finished", "kept_1"),
+        (make_a_folder_of_the_accuracies, "finished", "kept_1"),
+    ],
+)
+def test_a_finished_run_that_does_not_count_is_kept(
+    change, kind, suffix, conf, agem_runs, tmp_path
+):
     out = tmp_path / "out"
     shutil.copytree(agem_runs, out / "tiny/runs")
-    (run,) = (out / "tiny/runs").iterdir()
     reproduce_tiny(conf, AGEM_ONCE, out)
-    rows, accuracies = csv_rows(out), (run / "accuracy.csv").read_text()
-    for number, file in enumerate(("record.json", "metrics.json"), 1):
-        (run / file).write_text("{")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            assert reproduce_tiny(conf, AGEM_ONCE, out)[0] == 0
-        sentence = f"{run} is damaged and kept as {run.name}_damaged_{number}"
-        assert sentence in [str(warning.message) for warning in caught]
-        kept = run.with_name(f"{run.name}_damaged_{number}")
-        assert ((kept / file).read_text(), (kept / "accuracy.csv").read_text()) == ("{", accuracies)
-        assert csv_rows(out) == rows
+    rows = csv_rows(out)
+    (run,) = (out / "tiny/runs").iterdir()
+    change(run)
+    metrics = (run / "metrics.json").stat()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert reproduce_tiny(conf, AGEM_ONCE, out)[0] == 0
+    kept = run.with_name(f"{run.name}_{suffix}")
+    told = [str(warning.message) for warning in caught]
+    assert f"{run} is trained anew; the {kind} run that was there is kept as {kept.name}" in told
+    assert (kept / "metrics.json").stat() == metrics
+    assert csv_rows(out) == rows
 
 
 def test_the_name_of_a_folder_is_short_for_any_number_of_seeds():

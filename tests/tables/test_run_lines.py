@@ -31,7 +31,7 @@ def test_without_a_terminal_starts_and_ends_are_lines_and_nothing_is_live():
         lines.begin("A", 1)
         lines.begin("B", None)
         lines.end("A")
-        lines.end("B", "gradalign: no")
+        lines.end("B", "failed: gradalign: no")
     assert (
         capture.get()
         == "A: running\nB: running\nA: finished in 0 seconds\nB: failed: gradalign: no\n"
