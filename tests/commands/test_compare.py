@@ -67,14 +67,18 @@ def test_a_run_that_another_command_finishes_meanwhile_is_taken(tmp_path, monkey
     assert rows_of(tmp_path) == {"er": "1"}
 
 
-def test_a_finished_run_of_a_version_with_other_numbers_is_replaced(sweeps, tmp_path):
+def test_a_finished_run_of_a_version_with_other_numbers_is_kept_beside_the_new_one(
+    sweeps, tmp_path
+):
     assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
     (file,) = tmp_path.glob("outputs/compare/*/*/er/record.json")
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"numerics": -1}))
-    before = write_time(tmp_path)
-    assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    of_then = json.dumps(json.loads(file.read_text()) | {"numerics": -1})
+    file.write_text(of_then)
+    with pytest.warns(UserWarning, match=r"er is trained anew; .* is kept as er_kept_1"):
+        assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
     assert len(sweeps) == 2
-    assert write_time(tmp_path) > before
+    assert (file.parent.with_name("er_kept_1") / "record.json").read_text() == of_then
+    assert (file.parent / "accuracy.csv").exists()
     assert rows_of(tmp_path) == {"er": "1"}
 
 
