@@ -56,6 +56,10 @@ def reproduce(
 
     Raises UserError where the request is not valid.
     """
+    # Hydra would look up what stands in the braces
+    require(
+        "${" not in f"{output_folder}", "--out", "a folder without ${ in it", f"{output_folder}"
+    )
     table = load_table(shipped_conf_folder, table_name)
     requested = requested_table(table, request)
     runnable = [cell for cell in requested.cells if cell.missing_requirement is None]
@@ -123,8 +127,6 @@ def warn_of_empty_folders(finished_run_folders: Sequence[Path]) -> None:
 def require_writable(table_folder: Path) -> None:
     """Make the folder of a table and of its runs where there is none. Raises UserError where
     nothing can be written to them."""
-    # Hydra would look up what stands in its braces
-    require("${" not in str(table_folder), "--out", "a folder without ${ in it", str(table_folder))
     for folder in (table_folder, table_folder / "runs"):
         make_folder(folder)
         require(os.access(folder, os.W_OK), "--out", "a folder that can be written to", str(folder))

@@ -167,5 +167,7 @@ def parse_unpublished_metrics(field_path: str, cell_entries: dict[str, Any]) -> 
     metrics = tuple(cell_entries.get("unpublished", ()))
     for number, metric in enumerate(metrics):
         if metric in cell_entries["published"] or metric in metrics[:number]:
-            raise UserError(f"`{field_path}.unpublished` must not have {metric}, which is there already")
+            raise UserError(
+                f"`{field_path}.unpublished` must not have {metric}, which is there already"
+            )
     return metrics
