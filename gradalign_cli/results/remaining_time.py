@@ -1,7 +1,9 @@
 """How much of a run is done, and how long the rest will take by what its steps took so far."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from statistics import median_low
 from typing import NamedTuple
 
 from torch import Tensor
@@ -13,7 +15,8 @@ from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.watcher import Moment, State
 
 PASSES_OF_STEP = 3  # forward and twice backward, of which a test takes the first alone
-STEP_SECONDS = 0.0005  # of a step, at most, whatever the number of its examples
+STEP_SECONDS = 0.0005  # of a step, at least, whatever the number of its examples
+MOST_STRETCHES = 99  # of steps, whose median counts
 ENOUGH_SECONDS = 3.0  # of steps, to forecast tasks whose steps read more of the memory
 
 
@@ -50,8 +53,9 @@ def work_of(parts: Parts, replica: Replica, plan: TrainingPlan) -> Work:
 class RemainingTime:
     """Counts a run's steps and tests and measures what they take, as it is told of them.
 
-    The first stretch of steps of each task is not measured: it compiles and warms up. Steps that
-    see more examples are taken to last longer in proportion.
+    The first stretch of steps of each task is not measured, as it warms up. Of the others the
+    median counts, as one of them compiles. Steps that see more examples are taken to last longer in
+    proportion, by no more than those examples take in a test and on the way back.
     """
 
     def __init__(
@@ -60,14 +64,21 @@ class RemainingTime:
         self.work, self.replicas, self.clock = work, replica_count, clock
         self.finished_replicas, self.group_size = 0, replica_count
         self.step_seconds = self.test_seconds = self.end_seconds = 0.0
-        self.measured_task, self.measured_seconds, self.measured_steps = -1, 0.0, 0
+        self.measured_task = -1  # whose steps take `step_seconds`
         self.begin_replica_group([])
 
     def begin_replica_group(self, replica_numbers: Sequence[int]) -> None:
         """These replicas train; what an unfinished group did is void."""
         self.group_size = len(replica_numbers) or self.group_size
-        self.task, self.step, self.rows, self.stretches = 0, 0, 0, 0
-        self.mark, self.evaluation_mark = self.clock(), 0.0
+        self.task, self.step, self.rows = 0, 0, 0
+        self.begin_task()
+        self.evaluation_mark = 0.0
+
+    def begin_task(self) -> None:
+        """No stretch of steps of the task is done or measured."""
+        self.stretches, self.mark = 0, self.clock()
+        self.measured_seconds = 0.0
+        self.recent_step_seconds: deque[float] = deque(maxlen=MOST_STRETCHES)
 
     def end_replica_group(self, problem: str | None) -> None:
         """The replicas of the group are finished, unless there was a problem."""
@@ -81,10 +92,12 @@ class RemainingTime:
         if moment.task == 0 and self.stretches == 0:  # so far the test of the untrained network
             self.test_seconds = evaluation / sum(self.work.test_set_sizes)
         if self.stretches:
-            if moment.task != self.measured_task:
-                self.measured_task, self.measured_seconds, self.measured_steps = moment.task, 0.0, 0
             self.measured_seconds += seconds
-            self.measured_steps += len(moment.trace.loss)
+            self.recent_step_seconds.append(seconds / len(moment.trace.loss))
+            is_last = moment.task_steps_done == self.work.task_steps[moment.task]
+            if len(self.recent_step_seconds) > 1 or is_last:
+                self.measured_task = moment.task
+                self.step_seconds = median_low(self.recent_step_seconds)
         self.task, self.step = moment.task, moment.task_steps_done
         self.stretches += 1
         self.mark, self.evaluation_mark = now, evaluation
@@ -95,8 +108,8 @@ class RemainingTime:
         if ended_tasks:
             test = self.test_seconds * sum(self.work.test_set_sizes)
             self.end_seconds = max(0.0, now - self.mark - test)
-        self.task, self.step, self.rows, self.stretches = ended_tasks, 0, ended_tasks + 1, 0
-        self.mark = now
+        self.task, self.step, self.rows = ended_tasks, 0, ended_tasks + 1
+        self.begin_task()
 
     def state(self) -> State:
         """How much is done, and what a test of one example took."""
@@ -125,13 +138,14 @@ class RemainingTime:
     def has_measured_enough(self) -> bool:
         """Whether enough steps were measured: some that read what the memory has of earlier tasks,
         or seconds of others."""
-        last = self.measured_task == len(self.work.task_steps) - 1
-        later = self.measured_task > 0 or last
-        return self.measured_steps > 0 and (later or self.measured_seconds >= ENOUGH_SECONDS)
+        if self.measured_task < 0:
+            return False
+        later = self.measured_task > 0 or len(self.work.task_steps) == 1
+        return later or self.measured_seconds >= ENOUGH_SECONDS
 
     def seconds_left(self) -> float | None:
         """The seconds that the run will still take; None before steps were measured."""
-        if not self.measured_steps:
+        if self.measured_task < 0:
             return None
         whole = self.group_seconds_left(0, 0)
         after_this = self.replicas - self.finished_replicas - self.group_size
@@ -139,10 +153,12 @@ class RemainingTime:
 
     def group_seconds_left(self, task: int, task_steps_done: int) -> float:
         """The seconds from a place in a task to the end of a group."""
-        seconds_per_step = self.measured_seconds / self.measured_steps
-        fixed = min(STEP_SECONDS, seconds_per_step / 2)
+        fixed = min(STEP_SECONDS, self.step_seconds / 2)
         examples = self.work.examples_per_step[self.measured_task]
-        per_example = (seconds_per_step - fixed) / examples
+        per_example = (self.step_seconds - fixed) / examples
+        if self.test_seconds:
+            per_example = min(per_example, PASSES_OF_STEP * self.test_seconds)
+            fixed = self.step_seconds - per_example * examples
         total = 0.0
         for number in range(task, len(self.work.task_steps)):
             first = task_steps_done if number == task else 0

@@ -15,17 +15,18 @@ WORK = Work((100, 100, 100), (10, 110, 210), (500, 500, 500), 0)
 
 
 class Simulation:
-    """A run whose seconds are simulated: a step takes a second for every 10 examples, a test of
-    all tasks 30 seconds, the end of a task 7."""
+    """A run whose seconds are simulated: a step takes a second for every 10 examples and `fixed`
+    besides, a test of all 1,500 examples a third of a step for each, the end of a task 7."""
 
-    def __init__(self, replicas=1, warm_up=0.0):
+    def __init__(self, replicas=1, warm_up=0.0, compiling=0.0, fixed=STEP_SECONDS):
         self.now, self.evaluator, self.warm_up = 0.0, SimpleNamespace(seconds=0.0), warm_up
+        self.compiling, self.fixed = compiling, fixed
         self.remaining_time = RemainingTime(WORK, replicas, lambda: self.now)
         self.totals = []  # seconds so far and those that are forecast, after every stretch
 
     def test(self, row):
-        self.now += 30.0
-        self.evaluator.seconds += 30.0
+        self.now += 50.0
+        self.evaluator.seconds += 50.0
         self.remaining_time.after_test(row, torch.zeros(1, 3))
 
     def round(self, replicas=(0,)):
@@ -34,7 +35,8 @@ class Simulation:
         self.test(0)
         for task, examples in enumerate(WORK.examples_per_step):
             for step in range(20, 101, 20):
-                self.now += 20 * (STEP_SECONDS + examples / 10) + self.warm_up * (step == 20)
+                self.now += 20 * (self.fixed + examples / 10)
+                self.now += {20: self.warm_up, 40: self.compiling}.get(step, 0)
                 trace = SimpleNamespace(loss=torch.zeros(20, 1))
                 moment = SimpleNamespace(
                     task=task, task_steps_done=step, trace=trace, evaluator=self.evaluator
@@ -50,15 +52,22 @@ class Simulation:
 def test_later_tasks_whose_steps_read_more_are_forecast_from_the_first_ones_steps():
     run = Simulation()
     run.round()
-    assert run.totals[0] is None  # the first stretch warms up
-    assert run.totals[1] == pytest.approx(run.now, rel=0.01)  # the ends of tasks are not known yet
-    assert run.totals[6:] == pytest.approx([run.now] * 9)
+    assert run.totals[:2] == [None] * 2  # the first stretch warms up, the second may compile
+    assert run.totals[2] == pytest.approx(run.now, rel=0.01)  # the ends of tasks are not known yet
+    assert run.totals[5:] == pytest.approx([run.now] * 10)
 
 
 def test_what_warms_up_does_not_count():
-    run = Simulation(warm_up=1000.0)
+    run = Simulation(warm_up=1000.0, compiling=500.0)
     run.round()
-    assert run.totals[1] == pytest.approx(run.now - 2 * 1000, rel=0.01)
+    assert run.totals[2] == pytest.approx(run.now - 2 * 1500, rel=0.01)
+
+
+def test_what_a_step_takes_whatever_it_reads_is_told_from_what_its_examples_take():
+    """By how long a test takes; else a step of 10 examples would seem to spend it all on them."""
+    run = Simulation(fixed=4.0)
+    run.round()
+    assert run.totals[2] == pytest.approx(run.now, rel=0.01)
 
 
 def test_groups_that_are_still_to_come_take_as_long_as_the_present_one():
