@@ -13,7 +13,7 @@ from gradalign_cli.commands.standard_streams import stream_that_outlives_its_rea
 from gradalign_cli.results.plain_characters import in_encoding
 from gradalign_cli.results.stop_notes import resume_note_of_run
 from gradalign_cli.results.terminal import TerminalConsole
-from tests.tables.test_reproduce import wait_for
+from tests.processes import wait_for
 
 COMMAND = f"{sys.executable} -m gradalign_cli.cli"
 SMALL = "benchmark.first_tasks=2 benchmark.samples_per_task=10 model.widths=[8]"

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import warnings
 
 import pytest
@@ -25,6 +24,7 @@ from gradalign_cli.tables.missing_runs import (
     train_arguments,
 )
 from gradalign_cli.tables.table import load_table
+from tests.processes import children, is_running, wait_for
 from tests.tables.tiny_table import AGEM_ONCE, ALL_CELLS, SMALL, TABLE, csv_rows, reproduce_tiny
 
 
@@ -213,28 +213,6 @@ def start_reproduce(conf, cell_pattern, passes, output_folder):
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def wait_for(condition):
-    """Call the condition until its value is true, and return the value."""
-    deadline = time.monotonic() + 180  # a busy machine takes its time
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return value
-
-
-def children(pid):
-    """The ids of the processes that a process has started."""
-    ps = subprocess.run(["ps", "-eo", "pid,ppid"], capture_output=True, text=True, check=True)
-    pairs = [line.split() for line in ps.stdout.splitlines()[1:]]
-    return [int(child) for child, parent in pairs if int(parent) == pid]
-
-
-def is_running(pid):
-    """Whether a process exists and is no zombie."""
-    ps = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True)
-    return bool(ps.stdout.strip()) and ps.stdout.strip()[0] != "Z"
 
 
 def test_a_killed_table_repeats_the_cell_in_progress_alone_and_ends_the_same(conf, tmp_path):
