@@ -17,7 +17,11 @@ from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
 from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.reports.report import make_report
-from gradalign_cli.tables.results import read_key_and_result, run_key
+from gradalign_cli.tables.results import (
+    is_set_aside_as_damaged,
+    key_and_result_or_warning,
+    run_key,
+)
 from gradalign_cli.tables.set_aside import set_finished_run_aside
 
 COMPARISONS = Path("outputs/compare")
@@ -114,12 +118,14 @@ def run_key_of_method(comparison: Comparison, method: str) -> str:
 def finished_seeds_by_key_and_folder(
     comparison_folder: Path, run_keys: set[str]
 ) -> dict[str, dict[Path, list[int]]]:
-    """For each of the keys the folders of its finished runs below a folder, and their seeds."""
+    """For each of the keys the folders of its finished runs below a folder, and their seeds. A
+    damaged run is named in a warning."""
     finished: dict[str, dict[Path, list[int]]] = {}
-    for path in sorted(comparison_folder.glob("*/*/accuracy.csv")):
-        run = read_key_and_result(path.parent)
+    folders = sorted(path.parent for path in comparison_folder.glob("*/*/accuracy.csv"))
+    for folder in folders:
+        run = None if is_set_aside_as_damaged(folder) else key_and_result_or_warning(folder)
         if run is not None and run[0] in run_keys:
-            finished.setdefault(run[0], {})[path.parent] = sorted(run[1].seeds)
+            finished.setdefault(run[0], {})[folder] = sorted(run[1].seeds)
     return finished
 
 

@@ -24,13 +24,15 @@ class Work(NamedTuple):
     """What a replica has to do in each of its T tasks.
 
     task_steps: at most;  examples_per_step: through the network in one step;  test_set_sizes: of
-    the task's test set;  learning_curve_tests: tests of the task alone after its first steps.
+    the task's test set;  learning_curve_tests: tests of the task alone after its first steps;
+    tests_between_steps: whether tasks so far are tested throughout.
     """
 
     task_steps: tuple[int, ...]
     examples_per_step: tuple[int, ...]
     test_set_sizes: tuple[int, ...]
     learning_curve_tests: int
+    tests_between_steps: bool = False
 
 
 def work_of(parts: Parts, replica: Replica, plan: TrainingPlan) -> Work:
@@ -47,6 +49,7 @@ def work_of(parts: Parts, replica: Replica, plan: TrainingPlan) -> Work:
         ),
         tuple(len(rows) for rows in stream.test_rows),
         plan.lca_batches,
+        plan.continual_every > 0,
     )
 
 
@@ -88,7 +91,12 @@ class RemainingTime:
     def after_steps(self, moment: Moment) -> None:
         """Count a stretch of steps; measure it unless it is the first of its task."""
         now, evaluation = self.clock(), moment.evaluator.seconds
-        seconds = now - self.mark - (evaluation - self.evaluation_mark)
+        test_seconds = evaluation - self.evaluation_mark
+        if self.work.tests_between_steps:  # those belong to the steps, those of the curve do not
+            curve = range(self.step, min(moment.task_steps_done, self.work.learning_curve_tests))
+            curve_examples = len(curve) * self.work.test_set_sizes[moment.task]
+            test_seconds = min(test_seconds, curve_examples * self.test_seconds)
+        seconds = now - self.mark - test_seconds
         if moment.task == 0 and self.stretches == 0:  # so far the test of the untrained network
             self.test_seconds = evaluation / sum(self.work.test_set_sizes)
         if self.stretches:

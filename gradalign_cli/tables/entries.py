@@ -13,6 +13,7 @@ METRIC = re.compile(  # the names that metrics.json may have
 METRIC_EXAMPLES = "ACC, BWT, FWT, forgetting, LA, AAA, LCA10, min_ACC or the like"
 SETTINGS_OF_REPRODUCE = (  # which `reproduce` or its user chooses
     "quick",
+    "replicas",
     "replicas.seed",
     "overwrite",
     "resume",

@@ -152,7 +152,7 @@ def announce_runs(
     if estimates:
         minutes = max(1, round(sum(estimates)))
         length = f"about {counted(minutes, 'minute')} on two CPU cores"
-        length += f", {unmeasured} of them not measured yet" if unmeasured else ""
+        length += f", {counted(unmeasured, 'run')} not measured yet" if unmeasured else ""
     console.print(
         f"{table.title}: {counted(len(table.cells), 'cell')}, {runnable_cell_count} can be run, "
         f"{len(runs)} still to run" + (f" ({length})" if runs and not request.quick else ""),

@@ -172,7 +172,7 @@ def run_folders(folder: Path) -> list[Path]:
     table's folder has them, and those in the `runs` of the folders in it; without those that are
     set aside as damaged."""
     entries = [path for pattern in ("*", "runs/*", "*/runs/*") for path in folder.glob(pattern)]
-    subfolders = [path for path in entries if path.is_dir() and not DAMAGED_NAME.search(path.name)]
+    subfolders = [path for path in entries if path.is_dir() and not is_set_aside_as_damaged(path)]
     return [folder, *sorted(subfolders)]
 
 
@@ -182,17 +182,27 @@ def results_by_key(folders: Iterable[Path]) -> dict[str, list[Result]]:
     results: dict[str, list[Result]] = {}
     for folder in folders:
         for run_folder in run_folders(folder):
-            try:
-                run = read_key_and_result(run_folder)
-            except UserError as error:
-                sentence = str(error).replace(f"{run_folder}/", "")[:300]
-                reason = "".join(c if c.isprintable() else "?" for c in sentence)
-                warnings.warn(f"{run_folder} is left out: {reason}", stacklevel=1)
-                continue
-            if run:
+            if run := key_and_result_or_warning(run_folder):
                 key, result = run
                 results.setdefault(key, []).append(result)
     return results
+
+
+def key_and_result_or_warning(run_folder: Path) -> tuple[str, Result] | None:
+    """See `read_key_and_result`; None, with a warning that names the folder, where its files are
+    not those of a run."""
+    try:
+        return read_key_and_result(run_folder)
+    except UserError as error:
+        sentence = str(error).replace(f"{run_folder}/", "")[:300]
+        reason = "".join(c if c.isprintable() else "?" for c in sentence)
+        warnings.warn(f"{run_folder} is left out: {reason}", stacklevel=1)
+        return None
+
+
+def is_set_aside_as_damaged(run_folder: Path) -> bool:
+    """Whether the folder has the name of a damaged run that was set aside."""
+    return DAMAGED_NAME.search(run_folder.name) is not None
 
 
 def merged_result(results: Sequence[Result]) -> Result | None:

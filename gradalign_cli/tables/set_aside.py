@@ -1,6 +1,7 @@
 """A finished run that does not count is kept when another one takes its place."""
 
 import itertools
+import os
 import warnings
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def set_finished_run_aside(run_folder: Path) -> None:
     aside = next(
         path
         for number in itertools.count(1)
-        if not (path := run_folder.with_name(f"{run_folder.name}_{suffix}_{number}")).exists()
+        if not os.path.lexists(path := run_folder.with_name(f"{run_folder.name}_{suffix}_{number}"))
     )
     run_folder.rename(aside)
     sentence = (

@@ -82,6 +82,20 @@ def test_a_finished_run_of_a_version_with_other_numbers_is_kept_beside_the_new_o
     assert rows_of(tmp_path) == {"er": "1"}
 
 
+def test_a_damaged_run_is_named_and_kept_beside_the_new_one(sweeps, tmp_path):
+    assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    (file,) = tmp_path.glob("outputs/compare/*/*/er/metrics.json")
+    file.write_text(file.read_text().replace('"ACC": 0', '"ACC": 1', 1))
+    with (
+        pytest.warns(UserWarning, match="er is left out: `ACC` "),
+        pytest.warns(UserWarning, match="the damaged run that was there is kept as er_damaged_1"),
+    ):
+        assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    assert compare.main(["er", "--seeds", "1", *SMALL]) == 0
+    assert len(sweeps) == 2
+    assert rows_of(tmp_path) == {"er": "1"}
+
+
 def write_time(folder):
     """When the only run below a folder was finished."""
     (file,) = folder.glob("outputs/compare/*/*/*/accuracy.csv")

@@ -18,10 +18,11 @@ class Simulation:
     """A run whose seconds are simulated: a step takes a second for every 10 examples and `fixed`
     besides, a test of all 1,500 examples a third of a step for each, the end of a task 7."""
 
-    def __init__(self, replicas=1, warm_up=0.0, compiling=0.0, fixed=STEP_SECONDS):
+    def __init__(self, replicas=1, warm_up=0.0, compiling=0.0, fixed=STEP_SECONDS, tested=0.0):
         self.now, self.evaluator, self.warm_up = 0.0, SimpleNamespace(seconds=0.0), warm_up
-        self.compiling, self.fixed = compiling, fixed
-        self.remaining_time = RemainingTime(WORK, replicas, lambda: self.now)
+        self.compiling, self.fixed, self.tested = compiling, fixed, tested
+        work = WORK._replace(tests_between_steps=tested > 0)
+        self.remaining_time = RemainingTime(work, replicas, lambda: self.now)
         self.totals = []  # seconds so far and those that are forecast, after every stretch
 
     def test(self, row):
@@ -42,6 +43,8 @@ class Simulation:
                     task=task, task_steps_done=step, trace=trace, evaluator=self.evaluator
                 )
                 self.remaining_time.after_steps(moment)
+                self.now += self.tested  # by a watcher that is told next
+                self.evaluator.seconds += self.tested
                 left = self.remaining_time.seconds_left()
                 self.totals.append(None if left is None else self.now + left)
             self.now += 7
@@ -66,6 +69,12 @@ def test_what_warms_up_does_not_count():
 def test_what_a_step_takes_whatever_it_reads_is_told_from_what_its_examples_take():
     """By how long a test takes; else a step of 10 examples would seem to spend it all on them."""
     run = Simulation(fixed=4.0)
+    run.round()
+    assert run.totals[2] == pytest.approx(run.now, rel=0.01)
+
+
+def test_tests_between_the_steps_count_as_a_part_of_them():
+    run = Simulation(tested=100.0)
     run.round()
     assert run.totals[2] == pytest.approx(run.now, rel=0.01)
 
