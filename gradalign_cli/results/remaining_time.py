@@ -91,12 +91,12 @@ class RemainingTime:
     def after_steps(self, moment: Moment) -> None:
         """Count a stretch of steps; measure it unless it is the first of its task."""
         now, evaluation = self.clock(), moment.evaluator.seconds
-        test_seconds = evaluation - self.evaluation_mark
+        tests_apart = evaluation - self.evaluation_mark  # seconds that are none of the steps
         if self.work.tests_between_steps:  # those belong to the steps, those of the curve do not
             curve = range(self.step, min(moment.task_steps_done, self.work.learning_curve_tests))
             curve_examples = len(curve) * self.work.test_set_sizes[moment.task]
-            test_seconds = min(test_seconds, curve_examples * self.test_seconds)
-        seconds = now - self.mark - test_seconds
+            tests_apart = min(tests_apart, curve_examples * self.test_seconds)
+        seconds = now - self.mark - tests_apart
         if moment.task == 0 and self.stretches == 0:  # so far the test of the untrained network
             self.test_seconds = evaluation / sum(self.work.test_set_sizes)
         if self.stretches:

@@ -176,8 +176,8 @@ def train_arguments(run: MissingRun, request: Request) -> list[str]:
     quick = QUICK_OVERRIDES * request.quick
     seeds = f"replicas.seed=[{','.join(map(str, run.seeds))}]"
     # an unfinished run goes on; one that another process finishes from now on stays
-    own = ["overwrite=false", "resume=auto", "save=none"]
-    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides, *own]
+    overrides = [*run.cell.overrides, *quick, seeds, *request.overrides]
+    overrides += ["overwrite=false", "resume=auto", "save=none"]
     if request.names_launcher():
         folder = [folder_override("hydra.sweep.dir", run.folder.parent)]
         folder.append(f"hydra.sweep.subdir={run.folder.name}")

@@ -162,10 +162,10 @@ def test_a_finished_run_that_does_not_count_is_kept(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         assert reproduce_tiny(conf, AGEM_ONCE, out)[0] == 0
-    kept = run.with_name(f"{run.name}_{suffix}")
+    aside = run.with_name(f"{run.name}_{suffix}")
     told = [str(warning.message) for warning in caught]
-    assert f"{run} is trained anew; the {kind} run that was there is kept as {kept.name}" in told
-    assert (kept / "metrics.json").stat() == metrics
+    assert f"{run} is trained anew; the {kind} run that was there is kept as {aside.name}" in told
+    assert (aside / "metrics.json").stat() == metrics
     assert csv_rows(out) == rows
 
 
