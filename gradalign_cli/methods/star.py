@@ -24,10 +24,9 @@ from gradalign_cli.methods.method import (
     batch_cross_entropy,
 )
 from gradalign_cli.models.model import Layer, Output
-from gradalign_cli.numerics.noise import normal_numbers
+from gradalign_cli.numerics.noise import key_from, normal_numbers
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
-KEYS = 2**24  # the numbers that a random float32 from [0, 1) can have
 START = 0.1  # of the radius: where the search for the worst weights starts
 
 
@@ -100,7 +99,7 @@ def star(gamma: float, strength: float) -> Method:
             output = inputs.network(inputs.params, old.statistics, memory_batch)
             return divergence_from_correct_answers(output.logits, old.logits, memory_batch), output
 
-        noise = normal_numbers((state.random_number * KEYS).long(), params)
+        noise = normal_numbers(key_from(state.random_number), params)
         start = scaled_to_weights(noise, params, inputs.layers, START * state.gamma)
         uphill, _ = take_gradient(inputs._replace(params=params + start), divergence_from_old)
         change = scaled_to_weights(uphill, params, inputs.layers, state.gamma)

@@ -157,6 +157,23 @@ def projection_on(M: Tensor, importance: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda G: ((G @ M) * importance) @ M.T
 
 
+def map_matrices_of_old_tasks(
+    g: Tensor,
+    layers: Sequence[Layer],
+    functions: Iterable[Callable[[Tensor], Tensor]],
+    ended_tasks: Tensor,
+) -> Tensor:
+    """g [P] as `map_layer_matrices` leaves it, but layers without a matrix, such as BatchNorm's
+    scales and shifts, get the gradient 0 as soon as a task has ended."""
+    mapped = map_layer_matrices(g, layers, functions)
+    if all(layer.matrix_rows for layer in layers):
+        return mapped
+    parts = zip(mapped.split([layer.size for layer in layers]), layers, strict=True)
+    return torch.cat(
+        [part if layer.matrix_rows else part * (ended_tasks == 0) for part, layer in parts]
+    )
+
+
 def project_off_bases(
     g: Tensor,
     layers: Sequence[Layer],
@@ -164,18 +181,19 @@ def project_off_bases(
     importance: Sequence[Tensor],
     ended_tasks: Tensor,
 ) -> Tensor:
-    """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M.
+    """g [P] with G - G M diag(importance) M' for the matrix G of every layer that has a basis M,
+    and 0 for layers without a matrix as soon as a task has ended."""
+    functions = map(projection_off, bases, importance)
+    return map_matrices_of_old_tasks(g, layers, functions, ended_tasks)
 
-    Layers without a matrix, such as BatchNorm's scales and shifts, get the gradient 0 as soon as a
-    task has ended.
-    """
-    projected = map_layer_matrices(g, layers, map(projection_off, bases, importance))
-    if all(layer.matrix_rows for layer in layers):
-        return projected
-    parts = zip(projected.split([layer.size for layer in layers]), layers, strict=True)
-    return torch.cat(
-        [part if layer.matrix_rows else part * (ended_tasks == 0) for part, layer in parts]
-    )
+
+def reduce_by_matrices(
+    g: Tensor, layers: Sequence[Layer], matrices: Sequence[Tensor], ended_tasks: Tensor
+) -> Tensor:
+    """g [P] with G - G C for the matrix G of every layer that has a matrix C [d, d], and 0 for
+    layers without a matrix as soon as a task has ended."""
+    functions = [lambda G, C=C: G - G @ C for C in matrices]
+    return map_matrices_of_old_tasks(g, layers, functions, ended_tasks)
 
 
 def needed_rank(

@@ -1,4 +1,4 @@
-"""Random numbers as a function of keys: dropout and normal noise.
+"""Random numbers as a function of keys: dropout, uniform, normal and Beta numbers.
 
 A step can draw many such numbers and remain a function of its inputs. The generator is SplitMix64
 (Steele, Lea & Flood 2014): output k is a hash of key + k * GAMMA. It is the same on every device,
@@ -44,11 +44,32 @@ def drop_units(x: Tensor, dropped_share: float, integers: Tensor) -> Tensor:
     return torch.where(retained, x * (LEVELS / (LEVELS - dropped_levels)), 0.0)
 
 
+def key_from(random_number: Tensor) -> Tensor:
+    """A key [] from a random float32 number [] in [0, 1), which has one of 2**24 values."""
+    key: Tensor = (random_number * 2**24).long()
+    return key
+
+
+def uniform_numbers(key: Tensor, count: int, dtype: torch.dtype) -> Tensor:
+    """Numbers [count] of the uniform distribution on (0, 1), from a key []; they are odd multiples
+    of 2**-17."""
+    integers = random_integers(key[None], count)[0].to(dtype)
+    uniform: Tensor = (integers + (LEVELS + 1) / 2) / LEVELS
+    return uniform
+
+
 def normal_numbers(key: Tensor, like: Tensor) -> Tensor:
     """Numbers of the standard normal distribution, of the shape [n] and type of `like`, from a key
     [] (Box & Muller 1958). As they come from integers of 16 bits, none is beyond 4.9."""
     count = len(like)
-    integers = random_integers(key[None], 2 * count)[0].to(like.dtype)
-    uniform = (integers + (LEVELS + 1) / 2) / LEVELS  # in (0, 1)
+    uniform = uniform_numbers(key, 2 * count, like.dtype)
     radius = (-2 * uniform[:count].log()).sqrt()
     return radius * (2 * math.pi * uniform[count:]).cos()
+
+
+def beta_numbers(uniform: Tensor) -> Tensor:
+    """Numbers [n] of the distribution Beta(a, a) for a whole number a, from uniform numbers
+    [2, a, n]: X / (X + Y), where X and Y are sums of a numbers of the exponential distribution."""
+    x, y = -uniform.log().sum(1)
+    ratio: Tensor = x / (x + y)
+    return ratio

@@ -2,9 +2,17 @@
 
 import pytest
 import torch
+from scipy.stats import beta, kstest
 
 from gradalign_cli.models.model import Model
-from gradalign_cli.numerics.noise import LEVELS, drop_units, random_integers
+from gradalign_cli.numerics.noise import (
+    LEVELS,
+    beta_numbers,
+    drop_units,
+    key_from,
+    random_integers,
+    uniform_numbers,
+)
 from gradalign_cli.numerics.trees import tree_index
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.draws import draw_chunks, pass_orders
@@ -48,6 +56,14 @@ def test_integers_are_uniform_and_uncorrelated_between_keys_and_positions():
         centred[:, :-1].flatten() @ centred[:, 1:].flatten(),
     ):
         assert abs(correlation) < 4 * uniform.numel() ** 0.5
+
+
+@pytest.mark.parametrize("a", [1, 3, 20])
+def test_beta_numbers_have_its_distribution(a):
+    """Kolmogorov and Smirnov's distance; sqrt(n) times it exceeds 2.2 once in 8,000 cases."""
+    uniform = uniform_numbers(key_from(torch.tensor(0.3)), 2 * a * 20_000, torch.float64)
+    numbers = beta_numbers(uniform.view(2, a, 20_000))
+    assert kstest(numbers.numpy(), beta(a, a).cdf).statistic * 20_000**0.5 < 2.2
 
 
 @pytest.mark.parametrize("share", SHARES)

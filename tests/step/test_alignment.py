@@ -22,8 +22,8 @@ from tests.step.test_step import learner_after
 
 ADAM = adam(0.9, 0.999, 1e-8, 0.0, "keep")
 PROJECTIONS = {
-    *("agem", "agem_layerwise", "agem_r", "eps_soft_gem", "gpm", "ogd", "ogd_plus"),
-    *("owm", "pca_ogd", "s_gem", "sgp"),
+    *("agem", "agem_layerwise", "agem_r", "dfgp", "eps_soft_gem", "gpcns", "gpm"),
+    *("ogd", "ogd_plus", "owm", "pca_ogd", "s_gem", "sgp"),
 }
 
 
