@@ -17,6 +17,7 @@ from gradalign_cli.methods.method import (
     Probe,
     TakeGradient,
 )
+from gradalign_cli.methods.scaled_weights import Layers
 from gradalign_cli.methods.subspace import (
     BasisSizeRule,
     RankRule,
@@ -26,7 +27,6 @@ from gradalign_cli.methods.subspace import (
     representation_matrices,
 )
 from gradalign_cli.methods.trgp import (
-    Layers,
     TRGPState,
     gradient_at_scaled_params,
     learn_scalings,

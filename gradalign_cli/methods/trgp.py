@@ -1,6 +1,5 @@
 """TRGP: GPM that reuses the weights of old tasks which a new task resembles (Lin et al. 2022)."""
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -18,6 +17,15 @@ from gradalign_cli.methods.method import (
     Probe,
     TakeGradient,
 )
+from gradalign_cli.methods.scaled_weights import (
+    Layers,
+    Scaling,
+    learn_scales,
+    neutral_scaling,
+    scale_params,
+    scalings_of_task,
+    store_scalings,
+)
 from gradalign_cli.methods.subspace import (
     BasisSizeRule,
     RankRule,
@@ -25,28 +33,13 @@ from gradalign_cli.methods.subspace import (
     directions_outside,
     empty_subspaces,
     layer_matrices,
-    map_layer_matrices,
     needed_rank,
     project_off_bases,
     replace_task_matrix,
     representation_matrices,
 )
-from gradalign_cli.models.model import Layer
-from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_map, tree_stack
+from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.numerics.vectors import ratio_or_zero
-
-Layers = tuple[Layer, ...]
-
-
-class Scaling(NamedTuple):
-    """How a task scales the weights W of one layer.
-
-    spaces: [K, d, w] orthonormal columns S_k of the input spaces of the K old tasks that it trusts,
-    0 where it trusts fewer;  scales: [K, w, w] the Q_k that it learns for them.
-    """
-
-    spaces: Tensor
-    scales: Tensor
 
 
 class TRGPState(NamedTuple):
@@ -71,32 +64,6 @@ class TRGPState(NamedTuple):
     trust_threshold: Tensor
 
 
-def scale_weights(W: Tensor, scaling: Scaling) -> Tensor:
-    """W [r, d] -> W + sum_k W S_k (Q_k - I) S_k': the weights that a task computes with (eq. 4)."""
-    S, Q = scaling
-    eye = torch.eye(Q.shape[-1], dtype=W.dtype, device=W.device)
-    return W + (W @ S @ (Q - eye) @ S.mT).sum(0)
-
-
-def scale_params(params: Tensor, layers: Layers, scalings: Sequence[Scaling]) -> Tensor:
-    """The parameters [P] that a task computes with, from its scaling of each projected layer."""
-    functions = [partial(scale_weights, scaling=scaling) for scaling in scalings]
-    return map_layer_matrices(params, layers, functions)
-
-
-def weights_gradient(G: Tensor, scaling: Scaling) -> Tensor:
-    """The gradient [r, d] with respect to W, from the gradient G [r, d] with respect to
-    `scale_weights(W, scaling)`."""
-    S, Q = scaling
-    return scale_weights(G, Scaling(S, Q.mT))
-
-
-def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
-    """The gradient [K, w, w] with respect to the scales Q, from the gradient G [r, d] with respect
-    to `scale_weights(W, Scaling(S, Q))`; it does not depend on Q."""
-    return (W @ S).mT @ (G @ S)
-
-
 def select_trusted_spaces(
     G: Tensor, spaces: Tensor, max_trusted_tasks: int, trust_threshold: Tensor
 ) -> Tensor:
@@ -107,16 +74,6 @@ def select_trusted_spaces(
     largest = shares.topk(min(max_trusted_tasks, len(shares)))
     selected = spaces[largest.indices] * (largest.values > trust_threshold)[:, None, None]
     return pad(selected, (0, 0, 0, 0, 0, max_trusted_tasks - len(selected)))
-
-
-def neutral_scaling(like_spaces: Tensor, max_trusted_tasks: int) -> Scaling:
-    """The scaling of a layer by a task that trusts no other, with room for `max_trusted_tasks`
-    spaces of the shape [d, w] and the type of those in `like_spaces` [T, d, w]."""
-    d, w = like_spaces.shape[1:]
-    eye = torch.eye(w, dtype=like_spaces.dtype, device=like_spaces.device)
-    return Scaling(
-        like_spaces.new_zeros(max_trusted_tasks, d, w), eye.expand(max_trusted_tasks, w, w).clone()
-    )
 
 
 def gradient_at_scaled_params(
@@ -136,20 +93,19 @@ def learn_scalings(
 
     In a task's first step the spaces that it trusts are selected, layer by layer.
     """
-    g, value_and_output = objective_gradient
-    layers = inputs.layers
-    scalings: list[Scaling] = []
-    functions: list[Callable[[Tensor], Tensor]] = []
-    matrices = zip(layer_matrices(inputs.params, layers), layer_matrices(g, layers), strict=True)
-    for (W, G), (S, Q), spaces in zip(matrices, state.current_scalings, state.spaces, strict=False):
+    g, _ = objective_gradient
+    scalings = []
+    for G, (S, Q), spaces in zip(
+        layer_matrices(g, inputs.layers), state.current_scalings, state.spaces, strict=False
+    ):
         trusted = select_trusted_spaces(G, spaces, len(S), state.trust_threshold)
-        S = torch.where(state.is_first_step > 0, trusted, S)
-        scalings.append(Scaling(S, Q - state.scales_lr * scales_gradient(W, G, S)))
-        functions.append(partial(weights_gradient, scaling=Scaling(S, Q)))
-    state = state._replace(
-        current_scalings=tuple(scalings), is_first_step=torch.zeros_like(state.is_first_step)
+        scalings.append(Scaling(torch.where(state.is_first_step > 0, trusted, S), Q))
+    objective_gradient, learned = learn_scales(
+        objective_gradient, inputs, scalings, state.scales_lr
     )
-    return (map_layer_matrices(g, layers, functions), value_and_output), state
+    return objective_gradient, state._replace(
+        current_scalings=learned, is_first_step=torch.zeros_like(state.is_first_step)
+    )
 
 
 def trgp_gradient(
@@ -198,16 +154,14 @@ def task_space_and_basis(
 
 
 def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int) -> TRGPState:
-    """The state after the end of task number `task`: its scalings are stored, as wide as those that
-    the next task has, and the next task begins."""
-    tasks = len(state.spaces[0])
-    task_scalings: list[tuple[Scaling, ...]] = [
-        tree_index(state.ended_scalings, ended_task) for ended_task in range(task)
-    ]
-    task_scalings += [state.current_scalings] + [next_scalings] * (tasks - task)
+    """The state after the end of task number `task`: its scalings are stored, and the next task
+    begins with `next_scalings`."""
+    ended, current = store_scalings(
+        state.ended_scalings, state.current_scalings, next_scalings, task
+    )
     return state._replace(
-        ended_scalings=tree_stack(pad_to_common_shapes(task_scalings)[:-1]),
-        current_scalings=next_scalings,
+        ended_scalings=ended,
+        current_scalings=current,
         is_first_step=torch.ones_like(state.is_first_step),
         ended_tasks=state.ended_tasks + 1,
     )
@@ -215,11 +169,8 @@ def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int
 
 def trgp_test_params(state: TRGPState, params: Tensor, task: int, layers: Layers) -> Tensor:
     """The `test_params` of TRGP: the parameters [P], scaled as the task has learned."""
-    is_current = state.ended_tasks == task
-    scalings: tuple[Scaling, ...] = tree_map(
-        lambda current, ended: torch.where(is_current, current, ended[task]),
-        state.current_scalings,
-        state.ended_scalings,
+    scalings = scalings_of_task(
+        state.ended_scalings, state.current_scalings, state.ended_tasks, task
     )
     return scale_params(params, layers, scalings)
 

@@ -12,7 +12,11 @@ from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, se
 from tests.runs import biases_apart, compare, make_parts, make_replicas, noisy, same, small, train
 
 # (method, number): the settings without which this number has no effect
+FREE = {"free_dimensions": 2, "least_eigenvalue": 0.0}  # of code_cl, in small layers
 NEEDS = {
+    ("code_cl", "coverage"): {"aperture": 0.1},
+    ("code_cl", "overlap_threshold"): {"scales_lr": 0.1, **FREE},
+    ("code_cl", "scales_lr"): {"overlap_threshold": 0.0, **FREE},
     ("cuber", "increase"): {"thresholds": [0.2]},
     ("cuber", "trust_threshold"): {"scales_lr": 0.1, "thresholds": [0.6]},
     ("cuber", "correlation_threshold"): {"trust_threshold": 0.0},
@@ -36,6 +40,7 @@ NEEDS = {
 # the values of a number whose domain does not have the usual two
 VALUES = {
     ("adam_nscl", "eigenvalue_factor"): (2.0, 1e4),
+    ("code_cl", "overlap_threshold"): (0.0, 10.0),
     ("cuber", "trust_threshold"): (0.0, 1.0),
     ("cuber", "correlation_threshold"): (-1.0, 1.0),
     ("trgp", "trust_threshold"): (0.0, 1.0),

@@ -3,17 +3,19 @@ import torch
 
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import LossInputs
-from gradalign_cli.methods.subspace import columns_to_add
-from gradalign_cli.methods.trgp import (
+from gradalign_cli.methods.scaled_weights import (
     Scaling,
-    TRGPState,
     scale_params,
     scale_weights,
     scales_gradient,
+    weights_gradient,
+)
+from gradalign_cli.methods.subspace import columns_to_add
+from gradalign_cli.methods.trgp import (
+    TRGPState,
     select_trusted_spaces,
     task_space_and_basis,
     trgp_gradient,
-    weights_gradient,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.training.replica import new_learner

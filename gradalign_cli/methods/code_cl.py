@@ -1,0 +1,188 @@
+"""CODE-CL: a gradient loses what matters to old tasks, and a task that overlaps with them scales
+the weights there (Apolinario et al. 2025).
+
+The formulas are those of the published code (github.com/mapolinario94/CODE-CL). Two things depart
+from it. The scales of a task begin as the identity, so that it starts from the weights as they are,
+where the code draws small random ones. And one rule says how many columns a layer needs to have
+free directions, where the code has one for convolutions and one for other layers.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gradalign_cli.errors import require
+from gradalign_cli.methods.conceptors import (
+    both,
+    conceptor_of,
+    either,
+    leading_directions,
+    without_small_values,
+)
+from gradalign_cli.methods.method import (
+    Gradients,
+    LossInputs,
+    Method,
+    MethodSetup,
+    ObjectiveGradient,
+    Probe,
+    TakeGradient,
+)
+from gradalign_cli.methods.scaled_weights import (
+    Layers,
+    Scaling,
+    Scalings,
+    learn_scales,
+    neutral_scaling,
+    scale_params,
+    scalings_of_task,
+    store_scalings,
+)
+from gradalign_cli.methods.subspace import (
+    projected_layer_widths,
+    reduce_by_matrices,
+    representation_matrices,
+)
+from gradalign_cli.numerics.trees import tree_stack
+
+
+class CodeCLState(NamedTuple):
+    """conceptors, ended_scalings and current_scalings have one entry for each projected layer.
+
+    conceptors: [d, d] of the inputs of all old tasks.
+    ended_scalings: the scalings of all ended tasks, [T, 1, d, w] and [T, 1, w, w].
+    current_scalings: those of the current task, in w free directions; 0 where it has none.
+    ended_tasks: [] number of tasks that have ended.
+    scales_lr: [] hyper-parameter.
+    """
+
+    conceptors: tuple[Tensor, ...]
+    ended_scalings: Scalings
+    current_scalings: Scalings
+    ended_tasks: Tensor
+    scales_lr: Tensor
+
+
+def code_cl_gradient(
+    take_gradient: TakeGradient, inputs: LossInputs, state: CodeCLState
+) -> tuple[ObjectiveGradient, CodeCLState]:
+    """The `find_gradient` of CODE-CL: at the scaled parameters, and a step of the scales."""
+    scalings = state.current_scalings
+    params = scale_params(inputs.params, inputs.layers, scalings)
+    objective_gradient, learned = learn_scales(
+        take_gradient(inputs._replace(params=params)), inputs, scalings, state.scales_lr
+    )
+    return objective_gradient, state._replace(current_scalings=learned)
+
+
+def align_by_conceptors(gradients: Gradients, state: CodeCLState) -> tuple[Tensor, CodeCLState]:
+    """The `align` of CODE-CL: G - G C for the gradient G of each layer with a conceptor C."""
+    direction = reduce_by_matrices(
+        gradients.g, gradients.layers, state.conceptors, state.ended_tasks
+    )
+    return direction, state
+
+
+def code_cl_test_params(state: CodeCLState, params: Tensor, task: int, layers: Layers) -> Tensor:
+    """The `test_params` of CODE-CL: the parameters [P], scaled as the task has learned."""
+    scalings = scalings_of_task(
+        state.ended_scalings, state.current_scalings, state.ended_tasks, task
+    )
+    return scale_params(params, layers, scalings)
+
+
+def free_directions(C: Tensor, B: Tensor, count: int, overlap_threshold: float) -> Tensor:
+    """The directions [d, min(count, d)] that old tasks with the conceptor C [d, d] and a new one
+    with B have most in common; 0 where the trace of "C and B" is not above `overlap_threshold` of
+    that of C, and where the layer has no more than `count` columns."""
+    overlap = both(C, B)
+    has_none = len(C) <= count or not overlap.trace() > overlap_threshold * C.trace()
+    directions = leading_directions(overlap, count).to(C)
+    return torch.zeros_like(directions) if has_none else directions
+
+
+def code_cl(
+    aperture: float,
+    coverage: float,
+    least_eigenvalue: float,
+    samples: int,
+    project_head: bool,
+    free_dimensions: int,
+    overlap_threshold: float,
+    scales_lr: float,
+) -> Method:
+    """Each layer has a conceptor of the inputs of old tasks, and what it holds of the gradient is
+    removed.
+
+    When a task begins, its conceptor at the weights as they are is compared with that of the old
+    tasks. Where they overlap, the task computes with weights that it scales within the directions
+    they share most, and learns the scales; it is tested with them.
+
+    aperture, coverage: see `conceptor_of`; the larger they are, the more is removed.
+    least_eigenvalue: smaller eigenvalues of conceptors become 0.
+    samples: how many examples of a task its conceptor is taken from.
+    project_head: whether the last layer is projected too; false where every task has logits of its
+    own.
+    free_dimensions: in how many directions a task scales the weights of a layer.
+    overlap_threshold: see `free_directions`.
+    scales_lr: the step size of the scales.
+    """
+    require(aperture > 0, "method.aperture", "positive", aperture)
+    require(0 <= coverage < 1, "method.coverage", "in [0, 1)", coverage)
+    require(0 <= least_eigenvalue < 1, "method.least_eigenvalue", "in [0, 1)", least_eigenvalue)
+    for name, count in (("samples", samples), ("free_dimensions", free_dimensions)):
+        require(count > 0, f"method.{name}", "positive", count)
+    require(overlap_threshold >= 0, "method.overlap_threshold", "non-negative", overlap_threshold)
+    require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
+
+    def task_conceptors(probe: Probe) -> list[Tensor]:
+        layer_inputs = probe.layer_inputs(probe.rows[:samples])
+        representations = representation_matrices(layer_inputs, probe.layers)
+        return [conceptor_of(R, aperture, coverage) for R in representations]
+
+    def init(setup: MethodSetup) -> CodeCLState:
+        zeros, number = setup.params.new_zeros, setup.params.new_tensor
+        widths = projected_layer_widths(setup, project_head)
+        spaces = [zeros(1, d, min(free_dimensions, d)) for d in widths]
+        scalings = tuple(neutral_scaling(space, 1) for space in spaces)
+        return CodeCLState(
+            tuple(zeros(d, d) for d in widths),
+            tree_stack([scalings] * setup.tasks),
+            scalings,
+            number(0.0),
+            number(scales_lr),
+        )
+
+    def begin_task(state: CodeCLState, params: Tensor, probe: Probe) -> tuple[CodeCLState, Tensor]:
+        if probe.task == 0:
+            return state, params
+        scalings = []
+        for (_, Q), C, B in zip(
+            state.current_scalings, state.conceptors, task_conceptors(probe), strict=False
+        ):
+            B = without_small_values(B, least_eigenvalue)
+            S = free_directions(C, B, free_dimensions, overlap_threshold)
+            scalings.append(Scaling(S[None], Q))
+        return state._replace(current_scalings=tuple(scalings)), params
+
+    def end_task(state: CodeCLState, params: Tensor, probe: Probe) -> CodeCLState:
+        conceptors = tuple(
+            without_small_values(either(C, B), least_eigenvalue).to(C)
+            for C, B in zip(state.conceptors, task_conceptors(probe), strict=False)
+        )
+        following = tuple(neutral_scaling(S, 1) for S, _ in state.current_scalings)
+        ended, current = store_scalings(
+            state.ended_scalings, state.current_scalings, following, probe.task
+        )
+        return CodeCLState(conceptors, ended, current, state.ended_tasks + 1, state.scales_lr)
+
+    return Method(
+        align_by_conceptors,
+        find_gradient=code_cl_gradient,
+        init=init,
+        begin_task=begin_task,
+        end_task=end_task,
+        test_params=code_cl_test_params,
+        claims=("does_not_lengthen",),
+    )
