@@ -1,10 +1,13 @@
 """CODE-CL: a gradient loses what matters to old tasks, and a task that overlaps with them scales
 the weights there (Apolinario et al. 2025).
 
-The formulas are those of the published code (github.com/mapolinario94/CODE-CL). Two things depart
-from it. The scales of a task begin as the identity, so that it starts from the weights as they are,
-where the code draws small random ones. And one rule says how many columns a layer needs to have
-free directions, where the code has one for convolutions and one for other layers.
+The formulas are those of the published code (github.com/mapolinario94/CODE-CL), with these
+departures. The scales of a task begin as the identity, so that it starts from the weights as they
+are, where the code draws small random ones. They have a step size of their own, which no schedule
+divides; in the code it is that of the weights. The gradient of scaled weights is the true one in
+all layers, where the code counts a part twice in linear layers. One aperture is that of all layers.
+And one rule says how many columns a layer needs to have free directions, where the code has one for
+convolutions and one for linear layers.
 """
 
 from typing import NamedTuple
@@ -119,17 +122,21 @@ def code_cl(
     tasks. Where they overlap, the task computes with weights that it scales within the directions
     they share most, and learns the scales; it is tested with them.
 
-    aperture, coverage: see `conceptor_of`; the larger they are, the more is removed.
+    aperture: how much counts as a large input: along a direction in which the inputs of a task have
+    the mean square a, its conceptor has the eigenvalue a / (a + aperture^-2).
+    coverage: the aperture grows until the inputs, multiplied by the conceptor, have this share of
+    their lengths.
     least_eigenvalue: smaller eigenvalues of conceptors become 0.
     samples: how many examples of a task its conceptor is taken from.
     project_head: whether the last layer is projected too; false where every task has logits of its
     own.
     free_dimensions: in how many directions a task scales the weights of a layer.
-    overlap_threshold: see `free_directions`.
+    overlap_threshold: a task scales weights where the trace of what it has in common with the old
+    tasks is above this share of the trace of theirs; with 1 or more no task does.
     scales_lr: the step size of the scales.
     """
-    require(aperture > 0, "method.aperture", "positive", aperture)
-    require(0 <= coverage < 1, "method.coverage", "in [0, 1)", coverage)
+    require(1e-6 <= aperture <= 1e6, "method.aperture", "in [1e-6, 1e6]", aperture)
+    require(0 <= coverage <= 0.9999, "method.coverage", "in [0, 0.9999]", coverage)
     require(0 <= least_eigenvalue < 1, "method.least_eigenvalue", "in [0, 1)", least_eigenvalue)
     for name, count in (("samples", samples), ("free_dimensions", free_dimensions)):
         require(count > 0, f"method.{name}", "positive", count)

@@ -21,20 +21,19 @@ def from_eigenvalues(eigenvalues: Tensor, U: Tensor) -> Tensor:
 
 def eigenvalues_from_strengths(strengths: Tensor) -> Tensor:
     """q / (1 + q) [d] for strengths q [d], but at most `LARGEST`."""
-    strengths = strengths.clamp_min(0)
-    return (strengths / (1 + strengths)).clamp_max(LARGEST)
+    return (1 - 1 / (1 + strengths.clamp_min(0))).clamp_max(LARGEST)
 
 
 def conceptor_of(R: Tensor, aperture: float, coverage: float) -> Tensor:
     """The conceptor C [d, d] of inputs R [d, n], with the first of the apertures `aperture`,
     1.1 `aperture`, 1.1^2 `aperture`, ... for which the lengths of the columns of C R are in sum at
-    least `coverage` of those of R."""
+    least `coverage` of those of R. A coverage close to `LARGEST` cannot be reached."""
     R = R.double()
     energies, U = torch.linalg.eigh(R @ R.T / R.shape[1])
-    coordinates, total_length = U.T @ R, R.norm(dim=0).sum()
+    squared_coordinates, total_length = (U.T @ R).square(), R.norm(dim=0).sum()
     while True:
         eigenvalues = eigenvalues_from_strengths(aperture**2 * energies)
-        length = (eigenvalues[:, None] * coordinates).norm(dim=0).sum()
+        length = (eigenvalues.square() @ squared_coordinates).sqrt().sum()
         if not length < coverage * total_length:
             return from_eigenvalues(eigenvalues, U)
         aperture *= GAIN

@@ -1,11 +1,11 @@
 """DFGP: GPM that seeks minima that are flat in the weights and in mixed images (Yang et al. 2023).
 
 The formulas are those of the published code (github.com/EnnengYang/DFGP). One thing departs from
-it: an image that is by a share another one also has that share of the other's label, as in mixup
-(Zhang et al. 2018), where the code gives it the rest.
+it: each label counts by the share of its own image, as in mixup (Zhang et al. 2018). In the code
+the labels of all images count by the mean share, and by that of the other image.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from gradalign_cli.methods.method import (
     TakeGradient,
 )
 from gradalign_cli.methods.subspace import RankRule, SubspaceState
-from gradalign_cli.models.losses import cross_entropies, cross_entropy, mean_over_valid
+from gradalign_cli.models.losses import cross_entropies, mean_over_valid
 from gradalign_cli.models.model import Output
 from gradalign_cli.numerics.noise import beta_numbers, key_from, uniform_numbers
 from gradalign_cli.numerics.trees import tree_map
@@ -57,23 +57,20 @@ def mixup_cross_entropy(
     return mean_over_valid(shares * own + (1 - shares) * others, batch.valid)
 
 
-def loss_with_mixed_images(partners: Examples, label_shares: Tensor) -> Objective:
-    """The mean cross-entropy of the batch + mixup_weight * that of its images mixed with those of
-    the partners.
+def mixup_loss(partners: Examples, label_shares: Tensor) -> Objective:
+    """The mean cross-entropy of the batch's images mixed with those of the partners.
 
     The `params` of its inputs are the parameters [P] and, behind them, the shares [n] of the
     images, so that one gradient is that with respect to both. The shares of the labels are
     constant.
     """
 
-    def loss(inputs: LossInputs, state: DFGPState) -> tuple[Tensor, Output]:
+    def loss(inputs: LossInputs, state: Any) -> tuple[Tensor, Output]:
         batch, count = inputs.batch, len(label_shares)
         params, shares = inputs.params[:-count], inputs.params[-count:]
-        output = inputs.network(params, inputs.statistics, batch)
-        mixed = inputs.network(params, output.statistics, mix_images(batch, partners, shares))
-        mixed_loss = mixup_cross_entropy(mixed.logits, batch, partners, label_shares)
-        value = cross_entropy(output.logits, batch) + state.mixup_weight * mixed_loss
-        return value, output._replace(statistics=mixed.statistics)
+        mixed = mix_images(batch, partners, shares)
+        output = inputs.network(params, inputs.statistics, mixed)
+        return mixup_cross_entropy(output.logits, batch, partners, label_shares), output
 
     return loss
 
@@ -100,18 +97,19 @@ def dfgp(
 ) -> Method:
     """GPM with the gradient at the worst weights and the worst mixture nearby.
 
-    The loss is the cross-entropy of the batch + mixup_weight * that of the same images, each mixed
+    The loss is the objective + mixup_weight * the cross-entropy of the batch's images, each mixed
     with another one. It is climbed by one step, of length `radius` in the weights and of length
     `mixup_radius` in the shares of all images together. The gradient there is projected.
 
-    mixup_alpha: a whole number; the shares are drawn from Beta(mixup_alpha, mixup_alpha).
+    mixup_alpha: a whole number; the shares are drawn from Beta(mixup_alpha, mixup_alpha). A step
+    draws 2 mixup_alpha numbers for each example.
     The other arguments are those of `gpm`.
     """
     gpm_method = gpm(thresholds, increase, samples, rank_rule, project_head)
     for name, number in (("radius", radius), ("mixup_radius", mixup_radius)):
         require(number >= 0, f"method.{name}", "non-negative", number)
     require(mixup_weight >= 0, "method.mixup_weight", "non-negative", mixup_weight)
-    require(mixup_alpha > 0, "method.mixup_alpha", "positive", mixup_alpha)
+    require(1 <= mixup_alpha <= 1000, "method.mixup_alpha", "from 1 to 1000", mixup_alpha)
 
     def init(setup: MethodSetup) -> DFGPState:
         numbers = map(setup.params.new_tensor, (radius, mixup_radius, mixup_weight, 0.0))
@@ -125,8 +123,15 @@ def dfgp(
         partners = tree_map(lambda field: field[order], batch)
 
         def gradient_at(params: Tensor, shares: Tensor) -> ObjectiveGradient:
-            joined = inputs._replace(params=torch.cat([params, shares]))
-            return take_gradient(joined, loss_with_mixed_images(partners, shares))
+            """The gradient [P + n] with respect to the parameters and the shares."""
+            g, (value, output) = take_gradient(inputs._replace(params=params))
+            joined = inputs._replace(
+                params=torch.cat([params, shares]), statistics=output.statistics
+            )
+            mixed_g, (mixed_value, mixed) = take_gradient(joined, mixup_loss(partners, shares))
+            total_g = torch.cat([g, torch.zeros_like(shares)]) + state.mixup_weight * mixed_g
+            value = value + state.mixup_weight * mixed_value
+            return total_g, (value, output._replace(statistics=mixed.statistics))
 
         uphill, value_and_output = gradient_at(params, shares)
         worst_params = move_along(params, uphill[: len(params)], state.radius)
@@ -145,7 +150,7 @@ def dfgp(
     return gpm_method._replace(
         align=align,
         find_gradient=find_gradient,
-        gradient_count=lambda b, m: 2,
+        gradient_count=lambda b, m: 4,
         init=init,
         end_task=end_task,
         needs_random_numbers=True,

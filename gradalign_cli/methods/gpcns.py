@@ -3,9 +3,12 @@
 
 The formulas are those of the published code (github.com/Hifipsysta/GPCNS), of the method alone and
 not of its combinations with others. There the gradient that a task ended with is that of its last
-batch. Here it is taken anew, on examples of the task at the parameters that it is tested with. And
-directions with equal singular values are kept or dropped together here, as there is no order among
-them; in the code rounding decides.
+batch. Here it is taken anew, on examples of the task at the parameters that it is tested with.
+
+Directions with equal singular values have no order. Many have, as each gradient is orthogonal to
+what was removed from it. In the code rounding decides which of them are kept; here all are as soon
+as one is, so that more is removed: with thresholds near 1 one or two directions a layer, with low
+ones many.
 """
 
 from typing import NamedTuple
@@ -88,12 +91,16 @@ def gpcns(
     removed from gradients, each by an importance that follows from its singular value as in SGP;
     after the first task it is 1.
 
-    thresholds: the share of the singular values that is kept, see `main_rank`; one number for each
-    projected layer or one for all.
+    thresholds: the directions with the largest singular values are kept, as many as have in sum no
+    more than this share of the sum of all. That may be none: where a gradient has one direction
+    alone, as that of a head with two logits has, it is kept with a threshold of 1 only. One number
+    for each projected layer, or one for all.
     increase: added to the thresholds for each earlier task.
     samples: how many examples of the ended task its gradient is taken on.
-    project_head: as in `subspace_method`.
-    scale: as in `sgp`.
+    project_head: whether the last layer is projected too; false where every task has logits of its
+    own.
+    scale: the importance of a direction with the singular value s is (scale + 1) s / (scale s + the
+    largest); the larger the scale, the nearer it is to 1 for all.
     """
     basis_size_rule = BasisSizeRule(thresholds, increase, "strict")
     basis_size_rule.check()
@@ -126,7 +133,8 @@ def gpcns(
             gradients.append(torch.cat([state.gradients[k], matrices[k]]))
             V = main_directions(gradients[k], threshold)
             span_sums.append(span_sum + V @ V.T)
-            projectors.append(common_projector(span_sums[k], threshold, scale))
+            share = threshold if probe.task else 1.0  # of one task all directions count
+            projectors.append(common_projector(span_sums[k], share, scale))
         ended_tasks = state.ended_tasks + 1
         return GPCNSState(tuple(projectors), ended_tasks, tuple(gradients), tuple(span_sums))
 

@@ -54,6 +54,7 @@ class BasisSizeRule(NamedTuple):
         for threshold in self.thresholds:
             is_valid = isinstance(threshold, float | int) and 0 < threshold <= 1
             require(is_valid, "method.thresholds", "in (0, 1]", threshold)
+        require(-1 <= self.increase <= 1, "method.increase", "in [-1, 1]", self.increase)
 
     def threshold(self, layer: int, task: int) -> float:
         """The threshold of a projected layer at the end of task number `task`."""

@@ -105,8 +105,9 @@ def test_conceptors_grow_with_the_tasks(tiny):
 @pytest.mark.parametrize(
     ("wrong", "text"),
     [
-        ({"aperture": 0.0}, "positive"),
-        ({"coverage": 1.0}, r"in \[0, 1\)"),
+        ({"aperture": 0.0}, r"in \[1e-6, 1e6\]"),
+        ({"aperture": 1e200}, r"in \[1e-6, 1e6\]"),
+        ({"coverage": 0.99999}, r"in \[0, 0.9999\]"),
         ({"least_eigenvalue": 1.0}, r"in \[0, 1\)"),
         ({"samples": 0}, "positive"),
         ({"free_dimensions": 0}, "positive"),

@@ -46,6 +46,13 @@ def test_the_aperture_grows_until_the_inputs_are_covered_and_no_further():
     assert steps > 3
 
 
+@pytest.mark.parametrize("scale", [1e-20, 1.0, 1e20])
+def test_inputs_of_any_size_can_be_covered(scale):
+    R = scale * torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    C = conceptor_of(R, 1e-6, 0.9999)
+    assert (C @ R.double()).norm(dim=0).sum() >= 0.9999 * R.double().norm(dim=0).sum() * (1 - 1e-9)
+
+
 def test_inputs_of_zeros_have_the_conceptor_zero():
     assert not conceptor_of(torch.zeros(4, 3), 2.0, 0.95).any()
 

@@ -1,8 +1,11 @@
 import pytest
 import torch
 
+from gradalign_cli.benchmarks.examples import concatenate_examples
 from gradalign_cli.errors import UserError
+from gradalign_cli.methods.combine import combine
 from gradalign_cli.methods.dfgp import dfgp, draw_shares_and_order
+from gradalign_cli.methods.er import er
 from gradalign_cli.methods.gpm import gpm
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer
@@ -87,6 +90,21 @@ def test_a_partner_of_another_task_is_answered_among_its_own_logits():
     assert found_gradient(0.1, 0.1, 0.7, 2, batch=batch).isfinite().all()
 
 
+def test_with_another_objective_the_worst_weights_are_those_of_both_losses():
+    """With one image, mixing changes nothing: the loss is ER's and half of the batch's."""
+    batch, memory_batch, radius = make_examples(1), make_examples(6, 1), 0.2
+    method = combine(dfgp(*GPM_ARGUMENTS, radius, 0.0, 0.5, 2), er())
+    state = method.init(make_setup(PARAMS, 2, (Layer(12, 3, False),)))
+    g, _ = method_gradient(method, batch, (memory_batch,), PARAMS, state)
+
+    def gradient_by_hand(params):
+        replayed = cross_entropy_gradient(concatenate_examples(batch, memory_batch), params)
+        return replayed + 0.5 * cross_entropy_gradient(batch, params)
+
+    uphill = gradient_by_hand(PARAMS)
+    torch.testing.assert_close(g, gradient_by_hand(PARAMS + radius * uphill / uphill.norm()))
+
+
 def test_training_without_radii_and_mixed_images_is_gpm(tiny):
     both_params = []
     for method in (gpm(*GPM_ARGUMENTS), dfgp(*GPM_ARGUMENTS, 0.0, 0.0, 0.0, 20)):
@@ -101,7 +119,8 @@ def test_training_without_radii_and_mixed_images_is_gpm(tiny):
         ((-0.1, 0.1, 0.1, 20), "radius` must be non-negative"),
         ((0.1, -0.1, 0.1, 20), "mixup_radius` must be non-negative"),
         ((0.1, 0.1, -0.1, 20), "mixup_weight` must be non-negative"),
-        ((0.1, 0.1, 0.1, 0), "mixup_alpha` must be positive"),
+        ((0.1, 0.1, 0.1, 0), "mixup_alpha` must be from 1 to 1000"),
+        ((0.1, 0.1, 0.1, 1001), "mixup_alpha` must be from 1 to 1000"),
     ],
 )
 def test_numbers_out_of_their_domain_are_named(numbers, text):

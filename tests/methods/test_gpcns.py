@@ -65,6 +65,22 @@ def test_after_one_task_directions_of_its_last_gradient_are_removed_whole():
     )
 
 
+def test_after_one_task_a_single_main_direction_is_removed_whole():
+    """Its share of the sum of singular values is below the threshold, and among the main directions
+    it is the only one."""
+    gradient = rows([10, 0, 0, 0], [0, 0.4, 0, 0])
+    state = end_tasks(gpcns([0.97], 0.0, 3, True, 5.0), [gradient])
+    torch.testing.assert_close(
+        state.projectors[0], torch.diag(torch.tensor([1.0, 0, 0, 0]).double())
+    )
+
+
+def test_a_gradient_with_one_direction_alone_is_kept_with_a_threshold_of_one_only():
+    for threshold, trace in ((0.99, 0), (1.0, 1)):
+        state = end_tasks(gpcns([threshold], 0.0, 3, True, 5.0), [rows([1, 2, 0, 0], [2, 4, 0, 0])])
+        assert state.projectors[0].trace() == pytest.approx(trace)
+
+
 def test_a_direction_of_two_tasks_counts_more_than_that_of_one():
     """The second gradient is along the third axis alone, as its part along the first is removed.
     The main directions at both ends are e1, and e1 and e3: singular values sqrt(2) and 1."""
