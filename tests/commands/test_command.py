@@ -97,9 +97,9 @@ def test_the_wheel_carries_its_files_and_runs_a_new_part_of_the_user_from_any_fo
 
 
 def test_the_shell_completes_choices(tmp_path):
-    environment = os.environ | {"COMP_LINE": "gradalign train method=gp"}
+    environment = os.environ | {"COMP_LINE": "gradalign train method=sg"}
     process = subprocess.run(
         [sys.executable, "-m", "gradalign_cli.cli", "-sc", "query=bash"],
         cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
     )  # fmt: skip
-    assert process.stdout.split() == ["method=gpm"]
+    assert process.stdout.split() == ["method=sgp"]

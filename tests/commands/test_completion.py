@@ -22,7 +22,7 @@ from gradalign_cli.commands.completion import SCRIPTS, completions
         ("gradalign new m", ["method", "model"]),
         ("gradalign data prepare ci", ["cifar10", "cifar100"]),
         ("gradalign completion ", ["bash", "fish", "zsh"]),
-        ("gradalign train method=gp", ["method=gpm"]),
+        ("gradalign train method=sg", ["method=sgp"]),
         ("gradalign train objective=der", ["objective=der", "objective=derpp"]),
         ("gradalign train -m method=gem method.ma", ["method.margin="]),
         ("gradalign train +experiment=split_ci", ["+experiment=split_cifar"]),
