@@ -47,9 +47,9 @@ repeats them all. A page says where a run is known to be of other settings than 
 
 The column *time* is that of all seeds of a cell together, training and tests. Of a cell that was
 not run it is the minutes that a seed should take, by the forecast of a run that had just begun. The
-machine had mostly two CPU cores, and often other work. Of ten cells there is no such number: with
-images of 32 x 32 pixels and GPM's AlexNet a seed takes hours without a GPU, and GEM with 5,120
-examples needs more memory than there was.
+machine had mostly two CPU cores, and often other work. Ten cells have no such number. Eight of
+them take hours a seed without a GPU (GPM's AlexNet on CIFAR-100). GEM with 5,120 examples of
+CIFAR-100 needs more memory than there was.
 """
 
 
