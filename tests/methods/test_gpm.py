@@ -90,6 +90,8 @@ def test_replicas_whose_bases_differ_in_rank_train_as_if_alone(engine, name, tin
 def test_wrong_values_are_refused(tiny):
     with pytest.raises(UserError, match=r"`method.thresholds` must be in \(0, 1\], found 1.5"):
         gpm([1.5], 0.0, 5, "strict", True)
+    with pytest.raises(UserError, match=r"`method.increase` must be in \[-1, 1\], found 1.5"):
+        gpm([0.9], 1.5, 10, "strict", True)
     with pytest.raises(UserError, match=r"`method.rank_rule` must be one of strict, paper"):
         gpm([0.9], 0.0, 5, "code", True)
     parts = three_layer_parts(tiny, gpm([0.9, 0.9], 0.0, 5, "strict", True))
