@@ -17,9 +17,9 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.conceptors import (
-    both,
+    conceptor_and,
     conceptor_of,
-    either,
+    conceptor_or,
     leading_directions,
     without_small_values,
 )
@@ -99,7 +99,7 @@ def free_directions(C: Tensor, B: Tensor, count: int, overlap_threshold: float) 
     """The directions [d, min(count, d)] that old tasks with the conceptor C [d, d] and a new one
     with B have most in common; 0 where the trace of "C and B" is not above `overlap_threshold` of
     that of C, and where the layer has no more than `count` columns."""
-    overlap = both(C, B)
+    overlap = conceptor_and(C, B)
     has_none = len(C) <= count or not overlap.trace() > overlap_threshold * C.trace()
     directions = leading_directions(overlap, count).to(C)
     return torch.zeros_like(directions) if has_none else directions
@@ -175,7 +175,7 @@ def code_cl(
 
     def end_task(state: CodeCLState, params: Tensor, probe: Probe) -> CodeCLState:
         conceptors = tuple(
-            without_small_values(either(C, B), least_eigenvalue).to(C)
+            without_small_values(conceptor_or(C, B), least_eigenvalue).to(C)
             for C, B in zip(state.conceptors, task_conceptors(probe), strict=False)
         )
         following = tuple(neutral_scaling(S, 1) for S, _ in state.current_scalings)

@@ -39,7 +39,7 @@ def conceptor_of(R: Tensor, aperture: float, coverage: float) -> Tensor:
         aperture *= GAIN
 
 
-def either(C: Tensor, B: Tensor) -> Tensor:
+def conceptor_or(C: Tensor, B: Tensor) -> Tensor:
     """C or B: the conceptor [d, d] of the inputs of both, whose strengths add up."""
 
     def strength(conceptor: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def either(C: Tensor, B: Tensor) -> Tensor:
     return from_eigenvalues(eigenvalues_from_strengths(strengths), U)
 
 
-def both(C: Tensor, B: Tensor) -> Tensor:
+def conceptor_and(C: Tensor, B: Tensor) -> Tensor:
     """C and B: (C^-1 + B^-1 - I)^-1 [d, d] on the directions that are within the range of both, and
     0 on all others."""
     eye = torch.eye(len(C), dtype=torch.float64, device=C.device)

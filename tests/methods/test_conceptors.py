@@ -4,9 +4,9 @@ import torch
 from gradalign_cli.methods.conceptors import (
     GAIN,
     LARGEST,
-    both,
+    conceptor_and,
     conceptor_of,
-    either,
+    conceptor_or,
     leading_directions,
     without_small_values,
 )
@@ -62,39 +62,42 @@ def test_either_is_the_conceptor_of_both_inputs():
     generator = torch.Generator().manual_seed(0)
     first, second = torch.randn(2, 4, 5, generator=generator).double()
     joined = torch.cat([first, second], 1) * 2**0.5  # the mean over ten is half of the sum
-    found = either(conceptor_of(first, 2.0, 0.0), conceptor_of(second, 2.0, 0.0))
-    torch.testing.assert_close(found, conceptor_of(joined, 2.0, 0.0))
+    joint_conceptor = conceptor_or(conceptor_of(first, 2.0, 0.0), conceptor_of(second, 2.0, 0.0))
+    torch.testing.assert_close(joint_conceptor, conceptor_of(joined, 2.0, 0.0))
 
 
 def test_both_and_either_obey_de_morgan():
     C, B = random_conceptor(0), random_conceptor(1)
-    torch.testing.assert_close(EYE - either(C, B), both(EYE - C, EYE - B))
-    torch.testing.assert_close(both(C, B), both(B, C))
+    torch.testing.assert_close(EYE - conceptor_or(C, B), conceptor_and(EYE - C, EYE - B))
+    torch.testing.assert_close(conceptor_and(C, B), conceptor_and(B, C))
 
 
 def test_conceptors_with_the_same_directions_combine_value_by_value():
     c, b = 0.8, 0.4
     expected = c * b / (c + b - c * b)
     torch.testing.assert_close(
-        both(diagonal(c, c, 0, 0), diagonal(b, 0, b, 0)), diagonal(expected, 0, 0, 0)
+        conceptor_and(diagonal(c, c, 0, 0), diagonal(b, 0, b, 0)), diagonal(expected, 0, 0, 0)
     )
     expected = (c + b - 2 * c * b) / (1 - c * b)
     torch.testing.assert_close(
-        either(diagonal(c, c, 0, 0), diagonal(b, 0, b, 0)), diagonal(expected, c, b, 0)
+        conceptor_or(diagonal(c, c, 0, 0), diagonal(b, 0, b, 0)), diagonal(expected, c, b, 0)
     )
 
 
 def test_both_is_zero_where_the_ranges_share_no_direction():
-    assert both(random_conceptor(0, 1), random_conceptor(1, 2)).abs().max() < 1e-12
+    assert conceptor_and(random_conceptor(0, 1), random_conceptor(1, 2)).abs().max() < 1e-12
     torch.testing.assert_close(
-        both(random_conceptor(0, 2), EYE * LARGEST), random_conceptor(0, 2), atol=1e-6, rtol=0
+        conceptor_and(random_conceptor(0, 2), EYE * LARGEST),
+        random_conceptor(0, 2),
+        atol=1e-6,
+        rtol=0,
     )
 
 
 def test_a_conceptor_remains_below_one_however_often_inputs_are_added():
     C = random_conceptor(0)
     for _ in range(60):
-        C = either(C, C)  # the strengths double
+        C = conceptor_or(C, C)  # the strengths double
     assert torch.linalg.eigvalsh(C).max() <= LARGEST + 1e-12
     torch.testing.assert_close(C, EYE, atol=1e-6, rtol=0)
 
@@ -109,7 +112,7 @@ def test_small_values_become_zero_and_leading_directions_are_the_largest():
 @pytest.mark.parametrize("seed", range(3))
 def test_eigenvalues_are_between_zero_and_one(seed):
     C, B = random_conceptor(seed, 3), random_conceptor(seed + 10, 2)
-    for combined in (C, either(C, B), both(C, B)):
+    for combined in (C, conceptor_or(C, B), conceptor_and(C, B)):
         values = torch.linalg.eigvalsh(combined)
         assert values.min() > -1e-9
         assert values.max() < 1
