@@ -5,6 +5,10 @@ import sys
 
 import pytest
 
+# numbers in a block, and blocks in a step: the larger ones have no room in a thread's own heap and
+# are more than a GiB together
+SIZES = {"20 MB": (5_000_000, 5), "280 MB": (70_000_000, 4)}
+
 STEPS = """
 import resource, threading
 import torch
@@ -14,10 +18,10 @@ if not keep_freed_memory():
     raise SystemExit("malloc is not glibc's")
 def faults_of_a_step():
     before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
-    tensors = [torch.ones(5_000_000) for _ in range(5)]
+    tensors = [torch.ones(NUMBERS) for _ in range(BLOCKS)]
     return resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before
 def print_faults_of_last_step():
-    print([faults_of_a_step() for _ in range(8)][-1])
+    print([faults_of_a_step() for _ in range(6)][-1])
 thread = threading.Thread(target=print_faults_of_last_step)
 thread.start(), thread.join()
 print_faults_of_last_step()
@@ -25,8 +29,11 @@ print_faults_of_last_step()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts a thread's page faults")
-def test_a_step_reuses_the_memory_that_the_last_step_freed():
-    done = subprocess.run([sys.executable, "-c", STEPS], capture_output=True, text=True)
+@pytest.mark.parametrize("size", SIZES)
+def test_a_step_reuses_the_memory_that_the_last_step_freed(size: str):
+    numbers, blocks = SIZES[size]
+    code = STEPS.replace("NUMBERS", str(numbers)).replace("BLOCKS", str(blocks))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     if "malloc is not" in done.stderr:
         pytest.skip(done.stderr)
     faults = [int(line) for line in done.stdout.split()]
