@@ -7,7 +7,7 @@ import pytest
 
 # numbers in a block, and blocks in a step: the larger ones have no room in a thread's own heap and
 # are more than a GiB together
-SIZES = {"20 MB": (5_000_000, 5), "280 MB": (70_000_000, 4)}
+SIZES = {"20 MB": (5_000_000, 5), "280 MB": (70_000_000, 5)}
 
 STEPS = """
 import resource, threading
