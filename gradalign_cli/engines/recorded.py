@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.engines.engine import RunSteps
 from gradalign_cli.engines.products import mkl_is_slow, use_onednn
+from gradalign_cli.numerics.recording import record
 from gradalign_cli.numerics.trees import tree_leaves, tree_map
 from gradalign_cli.step.draws import Draw
 from gradalign_cli.step.learner import Learner
@@ -36,8 +37,6 @@ def record_operations(step: Step, learner: Learner, draw: Draw, view: TaskViews)
 
     A step has no branch on a tensor, so its operations are the same every time.
     """
-    from torch.fx.experimental.proxy_tensor import make_fx  # importing it takes a second
-
     inputs = learner, draw, view
     outputs: list[Any] = []
 
@@ -45,7 +44,7 @@ def record_operations(step: Step, learner: Learner, draw: Draw, view: TaskViews)
         outputs[:] = step(*unflatten_like(inputs, leaves))
         return tree_leaves(tuple(outputs))
 
-    operations = make_fx(step_on_leaves)(*tree_leaves(inputs))
+    operations = record(step_on_leaves, *tree_leaves(inputs))
     output_tree = tuple(outputs)
     if mkl_is_slow():
         operations = use_onednn(operations, *tree_leaves(inputs))

@@ -12,6 +12,7 @@ from gradalign_cli.models.model import StepExecution
 from gradalign_cli.models.module_forward import ModuleFunction, first_input
 from gradalign_cli.models.module_layout import is_linear_or_conv
 from gradalign_cli.models.module_noise import KeyedDropout
+from gradalign_cli.numerics.recording import record
 from gradalign_cli.numerics.vectors import autograd_gradient_and_value, functional_gradient
 
 EXAMPLES = 8  # BatchNorm of fewer at the end of a network magnifies rounding
@@ -180,10 +181,8 @@ def make_obstacle(
                 batched = torch.func.vmap(lambda *each: gradient(functional_gradient, *each))
                 g, moved = (t[0] for t in batched(*(x.expand(2, *x.shape) for x in inputs)))
             else:
-                from torch.fx.experimental.proxy_tensor import make_fx  # takes a second
-
-                recorded = make_fx(lambda *each: gradient(autograd_gradient_and_value, *each))(
-                    *inputs
+                recorded = record(
+                    lambda *each: gradient(autograd_gradient_and_value, *each), *inputs
                 )
                 g, moved = recorded(*inputs)
         except Exception as error:  # what PyTorch or the user's own module raises

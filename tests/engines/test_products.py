@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from gradalign_cli.engines.products import use_onednn
+from gradalign_cli.numerics.recording import record
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="PyTorch was built without oneDNN"
@@ -23,7 +23,7 @@ def layer_products(x, weight, bias):
 def results_by_onednn(function, *inputs):
     """The function's results where oneDNN computes large products, and the number of products that
     MKL still computes."""
-    operations = use_onednn(make_fx(function)(*inputs), *inputs)
+    operations = use_onednn(record(function, *inputs), *inputs)
     by_mkl = [n for n in operations.graph.nodes if n.name.startswith(("mm", "addmm", "bmm"))]
     return operations(*inputs), len(by_mkl)
 
