@@ -61,8 +61,8 @@ def deadly(tmp_path, monkeypatch):
 def test_a_sweep_outlives_a_killed_worker_and_runs_what_had_ended_once(
     launcher, options, deadly, tmp_path
 ):
-    extra, module = EXTRAS[f"hydra/launcher={launcher}"]
-    if not is_installed(module):
+    extra, modules = EXTRAS[f"hydra/launcher={launcher}"]
+    if not all(map(is_installed, modules)):
         pytest.skip(f"needs the extra `{extra}`")
     sweep = ["-m", f"hydra/launcher={launcher}", *options, "hydra.sweep.dir=sweep"]
     with pytest.warns(UserWarning, match="a worker was killed: what has not ended starts again"):

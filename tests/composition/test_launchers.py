@@ -69,11 +69,22 @@ def test_a_search_is_told_of_a_failed_job_by_an_error_as_it_cannot_learn_from_na
             _ = job_return.return_value
 
 
-def test_what_is_not_installed_is_named_with_its_extra(monkeypatch):
-    monkeypatch.setattr(registry, "find_spec", lambda module: None)
-    for choice, extra in (("launcher=joblib", "joblib"), ("sweeper=optuna", "optuna")):
-        with pytest.raises(UserError, match=rf"`hydra/{choice}` needs more: .*\[{extra}\]"):
-            registry.check_extras([f"hydra/{choice}"])
+@pytest.mark.parametrize("has_plugin", [True, False])  # or only the package that it needs
+@pytest.mark.parametrize(
+    ("choice", "extra"),
+    [
+        ("hydra/launcher=joblib", "joblib"),
+        ("hydra/launcher=slurm", "submitit"),
+        ("hydra/sweeper=optuna", "optuna"),
+    ],
+)
+def test_what_is_not_installed_is_named_with_its_extra(choice, extra, has_plugin, monkeypatch):
+    def find_spec(module):
+        return True if module.startswith("hydra_plugins.") == has_plugin else None
+
+    monkeypatch.setattr(registry, "find_spec", find_spec)
+    with pytest.raises(UserError, match=rf"`{choice}` needs more: .*\[{extra}\]"):
+        registry.check_extras([choice])
     registry.check_extras(["hydra/launcher=basic", "method=agem"])
 
 

@@ -20,14 +20,15 @@ LAUNCHERS: dict[str, type[SweepLauncher]] = {
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": SlurmLauncher,
     f"{OURS}RayLauncher": RayLauncher,
 }
-# the extra that brings a launcher or a sweeper, and the module that is there with it
+SUBMITIT = "submitit", ("hydra_plugins.hydra_submitit_launcher", "submitit")
+# the extra that brings a launcher or a sweeper, and the modules that are there with it
 EXTRAS = {
-    "hydra/launcher=joblib": ("joblib", "hydra_plugins.hydra_joblib_launcher"),
-    "hydra/launcher=submitit_local": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
-    "hydra/launcher=submitit_slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
-    "hydra/launcher=slurm": ("submitit", "hydra_plugins.hydra_submitit_launcher"),
-    "hydra/launcher=ray": ("ray", "ray"),
-    "hydra/sweeper=optuna": ("optuna", "hydra_plugins.hydra_optuna_sweeper"),
+    "hydra/launcher=joblib": ("joblib", ("hydra_plugins.hydra_joblib_launcher", "joblib")),
+    "hydra/launcher=submitit_local": SUBMITIT,
+    "hydra/launcher=submitit_slurm": SUBMITIT,
+    "hydra/launcher=slurm": SUBMITIT,
+    "hydra/launcher=ray": ("ray", ("ray",)),
+    "hydra/sweeper=optuna": ("optuna", ("hydra_plugins.hydra_optuna_sweeper", "optuna")),
 }
 
 
@@ -50,8 +51,8 @@ def replacement_launcher_target(target: str) -> str | None:
 def check_extras(overrides: list[str]) -> None:
     """Raise UserError where an override chooses what is not installed."""
     for override in overrides:
-        extra, module = EXTRAS.get(override.lstrip("+"), ("", ""))
-        if module and not is_installed(module):
+        extra, modules = EXTRAS.get(override.lstrip("+"), ("", ()))
+        if not all(map(is_installed, modules)):
             raise UserError(f"`{override}` needs more: pip install 'gradalign[{extra}]'")
 
 
