@@ -12,6 +12,7 @@ from gradalign_cli.methods.method import (
     LossInputs,
     Method,
     MethodSetup,
+    Objective,
     ObjectiveGradient,
     Probe,
     TakeGradient,
@@ -55,6 +56,17 @@ def check_combination(alignment: Method, objective: Method) -> None:
         raise UserError("`method` and `objective` both take gradients in a way of their own")
 
 
+def for_method_with_state(take_gradient: TakeGradient, own_state: Any) -> TakeGradient:
+    """The `take_gradient` of one of both methods: its other objectives get `own_state`."""
+
+    def take(inputs: LossInputs, other_objective: Objective | None = None) -> ObjectiveGradient:
+        if other_objective is None:
+            return take_gradient(inputs)
+        return take_gradient(inputs, lambda inputs, _: other_objective(inputs, own_state))
+
+    return take
+
+
 def choose_find_gradient(
     alignment: Method, objective: Method
 ) -> Callable[[TakeGradient, LossInputs, CombinedState], tuple[ObjectiveGradient, CombinedState]]:
@@ -63,12 +75,14 @@ def choose_find_gradient(
     def find_for_alignment(
         take_gradient: TakeGradient, inputs: LossInputs, state: CombinedState
     ) -> tuple[ObjectiveGradient, CombinedState]:
+        take_gradient = for_method_with_state(take_gradient, state.alignment)
         gradient, own_state = alignment.find_gradient(take_gradient, inputs, state.alignment)
         return gradient, state._replace(alignment=own_state)
 
     def find_for_objective(
         take_gradient: TakeGradient, inputs: LossInputs, state: CombinedState
     ) -> tuple[ObjectiveGradient, CombinedState]:
+        take_gradient = for_method_with_state(take_gradient, state.objective)
         gradient, own_state = objective.find_gradient(take_gradient, inputs, state.objective)
         return gradient, state._replace(objective=own_state)
 

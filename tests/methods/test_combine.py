@@ -10,15 +10,29 @@ from gradalign_cli.methods.er import er
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.method import needed_task_ids
 from gradalign_cli.step.step import make_step
-from tests.methods.catalogue import method
+from tests.methods.catalogue import METHODS, method
 from tests.runs import compare, make_parts, make_replicas, same, steps_of_task, train
 from tests.step.test_step import learner_after
 
 
-@pytest.mark.parametrize("name", ["er", "der", "ewc", "si"])
-def test_an_objective_under_fine_tuning_is_the_method_it_belongs_to(name, tiny):
-    parts = make_parts(tiny, method(name))
-    combined_parts = parts._replace(method=combine(finetune(), method(name)))
+def goes_with_fine_tuning(name):
+    try:
+        check_combination(finetune(), method(name))
+    except UserError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        *((name, {}) for name in METHODS if goes_with_fine_tuning(name)),
+        ("fdr", {"lookahead_lr": 0.1}),
+    ],
+)
+def test_an_objective_under_fine_tuning_is_the_method_it_belongs_to(name, settings, tiny):
+    parts = make_parts(tiny, method(name, **settings), samples=15)
+    combined_parts = parts._replace(method=combine(finetune(), method(name, **settings)))
     combined, expected = (
         train(p, make_replicas(p, lrs=(0.01,))).learners for p in (combined_parts, parts)
     )
