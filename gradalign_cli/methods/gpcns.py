@@ -18,7 +18,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
-from gradalign_cli.methods.sgp import importance_from_singular_values
+from gradalign_cli.methods.sgp import check_scale, importance_from_singular_values
 from gradalign_cli.methods.subspace import (
     BasisSizeRule,
     empty_subspaces,
@@ -105,7 +105,7 @@ def gpcns(
     basis_size_rule = BasisSizeRule(thresholds, increase, "strict")
     basis_size_rule.check()
     require(samples > 0, "method.samples", "positive", samples)
-    require(scale >= 0, "method.scale", "non-negative", scale)
+    check_scale(scale)
 
     def init(setup: MethodSetup) -> GPCNSState:
         _, _, ended_tasks = empty_subspaces(setup, basis_size_rule, project_head)

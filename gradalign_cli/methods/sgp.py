@@ -1,6 +1,8 @@
 """SGP: GPM that removes less of a gradient where it matters little to old tasks (Saha & Roy
 2023)."""
 
+from math import inf
+
 import torch
 from torch import Tensor
 
@@ -14,14 +16,22 @@ from gradalign_cli.methods.subspace import (
     columns_to_add,
     subspace_method,
 )
+from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 def importance_from_singular_values(singular_values: Tensor, scale: float) -> Tensor:
     """The importance [r] of columns with singular values s [r]: (scale + 1) s / (scale s + max s)
-    (eq. 4)."""
+    (eq. 4); 0 where all of them are 0."""
     if not len(singular_values):
         return singular_values
-    return (scale + 1) * singular_values / (scale * singular_values + singular_values.max())
+    return ratio_or_zero(
+        (scale + 1) * singular_values, scale * singular_values + singular_values.max()
+    )
+
+
+def check_scale(scale: float) -> None:
+    """Raise UserError for a `scale` that `importance_from_singular_values` cannot take."""
+    require(0 <= scale < inf, "method.scale", "non-negative and finite", scale)
 
 
 def sgp(
@@ -38,10 +48,10 @@ def sgp(
     that is the square root of the energy of the ended task's inputs along it. The importance adds
     up over tasks, to 1 at most.
 
-    scale: the paper's alpha; with an infinite scale the method is GPM. The other arguments are
-    those of `BasisSizeRule` and `subspace_method`.
+    scale: the paper's alpha; the larger it is, the nearer the method is to GPM. The other arguments
+    are those of `BasisSizeRule` and `subspace_method`.
     """
-    require(scale >= 0, "method.scale", "non-negative", scale)
+    check_scale(scale)
 
     def grow_basis(
         M: Tensor, importance: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
