@@ -9,7 +9,7 @@ from torch import Tensor
 from gradalign_cli.benchmarks.examples import Examples, concatenate_examples
 from gradalign_cli.errors import require
 from gradalign_cli.methods.anchors import fine_tuned_on_memory, learned_anchors
-from gradalign_cli.methods.last_layer import feature_count, last_layer
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.methods.method import (
     LossInputs,
     Method,
@@ -124,7 +124,8 @@ def hal(
     require(tuning_batch_size > 0, "method.tuning_batch_size", "positive", tuning_batch_size)
 
     def init(setup: MethodSetup) -> HALState:
-        new, features = setup.params.new_zeros, feature_count(last_layer(setup))
+        features = last_layer(setup.layers, setup.outputs).feature_count
+        new = setup.params.new_zeros
         masks = new(0, setup.outputs, dtype=torch.bool)
         number = setup.params.new_tensor
         numbers = number(strength), number(lr), number(decay)

@@ -98,7 +98,7 @@ def icarl() -> Method:
 
     def init(setup: MethodSetup) -> ICaRLState:
         zeros, zero = setup.params.new_zeros(setup.outputs), setup.params.new_zeros(())
-        head = setup.params.new_zeros(last_layer(setup).size)
+        head = setup.params.new_zeros(last_layer(setup.layers, setup.outputs).layer.size)
         ones = torch.ones_like(zeros)
         return ICaRLState(setup.params, zeros, ones, zero, head, zero.clone())
 
@@ -123,13 +123,15 @@ def icarl() -> Method:
         exemplars = probe.memory_examples(probe.filled_slot_indices)
         with torch.no_grad():
             features = probe.network(params, probe.statistics, exemplars).features
-        head = head_of_means(features, exemplars.target, len(mask), probe.layers[-1])
+        layer, _ = last_layer(probe.layers, len(mask))
+        head = head_of_means(features, exemplars.target, len(mask), layer)
         current = torch.ones_like(state.means_are_current)
         return state._replace(head_of_means=head, means_are_current=current)
 
     def test_params(state: ICaRLState, params: Tensor, task: int, layers: Any) -> Tensor:
-        body = params[: len(params) - len(state.head_of_means)]
-        by_means = torch.cat([body, state.head_of_means])
+        by_means = last_layer(layers, len(state.old_logit_mask)).replace_in(
+            params, state.head_of_means
+        )
         return torch.where(state.means_are_current > 0, by_means, params)
 
     return Method(

@@ -96,7 +96,7 @@ def lwf(
 
     def init(setup: MethodSetup) -> LwFState:
         if warm_up_passes:
-            last_layer(setup)  # the warm-up trains it
+            last_layer(setup.layers, setup.outputs)  # the warm-up trains it
         number = setup.params.new_tensor
         masks = setup.params.new_zeros(setup.tasks, setup.outputs)
         return LwFState(number(strength), number(temperature), setup.params, masks)

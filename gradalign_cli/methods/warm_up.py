@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.methods.method import Probe
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.generators import permutation
@@ -27,12 +28,12 @@ def with_trained_new_logits(
     new_logit_mask: [outputs] 1 for logits that no ended task has as targets. Examples of other
     classes are left out. The rows of other logits get no gradient.
     """
-    layer, source = probe.layers[-1], torch.Generator().manual_seed(probe.task)
-    body, head = params[: len(params) - layer.size], params[len(params) - layer.size :]
-    hidden = new_logit_mask == 0
+    last = last_layer(probe.layers, len(new_logit_mask))
+    source = torch.Generator().manual_seed(probe.task)
+    head, hidden = params[last.place], new_logit_mask == 0
 
     def loss(head: Tensor, features: Tensor, target: Tensor) -> Tensor:
-        logits = head_logits(head, features, layer).masked_fill(hidden, -torch.inf)
+        logits = head_logits(head, features, last.layer).masked_fill(hidden, -torch.inf)
         return cross_entropy(logits, target)
 
     for _ in range(passes):
@@ -46,4 +47,4 @@ def with_trained_new_logits(
                 features = probe.network(params, probe.statistics, examples).features
             gradient = torch.func.grad(loss)(head, features[is_new], examples.target[is_new])
             head = head - lr * gradient
-    return torch.cat([body, head])
+    return last.replace_in(params, head)

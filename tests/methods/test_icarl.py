@@ -5,13 +5,14 @@ from torch.nn.functional import binary_cross_entropy, normalize, one_hot
 from gradalign_cli.buffers.herding import herding
 from gradalign_cli.methods.finetune import finetune
 from gradalign_cli.methods.icarl import head_of_means, icarl, logit_targets
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.task_begin import begin_task
 from tests.methods.given import make_setup
 from tests.methods.small import make_examples, make_params, network, objective_value
-from tests.runs import make_parts, make_replicas, train
+from tests.runs import make_parts, make_replicas, normalised, small, train
 from tests.step.test_step import learner_after
 
 HEAD = Layer(12, 4, False)
@@ -77,16 +78,18 @@ def make_shrinking(*arguments):
     return herding(*arguments, shrinks=True)
 
 
-def test_a_task_is_tested_by_means_when_it_has_ended_and_by_logits_after_the_next_step(tiny):
-    parts = make_parts(tiny, icarl(), scenario="class", buffer=make_shrinking)
+@pytest.mark.parametrize("model", [small, normalised])
+def test_a_task_is_tested_by_means_when_it_has_ended_and_by_logits_after_the_next_step(model, tiny):
+    parts = make_parts(tiny, icarl(), scenario="class", buffer=make_shrinking, model=model)
     learner = learner_after(parts, make_replicas(parts)[0], 2)
-    state, layer = learner.method_state, parts.model.layers[-1]
+    state, (layer, place) = learner.method_state, last_layer(parts.model.layers, 6)
     tested = parts.method.test_params(state, learner.params, 0, parts.model.layers)
     x = (parts.benchmark.images[learner.memory.rows] / 255).view(-1, *parts.benchmark.image_shape)
     features = parts.model.apply(learner.params, learner.statistics, x, False).features
     target = parts.benchmark.labels[learner.memory.rows]
-    torch.testing.assert_close(tested[-layer.size :], head_of_means(features, target, 6, layer))
-    assert torch.equal(tested[: -layer.size], learner.params[: -layer.size])
+    torch.testing.assert_close(tested[place], head_of_means(features, target, 6, layer))
+    tested[place] = learner.params[place]
+    assert torch.equal(tested, learner.params)
     state = parts.method.after_step(state, learner.params, learner.params, learner.params)
     tested = parts.method.test_params(state, learner.params, 0, parts.model.layers)
     assert torch.equal(tested, learner.params)

@@ -5,12 +5,13 @@ import torch
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from gradalign_cli.errors import UserError
+from gradalign_cli.methods.last_layer import last_layer
 from gradalign_cli.methods.lwf import lwf
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.training.task_begin import begin_task
 from tests.methods.given import make_setup
 from tests.methods.small import make_examples, make_params, network, objective_value
-from tests.runs import make_parts, make_replicas
+from tests.runs import make_parts, make_replicas, normalised, small
 from tests.step.test_step import learner_after
 
 
@@ -54,29 +55,30 @@ def test_the_end_of_a_task_stores_the_network_and_marks_the_logits_of_the_task()
     assert state.old_logit_masks.tolist() == [[0] * 4, [0, 1, 0, 0]]
 
 
-def warmed_up_learners(tiny, scenario, passes, batch_size=1000):
+def warmed_up_learners(tiny, scenario, passes, batch_size=1000, model=small):
     """Before and after the warm-up of the second task, and its parts and replica."""
     method = lwf(1.0, 2.0, "joint", passes, 0.5, batch_size)
-    parts = make_parts(tiny, method, scenario=scenario)
+    parts = make_parts(tiny, method, scenario=scenario, model=model)
     replica = make_replicas(parts)[0]
     learner = learner_after(parts, replica, 1)
     started = begin_task(parts, [replica], tree_stack([learner]), 1)
     return learner, tree_index(started, 0), parts, replica
 
 
-def test_the_warm_up_is_gradient_descent_of_the_new_logits_on_fixed_features(tiny):
-    learner, started, parts, replica = warmed_up_learners(tiny, "class", passes=3)
-    size, rows = parts.model.layers[-1].size, replica.stream.train_rows[1]
+@pytest.mark.parametrize("model", [small, normalised])
+def test_the_warm_up_is_gradient_descent_of_the_new_logits_on_fixed_features(model, tiny):
+    learner, started, parts, replica = warmed_up_learners(tiny, "class", passes=3, model=model)
+    last, rows = last_layer(parts.model.layers, 6), replica.stream.train_rows[1]
     x = (parts.benchmark.images[rows] / 255).view(-1, *parts.benchmark.image_shape)
     new, target = [2, 3], parts.benchmark.labels[rows] - 2
-    head = learner.params[-size:].clone()
+    head = learner.params[last.place].clone()
     for _ in range(3):
         leaf = head.clone().requires_grad_()
-        params = torch.cat([learner.params[:-size], leaf])
+        params = last.replace_in(learner.params, leaf)
         logits = parts.model.apply(params, learner.statistics, x, False).logits[:, new]
         head = head - 0.5 * torch.autograd.grad(cross_entropy(logits, target), leaf)[0]
-    torch.testing.assert_close(started.params[-size:], head)
-    assert torch.equal(started.params[:-size], learner.params[:-size])
+    torch.testing.assert_close(started.params, last.replace_in(learner.params, head))
+    assert not torch.equal(head, learner.params[last.place])
 
 
 def test_the_warm_up_leaves_the_old_logits_as_they_are(tiny):
