@@ -115,6 +115,9 @@ def hal(
     anchor_steps: of the search.
     tuning_steps, tuning_batch_size: of fine-tuning on the memory. The paper passes over the memory
     once, DER's authors, whose code this follows in all else, take one step.
+
+    Replicas that train together and whose tasks have had different numbers of classes are padded
+    with anchors of zeros. BatchNorm counts these in its batch: with it, train such replicas apart.
     """
     for name, number in (("strength", strength), ("lr", lr), ("gamma", gamma)):
         require(number >= 0, f"method.{name}", "non-negative", number)
