@@ -23,9 +23,8 @@ CPU_ALLOCATOR = re.compile(
     r"can't allocate memory|std::bad_alloc|Storage size calculation overflowed"
     r"|numel: integer multiplication overflow"
 )
-BUG_SENTENCE = (
-    "this is a bug in gradalign: please report it with the lines above, the command and what "
-    "`gradalign info` prints"
+REPORT_ADVICE = (
+    "please report it with the lines above, the command and what `gradalign info` prints"
 )
 
 
@@ -77,6 +76,18 @@ def stop_sentence(stop: KeyboardInterrupt) -> str:
     return "; ".join([f"stopped by {by}", *getattr(stop, "__notes__", [])])
 
 
+def bug_sentence() -> str:
+    """That there is a bug, and what to do: in gradalign, or in modules of the user's."""
+    from gradalign_cli.composition.targets import PLUGINS  # most verbs do without Hydra
+
+    if not PLUGINS:
+        return f"this is a bug in gradalign: {REPORT_ADVICE}"
+    return (
+        f"this is a bug in {', '.join(PLUGINS)} or in gradalign: `gradalign check` tries a part of "
+        f"yours rule by rule; where it finds nothing, {REPORT_ADVICE}"
+    )
+
+
 def report(error: BaseException, written_folder: str | os.PathLike[str] = "") -> int:
     """Say on stderr how a command or a job ended; returns its exit code.
 
@@ -90,7 +101,7 @@ def report(error: BaseException, written_folder: str | os.PathLike[str] = "") ->
         code = EXIT_BUG if sentence is None else EXIT_INPUT
     if sentence is None or wants_traceback():
         print_traceback(error)
-    one_line = " ".join((sentence or BUG_SENTENCE).split())
+    one_line = " ".join((sentence or bug_sentence()).split())
     print(f"gradalign: {one_line}", file=sys.stderr, flush=True)
     return code
 
@@ -102,7 +113,7 @@ def failure_file_text(error: Exception, written_folder: str | os.PathLike[str]) 
     """
     sentence = error_sentence(error, written_folder)
     trace = "".join(traceback.format_exception(error)) if sentence is None else ""
-    return trace + " ".join((sentence or BUG_SENTENCE).split())
+    return trace + " ".join((sentence or bug_sentence()).split())
 
 
 def print_traceback(error: BaseException) -> None:

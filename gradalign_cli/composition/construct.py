@@ -31,6 +31,9 @@ def call_target(group: str, group_config: DictConfig, **computed_arguments: Any)
             f"`{group}._target_` must be what returns a {wanted}, found that {error_text(error)}"
         ) from error
     require(type(part).__name__ == wanted, f"{group}._target_", f"what returns a {wanted}", part)
+    for field, kind in get_type_hints(type(part)).items():
+        if get_origin(kind) is Literal:
+            require_choice(kind, f"{wanted}.{field}", getattr(part, field))
     return part
 
 

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 from hydra.utils import get_object
 
 from gradalign_cli.composition.plugins import is_importable, plugin_module_name
-from gradalign_cli.errors import UserError, error_text, require
+from gradalign_cli.errors import UserError, did_you_mean, error_text, require
 
 ROOM_OF_GROUP = {
     "benchmark": "benchmarks",
@@ -118,6 +119,24 @@ def target_function(group: str, group_config: Mapping[Any, Any]) -> Callable[...
     return function
 
 
+def import_failure(dotted_name: str, error: BaseException) -> str:
+    """Why a dotted name cannot be imported: what its module lacks, which line of it failed, or that
+    there is no such module."""
+    parts = dotted_name.split(".")
+    prefixes = [".".join(parts[:k]) for k in range(len(parts), 0, -1)]
+    module = next((sys.modules[name] for name in prefixes if name in sys.modules), None)
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if module is not None and missing and missing.startswith(f"{module.__name__}."):
+        name, place = missing.removeprefix(f"{module.__name__}."), getattr(module, "__file__", "")
+        return f"{place or module.__name__} has no `{name}`{did_you_mean(name, vars(module))}"
+    if missing in prefixes:
+        return f"{error_text(error)}; a module is looked for in {PLACES}"
+    if isinstance(error, SyntaxError):  # which says where
+        return error_text(error)
+    frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith("<")]
+    return f"{error_text(error)} ({frames[-1].filename}, line {frames[-1].lineno})"
+
+
 def import_allowed(field: str, dotted_name: object, trusted_modules: Sequence[str]) -> Any:
     """What a dotted name names, where it lies in a trusted module or a plugin, and so was written
     there. No other module is imported for it.
@@ -135,10 +154,8 @@ def import_allowed(field: str, dotted_name: object, trusted_modules: Sequence[st
         with hydra_silenced():
             named = get_object(str(dotted_name))
     except (Exception, SystemExit) as error:  # what the import of the user's own module raised
-        reason = error_text(error.__cause__ or error)
-        raise UserError(
-            f"`{field}` cannot be imported: {reason}; a module is looked for in {PLACES}"
-        ) from error
+        reason = import_failure(str(dotted_name), error.__cause__ or error)
+        raise UserError(f"`{field}` cannot be imported: {reason}") from error
     # a module's attributes can be functions of other modules that it imported
     home = str(getattr(named, "__module__", ""))
     if not any(is_inside(home, module) for module in allowed):

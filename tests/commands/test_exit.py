@@ -13,6 +13,7 @@ from gradalign_cli.cli import main
 from gradalign_cli.commands import list, train
 from gradalign_cli.commands.exit import report
 from gradalign_cli.commands.verbs import VERBS
+from gradalign_cli.composition import targets
 from gradalign_cli.errors import Terminated, UserError
 
 
@@ -64,6 +65,15 @@ def test_an_error_becomes_one_sentence_and_an_exit_code(error, sentence, code, m
     assert sentence in last_line
     assert ("Traceback" in stderr) == (code == 1)
     assert (stderr == last_line) == (code != 1)
+
+
+def test_a_bug_may_be_one_of_the_modules_that_the_user_named(monkeypatch, capsys):
+    monkeypatch.setattr(targets, "PLUGINS", ["mine"])
+    monkeypatch.setattr(list, "main", raising(RuntimeError("shapes")))
+    assert main(["list"]) == 1
+    assert (
+        "a bug in mine or in gradalign: `gradalign check` tries a part" in capsys.readouterr().err
+    )
 
 
 def test_the_traceback_of_a_mistake_is_shown_where_it_is_asked_for(monkeypatch, capsys):

@@ -19,6 +19,8 @@ def wrong():
     return 5
 def ends():
     raise SystemExit(0)
+def misspelt() -> Method:
+    return Method(lambda gradients, state: (gradients.g, state), references="poold")
 """
 
 
@@ -86,6 +88,9 @@ def test_functions_of_listed_modules_and_their_submodules_are_called(plugin_fold
         ends = OmegaConf.create({"_target_": "half_of_the_user.methods.ends"})
         with pytest.raises(UserError, match=r"returns a Method, found that .* by sys\.exit\(0\)"):
             call_target("method", ends)
+        misspelt = OmegaConf.create({"_target_": "half_of_the_user.methods.misspelt"})
+        with pytest.raises(UserError, match=r"`Method\.references` must be one of nothing, poo"):
+            call_target("method", misspelt)
     (plugin_folder / "half_of.py").touch()
     allow_plugins(["half_of"], [plugin_folder])
     refusal("method", "half_of_the_user.methods.half")
@@ -106,6 +111,25 @@ def test_plugins_are_modules_that_are_there_and_none_is_imported_to_see_it(plugi
         allow_plugins([plugin], [plugin_folder])
     assert targets.PLUGINS == ["module_of_a_stranger", "half_of_the_user.methods"]
     assert "module_of_a_stranger" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("half_of_the_user.methods.hlf", r"methods\.py has no `hlf`; did you mean `half`\?"),
+        ("half_of_the_user.method.half", r"__init__\.py has no `method`"),
+        ("divides.half", r"division by zero \(.*divides\.py, line 2\)"),
+        ("imports.half", r"No module named 'nope' \(.*imports\.py, line 1\)"),
+        ("misspells.half", r"expected ':' \(misspells\.py, line 1\)"),
+    ],
+)
+def test_why_a_target_cannot_be_imported_is_told_with_its_place(target, reason, plugin_folder):
+    (plugin_folder / "divides.py").write_text("\n1 / 0")
+    (plugin_folder / "imports.py").write_text("import nope")
+    (plugin_folder / "misspells.py").write_text("def half() Method:")
+    allow_plugins([target.split(".")[0]], [plugin_folder])
+    with pytest.raises(UserError, match=f"`method._target_` cannot be imported: .*{reason}"):
+        target_function("method", {"_target_": target})
 
 
 def test_a_module_that_ends_the_program_when_it_is_imported_is_refused(plugin_folder):
