@@ -137,8 +137,15 @@ def check_setting_names(prefix: str, entries: Mapping[str, Any], allowed_names: 
     """Raise UserError where an entry has none of the allowed names."""
     for name in entries:
         if name not in allowed_names:
+            inner = [
+                f"{group}.{name}"
+                for group, settings in entries.items()
+                if isinstance(settings, dict) and name in settings
+            ]
             advice = (
-                did_you_mean(str(name), allowed_names) or "; `gradalign train --help` lists all"
+                (f"; did you mean `{inner[0]}`?" if inner else "")
+                or did_you_mean(str(name), allowed_names)
+                or "; `gradalign train --help` lists all"
             )
             raise UserError(f"`{prefix}{name}` is not a setting{advice}")
 

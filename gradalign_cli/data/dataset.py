@@ -105,10 +105,14 @@ def channels_first(images: np.ndarray) -> np.ndarray:
 def check_part(arrays: Mapping[str, np.ndarray | ArrayHeader], part: str, source_name: str) -> None:
     """Raise DataError unless part `train` or `test` is uint8 images with a whole number each."""
     images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-    if images.dtype != np.uint8 or len(images.shape) not in (3, 4) or 0 in images.shape:
+    has_form = len(images.shape) == 3 or (
+        len(images.shape) == 4 and (images.shape[3] in CHANNELS or images.shape[1] in CHANNELS)
+    )
+    if images.dtype != np.uint8 or not has_form or 0 in images.shape:
         raise DataError(
-            f"{source_name}: x_{part} must be uint8 images [n, height, width] or [n, height, "
-            f"width, channels], found {images.dtype} {list(images.shape)}"
+            f"{source_name}: x_{part} must be uint8 images, at least one, [n, height, width], or "
+            "[n, height, width, channels] or [n, channels, height, width] with 1 or 3 channels, "
+            f"found {images.dtype} {list(images.shape)}"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise DataError(

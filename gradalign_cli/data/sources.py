@@ -31,7 +31,7 @@ from gradalign_cli.data.npz import read_npz
 from gradalign_cli.errors import DataError, UserError, did_you_mean, require
 from gradalign_cli.files.locking import LOCK_NAME, FolderLock
 from gradalign_cli.files.reading import check_regular
-from gradalign_cli.files.writing import make_folder, replacement
+from gradalign_cli.files.writing import make_folder, remove_empty_folders, replacement
 
 PACKAGED_DIGITS = Path(__file__).with_name("digits.npz")
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -184,7 +184,7 @@ def local_source(name: str, data_root: Path) -> LocalSource | None:
 def download_dataset(name: str, data_root: Path) -> Arrays:
     """The arrays of a dataset that torchvision downloads, in one try; it shows how far it is and
     compares check sums. Raises DataError where the download fails."""
-    make_folder(data_root)
+    made_folders = make_folder(data_root)
     remove_broken_downloads(data_root)
     try:
         with tempfile.TemporaryDirectory(dir=data_root, prefix=DOWNLOAD) as temporary:
@@ -202,6 +202,8 @@ def download_dataset(name: str, data_root: Path) -> Arrays:
             f"{name}.npz with x_train, y_train, x_test, y_test into the data folder, or name "
             "another with `data_dir` or $GRADALIGN_DATA"
         ) from error
+    finally:
+        remove_empty_folders(made_folders)
 
 
 def remove_broken_downloads(data_root: Path) -> None:

@@ -66,7 +66,9 @@ def entry(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("+foo=1", "`foo` is not a setting"),
+        ("+foo=1", "`foo` is not a setting; `gradalign train --help` lists all"),
+        ("lr=0.1", "`lr` is not a setting; did you mean `replicas.lr`?"),
+        ("+capacity=5", "`capacity` is not a setting; did you mean `buffer.capacity`?"),
         ("++batchsize=50", "`batchsize` is not a setting; did you mean `batch_size`?"),
         ("+experimnt=x", "`experimnt` is not a setting; did you mean `experiment`?"),
         ("+bufer.capacity=5", "`bufer` is not a setting; did you mean `buffer`?"),

@@ -75,11 +75,16 @@ HOSTILE = {
     "no pixels": (
         {"changes": {key: packed(np.zeros((n, 0, 6), np.uint8))
                      for key, n in (("x_train", 4), ("x_test", 2))}},
-        r"x_train must be uint8 images .*found uint8 \[4, 0, 6\]",
+        r"x_train must be uint8 images, .*found uint8 \[4, 0, 6\]",
     ),
     "no images": (
         {"changes": {"x_test": packed(np.zeros((0, 5, 6, 3), np.uint8)), "y_test": packed([])}},
-        "x_test must be uint8 images",
+        r"x_test must be uint8 images, at least one, .* found uint8 \[0, 5, 6, 3\]",
+    ),
+    "five channels": (
+        {"changes": {key: packed(np.zeros((n, 5, 6, 4), np.uint8))
+                     for key, n in (("x_train", 4), ("x_test", 2))}},
+        r"with 1 or 3 channels, found uint8 \[4, 5, 6, 4\]",
     ),
     "label that no type holds": (
         {"changes": {"y_train": packed(np.array([0, 1, 0, 2**64 - 1], np.uint64))}},
