@@ -28,6 +28,7 @@ What a verdict means:
 
 - **within**: our mean differs from the print by no more than the tolerance. Each table states its
   tolerances at its head, with their reasons.
+  However wide its interval is: see the number of seeds.
 - **above**, **below**: it differs by more.
 - **too few seeds**: it differs by more, but chance alone could make such a difference: its 95 %
   interval by Welch's test has 0 in it. The interval is from the spread of our seeds and, where the
@@ -42,14 +43,18 @@ Ours may be off for a reason that we know, or the authors' own code may be off i
 stands beside the verdict and changes nothing of it. Such a number is counted as explained, also
 where seeds are too few.
 
+A-GEM's Tables 3 and 4 print four numbers twice, those of GEM on Permuted MNIST and of A-GEM on
+Split CIFAR. They are judged in both, by the tolerance of each.
+
 The runs are of several versions of gradalign, which the foot of each page names: not every release
 repeats them all. A page says where a run is known to be of other settings than its cell.
 
 The column *time* is that of all seeds of a cell together, training and tests. Of a cell that was
 not run it is the minutes that a seed should take, by the forecast of a run that had just begun. The
-machine had mostly two CPU cores, and often other work. Ten cells have no such number. Eight of
-them take hours a seed without a GPU (GPM's AlexNet on CIFAR-100). GEM with 5,120 examples of
-CIFAR-100 needs more memory than there was.
+machine had mostly two CPU cores, and often other work. Ten cells that could be run have no such
+number. Eight of them take hours a seed without a GPU (GPM's AlexNet on CIFAR-100). The others are
+GEM with 5,120 examples of CIFAR-100, in Table 2 and Figure 1, which needs more memory than there
+was.
 """
 
 
