@@ -181,6 +181,9 @@ def read_image(path: Path, size: int) -> np.ndarray:
             return np.asarray(colours, np.uint8)
     except Image.DecompressionBombError as error:
         raise DataError(f"{path} must have at most {MOST_PIXELS} pixels") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError) as error:
+    except UnidentifiedImageError as error:  # which names the stream, not the file
+        formats = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        raise DataError(f"{path} is no image that can be read: it is no {formats}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} is no image that can be read: {reason}") from error

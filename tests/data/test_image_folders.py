@@ -163,7 +163,7 @@ def test_a_folder_or_a_name_that_cannot_be_imported_is_refused(tmp_path, monkeyp
     for number in (1, 2, 3):
         write_image(tmp_path / "bad" / "a" / f"{number}.png", 0)
     error = refusal(capsys, "data", "import", "x", "bad")
-    assert "0.png is no image that can be read" in error
+    assert "0.png is no image that can be read: it is no JPEG, PNG, BMP, PPM, GIF or WEBP" in error
     assert not (tmp_path / "data").exists()
 
 
