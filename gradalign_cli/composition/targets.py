@@ -9,6 +9,7 @@ from pathlib import Path
 from traceback import extract_tb
 from typing import Any
 
+import hydra
 from hydra.utils import get_object
 
 from gradalign_cli.composition.plugins import is_importable, plugin_module_name
@@ -133,8 +134,12 @@ def import_failure(dotted_name: str, error: BaseException) -> str:
         return f"{error_text(error)}; a module is looked for in {PLACES}"
     if isinstance(error, SyntaxError):  # which says where
         return error_text(error)
-    frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    return f"{error_text(error)} ({frames[-1].filename}, line {frames[-1].lineno})"
+    others = "<", str(Path(hydra.__file__).parent), __file__  # what called the module's own code
+    frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    if not frames:
+        return error_text(error)
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}"
+    return f"{type(error).__name__}: {error_text(error)} ({place})"
 
 
 def import_allowed(field: str, dotted_name: object, trusted_modules: Sequence[str]) -> Any:
