@@ -133,7 +133,7 @@ def test_data_status_shows_shapes_and_sentences_whole(width, capsys, tmp_path, m
     arrays = {"x_train": x, "y_train": labels, "x_test": x, "y_test": labels}
     np.savez(tmp_path / "mine.npz", **arrays)
     output = page(capsys, "data", "--data-dir", str(tmp_path), "status")
-    assert "[n, height, width] or [n, height, width, channels]" in words(output)
+    assert "[n, height, width, channels] or [n, channels, height, width] with" in words(output)
     assert "1 x 8 x 8" in words(output)
     assert "1437" in output
     assert "`gradalign data prepare mnist` downloads it" in words(output)
