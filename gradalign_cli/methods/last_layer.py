@@ -30,7 +30,7 @@ class LastLayer(NamedTuple):
 def last_layer(layers: Sequence[Layer], outputs: int) -> LastLayer:
     """The last layer of a network with these layers. Raises UserError where it does not give all
     `outputs` logits, as in a progressive network."""
-    number = max(k for k, layer in enumerate(layers) if layer.matrix_rows)
+    number = max((k for k, layer in enumerate(layers) if layer.matrix_rows), default=0)
     layer, start = layers[number], sum(earlier.size for earlier in layers[:number])
     domain = "a network whose last layer gives all logits, for this `method`"
     require(layer.matrix_rows == outputs, "model", domain, "another")
