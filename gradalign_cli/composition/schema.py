@@ -137,15 +137,15 @@ def check_setting_names(prefix: str, entries: Mapping[str, Any], allowed_names: 
     """Raise UserError where an entry has none of the allowed names."""
     for name in entries:
         if name not in allowed_names:
-            inner = [
-                f"{group}.{name}"
+            groups = [
+                group
                 for group, settings in entries.items()
                 if isinstance(settings, dict) and name in settings
             ]
+            if groups:
+                raise UserError(f"`{name}` is not a setting; did you mean `{groups[0]}.{name}`?")
             advice = (
-                (f"; did you mean `{inner[0]}`?" if inner else "")
-                or did_you_mean(str(name), allowed_names)
-                or "; `gradalign train --help` lists all"
+                did_you_mean(str(name), allowed_names) or "; `gradalign train --help` lists all"
             )
             raise UserError(f"`{prefix}{name}` is not a setting{advice}")
 

@@ -134,8 +134,12 @@ def import_failure(dotted_name: str, error: BaseException) -> str:
         return f"{error_text(error)}; a module is looked for in {PLACES}"
     if isinstance(error, SyntaxError):  # which says where
         return error_text(error)
-    others = "<", str(Path(hydra.__file__).parent), __file__  # what called the module's own code
-    frames = [f for f in extract_tb(error.__traceback__) if not f.filename.startswith(others)]
+    importing_files = "<", str(Path(hydra.__file__).parent), __file__  # Python's own begin with <
+    frames = [
+        frame
+        for frame in extract_tb(error.__traceback__)
+        if not frame.filename.startswith(importing_files)
+    ]
     if not frames:
         return error_text(error)
     place = f"{frames[-1].filename}, line {frames[-1].lineno}"

@@ -26,7 +26,11 @@ from gradalign_cli.models.model import Output
 class HALState(NamedTuple):
     """strength, lr, decay: [] hyper-parameters;  mean_feature_vector: [F] running mean of the
     current task;  anchors: [k, channels, height, width] of ended tasks;  anchor_masks: [k, outputs]
-    which logits are visible to the task of each anchor, none for padding."""
+    which logits are visible to the task of each anchor, none for padding.
+
+    Replicas that train together and whose tasks had different numbers of classes are padded with
+    anchors of zeros. BatchNorm counts these in its batch: with it, train such replicas apart.
+    """
 
     strength: Tensor
     lr: Tensor
@@ -115,9 +119,6 @@ def hal(
     anchor_steps: of the search.
     tuning_steps, tuning_batch_size: of fine-tuning on the memory. The paper passes over the memory
     once, DER's authors, whose code this follows in all else, take one step.
-
-    Replicas that train together and whose tasks have had different numbers of classes are padded
-    with anchors of zeros. BatchNorm counts these in its batch: with it, train such replicas apart.
     """
     for name, number in (("strength", strength), ("lr", lr), ("gamma", gamma)):
         require(number >= 0, f"method.{name}", "non-negative", number)
