@@ -6,15 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
-from torch.nn.functional import (
-    batch_norm,
-    conv2d,
-    linear,
-    local_response_norm,
-    max_pool2d,
-    relu,
-    unfold,
-)
+from torch.nn.functional import batch_norm, conv2d, linear, max_pool2d, relu, unfold
 
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.models.model import Layer, Model, Output
@@ -108,6 +100,18 @@ def initial_params(architecture: Architecture, init_gain: float, generator: Gene
     return flatten_tensors([*weights, *scales_and_shifts])
 
 
+def local_response_norm(h: Tensor) -> Tensor:
+    """h [n, c, height, width] over (1 + (0.001 / 9) m) ** 0.75, with m the mean of the squares over
+    a channel, the two before it and the one behind it; beyond the channels there are zeros.
+
+    A product with a matrix of zeros and ones: PyTorch's pooling takes six times as long on a CPU.
+    """
+    every_pair = torch.ones(h.shape[1], h.shape[1], dtype=h.dtype, device=h.device)
+    window = every_pair.triu(-2).tril(1)
+    means = torch.einsum("oc,nchw->nohw", window, h.square()) / 4
+    return h * (-0.75 * (0.001 / 9 * means).log1p()).exp()
+
+
 def forward(
     architecture: Architecture, params: Tensor, images: Tensor, noise_keys: Tensor | Absent
 ) -> LayerInputsAndLogits:
@@ -138,7 +142,7 @@ def forward(
     for kernels, block in zip(weights, blocks, strict=False):
         inputs.append(h)
         h = normalise_and_rectify(conv2d(h, kernels, padding=block.padding))
-        h = h if norm_shapes else local_response_norm(h, 4, 0.001 / 9, 0.75, 1)
+        h = h if norm_shapes else local_response_norm(h)
         h = max_pool2d(drop(h), *block.max_pool)
     h = h.flatten(1)
     for weight in weights[len(blocks) :]:
