@@ -6,11 +6,12 @@ from gradalign_cli.numerics.generators import generator
 from gradalign_cli.training.replica_groups import train_replica_groups
 from gradalign_cli.training.runaway import RunawayWarner
 from tests.composition.test_configs import compose_config, prepared
+from tests.grids import rest_is_long
 
 METHODS = ["ewc", "ewc_pp", "si", "mas", "rwalk", "lwf", "la_maml", "adam_nscl"]
 
 
-@pytest.mark.parametrize("scenario", ["task", "domain", "class"])
+@pytest.mark.parametrize("scenario", rest_is_long(["task", "domain", "class"], ["task"]))
 @pytest.mark.parametrize("name", METHODS)
 def test_with_its_defaults_a_method_is_stable_and_learns_where_tasks_are_told(name, scenario):
     """Seeds 3 and 5 are those whose parameters ran away with EWC's former strength of 100."""

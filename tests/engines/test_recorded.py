@@ -16,6 +16,7 @@ from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.models.convnet import lenet
 from gradalign_cli.models.resnet import resnet18
 from gradalign_cli.training.plan import TrainingPlan
+from tests.grids import rest_is_long
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
 
@@ -92,7 +93,7 @@ def published_resnet(shape, outputs):
     return resnet18(2, True, shape, outputs, padding="tensorflow", batch_norm="agem")
 
 
-@pytest.mark.parametrize("make_network", [lenet, published_resnet])
+@pytest.mark.parametrize("make_network", rest_is_long([lenet, published_resnet], [lenet]))
 def test_steps_with_convolutions_are_recorded(make_network, tiny):
     parts = make_parts(tiny, method("gem"), samples=15)
     network = make_network((1, 32, 32), parts.benchmark.outputs)

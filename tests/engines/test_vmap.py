@@ -8,6 +8,7 @@ import torch
 
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.numerics.trees import tree_index
+from tests.grids import rest_is_long
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method, settings_that_may_vary
 from tests.runs import biases_apart, compare, make_parts, make_replicas, noisy, same, small, train
 
@@ -59,7 +60,10 @@ def test_every_buffer_works_batched(name, buffer, tiny):
 
 @pytest.mark.parametrize(
     ("name", "number"),
-    [(name, number) for name in METHODS for number in settings_that_may_vary(name)],
+    rest_is_long(
+        [(name, number) for name in METHODS for number in settings_that_may_vary(name)],
+        ["derpp", "gem", "gpm", "mer"],
+    ),
 )
 def test_replicas_may_differ_in_every_number_a_method_declares(name, number, tiny):
     settings = NEEDS.get((name, number), {})

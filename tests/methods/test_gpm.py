@@ -11,6 +11,7 @@ from gradalign_cli.models.mlp import mlp
 from gradalign_cli.numerics.trees import tree_leaves
 from gradalign_cli.training.outcome import join_outcomes
 from gradalign_cli.training.replica import new_learner
+from tests.grids import rest_is_long
 from tests.methods.catalogue import method
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
@@ -68,7 +69,9 @@ def test_bases_grow_and_stay_orthonormal(tiny):
     assert state.ended_tasks == 3
 
 
-@pytest.mark.parametrize("name", ["gpm", "sgp", "trgp", "cuber", "fs_dgpm"])
+@pytest.mark.parametrize(
+    "name", rest_is_long(["gpm", "sgp", "trgp", "cuber", "fs_dgpm"], ["gpm", "cuber"])
+)
 @pytest.mark.parametrize("engine", [eager, vmap])
 def test_replicas_whose_bases_differ_in_rank_train_as_if_alone(engine, name, tiny):
     """In one round, and in two whose outcomes are joined."""

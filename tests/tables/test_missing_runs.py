@@ -24,6 +24,7 @@ from gradalign_cli.tables.missing_runs import (
     train_arguments,
 )
 from gradalign_cli.tables.table import load_table
+from tests.grids import rest_is_long
 from tests.processes import children, is_running, wait_for
 from tests.tables.tiny_table import AGEM_ONCE, ALL_CELLS, SMALL, TABLE, csv_rows, reproduce_tiny
 
@@ -43,7 +44,7 @@ def when_its_turn_comes(monkeypatch, cell_name, finish):
     monkeypatch.setattr(reproduce_module, "train_missing_any_failed", train)
 
 
-@pytest.mark.parametrize("seed_count", [2, 1])
+@pytest.mark.parametrize("seed_count", rest_is_long([2, 1], [2]))
 def test_a_cell_that_another_command_finishes_meanwhile_is_taken(
     seed_count, conf, tmp_path, monkeypatch
 ):
@@ -232,7 +233,9 @@ def test_a_killed_table_repeats_the_cell_in_progress_alone_and_ends_the_same(con
     assert csv_rows(out) == csv_rows(tmp_path / "uninterrupted")
 
 
-@pytest.mark.parametrize("stop_signal", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "stop_signal", rest_is_long([signal.SIGKILL, signal.SIGTERM, signal.SIGINT], [signal.SIGINT])
+)
 def test_no_run_outlives_its_table(stop_signal, conf, tmp_path):
     """A run that went on would write to the same folder as the run that replaces it."""
     process = start_reproduce(conf, "A-GEM", 3000, tmp_path / "killed")
