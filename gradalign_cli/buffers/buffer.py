@@ -249,15 +249,18 @@ def sample_allowed(
 
     random_keys: random numbers from [0, 1), absent where `sample_size` is K and all that are
     allowed are taken. Where fewer than `sample_size` are allowed, all of them are taken and the
-    padding repeats one of them.
+    padding repeats them in turn, so that a network that normalises by the batch has each as often.
     """
     if isinstance(random_keys, Tensor):
         random_keys, places = torch.where(allowed, random_keys, -1.0).topk(sample_size, dim=1)
         indices, allowed = indices.gather(1, places), random_keys >= 0
-        padding = indices[:, :1]  # the largest key comes first
+        allowed_first = indices  # the largest keys come first
     else:
-        padding = indices.gather(1, allowed.long().argmax(1, keepdim=True))
-    return SampledIndices(torch.where(allowed, indices, padding), allowed)
+        order = allowed.long().argsort(dim=1, descending=True, stable=True)
+        allowed_first = indices.gather(1, order)
+    number_of_padding = (~allowed).cumsum(1) - 1
+    turns = number_of_padding.clamp_min(0) % allowed.sum(1, keepdim=True).clamp_min(1)
+    return SampledIndices(torch.where(allowed, indices, allowed_first.gather(1, turns)), allowed)
 
 
 def sample_memory(
@@ -267,8 +270,8 @@ def sample_memory(
     where `allowed` [M, K] is true.
 
     random_number_of_slot: [capacity] from [0, 1), used only where sample_size < K. Where fewer
-    examples than `sample_size` are allowed, all of them are read and the padding repeats one of
-    them.
+    examples than `sample_size` are allowed, all of them are read and the padding repeats them in
+    turn.
     """
     random_keys = take_rows(random_number_of_slot, slots) if sample_size < slots.shape[1] else ()
     slots, allowed = sample_allowed(slots, allowed, sample_size, random_keys)

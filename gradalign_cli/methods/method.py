@@ -36,7 +36,8 @@ class LossInputs(NamedTuple):
     batch:          the new examples.
     memory_batches: as many batches as `Method.memory_batches` says, drawn independently from the
                     whole memory. Where the memory holds fewer examples than a batch, the remaining
-                    places have `Examples.valid` 0 and must not count.
+                    places have `Examples.valid` 0 and must not count. They repeat the others in
+                    turn, or the batch where there are none, for networks with BatchNorm.
     layers:         the parts of params, in order.
     """
 

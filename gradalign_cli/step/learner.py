@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
 from gradalign_cli.augmentations.augmentation import Augmentation
@@ -51,10 +52,16 @@ class Parts(NamedTuple):
 def make_network(model: Model, training: bool) -> Network:
     """The model as a function of parameters, statistics and examples.
 
-    training: BatchNorm uses the batch's statistics and moves the running ones, dropout drops.
+    training: BatchNorm uses the batch's statistics and moves the running ones, dropout drops. A
+    pass over padding alone moves none.
     """
+    moves_statistics = training and len(model.initial_statistics) > 0
 
     def network(params: Tensor, statistics: Tensor, examples: Examples) -> Output:
-        return model.apply(params, statistics, examples.images, training, examples.noise_keys)
+        output = model.apply(params, statistics, examples.images, training, examples.noise_keys)
+        if not moves_statistics or not isinstance(examples.valid, Tensor):
+            return output
+        moved = torch.where(examples.valid.any(), output.statistics, statistics)
+        return output._replace(statistics=moved)
 
     return network

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 
+import torch
+from torch import Tensor
+
 from gradalign_cli.benchmarks.benchmark import TaskViews
 from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples
-from gradalign_cli.buffers.buffer import Memory, sample_memory
+from gradalign_cli.buffers.buffer import Memory, MemorySample, sample_memory
 from gradalign_cli.numerics.trees import take_rows, tree_index
 from gradalign_cli.step.draws import Draw, augmenter, noise_keys
 from gradalign_cli.step.learner import Parts
@@ -25,17 +28,25 @@ def make_replay(
     # by the references
     read_before = reference_size * len(reference_slot_indices(parts, past_tasks))
 
+    def rows_and_tasks(
+        sample: MemorySample, any_filled: Tensor, draw: Draw
+    ) -> tuple[Tensor, Tensor]:
+        """Those of a sample. Of an empty memory it is all padding, and repeats the batch in turn:
+        networks that normalise by the batch normalise both together as the batch alone."""
+        turns = torch.arange(size, device=draw.rows.device) % len(draw.rows)
+        rows = torch.where(any_filled, sample.rows, take_rows(draw.rows, turns))
+        return rows, torch.where(any_filled, sample.tasks, take_rows(draw.tasks, turns))
+
     def batch(memory: Memory, draw: Draw, view: TaskViews, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0
         sample = tree_index(
             sample_memory(memory, slots, filled, size, draw.replay_uniform[number]), 0
         )
+        rows, tasks = rows_and_tasks(sample, filled.any(), draw)
         first = len(draw.rows) + read_before + number * size
         keys = noise_keys(draw, parts.model, first, size)
         augment = augmenter(draw, parts.augmentation, first, size)
-        examples = load_examples(
-            parts.benchmark, view, sample.rows, sample.tasks, sample.valid, keys, augment
-        )
+        examples = load_examples(parts.benchmark, view, rows, tasks, sample.valid, keys, augment)
         return examples._replace(stored_logits=take_rows(memory.stored_logits, sample.slots))
 
     def replay(memory: Memory, draw: Draw, view: TaskViews) -> tuple[Examples, ...]:

@@ -23,11 +23,11 @@ def test_shares_differ_by_at_most_one_and_the_first_groups_have_the_remainder():
     assert even_shares(11, 3) == [4, 4, 3]
 
 
-def test_where_all_allowed_values_are_taken_the_padding_repeats_the_first_of_its_row():
-    values = torch.tensor([[5, 6, 7], [8, 9, 10], [11, 12, 13]])
-    allowed = torch.tensor([[False, True, True], [False, False, True], [True, False, True]])
-    sample, valid = sample_allowed(values, allowed, 3, ())
-    assert sample.tolist() == [[6, 6, 7], [10, 10, 10], [11, 11, 13]]
+def test_where_all_allowed_values_are_taken_the_padding_repeats_them_in_turn():
+    values = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [11, 12, 13, 14, 15]])
+    allowed = torch.tensor([[0, 1, 0, 1, 0], [0, 0, 1, 0, 0], [1, 0, 1, 1, 0]]).bool()
+    sample, valid = sample_allowed(values, allowed, 5, ())
+    assert sample.tolist() == [[2, 2, 4, 4, 2], [8, 8, 8, 8, 8], [11, 11, 13, 14, 13]]
     assert torch.equal(valid, allowed)
 
 

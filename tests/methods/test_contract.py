@@ -5,6 +5,7 @@ may vary between replicas, and that every buffer works with batched replicas.
 """
 
 import io
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -24,6 +25,7 @@ from gradalign_cli.training.task_end import end_task, make_probe
 from tests.grids import rest_is_long
 from tests.methods.catalogue import METHODS, method
 from tests.methods.claims import EXACT_SETTINGS, assert_claims
+from tests.models.networks import everything
 from tests.runs import make_parts, make_replicas, same, steps_of_task, train
 from tests.step.test_step import learner_after
 
@@ -85,6 +87,13 @@ def test_with_an_empty_memory_a_step_is_that_of_fine_tuning(trained, past):
     _, parts, replica, _ = trained
     if "acts_without_memory" in parts.method.claims:
         pytest.skip("its step differs from plain SGD's with any memory")
+    for after, expected in with_those_of_fine_tuning(parts, replica, past):
+        torch.testing.assert_close(after.params, expected.params, rtol=0, atol=1e-7)
+
+
+def with_those_of_fine_tuning(parts, replica, past):
+    """Yield the learners after the steps of a task with an empty memory, each with what a step of
+    fine-tuning makes of the learner before it."""
     parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
     # of the same stream
     plain = finetune()._replace(shuffles_tasks_together=parts.method.shuffles_tasks_together)
@@ -93,8 +102,20 @@ def test_with_an_empty_memory_a_step_is_that_of_fine_tuning(trained, past):
     )
     start = new_learner(parts, replica)
     for before, draw, view, after, _ in steps_of_task(parts, replica, start, past):
-        expected = plain_step(before._replace(method_state=()), draw, view)[0].params
-        torch.testing.assert_close(after.params, expected, rtol=0, atol=1e-7)
+        yield after, plain_step(before._replace(method_state=()), draw, view)[0]
+
+
+@pytest.mark.parametrize(("memory_batch", "past"), [(5, 0), (10, 2)])
+def test_so_it_is_with_batch_norm(trained, memory_batch, past, tiny):
+    """For batches of 5. The unbiased variances depend on the number of values that are repeated."""
+    method = trained.parts.method
+    if "acts_without_memory" in method.claims:
+        pytest.skip("its step differs from plain SGD's with any memory")
+    model = partial(everything, dropout=0.0)
+    parts = make_parts(tiny, method, samples=20, memory_batch=memory_batch, model=model)
+    for after, expected in with_those_of_fine_tuning(parts, trained.replica, past):
+        torch.testing.assert_close(after.params, expected.params, rtol=0, atol=1e-6)
+        torch.testing.assert_close(after.statistics, expected.statistics, rtol=2e-3, atol=1e-6)
 
 
 def test_an_empty_memory_does_no_harm_where_example_0_is_of_a_class_the_first_task_hides(

@@ -146,12 +146,12 @@ def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
 
 
 def test_where_less_is_held_than_asked_for_the_rest_has_no_weight():
-    row = torch.tensor([7, -1, 9, -1])
-    memory = Memory(row, *torch.zeros(2, 4).long(), torch.zeros(4, 0), *torch.zeros(2, 0))
-    found = sample_memory(memory, torch.arange(4)[None], (row >= 0)[None], 3, torch.rand(4))
+    row = torch.tensor([7, -1, 9, -1, -1])
+    memory = Memory(row, *torch.zeros(2, 5).long(), torch.zeros(5, 0), *torch.zeros(2, 0))
+    found = sample_memory(memory, torch.arange(5)[None], (row >= 0)[None], 4, torch.rand(5))
     assert found.valid.sum() == 2
     assert set(found.rows[found.valid == 1].tolist()) == {7, 9}
-    assert found.rows[found.valid == 0].tolist() == [found.rows[0, 0]]
+    assert torch.equal(found.rows[found.valid == 0], found.rows[found.valid == 1])
 
 
 def watched(make, number):
