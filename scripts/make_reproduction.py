@@ -43,8 +43,8 @@ Ours may be off for a reason that we know, or the authors' own code may be off i
 stands beside the verdict and changes nothing of it. Such a number is counted as explained, also
 where seeds are too few.
 
-A-GEM's Tables 3 and 4 print four numbers twice, those of GEM on Permuted MNIST and of A-GEM on
-Split CIFAR. They are judged in both, by the tolerance of each.
+A-GEM's Tables 3 and 4 print eight numbers twice, those of GEM and A-GEM. All of them that have runs
+are judged in both, by the tolerance of each.
 
 The runs are of several versions of gradalign, which the foot of each page names: not every release
 repeats them all. A page says where a run is known to be of other settings than its cell.
