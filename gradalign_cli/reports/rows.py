@@ -25,7 +25,8 @@ class Row(NamedTuple):
     difference: of the metric that rows are sorted by, to the baseline on common seeds; None for the
                 baseline itself, without one, and without common seeds.
     p_value:    of the sign-permutation test, corrected by Holm over the rows.
-    verdict:    see `verdict`; empty where there is no difference.
+    verdict:    see `verdict`; `baseline` for the baseline itself, `no common seeds` where there is
+                no difference to it, empty without a baseline.
     """
 
     group: Group
@@ -47,8 +48,10 @@ def report_rows(groups: Sequence[Group], sort_metric: str, baseline: Group | Non
     for group, difference in zip(groups, differences, strict=True):
         has_test = difference is not None and difference.p_value is not None
         p_value = next(corrected) if has_test else None
-        sentence = "" if difference is None else verdict(difference, p_value, len(p_values))
-        rows.append(Row(group, group_summaries(group, names), difference, p_value, sentence))
+        word = "baseline" if group is baseline else "no common seeds" if baseline else ""
+        if difference is not None:
+            word = verdict(difference, p_value, len(p_values))
+        rows.append(Row(group, group_summaries(group, names), difference, p_value, word))
     sign = 1 if sort_metric.startswith(LOWER_IS_BETTER) else -1
     return sorted(
         rows,
@@ -81,9 +84,10 @@ def difference_to_baseline(
     return paired_difference([values[seed] - baseline_values[seed] for seed in shared])
 
 
-def can_reach_significance(seed_count: int, tested_row_count: int) -> bool:
-    """Whether the sign-permutation test over n seeds can become significant in so many rows."""
-    return least_exact_p_value(seed_count) * tested_row_count <= SIGNIFICANT
+def largest_significant_p(seed_count: int, tested_row_count: int) -> float:
+    """The largest corrected p-value over n seeds that is significant in so many rows: 0.05, or what
+    differences of one sign get where even these cannot come so low."""
+    return max(SIGNIFICANT, least_exact_p_value(seed_count) * tested_row_count)
 
 
 def verdict(
@@ -92,13 +96,11 @@ def verdict(
     """`higher` or `lower` than the baseline, `not distinguishable` or `too few seeds`.
 
     Higher and lower ask that the 95% interval leaves out 0, and that the corrected p-value is at
-    most 0.05, where the seeds are enough for the test to come so low.
+    most 0.05, or as low as it can be over so few seeds. So a further row never makes them easier.
     """
     if difference.low is None or difference.high is None or corrected_p_value is None:
         return "too few seeds"
     covers_zero = difference.low <= 0 <= difference.high
-    if covers_zero or (
-        can_reach_significance(difference.n, tested_row_count) and corrected_p_value > SIGNIFICANT
-    ):
+    if covers_zero or corrected_p_value > largest_significant_p(difference.n, tested_row_count):
         return "not distinguishable"
     return "higher" if difference.mean > 0 else "lower"

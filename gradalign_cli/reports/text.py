@@ -4,7 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradalign_cli.errors import counted
-from gradalign_cli.reports.rows import LOWER_IS_BETTER, MAIN_METRICS, Row, can_reach_significance
+from gradalign_cli.reports.rows import (
+    LOWER_IS_BETTER,
+    MAIN_METRICS,
+    SIGNIFICANT,
+    Row,
+    largest_significant_p,
+)
+from gradalign_cli.results.significance import least_exact_p_value
 
 TITLE = "mean ± half a 95% t-interval over seeds, in percent"
 
@@ -40,7 +47,7 @@ def shown_metrics(rows: Sequence[Row], sort_metric: str) -> list[str]:
 
 def column_names(rows: Sequence[Row], sort_metric: str) -> list[str]:
     """The names of the columns."""
-    compared = [f"{sort_metric} - baseline", "p", "verdict"] * any(row.difference for row in rows)
+    compared = [f"{sort_metric} - baseline", "p", "verdict"] * any(row.verdict for row in rows)
     return ["setting", "n", *shown_metrics(rows, sort_metric), *compared]
 
 
@@ -52,24 +59,27 @@ def cell_texts(
         mean_text(row.summaries.get(name), plus_minus)
         for name in shown_metrics(all_rows, sort_metric)
     ]
-    texts = [row.group.label, str(len(row.group.replica_of_seed)), *metrics]
-    if any(other.difference for other in all_rows):
+    seed_count = row.summaries[sort_metric]["n"] if sort_metric in row.summaries else 0
+    texts = [row.group.label, str(seed_count), *metrics]
+    if any(other.verdict for other in all_rows):
         p_value = "-" if row.p_value is None else f"{row.p_value:.2g}"
-        texts += [difference_text(row, plus_minus), p_value, row.verdict or "baseline"]
+        texts += [difference_text(row, plus_minus), p_value, row.verdict]
     return texts
 
 
 def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
     """Sentences below the table: how to read it."""
     order = "lowest" if sort_metric.startswith(LOWER_IS_BETTER) else "highest"
-    sentences = [f"sorted by {sort_metric}, the {order} first; n is the number of seeds"]
+    sentences = [
+        f"sorted by {sort_metric}, the {order} first; n is the number of seeds that have it"
+    ]
     if any("forgetting" in row.summaries for row in rows):
         sentences.append(
             "forgetting is the mean over all tasks but the last of the best earlier accuracy minus "
             "that at the end"
         )
-    if any(len(row.group.replica_of_seed) == 1 for row in rows):
-        sentences.append("a row of one seed has no interval")
+    if any(summary["n"] == 1 for row in rows for summary in row.summaries.values()):
+        sentences.append("a number of one seed has no interval")
     differences = [row.difference for row in rows if row.difference is not None]
     tested = [d for d in differences if d.p_value is not None]
     if differences:
@@ -77,11 +87,19 @@ def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
             "differences are paired by seed; p is of a sign-permutation test, corrected by Holm "
             "over the rows"
         )
-    if any(not can_reach_significance(d.n, len(tested)) for d in tested):
-        n = min(d.n for d in tested)
-        least = min(1.0, len(tested) * 2.0 ** (1 - n))
-        sentences.append(
-            f"over {counted(n, 'seed')} and {counted(len(tested), 'row')} p cannot fall below "
-            f"{least:.2g}: higher and lower rest on the interval alone"
-        )
+    if any(largest_significant_p(d.n, len(tested)) > SIGNIFICANT for d in tested):
+        sentences.append(note_on_few_seeds([d.n for d in tested]))
     return sentences
+
+
+def note_on_few_seeds(seed_counts: Sequence[int]) -> str:
+    """The sentence on rows with so few seeds that no p-value can be significant. Where all have as
+    many, it names the least corrected one."""
+    n, rows = min(seed_counts), len(seed_counts)
+    least, subject = least_exact_p_value(n), f"over {counted(n, 'seed')}"
+    if max(seed_counts) == n:
+        least, subject = min(1.0, rows * least), f"{subject} and {counted(rows, 'row')}"
+    return (
+        f"{subject} p cannot fall below {least:.2g}: higher and lower ask for differences of one "
+        "sign whose interval leaves out 0"
+    )

@@ -15,7 +15,10 @@ from scipy import stats
 from gradalign_cli.commands.report import main
 from gradalign_cli.errors import UserError
 from gradalign_cli.reports.report import make_report
+from gradalign_cli.reports.rows import verdict
+from gradalign_cli.reports.text import cell_texts, column_names, note_on_few_seeds
 from gradalign_cli.reports.writing import comma_separated, latex, markdown
+from gradalign_cli.results.significance import paired_difference
 from tests.reports.folders import noisy, write_run
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,13 +96,61 @@ def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
     assert "over 5 seeds and 1 row p cannot fall below 0.062" in printed
 
 
+@pytest.mark.parametrize("n", [3, 5, 6, 7, 8])
+def test_a_further_row_makes_no_verdict_easier(n):
+    """As the smallest p-value of k rows has k times what it has alone."""
+    source, told_apart = np.random.default_rng(0), 0
+    for _ in range(200):
+        difference = paired_difference(source.normal(1, 0.7, n))
+        verdicts = [verdict(difference, min(1, k * difference.p_value), k) for k in range(1, 9)]
+        at_first = verdicts.index("not distinguishable") if verdicts[-1] != "higher" else 8
+        assert verdicts == ["higher"] * at_first + ["not distinguishable"] * (8 - at_first)
+        told_apart += at_first
+    assert told_apart
+
+
+def test_differences_of_one_sign_are_enough_and_needed_where_the_test_is_out_of_reach():
+    of_one_sign, others = [0.1, 0.1, 0.1, 0.1, 0.05], [0.1, 0.1, 0.1, 0.1, -0.001]
+    for differences, words in ((of_one_sign, "higher"), (others, "not distinguishable")):
+        difference = paired_difference(differences)
+        assert difference.low > 0
+        assert verdict(difference, difference.p_value, 1) == words
+
+
+def test_the_note_on_few_seeds_names_a_bound_that_holds_for_every_row():
+    assert note_on_few_seeds([6, 6]).startswith(
+        "over 6 seeds and 2 rows p cannot fall below 0.062:"
+    )
+    assert note_on_few_seeds([10, 3]).startswith("over 3 seeds p cannot fall below 0.25:")
+
+
+def test_a_row_without_a_seed_of_the_baseline_is_not_called_the_baseline(tmp_path):
+    write_run(tmp_path / "a", "agem", (0.1, 0.2), seeds=(0, 1))
+    write_run(tmp_path / "b", "er", (0.9, 0.4), seeds=(2, 3))
+    rows = make_report([tmp_path], baseline="agem").rows
+    assert column_names(rows, "ACC")[-3:] == ["ACC - baseline", "p", "verdict"]
+    last_cells = {row.group.label: cell_texts(row, rows, "ACC")[-3:] for row in rows}
+    assert last_cells == {"er": ["-", "-", "no common seeds"], "agem": ["-", "-", "baseline"]}
+
+
+def test_n_is_the_number_of_seeds_that_have_the_metric(tmp_path):
+    write_run(tmp_path / "a", "er", (0.9, 0.4, 0.5))
+    path = tmp_path / "a" / "metrics.json"
+    content = json.loads(path.read_text())
+    content["replicas"][0]["min_ACC"] = 0.3
+    path.write_text(json.dumps(content))
+    for metric, n in (("ACC", "3"), ("min_ACC", "1")):
+        (row,) = make_report([tmp_path], metric).rows
+        assert cell_texts(row, [row], metric)[1] == n
+
+
 def test_warnings_go_to_stderr_and_one_seed_is_said(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_run(tmp_path / "runs/a", "agem", (0.5,), quick=True)
     assert main(["runs"]) == 0
     printed = capsys.readouterr()
     assert printed.err == "warning: 1 of 1 run quick, in small\n"
-    assert "a row of one seed has no interval" in printed.out
+    assert "a number of one seed has no interval" in printed.out
 
 
 def test_only_common_seeds_are_compared(tmp_path):
