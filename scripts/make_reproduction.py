@@ -46,8 +46,9 @@ where seeds are too few.
 A-GEM's Tables 3 and 4 print eight numbers twice, those of GEM and A-GEM. All of them that have runs
 are judged in both, by the tolerance of each.
 
-The runs are of several versions of gradalign, which the foot of each page names: not every release
-repeats them all. A page says where a run is known to be of other settings than its cell.
+The runs are of several versions of gradalign, as not every release repeats them all. The foot of
+each page names them; of a cell that was run in parts, that of the first. A page says where a run is
+known to be of other settings than its cell.
 
 The column *time* is that of all seeds of a cell together, training and tests. Of a cell that was
 not run it is the minutes that a seed should take, by the forecast of a run that had just begun. The

@@ -14,7 +14,8 @@ def herding_order(features: Tensor, count: int) -> Tensor:
     """The indices [at most count] of the chosen examples of a class, in the order of the choice.
 
     Features [n, F] are first normalised to length 1. The k-th example is the one that brings the
-    mean of the first k nearest to the mean of all.
+    mean of the first k nearest to the mean of all. These means are not normalised to length 1
+    again, which sec. 2 of the paper says of averages.
     """
     features = normalize(features, dim=1)
     mean, total = features.mean(0), features.new_zeros(features.shape[1])

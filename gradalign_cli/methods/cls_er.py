@@ -1,7 +1,8 @@
 """CLS-ER: replay beside two slow copies of the network (Arani, Sarfraz & Zonooz 2022, alg. 1).
 
-The formulas are those of the published code (NeurAI-Lab/CLS-ER, models/clser.py). One thing
-departs from it: a copy has no running statistics of BatchNorm, so it is tested with the network's.
+The formulas are those of the published code (NeurAI-Lab/CLS-ER, models/clser.py). Two things depart
+from it: a copy has no running statistics of BatchNorm, so it is tested with the network's, and
+logits that an example's task hides do not count in the distance to the copies.
 """
 
 from typing import NamedTuple

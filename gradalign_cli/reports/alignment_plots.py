@@ -107,7 +107,8 @@ def memory_hurting_plot(groups: dict[str, Group]) -> Plot | None:
         "hurt",
         "How often the applied step hurt the memory",
         "Share of the measured steps whose update, after method and optimizer, raised the loss on "
-        "memory to first order. It is measured for methods with a gradient on memory."
+        "memory to first order. It is measured for methods with a gradient on memory, and counted "
+        "for a run as a whole: a row of a run of several settings has none."
         + note_on_shown_rows(groups, MOST_DOTS),
         lambda width: figures.bars(shares, "steps that hurt the memory (%)", width),
         ["setting", "steps (%)"],

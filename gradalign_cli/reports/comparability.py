@@ -22,7 +22,7 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
     """A sentence for each thing that one should know before comparing the rows."""
     runs = list({run.folder: run for group in groups for run in group.runs()}.values())
     sentences = [*reading.refusal_sentences]
-    for name in DATA_SETTINGS:
+    for name in data_setting_names(groups):
         values = sorted({group.settings.get(name, "-") for group in groups})
         if len(values) > 1:
             sentences.append(f"rows differ in {name}: {first_names_text(values)}")
@@ -61,11 +61,33 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
     return sentences
 
 
+def data_setting_names(groups: Sequence[Group]) -> list[str]:
+    """The settings that decide on the data: those of the benchmark and the stream in detail where
+    all rows have the same one."""
+    same_parts = [
+        part
+        for part in ("benchmark", "stream")
+        if len({group.settings.get(part, "-") for group in groups}) == 1
+    ]
+    details = sorted(
+        name for g in groups for name in g.settings if name.partition(".")[0] in same_parts
+    )
+    return list(dict.fromkeys([*DATA_SETTINGS, *details]))
+
+
 def memory_warnings(groups: Sequence[Group]) -> list[str]:
-    """A sentence where the memories of rows are not equally large though the rows are not about
-    buffers, as a method may bring a buffer of its own."""
-    if any(name.startswith("buffer") for g in groups for name in g.distinguishing_settings):
-        return []  # which the labels of the rows tell
+    """A sentence where rows whose labels say the same of buffers have memories of other sizes, as
+    a method may bring a buffer of its own."""
+    of_label: dict[str, list[Group]] = {}
+    for group in groups:
+        settings = group.distinguishing_settings.items()
+        words = str([(name, value) for name, value in settings if name.startswith("buffer")])
+        of_label.setdefault(words, []).append(group)
+    return [sentence for alike in of_label.values() for sentence in memory_size_warning(alike)]
+
+
+def memory_size_warning(groups: Sequence[Group]) -> list[str]:
+    """A sentence where the memories of these rows are not equally large."""
     labels: dict[int, list[str]] = {}
     for group in groups:
         counts = [run.record.get("stored_examples") for run in group.runs()]

@@ -35,7 +35,31 @@ def curve_columns(run: Run, file_name: str, required_names: Sequence[str]) -> Co
     if not all(name in columns for name in required_names) or not len(columns["task"]):
         return {}
     fits = (columns["task"] >= 1) & (columns["task"] <= tasks) & (columns["step"] >= 0)
-    return columns if fits.all() else {}
+    if not fits.all():
+        return {}
+    return columns | {"steps_of_task": steps_of_task(columns, mean_steps_of_a_task(run))}
+
+
+def mean_steps_of_a_task(run: Run) -> float:
+    """The steps of a replica by the number of tasks, 0 where the record does not tell."""
+    steps = run.record.get("steps")
+    replicas_and_tasks = len(run.accuracy) * run.accuracy.shape[2]
+    return steps / replicas_and_tasks if isinstance(steps, int) else 0.0
+
+
+def steps_of_task(columns: Columns, mean_steps: float) -> np.ndarray:
+    """The number of steps of the task of each row. It is the last step of the rows, or, where they
+    are of every so many steps from the first on, up to a stride more: the mean of all tasks, as far
+    as these bounds allow."""
+    task, step = columns["task"], columns["step"]
+    lengths = {}
+    for number in np.unique(task):
+        steps = np.unique(step[task == number])
+        last, stride = steps[-1], steps[1] - steps[0] if len(steps) > 1 else np.inf
+        goes_on = steps[0] == 1 and (stride == np.inf or (np.diff(steps) == stride).all())
+        most = last + stride - 1 if goes_on else last
+        lengths[number] = max(1.0, last, min(mean_steps, most))
+    return np.array([lengths[number] for number in task])
 
 
 def seed_columns(group: Group, file_name: str, required_names: Sequence[str]) -> list[Columns]:
@@ -57,9 +81,7 @@ def alignment_columns(group: Group) -> list[Columns]:
 
 def time_in_tasks(columns: Columns) -> np.ndarray:
     """The time of each row, in tasks."""
-    task, step = columns["task"], columns["step"]
-    longest = {number: max(1.0, step[task == number].max()) for number in np.unique(task)}
-    time: np.ndarray = task - 1 + step / np.array([longest[number] for number in task])
+    time: np.ndarray = columns["task"] - 1 + columns["step"] / columns["steps_of_task"]
     return time
 
 
@@ -98,10 +120,11 @@ def seed_task_averages(
 
 def memory_hurting_step_share(group: Group) -> float:
     """Of the measured steps the share whose applied update raised the loss on memory to first
-    order; NaN where none was measured."""
+    order; NaN where none was measured, and where runs counted them over several settings."""
     counts = [
         (run.record.get("broken_constraints"), run.record.get("measured_steps"))
         for run in group.runs()
+        if run.has_one_setting()
     ]
     numbers = [(b, m) for b, m in counts if isinstance(b, int | float) and isinstance(m, int)]
     measured = sum(m for _, m in numbers)

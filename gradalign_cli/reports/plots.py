@@ -79,6 +79,11 @@ def seed_plot(groups: dict[str, Group]) -> Plot:
     )
 
 
+def mean_cost_of_a_seed(group: Group, name: str) -> float:
+    """The mean over the seeds of the group of a cost of record.json."""
+    return float(np.mean([run.cost_per_replica(name) for run, _ in group.replica_of_seed.values()]))
+
+
 def cost_plot(groups: dict[str, Group]) -> Plot | None:
     """What accuracy costs."""
     shown = {
@@ -94,10 +99,7 @@ def cost_plot(groups: dict[str, Group]) -> Plot | None:
         "memory (MiB)": ("kept_bytes", MEBIBYTE),
     }
     costs = {
-        title: {
-            label: float(np.mean([run.cost_per_replica(name) for run in group.runs()])) / unit
-            for label, group in shown.items()
-        }
+        title: {label: mean_cost_of_a_seed(group, name) / unit for label, group in shown.items()}
         for title, (name, unit) in units.items()
     }
     accuracy = {label: float(np.mean(list(g.values("ACC").values()))) for label, g in shown.items()}

@@ -12,6 +12,7 @@ from gradalign_cli.tables.results import Result
 from gradalign_cli.tables.table import JUDGED_STATUSES, Cell, setting_and_method
 
 OUTSIDE = ("above", "below", "too few seeds")  # verdicts of a difference beyond the tolerance
+ROUNDING = 1e-12  # of differences between accuracies that are equal in decimals
 MIN_PAIRS = 3  # seeds that two cells must share to be compared
 
 
@@ -143,7 +144,7 @@ def verdict(
         return "not judged: not printed"
     if cell.published_status not in JUDGED_STATUSES:
         return "not judged: published number from memory"
-    if abs(difference) <= cell.tolerance[metric]:
+    if abs(difference) <= cell.tolerance[metric] + ROUNDING:
         return "within"
     if half_width_of_difference is None:
         could_be_chance = seed_count == 1
@@ -195,7 +196,7 @@ def paired_comparisons(result_of_cell: dict[str, Result], metric: str) -> list[P
             np.array([seeds[seed][metric] for seed in shared])
             for seeds in (first_seeds, second_seeds)
         )
-        if np.ptp(x - y) == 0:
+        if np.ptp(x - y) <= ROUNDING:
             continue
         p_values.append(float(ttest_rel(x, y).pvalue))
         pairs.append((first, second, len(shared), float((x - y).mean())))

@@ -1,6 +1,7 @@
 """Figures hold the numbers of the runs, have titles and axes with units, and the same colours."""
 
 import io
+import json
 import re
 
 import numpy as np
@@ -122,6 +123,42 @@ def test_angles_are_those_of_alignment_csv(plots):
     assert 1 < cosine["agem"][0][0] < cosine["agem"][0][1] < 2
     assert lines_of(drawn(plots["violations"]))["agem"] == ([2], pytest.approx([50]))
     assert lines_of(drawn(plots["kept"]))["agem"] == ([2], pytest.approx([0.9]))
+
+
+@pytest.mark.parametrize(
+    ("steps", "mean_steps", "expected"),
+    [
+        ([1, 11], 20, [0.05, 0.55]),  # every tenth step of twenty
+        ([1], 100, [0.01]),  # the first of a hundred
+        ([1, 11], 50, [0.05, 0.55]),  # a shorter task than the others: another row came at step 21
+        ([1, 11], 0, [1 / 11, 1.0]),  # the record does not tell
+        ([5, 10, 12], 30, [5 / 12, 10 / 12, 1.0]),  # tests between steps: the last is the task's
+    ],
+)
+def test_the_time_of_a_row_is_its_step_by_the_steps_of_its_task(steps, mean_steps, expected):
+    columns = {"task": np.full(len(steps), 3.0), "step": np.array(steps, dtype=float)}
+    steps_of_task = curves.steps_of_task(columns, mean_steps)
+    time = curves.time_in_tasks(columns | {"steps_of_task": steps_of_task})
+    assert time.tolist() == pytest.approx([2 + part for part in expected])
+
+
+def test_what_a_run_counts_over_several_settings_is_shown_for_none(tmp_path):
+    write_run(tmp_path / "a", "agem", (0.5, 0.6))
+    run = write_run(tmp_path / "b", "er", (0.8, 0.9), seeds=(0, 0))
+    for name in ("record.json", "metrics.json"):
+        content = json.loads((run / name).read_text())
+        content["replicas"][1]["lr"] = 0.3
+        (run / name).write_text(json.dumps(content))
+    (hurt,) = [p for p in report_plots(make_report([tmp_path]).rows) if p.name == "hurt"]
+    assert [row[1] for row in hurt.table_rows] == ["-", "-", "25"]
+
+
+def test_a_cost_is_a_mean_over_seeds(tmp_path):
+    write_run(tmp_path / "a", "agem", (0.5,), seeds=(0,), record={"training_seconds": 10.0})
+    nine = tuple(range(1, 10))
+    write_run(tmp_path / "b", "agem", (0.5,) * 9, seeds=nine, record={"training_seconds": 9.0})
+    (cost,) = [p for p in report_plots(make_report([tmp_path]).rows) if p.name == "cost"]
+    assert cost.table_rows[0][cost.table_columns.index("training (s)")] == "1.9"
 
 
 def test_a_share_that_was_not_measured_is_not_shown_as_none(plots):

@@ -210,6 +210,24 @@ def test_what_makes_rows_incomparable_is_said(tmp_path):
         assert sentence in text
 
 
+def test_rows_on_other_parts_of_a_dataset_are_said(tmp_path):
+    write_run(tmp_path / "a", "agem", benchmark__samples_per_task=20)
+    write_run(tmp_path / "b", "er", benchmark__samples_per_task=None)
+    (sentence,) = make_report([tmp_path]).warnings
+    assert sentence == "rows differ in benchmark.samples_per_task: 20, null"
+
+
+def test_a_label_that_names_a_capacity_hides_no_other_size(tmp_path):
+    """agem's is one of each task, er's in total."""
+    write_run(tmp_path / "a", "agem", record={"stored_examples": [250, 250]})
+    write_run(tmp_path / "b", "er")
+    write_run(tmp_path / "c", "er", buffer__capacity=20, record={"stored_examples": [20, 20]})
+    report = make_report([tmp_path])
+    assert sorted(labels(report))[0] == "agem, buffer.capacity=50"
+    (sentence,) = report.warnings
+    assert "50 examples (`er, buffer.capacity=50`); 250 examples (`agem, " in sentence
+
+
 def test_comparable_rows_have_no_warning(three_methods):
     assert make_report([three_methods], baseline="er").warnings == []
 

@@ -36,6 +36,7 @@ def result(*accuracies):
     [
         ({}, 0.819, "within"),
         ({}, 0.781, "within"),
+        ({}, 0.78, "within"),  # the tolerance itself, also where floats round it up
         ({}, 0.83, "above"),
         ({}, 0.77, "below"),
         ({"published_status": "VERIFIED-2ND"}, 0.77, "below"),
@@ -208,6 +209,8 @@ def test_cells_are_compared_over_the_seeds_they_share():
     assert comparison.difference == pytest.approx(differences.mean())
     assert comparison.p_value == pytest.approx(2 * student.sf(statistic, 2))
     assert paired_comparisons({"a": a, "b": result(0.4, 0.5)}, "ACC") == []  # two pairs are too few
+    equal_differences = {"a": result(0.9, 0.8, 0.7), "b": result(0.85, 0.75, 0.65)}
+    assert paired_comparisons(equal_differences, "ACC") == []  # but for the rounding of floats
 
 
 def test_only_cells_of_one_setting_are_compared():
