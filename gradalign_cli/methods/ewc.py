@@ -59,8 +59,8 @@ def ewc(
     the p_t weighted by F_t. So two vectors [P] stand for any number of tasks, exactly.
     online: only the last solution is the centre, and the weight is multiplied by `decay` before the
     F of an ended task is added. Eq. 8 weights the penalty by `decay` times this sum; with a decay
-    below 1 `strength` here is that factor times the paper's. With `decay` null the weight is the mean of
-    the F_t, as in the code published with HAT (Serra et al. 2018).
+    below 1 `strength` here is that factor times the paper's. With `decay` null the weight is the
+    mean of the F_t, as in the code published with HAT (Serra et al. 2018).
     fisher: `sample` is the mean of the squared gradients of single examples; `batch` is the squared
     gradient of the mean loss, as in GEM's published code; `probability` weights the square of each
     example by the probability of its class, as in DER's published code, whose e_lambda is half of
