@@ -242,38 +242,49 @@ class SampledIndices(NamedTuple):
 
 
 def sample_allowed(
-    indices: Tensor, allowed: Tensor, sample_size: int, random_keys: Tensor | Absent
+    indices: Tensor,
+    allowed: Tensor,
+    sample_size: int,
+    random_keys: Tensor | Absent,
+    pads_in_turn: bool,
 ) -> SampledIndices:
     """Of each row of `indices` [M, K], such as slots, those `sample_size` with the largest random
     keys [M, K] for which `allowed` [M, K] is true.
 
     random_keys: random numbers from [0, 1), absent where `sample_size` is K and all that are
-    allowed are taken. Where fewer than `sample_size` are allowed, all of them are taken and the
-    padding repeats them in turn, so that a network that normalises by the batch has each as often.
+    allowed are taken and the padding repeats one of them.
+    pads_in_turn: the padding repeats all of them in turn, so that a network that normalises by the
+    batch has each as often, or once more; this takes a little longer.
     """
     if isinstance(random_keys, Tensor):
         random_keys, places = torch.where(allowed, random_keys, -1.0).topk(sample_size, dim=1)
         indices, allowed = indices.gather(1, places), random_keys >= 0
-        allowed_first = indices  # the largest keys come first
+        padding = indices[:, :1]  # the largest key comes first
     else:
-        order = allowed.long().argsort(dim=1, descending=True, stable=True)
-        allowed_first = indices.gather(1, order)
-    number_of_padding = (~allowed).cumsum(1) - 1
-    turns = number_of_padding.clamp_min(0) % allowed.sum(1, keepdim=True).clamp_min(1)
-    return SampledIndices(torch.where(allowed, indices, allowed_first.gather(1, turns)), allowed)
+        padding = indices.gather(1, allowed.long().argmax(1, keepdim=True))
+    if pads_in_turn:
+        allowed_first = indices.gather(1, (~allowed).long().argsort(dim=1, stable=True))
+        number_of_padding = ((~allowed).cumsum(1) - 1).clamp_min(0)
+        turns = number_of_padding % allowed.sum(1, keepdim=True).clamp_min(1)
+        padding = allowed_first.gather(1, turns)
+    return SampledIndices(torch.where(allowed, indices, padding), allowed)
 
 
 def sample_memory(
-    memory: Memory, slots: Tensor, allowed: Tensor, sample_size: int, random_number_of_slot: Tensor
+    memory: Memory,
+    slots: Tensor,
+    allowed: Tensor,
+    sample_size: int,
+    random_number_of_slot: Tensor,
+    pads_in_turn: bool,
 ) -> MemorySample:
     """A sample, without replacement, of `sample_size` examples from each row of `slots` [M, K]
     where `allowed` [M, K] is true.
 
     random_number_of_slot: [capacity] from [0, 1), used only where sample_size < K. Where fewer
-    examples than `sample_size` are allowed, all of them are read and the padding repeats them in
-    turn.
+    examples than `sample_size` are allowed, all of them are read and padded, see `sample_allowed`.
     """
     random_keys = take_rows(random_number_of_slot, slots) if sample_size < slots.shape[1] else ()
-    slots, allowed = sample_allowed(slots, allowed, sample_size, random_keys)
+    slots, allowed = sample_allowed(slots, allowed, sample_size, random_keys, pads_in_turn)
     rows, tasks = take_rows(memory.rows, slots), take_rows(memory.tasks, slots)
     return MemorySample(slots, rows.clamp_min(0), tasks.clamp_min(0), allowed.float())

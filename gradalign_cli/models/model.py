@@ -97,6 +97,12 @@ class Model(NamedTuple):
     obstacle: Callable[[StepExecution], str] = no_obstacle
     factored_gradients: FactoredGradientsOf | None = None
 
+    @property
+    def may_mix_examples(self) -> bool:
+        """Whether the output of an example may depend on the others of its batch, as with
+        BatchNorm: not where the gradients of single examples have factors."""
+        return self.factored_gradients is None
+
 
 def kaiming_uniform(shape: tuple[int, ...], fan_in: int, generator: Generator) -> Tensor:
     """A weight or bias as PyTorch initialises linear and convolutional layers: uniform between

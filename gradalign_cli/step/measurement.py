@@ -24,7 +24,7 @@ def make_measure(parts: Parts, past_tasks: int) -> Measure:
         measured_example_count(parts, past_tasks),
     )
     # tests drop no units and use running statistics, so that an example's answer is its own
-    network = make_network(parts.model, training=False)
+    network, mixes = make_network(parts.model, training=False), parts.model.may_mix_examples
 
     def measure(
         after: Learner, batch: Examples, draw: Draw, view: TaskViews
@@ -33,7 +33,7 @@ def make_measure(parts: Parts, past_tasks: int) -> Measure:
             return ()
         filled = take_rows(after.memory.rows, slots) >= 0
         sample = tree_index(
-            sample_memory(after.memory, slots, filled, size, draw.buffer_measure_uniform), 0
+            sample_memory(after.memory, slots, filled, size, draw.buffer_measure_uniform, mixes), 0
         )
         stored = load_examples(parts.benchmark, view, sample.rows, sample.tasks, sample.valid)
         arrived = batch._replace(valid=ones_like_batch(draw))

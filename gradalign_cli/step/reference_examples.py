@@ -37,7 +37,7 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
         reference_and_replay_sizes(parts, past_tasks)[0],
         make_readable_slot_mask(parts, past_tasks),
     )
-    one_task = method.references == "one_task"
+    one_task, mixes = method.references == "one_task", parts.model.may_mix_examples
     place = torch.arange(slots.numel(), device=slots.device).view_as(slots)
     are_the_first_slots = torch.equal(slots, place)
 
@@ -64,7 +64,7 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
     ) -> ReferenceExamples:
         if not view.cached_reference_examples:
             readable = readable_slot_mask(memory, align_uniform)
-            sample = sample_memory(memory, slots, readable, size, reference_uniform)
+            sample = sample_memory(memory, slots, readable, size, reference_uniform, mixes)
             tasks = viewing_tasks(parts, past_tasks, sample.tasks)
             rows, valid = sample.rows, sample.valid
             examples = load_examples(benchmark, view, rows, tasks, valid, keys, augment)
@@ -81,7 +81,7 @@ def make_reference_reader(parts: Parts, past_tasks: int) -> ReferenceReader:
         elif size == slots.shape[1]:
             return examples, readable.any(1)
         uniform = uniform_of_slots(reference_uniform) if size < slots.shape[1] else ()
-        places, valid = sample_allowed(place, readable, size, uniform)
+        places, valid = sample_allowed(place, readable, size, uniform, mixes)
         return pick(examples, places)._replace(valid=valid.float()), readable.any(1)
 
     return read_reference_examples
@@ -143,7 +143,9 @@ def with_cached_reference_examples(
 
     def prepared(memory: Memory, view: TaskViews) -> ReferenceExamples:
         allowed = readable(memory, no_numbers)
-        _, row, task, weight = sample_memory(memory, slots, allowed, slots.shape[1], no_numbers)
+        _, row, task, weight = sample_memory(
+            memory, slots, allowed, slots.shape[1], no_numbers, parts.model.may_mix_examples
+        )
         return load_examples(
             parts.benchmark, view, row, viewing_tasks(parts, past_tasks, task), weight
         ), allowed

@@ -28,21 +28,25 @@ def make_replay(
     # by the references
     read_before = reference_size * len(reference_slot_indices(parts, past_tasks))
 
-    def rows_and_tasks(
-        sample: MemorySample, any_filled: Tensor, draw: Draw
-    ) -> tuple[Tensor, Tensor]:
+    mixes = parts.model.may_mix_examples
+
+    def rows_and_tasks(sample: MemorySample, filled: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Those of a sample. Of an empty memory it is all padding, and repeats the batch in turn:
         networks that normalise by the batch normalise both together as the batch alone."""
-        turns = torch.arange(size, device=draw.rows.device) % len(draw.rows)
-        rows = torch.where(any_filled, sample.rows, take_rows(draw.rows, turns))
-        return rows, torch.where(any_filled, sample.tasks, take_rows(draw.tasks, turns))
+        if not mixes:
+            return sample.rows, sample.tasks
+        repeats = -(-size // len(draw.rows))
+        stream_rows, stream_tasks = (x.repeat(repeats)[:size] for x in (draw.rows, draw.tasks))
+        any_filled = filled.any()
+        rows = torch.where(any_filled, sample.rows, stream_rows)
+        return rows, torch.where(any_filled, sample.tasks, stream_tasks)
 
     def batch(memory: Memory, draw: Draw, view: TaskViews, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0
         sample = tree_index(
-            sample_memory(memory, slots, filled, size, draw.replay_uniform[number]), 0
+            sample_memory(memory, slots, filled, size, draw.replay_uniform[number], mixes), 0
         )
-        rows, tasks = rows_and_tasks(sample, filled.any(), draw)
+        rows, tasks = rows_and_tasks(sample, filled, draw)
         first = len(draw.rows) + read_before + number * size
         keys = noise_keys(draw, parts.model, first, size)
         augment = augmenter(draw, parts.augmentation, first, size)

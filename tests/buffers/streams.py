@@ -91,7 +91,9 @@ def memory_after_stream(buffer, losses_or_gradients, class_in_task, seed, batch_
     for rows in torch.arange(len(losses_or_gradients)).split(batch_size):
         keys = torch.rand(len(memory.rows), generator=generator)
         filled = memory.rows[None] >= 0
-        sample = tree_index(sample_memory(memory, slots, filled, buffer.measured_examples, keys), 0)
+        sample = tree_index(
+            sample_memory(memory, slots, filled, buffer.measured_examples, keys, False), 0
+        )
         uniform = uniform_numbers(buffer, len(rows), generator=generator)
         new, stored = losses_or_gradients[rows], losses_or_gradients[sample.rows]
         if losses_or_gradients.ndim == 1:
