@@ -252,7 +252,8 @@ def sample_allowed(
     keys [M, K] for which `allowed` [M, K] is true.
 
     random_keys: random numbers from [0, 1), absent where `sample_size` is K and all that are
-    allowed are taken and the padding repeats one of them.
+    allowed are taken. Where fewer than `sample_size` are allowed, all of them are taken and the
+    padding repeats one of them.
     pads_in_turn: the padding repeats all of them in turn, so that a network that normalises by the
     batch has each as often, or once more; this takes a little longer.
     """
