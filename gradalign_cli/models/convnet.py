@@ -106,10 +106,10 @@ def local_response_norm(h: Tensor) -> Tensor:
 
     A product with a matrix of zeros and ones: PyTorch's pooling takes six times as long on a CPU.
     """
-    every_pair = torch.ones(h.shape[1], h.shape[1], dtype=h.dtype, device=h.device)
-    window = every_pair.triu(-2).tril(1)
-    means = torch.einsum("oc,nchw->nohw", window, h.square()) / 4
-    return h * (-0.75 * (0.001 / 9 * means).log1p()).exp()
+    ones = torch.ones(h.shape[1], h.shape[1], dtype=h.dtype, device=h.device)
+    weights = 0.001 / 9 / 4 * ones.triu(-2).tril(1)
+    weighted_means = torch.einsum("oc,nchw->nohw", weights, h.square())
+    return h * (-0.75 * weighted_means.log1p()).exp()
 
 
 def forward(

@@ -178,16 +178,20 @@ class OutputBytes(TorchDispatchMode):
 
 
 def layer_output_bytes(parts: Parts) -> list[float]:
-    """The bytes of an example in each tensor that the network makes on its way to the logits, by a
-    pass of two examples on the CPU. A pass on PyTorch's meta device, whose tensors have shapes and
-    no numbers, would import PyTorch's compiler, which takes seconds."""
-    examples, sizes = 2, OutputBytes()
-    images = torch.zeros(examples, *parts.benchmark.image_shape)
+    """The bytes of an example in each tensor that the network makes on its way to the logits, by
+    passes of two and of four examples on the CPU: what grows from one to the other. A pass on
+    PyTorch's meta device, whose tensors have shapes and no numbers, would import PyTorch's
+    compiler, which takes seconds."""
     params = parts.model.init(generator(0, "network"))
     statistics = parts.model.initial_statistics.cpu()
-    with torch.no_grad(), sizes:
-        parts.model.apply(params, statistics, images, False, ())
-    return [size / examples for size in sizes.bytes]
+
+    def sizes(examples: int) -> list[int]:
+        images, made = torch.zeros(examples, *parts.benchmark.image_shape), OutputBytes()
+        with torch.no_grad(), made:
+            parts.model.apply(params, statistics, images, False, ())
+        return made.bytes
+
+    return [max(0, four - two) / 2 for two, four in zip(sizes(2), sizes(4), strict=False)]
 
 
 def total_bytes(needs: Sequence[MemoryNeed]) -> float:

@@ -17,6 +17,7 @@ from gradalign_cli.training.memory_needs import (
     GIB,
     MemoryNeed,
     check_needs,
+    layer_output_bytes,
     needs_of_parts,
     needs_of_run,
     total_need_text_if_large,
@@ -46,6 +47,18 @@ def peak_bytes(work, file):
     totals = [e["args"]["Total Allocated"] for e in events if e["name"] == "[memory]"]
     first = next(e["args"] for e in events if e["name"] == "[memory]")
     return max(totals) - (first["Total Allocated"] - first["Bytes"])
+
+
+def test_what_does_not_grow_with_the_examples_is_not_counted_for_each(tiny):
+    parts = make_parts(tiny, method("er"))
+
+    def apply(params, *inputs):
+        output = parts.model.apply(params, *inputs)
+        return output._replace(logits=output.logits + torch.ones(1000, 1000).sum())
+
+    with_constant = parts._replace(model=parts.model._replace(apply=apply))
+    more = sum(layer_output_bytes(with_constant)) - sum(layer_output_bytes(parts))
+    assert more == 4 * parts.benchmark.outputs  # the logits with the constant added
 
 
 @pytest.mark.parametrize("name", METHODS)
