@@ -18,11 +18,12 @@ from gradalign_cli.methods.gem import gem
 from gradalign_cli.methods.method import Method
 from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.step.draw_sizes import draw_sizes
+from gradalign_cli.step.replay import make_replay
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.replica import new_learner
 from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
-from tests.runs import make_parts, make_replicas, same, steps_of_task, train
+from tests.runs import make_parts, make_replicas, normalised, same, steps_of_task, train
 
 
 def follow(task):
@@ -153,6 +154,20 @@ def test_where_less_is_held_than_asked_for_the_rest_has_no_weight():
     assert found.valid.sum() == 2
     assert set(found.rows[found.valid == 1].tolist()) == {7, 9}
     assert torch.equal(found.rows[found.valid == 0], found.rows[found.valid == 1])
+
+
+@pytest.mark.parametrize(("held", "times"), [(3, [2, 2, 2]), (4, [2, 2, 1, 1])])
+def test_a_network_that_normalises_by_the_batch_meets_all_that_is_held_as_often(held, times, tiny):
+    parts = make_parts(tiny, er(), samples=20, model=normalised, memory_batch=6)
+    (replica,) = make_replicas(parts)
+    learner = learner_after(parts, replica, 1)
+    _, draw, view, _, _ = next(steps_of_task(parts, replica, learner, 1))
+    memory = learner.memory
+    rows = torch.where((memory.rows >= 0).cumsum(0) <= held, memory.rows, -1)
+    (examples,) = make_replay(parts, 1)(memory._replace(rows=rows), draw, view)
+    _, counts = examples.images.flatten(1).unique(dim=0, return_counts=True)
+    assert sorted(counts.tolist(), reverse=True) == times
+    assert examples.valid.sum() == held
 
 
 def watched(make, number):
