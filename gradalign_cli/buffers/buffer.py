@@ -260,15 +260,21 @@ def sample_allowed(
     if isinstance(random_keys, Tensor):
         random_keys, places = torch.where(allowed, random_keys, -1.0).topk(sample_size, dim=1)
         indices, allowed = indices.gather(1, places), random_keys >= 0
+    if pads_in_turn:
+        padding = padding_in_turn(indices, allowed)
+    elif isinstance(random_keys, Tensor):
         padding = indices[:, :1]  # the largest key comes first
     else:
         padding = indices.gather(1, allowed.long().argmax(1, keepdim=True))
-    if pads_in_turn:
-        allowed_first = indices.gather(1, (~allowed).long().argsort(dim=1, stable=True))
-        number_of_padding = ((~allowed).cumsum(1) - 1).clamp_min(0)
-        turns = number_of_padding % allowed.sum(1, keepdim=True).clamp_min(1)
-        padding = allowed_first.gather(1, turns)
     return SampledIndices(torch.where(allowed, indices, padding), allowed)
+
+
+def padding_in_turn(indices: Tensor, allowed: Tensor) -> Tensor:
+    """Of each row of `indices` [M, n], what stands where `allowed` [M, n] is false: the first index
+    that is allowed, then the second, and after the last one the first again."""
+    allowed_first = indices.gather(1, (~allowed).long().argsort(dim=1, stable=True))
+    padding_before = ((~allowed).cumsum(1) - 1).clamp_min(0)
+    return allowed_first.gather(1, padding_before % allowed.sum(1, keepdim=True).clamp_min(1))
 
 
 def sample_memory(

@@ -48,18 +48,22 @@ def mean_steps_of_a_task(run: Run) -> float:
 
 
 def steps_of_task(columns: Columns, mean_steps: float) -> np.ndarray:
-    """The number of steps of the task of each row. It is the last step of the rows, or, where they
-    are of every so many steps from the first on, up to a stride more: the mean of all tasks, as far
-    as these bounds allow."""
+    """The number of steps of the task of each row.
+
+    Rows at every k-th step from the first on tell it but for the k - 1 steps after the last row;
+    within these bounds it is taken as `mean_steps`, the mean of all tasks. Other rows end with the
+    task's last step.
+    """
     task, step = columns["task"], columns["step"]
-    lengths = {}
-    for number in np.unique(task):
+    tasks, place_of_row = np.unique(task, return_inverse=True)
+    lengths = np.ones(len(tasks))
+    for place, number in enumerate(tasks):
         steps = np.unique(step[task == number])
-        last, stride = steps[-1], steps[1] - steps[0] if len(steps) > 1 else np.inf
-        goes_on = steps[0] == 1 and (stride == np.inf or (np.diff(steps) == stride).all())
-        most = last + stride - 1 if goes_on else last
-        lengths[number] = max(1.0, last, min(mean_steps, most))
-    return np.array([lengths[number] for number in task])
+        strides = np.unique(np.diff(steps)) if len(steps) > 1 else np.array([np.inf])
+        is_regular = steps[0] == 1 and len(strides) == 1
+        most = steps[-1] + strides[0] - 1 if is_regular else steps[-1]
+        lengths[place] = max(1.0, steps[-1], min(mean_steps, most))
+    return lengths[place_of_row]
 
 
 def seed_columns(group: Group, file_name: str, required_names: Sequence[str]) -> list[Columns]:

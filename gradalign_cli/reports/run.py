@@ -42,9 +42,9 @@ class Run(NamedTuple):
 
     def has_one_setting(self) -> bool:
         """Whether its replicas differ by their seeds alone."""
-        others = [name for name in self.setting_names if name != "seed"]
+        names = [name for name in self.setting_names if name != "seed"]
         replicas = self.replica_settings_and_metrics
-        return len({tuple(replica[name] for name in others) for replica in replicas}) <= 1
+        return len({tuple(replica[name] for name in names) for replica in replicas}) <= 1
 
     def cost_per_replica(self, name: str) -> float:
         """A cost of record.json, for one replica where it is counted over all; NaN where it is

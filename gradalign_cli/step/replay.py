@@ -27,16 +27,17 @@ def make_replay(
     reference_size, size = reference_and_replay_sizes(parts, past_tasks)
     # by the references
     read_before = reference_size * len(reference_slot_indices(parts, past_tasks))
-
-    mixes = parts.model.may_mix_examples
+    mixes_examples = parts.model.may_mix_examples
 
     def rows_and_tasks(sample: MemorySample, filled: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
         """Those of a sample. Of an empty memory it is all padding, and repeats the batch in turn:
         networks that normalise by the batch normalise both together as the batch alone."""
-        if not mixes:
+        if not mixes_examples:
             return sample.rows, sample.tasks
         repeats = -(-size // len(draw.rows))
-        stream_rows, stream_tasks = (x.repeat(repeats)[:size] for x in (draw.rows, draw.tasks))
+        stream_rows, stream_tasks = (
+            of_batch.repeat(repeats)[:size] for of_batch in (draw.rows, draw.tasks)
+        )
         any_filled = filled.any()
         rows = torch.where(any_filled, sample.rows, stream_rows)
         return rows, torch.where(any_filled, sample.tasks, stream_tasks)
@@ -44,7 +45,8 @@ def make_replay(
     def batch(memory: Memory, draw: Draw, view: TaskViews, number: int) -> Examples:
         filled = take_rows(memory.rows, slots) >= 0
         sample = tree_index(
-            sample_memory(memory, slots, filled, size, draw.replay_uniform[number], mixes), 0
+            sample_memory(memory, slots, filled, size, draw.replay_uniform[number], mixes_examples),
+            0,
         )
         rows, tasks = rows_and_tasks(sample, filled, draw)
         first = len(draw.rows) + read_before + number * size

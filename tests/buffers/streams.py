@@ -92,7 +92,10 @@ def memory_after_stream(buffer, losses_or_gradients, class_in_task, seed, batch_
         keys = torch.rand(len(memory.rows), generator=generator)
         filled = memory.rows[None] >= 0
         sample = tree_index(
-            sample_memory(memory, slots, filled, buffer.measured_examples, keys, False), 0
+            sample_memory(
+                memory, slots, filled, buffer.measured_examples, keys, pads_in_turn=False
+            ),
+            0,
         )
         uniform = uniform_numbers(buffer, len(rows), generator=generator)
         new, stored = losses_or_gradients[rows], losses_or_gradients[sample.rows]

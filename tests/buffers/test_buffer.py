@@ -26,7 +26,7 @@ def test_shares_differ_by_at_most_one_and_the_first_groups_have_the_remainder():
 def test_where_all_allowed_values_are_taken_the_padding_repeats_them_in_turn():
     values = torch.tensor([[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [11, 12, 13, 14, 15]])
     allowed = torch.tensor([[0, 1, 0, 1, 0], [0, 0, 1, 0, 0], [1, 0, 1, 1, 0]]).bool()
-    sample, valid = sample_allowed(values, allowed, 5, (), True)
+    sample, valid = sample_allowed(values, allowed, 5, (), pads_in_turn=True)
     assert sample.tolist() == [[2, 2, 4, 4, 2], [8, 8, 8, 8, 8], [11, 11, 13, 14, 13]]
     assert torch.equal(valid, allowed)
 

@@ -87,11 +87,11 @@ def test_with_an_empty_memory_a_step_is_that_of_fine_tuning(trained, past):
     _, parts, replica, _ = trained
     if "acts_without_memory" in parts.method.claims:
         pytest.skip("its step differs from plain SGD's with any memory")
-    for after, expected in with_those_of_fine_tuning(parts, replica, past):
+    for after, expected in steps_beside_fine_tuning(parts, replica, past):
         torch.testing.assert_close(after.params, expected.params, rtol=0, atol=1e-7)
 
 
-def with_those_of_fine_tuning(parts, replica, past):
+def steps_beside_fine_tuning(parts, replica, past):
     """Yield the learners after the steps of a task with an empty memory, each with what a step of
     fine-tuning makes of the learner before it."""
     parts = parts._replace(buffer=parts.buffer._replace(insert=keep_memory))
@@ -106,14 +106,16 @@ def with_those_of_fine_tuning(parts, replica, past):
 
 
 @pytest.mark.parametrize(("memory_batch", "past"), [(5, 0), (10, 2)])
-def test_so_it_is_with_batch_norm(trained, memory_batch, past, tiny):
+def test_with_an_empty_memory_a_step_with_batch_norm_is_that_of_fine_tuning(
+    trained, memory_batch, past, tiny
+):
     """For batches of 5. The unbiased variances depend on the number of values that are repeated."""
     method = trained.parts.method
     if "acts_without_memory" in method.claims:
         pytest.skip("its step differs from plain SGD's with any memory")
     model = partial(everything, dropout=0.0)
     parts = make_parts(tiny, method, samples=20, memory_batch=memory_batch, model=model)
-    for after, expected in with_those_of_fine_tuning(parts, trained.replica, past):
+    for after, expected in steps_beside_fine_tuning(parts, trained.replica, past):
         torch.testing.assert_close(after.params, expected.params, rtol=0, atol=1e-6)
         torch.testing.assert_close(after.statistics, expected.statistics, rtol=2e-3, atol=1e-6)
 
