@@ -75,16 +75,20 @@ def make_parts(
     kind="split",
     scenario="task",
     samples=None,
+    tasks=None,
     buffer=ring,
     memory_batch=6,
     device=CPU,
     model=small,
 ):
-    """Parts with `method`, on three tasks of two classes or three permutations."""
+    """Parts with `method`, on three tasks of two classes or three permutations.
+
+    tasks: how many of the three; None: all.
+    """
     if kind == "split":
-        benchmark = split(dataset, 2, scenario, samples_per_task=samples)
+        benchmark = split(dataset, 2, scenario, samples_per_task=samples, first_tasks=tasks)
     else:
-        benchmark = permuted(dataset, 3, samples_per_task=samples)
+        benchmark = permuted(dataset, 3, samples_per_task=samples, first_tasks=tasks)
     with default_device(device):
         held = buffer(18, "total", benchmark.tasks, benchmark.classes_per_task)
     return Parts(

@@ -15,9 +15,10 @@ from gradalign_cli.data import dataset
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SMALL = ["quick=true", "benchmark.samples_per_task=8"]
+TWO_TASKS = "benchmark.first_tasks=2"  # which tune chooses itself
 SHORTER = {
-    "train": SMALL,
-    "compare": [*SMALL, "--seeds", "1"],
+    "train": [*SMALL, TWO_TASKS],
+    "compare": [*SMALL, TWO_TASKS, "--seeds", "1"],
     "tune": SMALL,
     "reproduce": ["--budget", "0"],
 }  # by verb

@@ -59,7 +59,7 @@ def marked(calls):
 def test_batched_and_recorded_steps_augment_as_a_loop_does(name, engine, coloured, monkeypatch):
     monkeypatch.setattr("gradalign_cli.engines.recorded.MIN_CALLS_TO_RECORD", 2)
     monkeypatch.setattr("gradalign_cli.engines.recorded.mkl_is_slow", lambda: False)
-    parts = augmented_parts(coloured, name, samples=10)
+    parts = augmented_parts(coloured, name, samples=10, tasks=2)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     loop = train(parts, replicas, eager())
     tolerance = 1e-5 if engine is vmap else 0

@@ -44,7 +44,7 @@ def recordings(monkeypatch):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_recorded_step_of_every_method_is_bit_for_bit_the_step(name, tiny):
-    parts = make_parts(tiny, method(name), samples=15)
+    parts = make_parts(tiny, method(name), samples=15, tasks=2)
     replicas = make_replicas(parts, lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=SHORT)
     same(loop, train(parts, replicas, graph(), plan=SHORT), tolerance=0)
@@ -52,7 +52,7 @@ def test_the_recorded_step_of_every_method_is_bit_for_bit_the_step(name, tiny):
 
 @pytest.mark.parametrize("name", BUFFERS)
 def test_a_recorded_step_writes_every_buffer_as_the_step_does(name, tiny):
-    parts = make_parts(tiny, method("derpp"), samples=15, buffer=buffer_factory(name))
+    parts = make_parts(tiny, method("derpp"), samples=15, tasks=2, buffer=buffer_factory(name))
     replicas = make_replicas(parts, lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=SHORT)
     same(loop, train(parts, replicas, graph(), plan=SHORT), tolerance=0)
@@ -61,7 +61,7 @@ def test_a_recorded_step_writes_every_buffer_as_the_step_does(name, tiny):
 @pytest.mark.parametrize("engine", [streams, vmap])
 @pytest.mark.parametrize("name", ["gem", "derpp"])
 def test_recorded_steps_of_several_replicas_give_what_a_loop_gives(name, engine, tiny):
-    parts = make_parts(tiny, method(name), samples=38)
+    parts = make_parts(tiny, method(name), samples=38, tasks=2)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=PLAN)
     same(loop, train(parts, replicas, engine(), plan=PLAN), tolerance=1e-5)
@@ -95,7 +95,7 @@ def published_resnet(shape, outputs):
 
 @pytest.mark.parametrize("make_network", rest_is_long([lenet, published_resnet], [lenet]))
 def test_steps_with_convolutions_are_recorded(make_network, tiny):
-    parts = make_parts(tiny, method("gem"), samples=15)
+    parts = make_parts(tiny, method("gem"), samples=15, tasks=2)
     network = make_network((1, 32, 32), parts.benchmark.outputs)
 
     def apply(params, statistics, images, training, noise_keys):

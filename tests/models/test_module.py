@@ -208,7 +208,7 @@ def test_whole_channels_and_whole_paths_are_dropped_by_the_keys():
 def test_every_engine_trains_a_module_as_eager_does(engine, name, tiny, monkeypatch):
     first = 100 if engine is streams else 2  # so that threads take the module's own steps
     monkeypatch.setattr("gradalign_cli.engines.recorded.MIN_CALLS_TO_RECORD", first)
-    parts = make_parts(tiny, method(name), samples=15, model=everything)
+    parts = make_parts(tiny, method(name), samples=15, tasks=2, model=everything)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     loop = train(parts, replicas, eager(), plan=SHORT)
     assert not torch.equal(loop.learners.statistics[0], parts.model.initial_statistics)
