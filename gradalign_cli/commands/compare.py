@@ -75,7 +75,7 @@ def argument_parser() -> VerbParser:
     parser.add_argument(
         "words", nargs="+", metavar="METHOD OVERRIDE", help="as `agem er benchmark.scenario=class`"
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="0 to N - 1")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="at least 0 to N - 1")
     parser.add_argument("--by", default="ACC", metavar="METRIC", help="sort and compare by it")
     parser.add_argument("--baseline", metavar="METHOD", help="compare the others with it")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with parts of yours")

@@ -55,13 +55,13 @@ def show_and_write(
 
     title: of the page;  figures_folder: where figures for a paper are written, None: nowhere.
     """
+    make_folder(output_folder)
     for sentence in report.warnings:
         print(f"warning: {sentence}", file=sys.stderr)
     console = page_console()
     console.print(terminal_table(report.rows, report.sort_metric))
     for note in notes(report.rows, report.sort_metric):
         console.print(note, soft_wrap=True)
-    make_folder(output_folder)
     write_atomically(output_folder / "report.csv", comma_separated(report.rows, report.sort_metric))
     write_atomically(
         output_folder / "report.md", markdown(report.rows, report.sort_metric, report.warnings)

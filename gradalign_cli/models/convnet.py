@@ -73,7 +73,9 @@ def make_architecture(
         output_size = [side + 2 * block.padding - block.kernel_size + 1 for side in image_size]
         activation_sizes.append(block.filters * math.prod(output_size))
         image_size = [(side + 2 * pool_padding - pool_size) // stride + 1 for side in output_size]
-        require(min(image_size) > 0, "model", "an MLP for images this small", image_shape)
+        require(
+            min(image_size) > 0, "model", "a smaller network for images this small", image_shape
+        )
         channels = block.filters
     sizes = [channels * math.prod(image_size), *widths, outputs]
     weight_shapes = [*kernel_shapes, *zip(sizes[1:], sizes, strict=False)]

@@ -225,7 +225,7 @@ def check_resnet_options(
     require_choice(BatchNormVariant, "model.batch_norm", computation_options.batch_norm)
     require(isinstance(width, int) and width > 0, "model.width", "positive", width)
     large = min(image_shape[1:]) >= 32
-    require(large, "model", "an MLP for images below 32 x 32 pixels", "resnet18")
+    require(large, "model", "a smaller network for images below 32 x 32 pixels", list(image_shape))
 
 
 def resnet18(

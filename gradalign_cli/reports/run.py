@@ -11,6 +11,7 @@ import numpy as np
 
 from gradalign_cli.errors import UserError, os_errors_as_sentences, require
 from gradalign_cli.results.run_files import (
+    check_agreement,
     is_finite_number,
     read_accuracy_per_replica,
     read_json_mapping,
@@ -127,4 +128,9 @@ def read_run(folder: Path) -> Run:
         value: Any = record.get(name, 0)
         require(is_finite_number(value) and value >= 0, name, "non-negative", value)
     accuracy = read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
+    metric_settings = config.get("metrics")
+    if not isinstance(metric_settings, dict):
+        metric_settings = {}
+    convention: Any = metric_settings.get("convention", "standard")
+    check_agreement(replicas, accuracy, convention)
     return Run(folder, config, replicas, names, accuracy, record)

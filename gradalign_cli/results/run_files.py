@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from gradalign_cli.errors import UserError, counted, require
 from gradalign_cli.files.reading import read_bounded, read_json
+from gradalign_cli.results.metrics import Convention, metrics
 
 # settings of where and how a run is computed; they change its numbers by rounding
 SETTINGS_WITHOUT_EFFECT = (
@@ -35,6 +36,7 @@ ACCURACIES = ("ACC", "LA", "AAA", "LCA", "min_ACC", "WC_ACC", "stability_gap")
 ACCURACY_DIFFERENCES = ("BWT", "FWT", "forgetting")
 LARGEST_FILE = 2**23  # bytes of a file of a run; one of a thousand replicas has a tenth of it
 MOST_TASKS = 1000
+CSV_ROUNDING = 1e-5  # of metrics computed from the accuracies of accuracy.csv
 
 
 def exact_number_text(value: float) -> str:
@@ -96,6 +98,19 @@ def read_accuracy_per_replica(path: Path, replica_count: int) -> np.ndarray:
     if matrix.shape[1] != tasks or not ((matrix >= 0) & (matrix <= 1)).all():
         raise UserError(f"{path.name} must hold fractions of `task_1` to `task_{tasks}`")
     return matrix.reshape(replica_count, tasks + 1, tasks)
+
+
+def check_agreement(
+    replicas: Sequence[dict[str, float]], accuracies: np.ndarray, convention: Convention
+) -> None:
+    """Raise UserError where metrics of replicas are not those of their accuracies [R, T + 1, T]."""
+    for replica, accuracy_matrix in zip(replicas, accuracies, strict=True):
+        for name, value in metrics(accuracy_matrix, convention=convention).items():
+            if abs(replica.get(name, value) - value) > CSV_ROUNDING:
+                raise UserError(
+                    f"`{name}` of metrics.json must be that of accuracy.csv, {value:g}, "
+                    f"found {replica[name]:g}"
+                )
 
 
 def are_rows_in_order(columns: Mapping[str, np.ndarray], tasks: int) -> bool:

@@ -8,14 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.errors import UserError, require
 from gradalign_cli.results.machine import NUMERICS
-from gradalign_cli.results.metrics import Convention, metrics
 from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
+    check_agreement,
     is_finite_number,
     read_accuracy_per_replica,
     read_json_mapping,
@@ -44,7 +42,6 @@ SENSITIVE_NETWORKS = (
 MACHINE_ENTRIES = ("gradalign", "torch", "git_commit", "device", "device_name", "threads")
 QUICK_OVERRIDES = ("quick=true",)
 MOST_SECONDS = 1e10  # of a run
-CSV_ROUNDING = 1e-5  # of metrics computed from the accuracies of accuracy.csv
 DAMAGED_NAME = re.compile(r"_damaged_\d+$")  # of a run's folder that was set aside
 
 
@@ -152,19 +149,6 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     require(is_same, "seed", f"those of record.json in metrics.json, {recorded_seeds}", set(seeds))
     check_agreement(replicas, accuracies, convention)
     return key, Result(seeds, seconds, machine)
-
-
-def check_agreement(
-    replicas: Sequence[dict[str, float]], accuracies: np.ndarray, convention: Convention
-) -> None:
-    """Raise UserError where metrics of replicas are not those of their accuracies [R, T + 1, T]."""
-    for replica, accuracy_matrix in zip(replicas, accuracies, strict=True):
-        for name, value in metrics(accuracy_matrix, convention=convention).items():
-            if abs(replica.get(name, value) - value) > CSV_ROUNDING:
-                raise UserError(
-                    f"`{name}` of metrics.json must be that of accuracy.csv, {value:g}, "
-                    f"found {replica[name]:g}"
-                )
 
 
 def run_folders(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.table import Table as TerminalTable
 
-from gradalign_cli.errors import os_errors_as_sentences
+from gradalign_cli.errors import counted, os_errors_as_sentences
 from gradalign_cli.files.writing import make_folder, write_atomically
 from gradalign_cli.results.latex import LATEX_ESCAPES
 from gradalign_cli.tables.ranks import Ranks, ranks_diagram, ranks_sentence
@@ -100,7 +100,8 @@ def markdown(
     if table.differences:
         lines += ["", "Known differences:", "", *(f"- {text}" for text in table.differences)]
     if comparisons:
-        lines += ["", "Paired by seed, p corrected by Holm:", ""]
+        pairs = counted(len(comparisons), "pair")
+        lines += ["", f"Paired t-tests by seed, p corrected by Holm over {pairs}:", ""]
         lines += ["| first | second | seeds | difference | p |", "|---|---|---|---|---|"]
         for pair in comparisons:
             difference = percent(pair.difference, with_sign=True)

@@ -156,5 +156,5 @@ def test_a_batch_of_one_example_is_refused_where_the_model_normalises_by_the_bat
 
 
 def test_images_too_small_for_the_pooling_are_refused():
-    with pytest.raises(UserError, match="`model` must be an MLP for images this small"):
+    with pytest.raises(UserError, match="`model` must be a smaller network for images this small"):
         alexnet((1, 8, 8), 10, SHARES)

@@ -263,6 +263,11 @@ def test_an_unknown_option_is_named(options):
         resnet18(8, True, (3, 32, 32), 7, **options)
 
 
+def test_smaller_images_are_refused():
+    with pytest.raises(UserError, match=r"must be a smaller network .*, found \[3, 31, 40\]$"):
+        resnet18(8, True, (3, 31, 40), 7)
+
+
 @pytest.mark.parametrize("side", [32, 33, 40, 60, 63, 65])
 def test_images_of_any_side_from_32_on_fit_the_last_layer(side):
     """Each of three strides of 2 rounds up, and the last pooling of 4 x 4 rounds down."""

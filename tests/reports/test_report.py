@@ -242,6 +242,11 @@ HOSTILE = {
     "text as accuracy": ("accuracy.csv", HEADER + "0,0,=cmd\n", "a table of numbers"),
     "too few rows": ("accuracy.csv", HEADER + "0,0,1\n", "must have T + 1 rows"),
     "NaN": ("metrics.json", '{"replicas": [{"seed": 0, "ACC": NaN}]}', "`ACC` must be a number"),
+    "metrics of other accuracies": (
+        "metrics.json",
+        json.dumps({"replicas": [{"seed": 0, "lr": 0.1}, {"seed": 1, "lr": 0.1, "ACC": 0.9}]}),
+        "`ACC` of metrics.json must be that of accuracy.csv, 0.6, found 0.9",
+    ),
     "a deep config": (
         "record.json", json.dumps({"config": 0}).replace("0", '{"a":' * 300 + "0" + "}" * 300),
         "must be the config of a run",
