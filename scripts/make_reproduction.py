@@ -38,9 +38,8 @@ What a verdict means:
 - **not judged**: the print is known from memory alone and marked as unverified, or the paper does
   not print this metric, or no run is kept. Most runs that are not there need something that we
   lack.
-- **explained**: a number that is above or below, or has too few seeds, for a reason that we know,
-  or as the authors' own code is off in the same way. The reason stands beside the verdict and
-  changes nothing of it.
+- **explained**: above, below or too few seeds, for a reason that we know, or as the authors' own
+  code is off in the same way. The reason stands beside the verdict and changes nothing of it.
 
 A-GEM's Tables 3 and 4 print eight numbers twice, those of GEM and A-GEM. All of them that have runs
 are judged in both, by the tolerance of each.
