@@ -74,11 +74,11 @@ def test_captured_steps_augment_on_the_device_as_a_loop_does_on_the_cpu(
 ):
     monkeypatch.setattr("gradalign_cli.engines.captured.MIN_CAPTURED_CHUNK_STEPS", 3)
     plan = TrainingPlan(1, 5, 3, 0)
-    parts = augmented_parts(coloured, name)
+    parts = augmented_parts(coloured, name, tasks=2)
     replicas = make_replicas(parts, seeds=(0, 1), lrs=(0.05,))
     on_cpu = train(parts, replicas, vmap() if engine is VMAP else eager(), plan=plan)
     with simulated_device():
-        parts = augmented_parts(coloured, name, device=SIMULATED)
+        parts = augmented_parts(coloured, name, tasks=2, device=SIMULATED)
         on_device = train(parts, replicas, engine, plan=plan)
     learners = tree_map(cpu_values_of, on_device.learners)
     same(on_cpu, on_device._replace(learners=learners), 1e-3)

@@ -36,9 +36,10 @@ def assert_agreement(engine, dataset, tested_method, plan=None, **options):
     same(on_cpu, on_device._replace(learners=learners), 1e-3)
 
 
+@pytest.mark.parametrize("tasks", rest_is_long([2, 3], [2]))
 @pytest.mark.parametrize("name", METHODS)
-def test_methods(name, tiny):
-    assert_agreement(GRAPH, tiny, method(name), samples=15)
+def test_methods(name, tasks, tiny):
+    assert_agreement(GRAPH, tiny, method(name), samples=15, tasks=tasks)
 
 
 @pytest.mark.parametrize("name", rest_is_long(METHODS, ["derpp", "gem", "gpm", "mer"]))

@@ -28,7 +28,7 @@ OPTIMIZERS = {
 
 def parts_with(dataset, name, aligned="gradient", **options):
     """Small A-GEM parts with an optimizer."""
-    parts = make_parts(dataset, method("agem"), samples=10, **options)
+    parts = make_parts(dataset, method("agem"), samples=10, tasks=2, **options)
     return parts._replace(optimizer=OPTIMIZERS[name], aligned_vector=aligned)
 
 
