@@ -128,9 +128,5 @@ def read_run(folder: Path) -> Run:
         value: Any = record.get(name, 0)
         require(is_finite_number(value) and value >= 0, name, "non-negative", value)
     accuracy = read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
-    metric_settings = config.get("metrics")
-    if not isinstance(metric_settings, dict):
-        metric_settings = {}
-    convention: Any = metric_settings.get("convention", "standard")
-    check_agreement(replicas, accuracy, convention)
+    check_agreement(replicas, accuracy, config)
     return Run(folder, config, replicas, names, accuracy, record)

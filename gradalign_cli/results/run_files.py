@@ -10,7 +10,7 @@ import numpy as np
 
 from gradalign_cli.errors import UserError, counted, require
 from gradalign_cli.files.reading import read_bounded, read_json
-from gradalign_cli.results.metrics import Convention, metrics
+from gradalign_cli.results.metrics import metrics
 
 # settings of where and how a run is computed; they change its numbers by rounding
 SETTINGS_WITHOUT_EFFECT = (
@@ -101,9 +101,15 @@ def read_accuracy_per_replica(path: Path, replica_count: int) -> np.ndarray:
 
 
 def check_agreement(
-    replicas: Sequence[dict[str, float]], accuracies: np.ndarray, convention: Convention
+    replicas: Sequence[dict[str, float]], accuracies: np.ndarray, config: Mapping[str, Any]
 ) -> None:
-    """Raise UserError where metrics of replicas are not those of their accuracies [R, T + 1, T]."""
+    """Raise UserError where metrics of replicas are not those of their accuracies [R, T + 1, T].
+
+    config: of the run, with the convention of its metrics; that of earlier versions has none.
+    """
+    settings = config.get("metrics")
+    settings = settings if isinstance(settings, dict) else {}
+    convention = settings.get("convention", "standard")
     for replica, accuracy_matrix in zip(replicas, accuracies, strict=True):
         for name, value in metrics(accuracy_matrix, convention=convention).items():
             if abs(replica.get(name, value) - value) > CSV_ROUNDING:

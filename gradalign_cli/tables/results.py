@@ -140,14 +140,13 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
         key = run_key(record["config"])
         listed = record["config"]["replicas"]["seed"]
         recorded_seeds = set(listed if isinstance(listed, list) else [listed])
-        convention = record["config"]["metrics"].get("convention", "standard")
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise UserError(
             f"`config` of record.json must be the config of a run ({error!r})"
         ) from error
     is_same = recorded_seeds == seeds.keys()
     require(is_same, "seed", f"those of record.json in metrics.json, {recorded_seeds}", set(seeds))
-    check_agreement(replicas, accuracies, convention)
+    check_agreement(replicas, accuracies, record["config"])
     return key, Result(seeds, seconds, machine)
 
 

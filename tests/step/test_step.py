@@ -141,10 +141,10 @@ def test_a_memory_batch_is_drawn_without_replacement_and_uniformly():
     uniform = torch.rand(4000, 10, generator=torch.Generator().manual_seed(0))
     slots = torch.arange(10)[None]
     sample = partial(sample_memory, memory, slots, allowed, 3, pads_in_turn=False)
-    found = torch.func.vmap(lambda numbers: sample(random_number_of_slot=numbers))(uniform)
-    assert (found.valid == 1).all()
-    assert (found.rows[:, 0].sort(1).values.diff(dim=1) > 0).all()
-    share = torch.bincount(found.rows.flatten() - 100, minlength=10) / 4000
+    sampled = torch.func.vmap(lambda numbers: sample(random_number_of_slot=numbers))(uniform)
+    assert (sampled.valid == 1).all()
+    assert (sampled.rows[:, 0].sort(1).values.diff(dim=1) > 0).all()
+    share = torch.bincount(sampled.rows.flatten() - 100, minlength=10) / 4000
     assert (share[8:] == 0).all()
     assert ((share[:8] - 3 / 8).abs() < 4.5 * (3 / 8 * 5 / 8 / 4000) ** 0.5).all()
 
@@ -153,10 +153,10 @@ def test_where_less_is_held_than_asked_for_the_rest_has_no_weight():
     row = torch.tensor([7, -1, 9, -1, -1])
     memory = Memory(row, *torch.zeros(2, 5).long(), torch.zeros(5, 0), *torch.zeros(2, 0))
     slots, held = torch.arange(5)[None], (row >= 0)[None]
-    found = sample_memory(memory, slots, held, 4, torch.rand(5), pads_in_turn=True)
-    assert found.valid.sum() == 2
-    assert set(found.rows[found.valid == 1].tolist()) == {7, 9}
-    assert torch.equal(found.rows[found.valid == 0], found.rows[found.valid == 1])
+    sampled = sample_memory(memory, slots, held, 4, torch.rand(5), pads_in_turn=True)
+    assert sampled.valid.sum() == 2
+    assert set(sampled.rows[sampled.valid == 1].tolist()) == {7, 9}
+    assert torch.equal(sampled.rows[sampled.valid == 0], sampled.rows[sampled.valid == 1])
 
 
 @pytest.mark.parametrize(("held", "times"), [(3, [2, 2, 2]), (4, [2, 2, 1, 1])])
