@@ -13,7 +13,7 @@ from gradalign_cli.models.convnet import Block, convnet
 from gradalign_cli.models.mlp import mlp
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.devices import CPU, default_device
-from gradalign_cli.numerics.trees import tree_index
+from gradalign_cli.numerics.trees import tree_index, tree_stack
 from gradalign_cli.optimizers.sgd import sgd
 from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.draws import draw_chunks, pass_orders
@@ -22,6 +22,7 @@ from gradalign_cli.step.step import make_step
 from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import Replica
 from gradalign_cli.training.replica_groups import train_replica_group
+from gradalign_cli.training.task_begin import begin_task
 
 
 def small(shape, outputs):
@@ -118,7 +119,9 @@ def train(parts, replicas, engine=None, watchers=(), plan=None):
 
 
 def steps_of_task(parts, replica, learner, task, batch=5):
-    """Yield (learner before, draw, view, learner after, trace) of the steps of one task."""
+    """Yield (learner before, draw, view, learner after, trace) of the steps of one task, which has
+    not begun."""
+    learner = tree_index(begin_task(parts, [replica], tree_stack([learner]), task), 0)
     step = make_step(parts, task, eager().make_gradient_function, True)
     orders = [
         pass_orders(replica.stream, replica.seed, task, 1, parts.method.shuffles_tasks_together)

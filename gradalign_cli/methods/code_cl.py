@@ -36,7 +36,7 @@ from gradalign_cli.methods.scaled_weights import (
     Layers,
     Scaling,
     Scalings,
-    learn_scales,
+    learn_scaled_weights,
     neutral_scaling,
     scale_params,
     scalings_of_task,
@@ -71,10 +71,8 @@ def code_cl_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: CodeCLState
 ) -> tuple[ObjectiveGradient, CodeCLState]:
     """The `find_gradient` of CODE-CL: at the scaled parameters, and a step of the scales."""
-    scalings = state.current_scalings
-    params = scale_params(inputs.params, inputs.layers, scalings)
-    objective_gradient, learned = learn_scales(
-        take_gradient(inputs._replace(params=params)), inputs, scalings, state.scales_lr
+    objective_gradient, learned = learn_scaled_weights(
+        take_gradient, inputs, state.current_scalings, state.scales_lr
     )
     return objective_gradient, state._replace(current_scalings=learned)
 

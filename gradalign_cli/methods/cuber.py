@@ -28,11 +28,13 @@ from gradalign_cli.methods.subspace import (
 )
 from gradalign_cli.methods.trgp import (
     TRGPState,
-    gradient_at_scaled_params,
-    learn_scalings,
+    first_gradients,
+    select_trusted_spaces,
     task_space_and_basis,
     trgp,
+    trgp_gradient,
     trgp_test_params,
+    trust_spaces,
 )
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
@@ -49,22 +51,20 @@ class CUBERState(NamedTuple):
     bases_without_each_task: [T, d, v] for each old task, the basis of the inputs of all other old
     tasks.
     bases_projected_off: [d, v] the basis that the current task's gradients are projected off.
-    correlation_threshold: [] hyper-parameter.
     """
 
     trgp: TRGPState
     task_gradients: tuple[Tensor, ...]
     bases_without_each_task: tuple[Tensor, ...]
     bases_projected_off: tuple[Tensor, ...]
-    correlation_threshold: Tensor
 
 
 def best_joinable_task_mask(
     G: Tensor,
     spaces: Tensor,
     task_gradients: Tensor,
-    trust_threshold: Tensor,
-    correlation_threshold: Tensor,
+    trust_threshold: float,
+    correlation_threshold: float,
 ) -> Tensor:
     """A mask [T] that is True for the old task which gains most from a step along G [rows, d], the
     one that is joined, and for no other.
@@ -83,37 +83,39 @@ def best_joinable_task_mask(
     return gains & (torch.arange(len(gains), device=G.device) == best)
 
 
+def join_and_trust(
+    state: CUBERState,
+    G: Sequence[Tensor],
+    max_trusted_tasks: int,
+    trust_threshold: float,
+    correlation_threshold: float,
+) -> CUBERState:
+    """The state of a task whose first gradient is G [rows, d] in each layer: the old task that it
+    joins there is not projected off, and not among those that it trusts."""
+    trusted, bases_projected_off = [], []
+    for number, spaces in enumerate(state.trgp.spaces):
+        joined = best_joinable_task_mask(
+            G[number],
+            spaces,
+            state.task_gradients[number],
+            trust_threshold,
+            correlation_threshold,
+        )
+        bases_of_joined = state.bases_without_each_task[number][joined]  # of one task, or of none
+        bases_projected_off += [*bases_of_joined] or [state.bases_projected_off[number]]
+        others = spaces * ~joined[:, None, None]
+        trusted.append(select_trusted_spaces(G[number], others, max_trusted_tasks, trust_threshold))
+    return state._replace(
+        trgp=trust_spaces(state.trgp, trusted), bases_projected_off=tuple(bases_projected_off)
+    )
+
+
 def cuber_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: CUBERState
 ) -> tuple[ObjectiveGradient, CUBERState]:
-    """The `find_gradient` of CUBER: that of TRGP, but in a task's first step each layer chooses the
-    old task that it joins, and that one is not among the tasks that it trusts."""
-    trgp_state = state.trgp
-    objective_gradient = gradient_at_scaled_params(take_gradient, inputs, trgp_state)
-    scaled_spaces, bases_projected_off = [], []
-    for G, spaces, task_gradients, bases_without_each_task, current_basis in zip(
-        layer_matrices(objective_gradient[0], inputs.layers),
-        trgp_state.spaces,
-        state.task_gradients,
-        state.bases_without_each_task,
-        state.bases_projected_off,
-        strict=False,
-    ):
-        joined = best_joinable_task_mask(
-            G, spaces, task_gradients, trgp_state.trust_threshold, state.correlation_threshold
-        )
-        joined = joined[:, None, None]
-        joins_now = (trgp_state.is_first_step > 0) & joined.any()
-        basis_without_joined = (joined * bases_without_each_task).sum(0)
-        bases_projected_off.append(torch.where(joins_now, basis_without_joined, current_basis))
-        scaled_spaces.append(torch.where(joined, 0.0, spaces))
-    objective_gradient, learned = learn_scalings(
-        objective_gradient, inputs, trgp_state._replace(spaces=tuple(scaled_spaces))
-    )
-    learned = learned._replace(spaces=trgp_state.spaces)
-    return objective_gradient, state._replace(
-        trgp=learned, bases_projected_off=tuple(bases_projected_off)
-    )
+    """The `find_gradient` of CUBER: that of TRGP."""
+    objective_gradient, trgp_state = trgp_gradient(take_gradient, inputs, state.trgp)
+    return objective_gradient, state._replace(trgp=trgp_state)
 
 
 def align_off_current_bases(gradients: Gradients, state: CUBERState) -> tuple[Tensor, CUBERState]:
@@ -231,8 +233,12 @@ def cuber(
         matrices = layer_matrices(setup.params, setup.layers)
         # the initial spaces have no columns, and so these have none
         task_gradients = tuple(W @ S for W, S in zip(matrices, trgp_state.spaces, strict=False))
-        number = setup.params.new_tensor(correlation_threshold)
-        return CUBERState(trgp_state, task_gradients, trgp_state.spaces, trgp_state.bases, number)
+        return CUBERState(trgp_state, task_gradients, trgp_state.spaces, trgp_state.bases)
+
+    def begin_task(state: CUBERState, params: Tensor, probe: Probe) -> tuple[CUBERState, Tensor]:
+        G = first_gradients(probe, samples)
+        limits = max_trusted_tasks, trust_threshold, correlation_threshold
+        return join_and_trust(state, G, *limits), params
 
     def end_task(state: CUBERState, params: Tensor, probe: Probe) -> CUBERState:
         task, rows = probe.task, probe.rows[:samples]
@@ -241,12 +247,13 @@ def cuber(
         bases = task_end_bases(state, trgp_state, R, basis_size_rule, task)
         G = layer_matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
         task_gradients = task_end_gradients(state, trgp_state, G, task)
-        return CUBERState(trgp_state, task_gradients, *bases, state.correlation_threshold)
+        return CUBERState(trgp_state, task_gradients, *bases)
 
     return Method(
         align_off_current_bases,
         find_gradient=cuber_gradient,
         init=init,
+        begin_task=begin_task,
         end_task=end_task,
         test_params=cuber_test_params,
         claims=("does_not_lengthen", "projects_orthogonally"),

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gradalign_cli.methods.method import LossInputs, ObjectiveGradient
+from gradalign_cli.methods.method import LossInputs, ObjectiveGradient, TakeGradient
 from gradalign_cli.methods.subspace import layer_matrices, map_layer_matrices
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_index, tree_map, tree_stack
@@ -31,11 +31,14 @@ class Scaling(NamedTuple):
     scales: Tensor
 
 
-def scale_weights(W: Tensor, scaling: Scaling) -> Tensor:
-    """W [r, d] -> W + sum_k W S_k (Q_k - I) S_k': the weights that a task computes with (eq. 4)."""
+def scale_weights(W: Tensor, scaling: Scaling, coordinates: Tensor | None = None) -> Tensor:
+    """W [r, d] -> W + sum_k W S_k (Q_k - I) S_k': the weights that a task computes with (eq. 4).
+
+    coordinates: [K, r, w] the W S_k, where they are known."""
     S, Q = scaling
+    within = W @ S if coordinates is None else coordinates
     eye = torch.eye(Q.shape[-1], dtype=W.dtype, device=W.device)
-    return W + (W @ S @ (Q - eye) @ S.mT).sum(0)
+    return W + (within @ (Q - eye) @ S.mT).sum(0)
 
 
 def scale_params(params: Tensor, layers: Layers, scalings: Sequence[Scaling]) -> Tensor:
@@ -44,17 +47,41 @@ def scale_params(params: Tensor, layers: Layers, scalings: Sequence[Scaling]) ->
     return map_layer_matrices(params, layers, functions)
 
 
-def weights_gradient(G: Tensor, scaling: Scaling) -> Tensor:
-    """The gradient [r, d] with respect to W, from the gradient G [r, d] with respect to
-    `scale_weights(W, scaling)`."""
-    S, Q = scaling
-    return scale_weights(G, Scaling(S, Q.mT))
+def layer_coordinates(vector: Tensor, layers: Layers, scalings: Sequence[Scaling]) -> list[Tensor]:
+    """W S_k [K, r, w] for the matrix W [r, d] of each projected layer in a flat vector [P]."""
+    matrices = layer_matrices(vector, layers)
+    return [W @ S for W, (S, _) in zip(matrices, scalings, strict=False)]
 
 
-def scales_gradient(W: Tensor, G: Tensor, S: Tensor) -> Tensor:
-    """The gradient [K, w, w] with respect to the scales Q, from the gradient G [r, d] with respect
-    to `scale_weights(W, Scaling(S, Q))`; it does not depend on Q."""
-    return (W @ S).mT @ (G @ S)
+def learn_scaled_weights(
+    take_gradient: TakeGradient,
+    inputs: LossInputs,
+    scalings: Sequence[Scaling],
+    scales_lr: Tensor,
+) -> tuple[ObjectiveGradient, Scalings]:
+    """The objective at the scaled parameters and its gradient with respect to the parameters, and
+    the scalings after a step of size `scales_lr` [] down the gradient with respect to the scales.
+
+    With G [r, d] the gradient with respect to the scaled weights of a layer, that with respect to W
+    is G scaled by the Q_k', and that with respect to Q_k is (W S_k)' G S_k, whatever Q_k is.
+    """
+    layers = inputs.layers
+
+    def scaled(vector: Tensor, coordinates: list[Tensor], scalings: Sequence[Scaling]) -> Tensor:
+        pairs = zip(scalings, coordinates, strict=True)
+        functions = [partial(scale_weights, scaling=S, coordinates=C) for S, C in pairs]
+        return map_layer_matrices(vector, layers, functions)
+
+    of_params = layer_coordinates(inputs.params, layers, scalings)
+    scaled_params = scaled(inputs.params, of_params, scalings)
+    g, value_and_output = take_gradient(inputs._replace(params=scaled_params))
+    of_gradient = layer_coordinates(g, layers, scalings)
+    transposed = [Scaling(S, Q.mT) for S, Q in scalings]
+    learned = tuple(
+        Scaling(S, Q - scales_lr * (WS.mT @ GS))
+        for (S, Q), WS, GS in zip(scalings, of_params, of_gradient, strict=True)
+    )
+    return (scaled(g, of_gradient, transposed), value_and_output), learned
 
 
 def neutral_scaling(like_spaces: Tensor, max_trusted_tasks: int) -> Scaling:
@@ -65,26 +92,6 @@ def neutral_scaling(like_spaces: Tensor, max_trusted_tasks: int) -> Scaling:
     return Scaling(
         like_spaces.new_zeros(max_trusted_tasks, d, w), eye.expand(max_trusted_tasks, w, w).clone()
     )
-
-
-def learn_scales(
-    objective_gradient: ObjectiveGradient,
-    inputs: LossInputs,
-    scalings: Sequence[Scaling],
-    scales_lr: Tensor,
-) -> tuple[ObjectiveGradient, Scalings]:
-    """The gradient with respect to the parameters, and the scalings after a step of size
-    `scales_lr` [] down the gradient with respect to the scales, from the objective's gradient at
-    the scaled parameters, with respect to these."""
-    g, value_and_output = objective_gradient
-    layers = inputs.layers
-    matrices = zip(layer_matrices(inputs.params, layers), layer_matrices(g, layers), strict=True)
-    learned = tuple(
-        Scaling(S, Q - scales_lr * scales_gradient(W, G, S))
-        for (W, G), (S, Q) in zip(matrices, scalings, strict=False)
-    )
-    functions = [partial(weights_gradient, scaling=scaling) for scaling in scalings]
-    return (map_layer_matrices(g, layers, functions), value_and_output), learned
 
 
 def store_scalings(

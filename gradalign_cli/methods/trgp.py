@@ -1,5 +1,6 @@
 """TRGP: GPM that reuses the weights of old tasks which a new task resembles (Lin et al. 2022)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from gradalign_cli.methods.method import (
 from gradalign_cli.methods.scaled_weights import (
     Layers,
     Scaling,
-    learn_scales,
+    learn_scaled_weights,
     neutral_scaling,
     scale_params,
     scalings_of_task,
@@ -38,6 +39,7 @@ from gradalign_cli.methods.subspace import (
     replace_task_matrix,
     representation_matrices,
 )
+from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
@@ -49,23 +51,20 @@ class TRGPState(NamedTuple):
     spaces: [T, d, w] of the inputs of each old task, w being the rank of the widest.
     ended_scalings: the scalings of all ended tasks, [T, K, d, w] and [T, K, w, w].
     current_scalings: the scalings of the current task.
-    is_first_step: [] 1 until the current task's first step, then 0.
     ended_tasks: [] number of tasks that have ended.
-    scales_lr, trust_threshold: [] hyper-parameters.
+    scales_lr: [] hyper-parameter.
     """
 
     bases: tuple[Tensor, ...]
     spaces: tuple[Tensor, ...]
     ended_scalings: tuple[Scaling, ...]
     current_scalings: tuple[Scaling, ...]
-    is_first_step: Tensor
     ended_tasks: Tensor
     scales_lr: Tensor
-    trust_threshold: Tensor
 
 
 def select_trusted_spaces(
-    G: Tensor, spaces: Tensor, max_trusted_tasks: int, trust_threshold: Tensor
+    G: Tensor, spaces: Tensor, max_trusted_tasks: int, trust_threshold: float
 ) -> Tensor:
     """The spaces [max_trusted_tasks, d, w], among those of T tasks [T, d, w], that hold the largest
     shares of the norm of a gradient G [r, d]; 0 in place of those whose share is not above
@@ -76,43 +75,29 @@ def select_trusted_spaces(
     return pad(selected, (0, 0, 0, 0, 0, max_trusted_tasks - len(selected)))
 
 
-def gradient_at_scaled_params(
-    take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
-) -> ObjectiveGradient:
-    """The objective and its gradient at the parameters that the current task computes with, with
-    respect to these."""
-    params = scale_params(inputs.params, inputs.layers, state.current_scalings)
-    return take_gradient(inputs._replace(params=params))
-
-
-def learn_scalings(
-    objective_gradient: ObjectiveGradient, inputs: LossInputs, state: TRGPState
-) -> tuple[ObjectiveGradient, TRGPState]:
-    """The gradient with respect to the parameters, and the state after a step of the scales, from
-    what `gradient_at_scaled_params` returned.
-
-    In a task's first step the spaces that it trusts are selected, layer by layer.
-    """
-    g, _ = objective_gradient
-    scalings = []
-    for G, (S, Q), spaces in zip(
-        layer_matrices(g, inputs.layers), state.current_scalings, state.spaces, strict=False
-    ):
-        trusted = select_trusted_spaces(G, spaces, len(S), state.trust_threshold)
-        scalings.append(Scaling(torch.where(state.is_first_step > 0, trusted, S), Q))
-    objective_gradient, learned = learn_scales(
-        objective_gradient, inputs, scalings, state.scales_lr
+def trust_spaces(state: TRGPState, spaces: Sequence[Tensor]) -> TRGPState:
+    """The state whose current task scales each layer's weights within these spaces [K, d, w]."""
+    scalings = zip(state.current_scalings, spaces, strict=True)
+    return state._replace(
+        current_scalings=tuple(scaling._replace(spaces=S) for scaling, S in scalings)
     )
-    return objective_gradient, state._replace(
-        current_scalings=learned, is_first_step=torch.zeros_like(state.is_first_step)
-    )
+
+
+def first_gradients(probe: Probe, samples: int) -> list[Tensor]:
+    """The gradient [r, d] of each layer with a matrix when a task begins: that of the mean
+    cross-entropy of `samples` examples of the task."""
+    g = probe.mean_gradient(cross_entropy, probe.rows[:samples])
+    return layer_matrices(g, probe.layers)
 
 
 def trgp_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
 ) -> tuple[ObjectiveGradient, TRGPState]:
-    """The `find_gradient` of TRGP."""
-    return learn_scalings(gradient_at_scaled_params(take_gradient, inputs, state), inputs, state)
+    """The `find_gradient` of TRGP: at the scaled parameters, and a step of the scales."""
+    objective_gradient, learned = learn_scaled_weights(
+        take_gradient, inputs, state.current_scalings, state.scales_lr
+    )
+    return objective_gradient, state._replace(current_scalings=learned)
 
 
 def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:
@@ -153,6 +138,21 @@ def task_space_and_basis(
     return candidates[:, selected], torch.cat([M, new_columns], 1)
 
 
+def add_task_space(
+    state: TRGPState, R: Sequence[Tensor], basis_size_rule: BasisSizeRule, task: int
+) -> TRGPState:
+    """The state with the input space of task number `task`, whose inputs are R [d, n] in each
+    layer, and bases that hold it."""
+    bases, spaces = [], []
+    for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
+        threshold = basis_size_rule.threshold(number, task)
+        one_column_fewer = basis_size_rule.one_column_fewer(task)
+        space, basis = task_space_and_basis(M, R[number], threshold, one_column_fewer)
+        bases.append(basis)
+        spaces.append(replace_task_matrix(layer_spaces, task, space))
+    return state._replace(bases=tuple(bases), spaces=tuple(spaces))
+
+
 def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int) -> TRGPState:
     """The state after the end of task number `task`: its scalings are stored, and the next task
     begins with `next_scalings`."""
@@ -162,7 +162,6 @@ def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int
     return state._replace(
         ended_scalings=ended,
         current_scalings=current,
-        is_first_step=torch.ones_like(state.is_first_step),
         ended_tasks=state.ended_tasks + 1,
     )
 
@@ -193,6 +192,8 @@ def trgp(
 
     max_trusted_tasks, trust_threshold: how many old tasks a layer trusts at most, and the share of
     the norm of the task's first gradient that their input spaces must hold (0.5 in the paper).
+    That gradient is taken on `samples` examples before the task's first step, as in the code
+    published with the paper.
     scales_lr: the step size of the scales.
     The other arguments are those of `BasisSizeRule` and `gpm`.
     """
@@ -210,26 +211,26 @@ def trgp(
         spaces = tuple(M.expand(setup.tasks, *M.shape) for M in bases)
         scalings = tuple(map(neutral, spaces))
         ended_scalings = tree_stack([scalings] * setup.tasks)
-        numbers = number(1.0), number(0.0), number(scales_lr), number(trust_threshold)
-        return TRGPState(bases, spaces, ended_scalings, scalings, *numbers)
+        return TRGPState(bases, spaces, ended_scalings, scalings, number(0.0), number(scales_lr))
+
+    def begin_task(state: TRGPState, params: Tensor, probe: Probe) -> tuple[TRGPState, Tensor]:
+        trusted = [
+            select_trusted_spaces(G, spaces, max_trusted_tasks, trust_threshold)
+            for G, spaces in zip(first_gradients(probe, samples), state.spaces, strict=False)
+        ]
+        return trust_spaces(state, trusted), params
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
-        task, one_column_fewer = probe.task, basis_size_rule.one_column_fewer(probe.task)
         layer_inputs = probe.layer_inputs(probe.rows[:samples])
-        representations = representation_matrices(layer_inputs, probe.layers)
-        bases, spaces = [], []
-        for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
-            R, threshold = representations[number], basis_size_rule.threshold(number, task)
-            space, basis = task_space_and_basis(M, R, threshold, one_column_fewer)
-            bases.append(basis)
-            spaces.append(replace_task_matrix(layer_spaces, task, space))
-        state = state._replace(bases=tuple(bases), spaces=tuple(spaces))
-        return end_scalings(state, tuple(map(neutral, spaces)), task)
+        R = representation_matrices(layer_inputs, probe.layers)
+        state = add_task_space(state, R, basis_size_rule, probe.task)
+        return end_scalings(state, tuple(map(neutral, state.spaces)), probe.task)
 
     return Method(
         align_off_bases,
         find_gradient=trgp_gradient,
         init=init,
+        begin_task=begin_task,
         end_task=end_task,
         test_params=trgp_test_params,
         claims=("does_not_lengthen", "projects_orthogonally"),

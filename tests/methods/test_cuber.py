@@ -8,7 +8,7 @@ from gradalign_cli.methods.subspace import representation_matrices
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.catalogue import method
-from tests.methods.test_trgp import random_scaling
+from tests.methods.test_trgp import gradient_before_task, random_scaling
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
 
@@ -16,10 +16,8 @@ from tests.step.test_step import learner_after
 def joined_tasks(G, spaces, task_gradients, trust_threshold=0.5, correlation_threshold=0.5):
     """The mask of `best_joinable_task_mask` as a list, for gradients [rows, d] of two old tasks."""
     coordinates = torch.stack(task_gradients) @ spaces
-    mask = best_joinable_task_mask(
-        G, spaces, coordinates, torch.tensor(trust_threshold), torch.tensor(correlation_threshold)
-    )
-    return mask.tolist()
+    thresholds = trust_threshold, correlation_threshold
+    return best_joinable_task_mask(G, spaces, coordinates, *thresholds).tolist()
 
 
 def test_an_old_task_is_joined_where_the_gradients_agree_within_its_space():
@@ -148,14 +146,23 @@ def test_a_repeated_task_gains_with_cuber_and_not_with_trgp(name, gains, tiny):
     assert gain > 0.01 if gains else abs(gain) < 1e-4
 
 
-def test_a_task_chooses_whom_it_joins_by_its_first_gradient_alone(tiny):
-    joining = method("cuber", trust_threshold=0.0, thresholds=[0.9], correlation_threshold=-1.0)
-    parts = make_parts(tiny, joining, kind="permuted")
+def test_a_task_chooses_whom_it_joins_before_its_first_step_and_keeps_to_it(tiny):
+    settings = {"trust_threshold": 0.0, "thresholds": [0.9], "correlation_threshold": -1.0}
+    parts = make_parts(tiny, method("cuber", samples=7, **settings), kind="permuted")
     replica = make_replicas(parts)[0]
-    steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
-    bases = [after.method_state.bases_projected_off[0] for *_, after, _ in steps]
-    assert all(torch.equal(M, bases[0]) for M in bases)
-    assert not torch.equal(bases[0], steps[0][0].method_state.bases_projected_off[0])
+    learner = learner_after(parts, replica, 2)
+    state = learner.method_state
+    steps = list(steps_of_task(parts, replica, learner, 2))
+    for layer, G in enumerate(gradient_before_task(parts, replica, learner, 2, 7)):
+        joined = best_joinable_task_mask(
+            G, state.trgp.spaces[layer], state.task_gradients[layer], 0.0, -1.0
+        )
+        assert joined.any()
+        expected = state.bases_without_each_task[layer][joined][0]
+        for before, *_, after, _ in steps:
+            for each in (before, after):
+                assert torch.equal(each.method_state.bases_projected_off[layer], expected)
+    assert not torch.equal(expected, state.bases_projected_off[layer])
 
 
 @pytest.mark.parametrize(

@@ -1,24 +1,24 @@
 import pytest
 import torch
 
+from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import LossInputs
 from gradalign_cli.methods.scaled_weights import (
     Scaling,
     scale_params,
     scale_weights,
-    scales_gradient,
-    weights_gradient,
 )
-from gradalign_cli.methods.subspace import columns_to_add
+from gradalign_cli.methods.subspace import columns_to_add, layer_matrices
 from gradalign_cli.methods.trgp import (
     TRGPState,
     select_trusted_spaces,
     task_space_and_basis,
     trgp_gradient,
 )
+from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer
-from gradalign_cli.training.replica import new_learner
+from gradalign_cli.training.task_end import task_rows
 from tests.methods.catalogue import method
 from tests.methods.test_subspace import random_representation
 from tests.runs import make_parts, make_replicas, steps_of_task, train
@@ -35,18 +35,6 @@ def random_scaling(d=5, ranks=(2, 3), seed=0):
     return Scaling(spaces, torch.randn(len(ranks), d, d, generator=generator).double())
 
 
-def test_the_gradients_of_weights_and_scales_are_those_of_autograd():
-    generator = torch.Generator().manual_seed(1)
-    W, C = torch.randn(2, 4, 5, generator=generator).double()
-    S, Q = random_scaling()
-    W_leaf, Q_leaf = W.clone().requires_grad_(), Q.clone().requires_grad_()
-    scaled = scale_weights(W_leaf, Scaling(S, Q_leaf))
-    (scaled.sin() * C).sum().backward()
-    G = scaled.detach().cos() * C
-    torch.testing.assert_close(weights_gradient(G, Scaling(S, Q)), W_leaf.grad)
-    torch.testing.assert_close(scales_gradient(W, G, S), Q_leaf.grad)
-
-
 def test_the_gradient_and_the_step_of_the_scales_are_those_of_the_loss_at_the_scaled_parameters():
     generator = torch.Generator().manual_seed(2)
     layers = (Layer(20, 4, False),)
@@ -58,10 +46,8 @@ def test_the_gradient_and_the_step_of_the_scales_are_those_of_the_loss_at_the_sc
         spaces=(S,),
         ended_scalings=(),
         current_scalings=(Scaling(S, Q),),
-        is_first_step=number(0.0),
         ended_tasks=number(1.0),
         scales_lr=number(0.1).double(),
-        trust_threshold=number(0.5),
     )
 
     def loss(at):
@@ -101,12 +87,11 @@ def test_weights_are_scaled_inside_a_space_and_unchanged_outside():
 def test_the_spaces_that_hold_enough_of_the_gradient_are_trusted():
     S, _ = random_scaling(d=6, ranks=(2, 2, 2))
     G = torch.randn(4, 2).double() @ S[1, :, :2].T + 1e-3 * torch.randn(4, 6).double()
-    selected = select_trusted_spaces(G, S, 2, torch.tensor(0.9))
+    selected = select_trusted_spaces(G, S, 2, 0.9)
     assert torch.equal(selected[0], S[1])
     assert (selected[1] == 0).all()
-    no_trust = torch.tensor(0.0)
-    assert (select_trusted_spaces(G, S, 5, no_trust)[3:] == 0).all()  # there are only three spaces
-    assert (select_trusted_spaces(G, 0 * S, 2, no_trust) == 0).all()
+    assert (select_trusted_spaces(G, S, 5, 0.0)[3:] == 0).all()  # there are only three spaces
+    assert (select_trusted_spaces(G, 0 * S, 2, 0.0) == 0).all()
 
 
 def test_inputs_close_to_an_old_direction_have_that_direction_as_their_space():
@@ -226,17 +211,30 @@ def test_the_last_task_may_have_the_widest_space(tiny):
     assert ended.spaces.shape[2:] == current.spaces.shape[1:]
 
 
-def test_a_task_chooses_whom_it_trusts_by_its_first_gradient_alone(tiny):
-    parts = make_parts(tiny, method("trgp", trust_threshold=0.0, thresholds=[0.9]), kind="permuted")
+def gradient_before_task(parts, replica, learner, task, samples):
+    """The gradient [r, d] of each layer, its bias a column, on `samples` examples of a task that
+    has not begun."""
+    rows = task_rows(replica, task)[:samples]
+    examples = load_examples(parts.benchmark, replica.stream.view, rows, torch.tensor([task]))
+    params = learner.params.clone().requires_grad_()
+    logits = parts.model.apply(params, params[:0], examples.images, True).logits
+    (g,) = torch.autograd.grad(cross_entropy(logits, examples), params)
+    return layer_matrices(g, parts.model.layers)
+
+
+def test_a_task_chooses_whom_it_trusts_before_its_first_step_and_keeps_to_it(tiny):
+    parts = make_parts(tiny, method("trgp", trust_threshold=0.6, samples=7))
     replica = make_replicas(parts)[0]
-    assert new_learner(parts, replica).method_state.is_first_step == 1
-    steps = list(steps_of_task(parts, replica, learner_after(parts, replica, 2), 2))
-    start = steps[0][0].method_state
-    states = [after.method_state for *_, after, _ in steps]
-    spaces = [state.current_scalings[0].spaces for state in states]
-    assert start.is_first_step == 1
-    assert all(torch.equal(step_spaces, spaces[0]) for step_spaces in spaces)
-    assert all(state.is_first_step == 0 for state in states)
+    learner = learner_after(parts, replica, 2)
+    state = learner.method_state
+    steps = list(steps_of_task(parts, replica, learner, 2))
+    for layer, G in enumerate(gradient_before_task(parts, replica, learner, 2, 7)):
+        expected = select_trusted_spaces(G, state.spaces[layer], 2, 0.6)
+        assert expected.any()
+        for before, *_, after, _ in steps:
+            for each in (before, after):
+                current = each.method_state.current_scalings[layer].spaces
+                torch.testing.assert_close(current, expected)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ from gradalign_cli.step.draw_sizes import draw_sizes
 from gradalign_cli.step.replay import make_replay
 from gradalign_cli.step.step import make_step
 from gradalign_cli.training.replica import new_learner
-from gradalign_cli.training.task_begin import begin_task
 from gradalign_cli.training.task_end import end_task
 from tests.runs import make_parts, make_replicas, normalised, same, steps_of_task, train
 
@@ -42,7 +41,6 @@ def learner_after(parts, replica, tasks):
     """A learner that has trained on the first tasks."""
     learner = new_learner(parts, replica)
     for task in range(tasks):
-        learner = tree_index(begin_task(parts, [replica], tree_stack([learner]), task), 0)
         *_, (_, _, _, learner, _) = steps_of_task(parts, replica, learner, task)
         learner = tree_index(end_task(parts, [replica], tree_stack([learner]), task), 0)
     return learner
