@@ -35,34 +35,32 @@ from gradalign_cli.methods.method import (
 from gradalign_cli.methods.scaled_weights import (
     Layers,
     Scaling,
-    Scalings,
     learn_scaled_weights,
-    neutral_scaling,
+    of_task,
     scale_params,
-    scalings_of_task,
-    store_scalings,
+    store_at_end,
 )
 from gradalign_cli.methods.subspace import (
     projected_layer_widths,
     reduce_by_matrices,
     representation_matrices,
 )
-from gradalign_cli.numerics.trees import tree_stack
+from gradalign_cli.numerics.trees import tree_map, tree_stack
 
 
 class CodeCLState(NamedTuple):
     """conceptors, ended_scalings and current_scalings have one entry for each projected layer.
 
     conceptors: [d, d] of the inputs of all old tasks.
-    ended_scalings: the scalings of all ended tasks, [T, 1, d, w] and [T, 1, w, w].
+    ended_scalings: the scalings of all ended tasks, [T, d, w] and [T, w, w].
     current_scalings: those of the current task, in w free directions; 0 where it has none.
     ended_tasks: [] number of tasks that have ended.
     scales_lr: [] hyper-parameter.
     """
 
     conceptors: tuple[Tensor, ...]
-    ended_scalings: Scalings
-    current_scalings: Scalings
+    ended_scalings: tuple[Scaling, ...]
+    current_scalings: tuple[Scaling, ...]
     ended_tasks: Tensor
     scales_lr: Tensor
 
@@ -71,10 +69,14 @@ def code_cl_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: CodeCLState
 ) -> tuple[ObjectiveGradient, CodeCLState]:
     """The `find_gradient` of CODE-CL: at the scaled parameters, and a step of the scales."""
-    objective_gradient, learned = learn_scaled_weights(
-        take_gradient, inputs, state.current_scalings, state.scales_lr
+    rates = [state.scales_lr for _ in state.current_scalings]
+    objective_gradient, changes = learn_scaled_weights(
+        take_gradient, inputs, state.current_scalings, rates
     )
-    return objective_gradient, state._replace(current_scalings=learned)
+    scalings = tuple(
+        Scaling(S, D) for (S, _), D in zip(state.current_scalings, changes, strict=True)
+    )
+    return objective_gradient, state._replace(current_scalings=scalings)
 
 
 def align_by_conceptors(gradients: Gradients, state: CodeCLState) -> tuple[Tensor, CodeCLState]:
@@ -87,9 +89,7 @@ def align_by_conceptors(gradients: Gradients, state: CodeCLState) -> tuple[Tenso
 
 def code_cl_test_params(state: CodeCLState, params: Tensor, task: int, layers: Layers) -> Tensor:
     """The `test_params` of CODE-CL: the parameters [P], scaled as the task has learned."""
-    scalings = scalings_of_task(
-        state.ended_scalings, state.current_scalings, state.ended_tasks, task
-    )
+    scalings = of_task(state.ended_scalings, state.current_scalings, state.ended_tasks, task)
     return scale_params(params, layers, scalings)
 
 
@@ -149,8 +149,8 @@ def code_cl(
     def init(setup: MethodSetup) -> CodeCLState:
         zeros, number = setup.params.new_zeros, setup.params.new_tensor
         widths = projected_layer_widths(setup, project_head)
-        spaces = [zeros(1, d, min(free_dimensions, d)) for d in widths]
-        scalings = tuple(neutral_scaling(space, 1) for space in spaces)
+        free = [(d, min(free_dimensions, d)) for d in widths]
+        scalings = tuple(Scaling(zeros(d, w), zeros(w, w)) for d, w in free)
         return CodeCLState(
             tuple(zeros(d, d) for d in widths),
             tree_stack([scalings] * setup.tasks),
@@ -163,12 +163,12 @@ def code_cl(
         if probe.task == 0:
             return state, params
         scalings = []
-        for (_, Q), C, B in zip(
+        for (_, D), C, B in zip(
             state.current_scalings, state.conceptors, task_conceptors(probe), strict=False
         ):
             B = without_small_values(B, least_eigenvalue)
             S = free_directions(C, B, free_dimensions, overlap_threshold)
-            scalings.append(Scaling(S[None], Q))
+            scalings.append(Scaling(S, D))
         return state._replace(current_scalings=tuple(scalings)), params
 
     def end_task(state: CodeCLState, params: Tensor, probe: Probe) -> CodeCLState:
@@ -176,8 +176,8 @@ def code_cl(
             without_small_values(conceptor_or(C, B), least_eigenvalue).to(C)
             for C, B in zip(state.conceptors, task_conceptors(probe), strict=False)
         )
-        following = tuple(neutral_scaling(S, 1) for S, _ in state.current_scalings)
-        ended, current = store_scalings(
+        following = tree_map(torch.zeros_like, state.current_scalings)
+        ended, current = store_at_end(
             state.ended_scalings, state.current_scalings, following, probe.task
         )
         return CodeCLState(conceptors, ended, current, state.ended_tasks + 1, state.scales_lr)

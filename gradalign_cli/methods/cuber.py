@@ -23,7 +23,7 @@ from gradalign_cli.methods.subspace import (
     RankRule,
     layer_matrices,
     project_off_bases,
-    replace_task_matrix,
+    replace_task_tensor,
     representation_matrices,
 )
 from gradalign_cli.methods.trgp import (
@@ -46,8 +46,8 @@ class CUBERState(NamedTuple):
     projected layer.
 
     trgp: the state of TRGP.
-    task_gradients: [T, rows, w] the gradient of each old task's loss at the end of the task,
-    multiplied by the columns of its input space.
+    task_gradients: [T, rows, v] the gradient of each old task's loss at the end of the task,
+    multiplied by the columns of TRGP's basis, 0 for those that are not of its input space.
     bases_without_each_task: [T, d, v] for each old task, the basis of the inputs of all other old
     tasks.
     bases_projected_off: [d, v] the basis that the current task's gradients are projected off.
@@ -61,7 +61,8 @@ class CUBERState(NamedTuple):
 
 def best_joinable_task_mask(
     G: Tensor,
-    spaces: Tensor,
+    M: Tensor,
+    space_masks: Tensor,
     task_gradients: Tensor,
     trust_threshold: float,
     correlation_threshold: float,
@@ -69,12 +70,13 @@ def best_joinable_task_mask(
     """A mask [T] that is True for the old task which gains most from a step along G [rows, d], the
     one that is joined, and for no other.
 
-    The task must satisfy two conditions. Its space [T, d, w] holds more than `trust_threshold` of
-    the norm of G (the paper's sufficient projection), and within the space the cosine of G and the
-    task's own gradient [T, rows, w] is above `correlation_threshold` (positive correlation). The
-    largest cosine wins; if no task satisfies both, all is False.
+    The task must satisfy two conditions. Its space, the columns of M [d, v] in its mask of
+    `space_masks` [T, v], holds more than `trust_threshold` of the norm of G (the paper's sufficient
+    projection). And within the space the cosine of G and the task's own gradient [T, rows, v] is
+    above `correlation_threshold` (positive correlation). The largest cosine wins; if no task
+    satisfies both, all is False.
     """
-    coordinates = G @ spaces
+    coordinates = G @ M * space_masks[:, None]
     norms = coordinates.flatten(1).norm(dim=1)
     products = (coordinates * task_gradients).flatten(1).sum(1)
     cosines = ratio_or_zero(products, norms * task_gradients.flatten(1).norm(dim=1))
@@ -93,18 +95,15 @@ def join_and_trust(
     """The state of a task whose first gradient is G [rows, d] in each layer: the old task that it
     joins there is not projected off, and not among those that it trusts."""
     trusted, bases_projected_off = [], []
-    for number, spaces in enumerate(state.trgp.spaces):
-        joined = best_joinable_task_mask(
-            G[number],
-            spaces,
-            state.task_gradients[number],
-            trust_threshold,
-            correlation_threshold,
-        )
+    for number, (M, masks) in enumerate(zip(state.trgp.bases, state.trgp.space_masks, strict=True)):
+        gradients, limits = state.task_gradients[number], (trust_threshold, correlation_threshold)
+        joined = best_joinable_task_mask(G[number], M, masks, gradients, *limits)
         bases_of_joined = state.bases_without_each_task[number][joined]  # of one task, or of none
         bases_projected_off += [*bases_of_joined] or [state.bases_projected_off[number]]
-        others = spaces * ~joined[:, None, None]
-        trusted.append(select_trusted_spaces(G[number], others, max_trusted_tasks, trust_threshold))
+        others = masks * ~joined[:, None]
+        trusted.append(
+            select_trusted_spaces(G[number], M, others, max_trusted_tasks, trust_threshold)
+        )
     return state._replace(
         trgp=trust_spaces(state.trgp, trusted), bases_projected_off=tuple(bases_projected_off)
     )
@@ -183,10 +182,11 @@ def task_end_gradients(
 ) -> tuple[Tensor, ...]:
     """The `task_gradients` at the end of task number `task`, from the state before it, TRGP's state
     after it, and the gradient G [rows, d] of the task's loss for each layer."""
+    trgp_state = trgp_state_after
     return tuple(
-        replace_task_matrix(task_gradients, task, layer_G @ spaces[task])
-        for task_gradients, layer_G, spaces in zip(
-            state.task_gradients, G, trgp_state_after.spaces, strict=False
+        replace_task_tensor(gradients, task, G[number] @ M * masks[task])
+        for number, (gradients, M, masks) in enumerate(
+            zip(state.task_gradients, trgp_state.bases, trgp_state.space_masks, strict=True)
         )
     )
 
@@ -230,10 +230,12 @@ def cuber(
 
     def init(setup: MethodSetup) -> CUBERState:
         trgp_state = trgp_method.init(setup)
+        bases, tasks = trgp_state.bases, setup.tasks  # without columns, and so are the others
         matrices = layer_matrices(setup.params, setup.layers)
-        # the initial spaces have no columns, and so these have none
-        task_gradients = tuple(W @ S for W, S in zip(matrices, trgp_state.spaces, strict=False))
-        return CUBERState(trgp_state, task_gradients, trgp_state.spaces, trgp_state.bases)
+        coordinates = [W @ M for W, M in zip(matrices, bases, strict=False)]
+        task_gradients = tuple(WM.expand(tasks, *WM.shape) for WM in coordinates)
+        without_each_task = tuple(M.expand(tasks, *M.shape) for M in bases)
+        return CUBERState(trgp_state, task_gradients, without_each_task, bases)
 
     def begin_task(state: CUBERState, params: Tensor, probe: Probe) -> tuple[CUBERState, Tensor]:
         G = first_gradients(probe, samples)

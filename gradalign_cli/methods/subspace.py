@@ -259,12 +259,12 @@ def append_columns(
     )
 
 
-def replace_task_matrix(matrices: Tensor, task: int, matrix: Tensor) -> Tensor:
-    """Matrices [T, d, w] of all tasks with `matrix` [d, v] as that of one task; the narrower ones
-    are padded with columns of zeros."""
-    task_matrices = [*matrices]
-    task_matrices[task] = matrix
-    stacked: Tensor = tree_stack(pad_to_common_shapes(task_matrices))
+def replace_task_tensor(tensors: Tensor, task: int, tensor: Tensor) -> Tensor:
+    """The tensors [T, ...] of all tasks with `tensor` as that of one task; zeros stand behind the
+    smaller ones."""
+    of_tasks = [*tensors]
+    of_tasks[task] = tensor
+    stacked: Tensor = tree_stack(pad_to_common_shapes(of_tasks))
     return stacked
 
 

@@ -1,12 +1,10 @@
 """TRGP: GPM that reuses the weights of old tasks which a new task resembles (Lin et al. 2022)."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from gradalign_cli.errors import require
 from gradalign_cli.methods.method import (
@@ -22,10 +20,9 @@ from gradalign_cli.methods.scaled_weights import (
     Layers,
     Scaling,
     learn_scaled_weights,
-    neutral_scaling,
+    of_task,
     scale_params,
-    scalings_of_task,
-    store_scalings,
+    store_at_end,
 )
 from gradalign_cli.methods.subspace import (
     BasisSizeRule,
@@ -36,51 +33,53 @@ from gradalign_cli.methods.subspace import (
     layer_matrices,
     needed_rank,
     project_off_bases,
-    replace_task_matrix,
+    replace_task_tensor,
     representation_matrices,
 )
 from gradalign_cli.models.losses import cross_entropy
-from gradalign_cli.numerics.trees import tree_stack
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
 
 class TRGPState(NamedTuple):
-    """bases, spaces, ended_scalings and current_scalings have one entry for each projected layer.
+    """All but the last two have one entry for each projected layer.
 
-    bases: [d, v] orthonormal columns of the inputs of all old tasks.
-    spaces: [T, d, w] of the inputs of each old task, w being the rank of the widest.
-    ended_scalings: the scalings of all ended tasks, [T, K, d, w] and [T, K, w, w].
-    current_scalings: the scalings of the current task.
+    bases: M [d, v] orthonormal columns of the inputs of all old tasks.
+    space_masks: [T, v] 1 for the columns of M that are the input space S of each old task.
+    ended_changes: [T, v, v] how each ended task scales the weights, see `Scaling`.
+    current_changes: [v, v] how the current task does.
+    trust_counts: [v, v] how many of the spaces that the current task trusts have both columns.
     ended_tasks: [] number of tasks that have ended.
     scales_lr: [] hyper-parameter.
     """
 
     bases: tuple[Tensor, ...]
-    spaces: tuple[Tensor, ...]
-    ended_scalings: tuple[Scaling, ...]
-    current_scalings: tuple[Scaling, ...]
+    space_masks: tuple[Tensor, ...]
+    ended_changes: tuple[Tensor, ...]
+    current_changes: tuple[Tensor, ...]
+    trust_counts: tuple[Tensor, ...]
     ended_tasks: Tensor
     scales_lr: Tensor
 
 
 def select_trusted_spaces(
-    G: Tensor, spaces: Tensor, max_trusted_tasks: int, trust_threshold: float
+    G: Tensor, M: Tensor, space_masks: Tensor, max_trusted_tasks: int, trust_threshold: float
 ) -> Tensor:
-    """The spaces [max_trusted_tasks, d, w], among those of T tasks [T, d, w], that hold the largest
-    shares of the norm of a gradient G [r, d]; 0 in place of those whose share is not above
-    `trust_threshold` (def. 2)."""
-    shares = ratio_or_zero((G @ spaces).flatten(1).norm(dim=1), G.norm())
+    """The masks [K, v], among those of T tasks [T, v], of the spaces that hold the largest shares
+    of the norm of a gradient G [r, d]; 0 in place of those whose share is not above
+    `trust_threshold` (def. 2). K is the smaller of T and `max_trusted_tasks`."""
+    shares = ratio_or_zero((G @ M * space_masks[:, None]).flatten(1).norm(dim=1), G.norm())
     largest = shares.topk(min(max_trusted_tasks, len(shares)))
-    selected = spaces[largest.indices] * (largest.values > trust_threshold)[:, None, None]
-    return pad(selected, (0, 0, 0, 0, 0, max_trusted_tasks - len(selected)))
+    return space_masks[largest.indices] * (largest.values > trust_threshold)[:, None]
 
 
-def trust_spaces(state: TRGPState, spaces: Sequence[Tensor]) -> TRGPState:
-    """The state whose current task scales each layer's weights within these spaces [K, d, w]."""
-    scalings = zip(state.current_scalings, spaces, strict=True)
-    return state._replace(
-        current_scalings=tuple(scaling._replace(spaces=S) for scaling, S in scalings)
-    )
+def trust_spaces(state: TRGPState, masks: Sequence[Tensor]) -> TRGPState:
+    """The state whose current task scales each layer's weights within the spaces with these masks
+    [K, v].
+
+    Each has scales Q_k of its own, and M the columns of all. A step of size `scales_lr` for each
+    Q_k is one for the sum D of the Q_k - 1, as large as many spaces have both columns.
+    """
+    return state._replace(trust_counts=tuple(mask.T @ mask for mask in masks))
 
 
 def first_gradients(probe: Probe, samples: int) -> list[Tensor]:
@@ -94,10 +93,10 @@ def trgp_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: TRGPState
 ) -> tuple[ObjectiveGradient, TRGPState]:
     """The `find_gradient` of TRGP: at the scaled parameters, and a step of the scales."""
-    objective_gradient, learned = learn_scaled_weights(
-        take_gradient, inputs, state.current_scalings, state.scales_lr
-    )
-    return objective_gradient, state._replace(current_scalings=learned)
+    scalings = list(map(Scaling, state.bases, state.current_changes))
+    rates = [state.scales_lr * counts for counts in state.trust_counts]
+    objective_gradient, changes = learn_scaled_weights(take_gradient, inputs, scalings, rates)
+    return objective_gradient, state._replace(current_changes=changes)
 
 
 def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRGPState]:
@@ -112,20 +111,20 @@ def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRG
 def task_space_and_basis(
     M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
 ) -> tuple[Tensor, Tensor]:
-    """The input space S [d, k] of a task with the inputs R [d, n], and the basis [d, w + r] of all
-    tasks after it, from the basis M [d, w] of the tasks before it.
+    """The basis [d, w + r] of all tasks after one with the inputs R [d, n], from the basis M [d, w]
+    of the tasks before it, and a mask [w + r], 1 for the columns that are the task's input space.
 
-    Candidates for S are the columns m of M, each with the energy |m' R|^2, and the left singular
-    vectors of the part of R outside M, each with its squared singular value. Of these the k with
-    the largest energies are S, so many that they hold `threshold` of the energy of R; one fewer if
-    `one_column_fewer`. Those of them that are new are added to M, so S is inside its span.
+    Candidates for the space are the columns m of M, each with the energy |m' R|^2, and the left
+    singular vectors of the part of R outside M, each with its squared singular value. Of these the
+    k with the largest energies are the space, so many that they hold `threshold` of the energy of
+    R; one fewer if `one_column_fewer`. Those of them that are new are added to M.
 
     This follows the code published with the paper (github.com/LYang-666/TRGP). Departure: by an
     index that is off by one, the code never adds the first of the singular vectors to M.
     """
     M = M[:, : basis_rank(M)]
     U, singular_values = directions_outside(M, R)
-    new = len(M) - M.shape[1]  # as many columns may be new
+    old, new = M.shape[1], len(M) - M.shape[1]  # as many columns may be new
     candidates = torch.cat([M, U[:, :new].to(M.dtype)], 1)
     energies = torch.cat([(M.T @ R).double().square().sum(1), singular_values[:new].square()])
     order = energies.argsort(descending=True, stable=True)
@@ -134,8 +133,11 @@ def task_space_and_basis(
         needed_rank(energies[order].sqrt(), 0.0, total_energy, threshold) - one_column_fewer, 0
     )
     selected = order[:rank]
-    new_columns = candidates[:, selected[selected >= M.shape[1]]]
-    return candidates[:, selected], torch.cat([M, new_columns], 1)
+    new_columns = candidates[:, selected[selected >= old]]
+    basis = torch.cat([M, new_columns], 1)
+    space_mask = basis.new_ones(basis.shape[1])
+    space_mask[:old] = torch.isin(torch.arange(old), selected).to(basis)
+    return space_mask, basis
 
 
 def add_task_space(
@@ -143,35 +145,33 @@ def add_task_space(
 ) -> TRGPState:
     """The state with the input space of task number `task`, whose inputs are R [d, n] in each
     layer, and bases that hold it."""
-    bases, spaces = [], []
-    for number, (M, layer_spaces) in enumerate(zip(state.bases, state.spaces, strict=True)):
+    bases, space_masks = [], []
+    for number, (M, masks) in enumerate(zip(state.bases, state.space_masks, strict=True)):
         threshold = basis_size_rule.threshold(number, task)
         one_column_fewer = basis_size_rule.one_column_fewer(task)
-        space, basis = task_space_and_basis(M, R[number], threshold, one_column_fewer)
+        space_mask, basis = task_space_and_basis(M, R[number], threshold, one_column_fewer)
         bases.append(basis)
-        spaces.append(replace_task_matrix(layer_spaces, task, space))
-    return state._replace(bases=tuple(bases), spaces=tuple(spaces))
+        space_masks.append(replace_task_tensor(masks, task, space_mask))
+    return state._replace(bases=tuple(bases), space_masks=tuple(space_masks))
 
 
-def end_scalings(state: TRGPState, next_scalings: tuple[Scaling, ...], task: int) -> TRGPState:
-    """The state after the end of task number `task`: its scalings are stored, and the next task
-    begins with `next_scalings`."""
-    ended, current = store_scalings(
-        state.ended_scalings, state.current_scalings, next_scalings, task
-    )
+def end_scaling(state: TRGPState, task: int) -> TRGPState:
+    """The state after the end of task number `task`, once the bases have grown: how it scales the
+    weights is stored, and the next task begins with the weights as they are."""
+    zeros = tuple(M.new_zeros(M.shape[1], M.shape[1]) for M in state.bases)
+    ended, current = store_at_end(state.ended_changes, state.current_changes, zeros, task)
     return state._replace(
-        ended_scalings=ended,
-        current_scalings=current,
+        ended_changes=ended,
+        current_changes=current,
+        trust_counts=zeros,
         ended_tasks=state.ended_tasks + 1,
     )
 
 
 def trgp_test_params(state: TRGPState, params: Tensor, task: int, layers: Layers) -> Tensor:
     """The `test_params` of TRGP: the parameters [P], scaled as the task has learned."""
-    scalings = scalings_of_task(
-        state.ended_scalings, state.current_scalings, state.ended_tasks, task
-    )
-    return scale_params(params, layers, scalings)
+    changes = of_task(state.ended_changes, state.current_changes, state.ended_tasks, task)
+    return scale_params(params, layers, list(map(Scaling, state.bases, changes)))
 
 
 def trgp(
@@ -203,28 +203,34 @@ def trgp(
     require(max_trusted_tasks > 0, "method.max_trusted_tasks", "positive", max_trusted_tasks)
     require(0 <= trust_threshold <= 1, "method.trust_threshold", "in [0, 1]", trust_threshold)
     require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
-    neutral = partial(neutral_scaling, max_trusted_tasks=max_trusted_tasks)
 
     def init(setup: MethodSetup) -> TRGPState:
-        number = setup.params.new_tensor
         bases = empty_subspaces(setup, basis_size_rule, project_head).bases
-        spaces = tuple(M.expand(setup.tasks, *M.shape) for M in bases)
-        scalings = tuple(map(neutral, spaces))
-        ended_scalings = tree_stack([scalings] * setup.tasks)
-        return TRGPState(bases, spaces, ended_scalings, scalings, number(0.0), number(scales_lr))
+        zeros, number = setup.params.new_zeros, setup.params.new_tensor
+        layers = len(bases)
+        return TRGPState(
+            bases,
+            (zeros(setup.tasks, 0),) * layers,
+            (zeros(setup.tasks, 0, 0),) * layers,
+            (zeros(0, 0),) * layers,
+            (zeros(0, 0),) * layers,
+            number(0.0),
+            number(scales_lr),
+        )
 
     def begin_task(state: TRGPState, params: Tensor, probe: Probe) -> tuple[TRGPState, Tensor]:
         trusted = [
-            select_trusted_spaces(G, spaces, max_trusted_tasks, trust_threshold)
-            for G, spaces in zip(first_gradients(probe, samples), state.spaces, strict=False)
+            select_trusted_spaces(G, M, masks, max_trusted_tasks, trust_threshold)
+            for G, M, masks in zip(
+                first_gradients(probe, samples), state.bases, state.space_masks, strict=False
+            )
         ]
         return trust_spaces(state, trusted), params
 
     def end_task(state: TRGPState, params: Tensor, probe: Probe) -> TRGPState:
         layer_inputs = probe.layer_inputs(probe.rows[:samples])
         R = representation_matrices(layer_inputs, probe.layers)
-        state = add_task_space(state, R, basis_size_rule, probe.task)
-        return end_scalings(state, tuple(map(neutral, state.spaces)), probe.task)
+        return end_scaling(add_task_space(state, R, basis_size_rule, probe.task), probe.task)
 
     return Method(
         align_off_bases,

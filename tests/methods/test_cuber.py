@@ -8,44 +8,48 @@ from gradalign_cli.methods.subspace import representation_matrices
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_shape
 from tests.methods.catalogue import method
-from tests.methods.test_trgp import gradient_before_task, random_scaling
+from tests.methods.test_trgp import gradient_before_task, random_basis
 from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
 
 
-def joined_tasks(G, spaces, task_gradients, trust_threshold=0.5, correlation_threshold=0.5):
+def joined_tasks(G, M, masks, task_gradients, trust_threshold=0.5, correlation_threshold=0.5):
     """The mask of `best_joinable_task_mask` as a list, for gradients [rows, d] of two old tasks."""
-    coordinates = torch.stack(task_gradients) @ spaces
+    coordinates = torch.stack(task_gradients) @ M * masks[:, None]
     thresholds = trust_threshold, correlation_threshold
-    return best_joinable_task_mask(G, spaces, coordinates, *thresholds).tolist()
+    return best_joinable_task_mask(G, M, masks, coordinates, *thresholds).tolist()
 
 
 def test_an_old_task_is_joined_where_the_gradients_agree_within_its_space():
-    spaces, _ = random_scaling(d=6, ranks=(2, 2))
+    M = random_basis(6, 4)
+    masks = torch.eye(2).double().repeat_interleave(2, 1)  # two columns each
     generator = torch.Generator().manual_seed(0)
     C, random_gradient = (torch.randn(4, d, generator=generator).double() for d in (2, 6))
-    G = C @ spaces[1, :, :2].T
+    S = M[:, 2:]
+    G = C @ S.T
     # what a gradient is outside the space does not count
-    outside = random_gradient - random_gradient @ spaces[1] @ spaces[1].T
+    outside = random_gradient - random_gradient @ S @ S.T
     zero = torch.zeros(4, 6).double()
-    assert joined_tasks(G, spaces, [zero, 3 * G + outside]) == [False, True]
-    assert joined_tasks(G, spaces, [zero, outside - G]) == [False, False]
-    assert joined_tasks(G, spaces, [zero, zero]) == [False, False]
-    assert joined_tasks(0 * G, spaces, [zero, G]) == [False, False]
+    assert joined_tasks(G, M, masks, [zero, 3 * G + outside]) == [False, True]
+    assert joined_tasks(G, M, masks, [zero, outside - G]) == [False, False]
+    assert joined_tasks(G, M, masks, [zero, zero]) == [False, False]
+    assert joined_tasks(0 * G, M, masks, [zero, G]) == [False, False]
     # the space holds sqrt(1 / 2) of the norm of this one
     half_outside = G + outside * G.norm() / outside.norm()
-    assert joined_tasks(half_outside, spaces, [zero, G], trust_threshold=0.70) == [False, True]
-    assert joined_tasks(half_outside, spaces, [zero, G], trust_threshold=0.71) == [False, False]
+    for threshold, joins in ((0.70, True), (0.71, False)):
+        joined = joined_tasks(half_outside, M, masks, [zero, G], trust_threshold=threshold)
+        assert joined == [False, joins]
 
 
 def test_only_the_task_that_agrees_most_is_joined_and_only_above_the_cosine():
-    spaces = torch.eye(3).double().expand(2, 3, 3)
+    M, masks = torch.eye(3).double(), torch.ones(2, 3).double()
     G = torch.tensor([[1.0, 0.0, 0.0]]).double()
     gradients = list(torch.tensor([[[3.0, 4.0, 0.0]], [[4.0, 0.0, 3.0]]]).double())
-    assert joined_tasks(G, spaces, gradients) == [False, True]
-    assert joined_tasks(G, spaces, gradients[::-1]) == [True, False]
-    assert joined_tasks(G, spaces, gradients, correlation_threshold=0.79) == [False, True]
-    assert joined_tasks(G, spaces, gradients, correlation_threshold=0.81) == [False, False]
+    assert joined_tasks(G, M, masks, gradients) == [False, True]
+    assert joined_tasks(G, M, masks, gradients[::-1]) == [True, False]
+    for threshold, joins in ((0.79, True), (0.81, False)):
+        joined = joined_tasks(G, M, masks, gradients, correlation_threshold=threshold)
+        assert joined == [False, joins]
 
 
 def test_with_a_correlation_that_no_cosine_exceeds_it_is_trgp(tiny):
@@ -84,10 +88,9 @@ def test_the_weights_change_along_the_inputs_of_the_joined_task_only(tiny):
     basis_without_joined = start.method_state.bases_without_each_task[0][joined_task]
     assert torch.equal(after.method_state.bases_projected_off[0], basis_without_joined)
     # the joined task is not trusted as well
-    spaces = start.method_state.trgp.spaces[0]
-    trusted_spaces = after.method_state.trgp.current_scalings[0].spaces
-    assert not any(torch.equal(space, spaces[joined_task]) for space in trusted_spaces)
-    assert any(torch.equal(space, spaces[other_task]) for space in trusted_spaces)
+    trgp_state = start.method_state.trgp
+    mask = trgp_state.space_masks[0][other_task]
+    assert torch.equal(after.method_state.trgp.trust_counts[0], torch.outer(mask, mask))
 
 
 def inputs_of_task(parts, replica, learner, task):
@@ -154,9 +157,8 @@ def test_a_task_chooses_whom_it_joins_before_its_first_step_and_keeps_to_it(tiny
     state = learner.method_state
     steps = list(steps_of_task(parts, replica, learner, 2))
     for layer, G in enumerate(gradient_before_task(parts, replica, learner, 2, 7)):
-        joined = best_joinable_task_mask(
-            G, state.trgp.spaces[layer], state.task_gradients[layer], 0.0, -1.0
-        )
+        M, masks = state.trgp.bases[layer], state.trgp.space_masks[layer]
+        joined = best_joinable_task_mask(G, M, masks, state.task_gradients[layer], 0.0, -1.0)
         assert joined.any()
         expected = state.bases_without_each_task[layer][joined][0]
         for before, *_, after, _ in steps:

@@ -4,17 +4,15 @@ import torch
 from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import LossInputs
-from gradalign_cli.methods.scaled_weights import (
-    Scaling,
-    scale_params,
-    scale_weights,
-)
+from gradalign_cli.methods.scaled_weights import Scaling, scale_params, scale_weights
 from gradalign_cli.methods.subspace import columns_to_add, layer_matrices
 from gradalign_cli.methods.trgp import (
     TRGPState,
     select_trusted_spaces,
     task_space_and_basis,
     trgp_gradient,
+    trgp_test_params,
+    trust_spaces,
 )
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer
@@ -25,33 +23,35 @@ from tests.runs import make_parts, make_replicas, steps_of_task, train
 from tests.step.test_step import learner_after
 
 
-def random_scaling(d=5, ranks=(2, 3), seed=0):
-    """Spaces of orthonormal columns, padded with zeros, and random scales."""
+def random_basis(d=5, columns=5, seed=0):
+    """Orthonormal columns [d, columns]."""
     generator = torch.Generator().manual_seed(seed)
-    spaces = torch.zeros(len(ranks), d, d).double()
-    for k, rank in enumerate(ranks):
-        columns = torch.linalg.qr(torch.randn(d, d, generator=generator).double())[0]
-        spaces[k, :, :rank] = columns[:, :rank]
-    return Scaling(spaces, torch.randn(len(ranks), d, d, generator=generator).double())
+    return torch.linalg.qr(torch.randn(d, d, generator=generator).double())[0][:, :columns]
 
 
-def test_the_gradient_and_the_step_of_the_scales_are_those_of_the_loss_at_the_scaled_parameters():
-    generator = torch.Generator().manual_seed(2)
-    layers = (Layer(20, 4, False),)
-    params, C = torch.randn(2, 20, generator=generator).double()
-    S, Q = random_scaling()
-    number = torch.tensor
-    state = TRGPState(
-        bases=(torch.zeros(5, 0).double(),),
-        spaces=(S,),
-        ended_scalings=(),
-        current_scalings=(Scaling(S, Q),),
-        ended_tasks=number(1.0),
-        scales_lr=number(0.1).double(),
+def random_scaling(d=5, columns=3, seed=0):
+    """Orthonormal columns, with one of zeros behind them, and random scales."""
+    generator = torch.Generator().manual_seed(seed)
+    zeros = torch.zeros(d, 1).double()
+    D = torch.randn(columns + 1, columns + 1, generator=generator).double()
+    return Scaling(torch.cat([random_basis(d, columns, seed), zeros], 1), D)
+
+
+def state_of(scaling, counts, scales_lr=0.1):
+    """TRGP's state in its second task, for one layer."""
+    return TRGPState(
+        bases=(scaling.basis,),
+        space_masks=(),
+        ended_changes=(),
+        current_changes=(scaling.change,),
+        trust_counts=(counts,),
+        ended_tasks=torch.tensor(1.0),
+        scales_lr=torch.tensor(scales_lr).double(),
     )
 
-    def loss(at):
-        return (at.sin() * C).sum()
+
+def step_of_scales(loss, params, layers, state):
+    """The gradient and the state that `trgp_gradient` returns for a loss of the parameters."""
 
     def take_gradient(inputs):
         leaf = inputs.params.detach().requires_grad_()
@@ -59,48 +59,90 @@ def test_the_gradient_and_the_step_of_the_scales_are_those_of_the_loss_at_the_sc
 
     inputs = LossInputs(None, params, params[:0], None, (), layers)
     (g, _), state_after = trgp_gradient(take_gradient, inputs, state)
-    leaf, Q_leaf = params.clone().requires_grad_(), Q.clone().requires_grad_()
-    loss(scale_params(leaf, layers, [Scaling(S, Q_leaf)])).backward()
+    return g, state_after
+
+
+def test_the_gradient_and_the_step_of_the_scales_are_those_of_the_loss_at_the_scaled_parameters():
+    generator = torch.Generator().manual_seed(2)
+    layers = (Layer(20, 4, False),)
+    params, C = torch.randn(2, 20, generator=generator).double()
+    M, D = random_scaling()
+    counts = torch.randint(3, D.shape, generator=generator).double()
+
+    def loss(at):
+        return (at.sin() * C).sum()
+
+    g, state_after = step_of_scales(loss, params, layers, state_of(Scaling(M, D), counts))
+    leaf, D_leaf = params.clone().requires_grad_(), D.clone().requires_grad_()
+    loss(scale_params(leaf, layers, [Scaling(M, D_leaf)])).backward()
     torch.testing.assert_close(g, leaf.grad)
-    torch.testing.assert_close(state_after.current_scalings[0].scales, Q - 0.1 * Q_leaf.grad)
+    torch.testing.assert_close(state_after.current_changes[0], D - 0.1 * counts * D_leaf.grad)
 
 
-def test_scales_of_one_or_spaces_of_zeros_change_nothing():
-    W = torch.randn(4, 5).double()
-    S, Q = random_scaling()
-    ones = torch.eye(5).double().expand_as(Q)
-    torch.testing.assert_close(scale_weights(W, Scaling(S, ones)), W)
-    torch.testing.assert_close(scale_weights(W, Scaling(0 * S, Q)), W)
+def test_it_learns_as_if_each_trusted_space_had_scales_of_its_own():
+    """Eq. 4 with S_k and Q_k [w, w] of two spaces, of which three columns are the same."""
+    generator = torch.Generator().manual_seed(3)
+    layers, M = (Layer(24, 4, False),), random_basis(6, 5)
+    params, C = torch.randn(2, 24, generator=generator).double()
+    masks = torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0], [0.0, 1.0, 1.0, 1.0, 1.0]]).double()
+    spaces = [M[:, mask.bool()] for mask in masks]
+    scales = [torch.eye(S.shape[1]).double().requires_grad_() for S in spaces]
+
+    def loss(at):
+        return (at.sin() * C).sum()
+
+    def scaled(W):
+        parts = [W @ S @ (Q - torch.eye(len(Q))) @ S.T for S, Q in zip(spaces, scales, strict=True)]
+        return W + sum(parts)
+
+    state = trust_spaces(state_of(Scaling(M, torch.zeros(5, 5).double()), None), [masks])
+    for _ in range(3):
+        _, state = step_of_scales(loss, params, layers, state)
+        gradients = torch.autograd.grad(loss(scaled(params.view(4, 6)).flatten()), scales)
+        scales = [
+            (Q - 0.1 * G).detach().requires_grad_() for Q, G in zip(scales, gradients, strict=True)
+        ]
+        expected = scaled(params.view(4, 6)).flatten()
+        computed = scale_params(params, layers, [Scaling(M, state.current_changes[0])])
+        torch.testing.assert_close(computed, expected)
+    assert (expected - params).norm() > 0.01
 
 
 def test_weights_are_scaled_inside_a_space_and_unchanged_outside():
     W = torch.randn(4, 5).double()
-    S, Q = random_scaling(ranks=(2,))
-    columns = S[0, :, :2]
-    scaled = scale_weights(W, Scaling(S, Q))
-    torch.testing.assert_close(scaled @ columns, W @ columns @ Q[0, :2, :2])
+    M, D = random_scaling(columns=2)
+    columns = M[:, :2]
+    scaled = scale_weights(W, Scaling(M, D))
+    torch.testing.assert_close(scaled @ columns, W @ columns @ (torch.eye(2).double() + D[:2, :2]))
     x = torch.randn(5).double()
     outside = x - columns @ (columns.T @ x)
     torch.testing.assert_close(scaled @ outside, W @ outside)
 
 
 def test_the_spaces_that_hold_enough_of_the_gradient_are_trusted():
-    S, _ = random_scaling(d=6, ranks=(2, 2, 2))
-    G = torch.randn(4, 2).double() @ S[1, :, :2].T + 1e-3 * torch.randn(4, 6).double()
-    selected = select_trusted_spaces(G, S, 2, 0.9)
-    assert torch.equal(selected[0], S[1])
-    assert (selected[1] == 0).all()
-    assert (select_trusted_spaces(G, S, 5, 0.0)[3:] == 0).all()  # there are only three spaces
-    assert (select_trusted_spaces(G, 0 * S, 2, 0.0) == 0).all()
+    M = random_basis(6, 6)
+    masks = torch.eye(3).double().repeat_interleave(2, 1)  # two columns each
+    G = torch.randn(4, 2).double() @ M[:, 2:4].T + 1e-3 * torch.randn(4, 6).double()
+    selected = select_trusted_spaces(G, M, masks, 2, 0.9)
+    assert torch.equal(selected[0], masks[1])
+    assert not selected[1].any()
+    assert len(select_trusted_spaces(G, M, masks, 5, 0.0)) == 3  # there are no more
+    assert not select_trusted_spaces(G, M, 0 * masks, 2, 0.0).any()
+
+
+def space_and_basis(*arguments):
+    """The columns of the task's space, those of before first, and the basis."""
+    space_mask, basis = task_space_and_basis(*arguments)
+    return basis[:, space_mask.bool()], basis
 
 
 def test_inputs_close_to_an_old_direction_have_that_direction_as_their_space():
     e1, e2 = torch.eye(3).double()[:, :1], torch.eye(3).double()[:, 1:2]
     u = 0.98 * e1 + (1 - 0.98**2) ** 0.5 * e2
-    space, basis = task_space_and_basis(e1, u, 0.95, False)  # 0.98 ** 2 = 0.9604
+    space, basis = space_and_basis(e1, u, 0.95, False)  # 0.98 ** 2 = 0.9604
     assert torch.equal(space, e1)
     assert torch.equal(basis, e1)
-    space, basis = task_space_and_basis(e1, u, 0.97, False)
+    space, basis = space_and_basis(e1, u, 0.97, False)
     torch.testing.assert_close(space, torch.cat([e1, e2], 1) * torch.sign(space.sum(0)))
     assert torch.equal(basis, space)
 
@@ -113,9 +155,9 @@ def test_the_space_has_the_candidates_of_most_energy_whether_old_or_new():
         (5 / 12, [1], []),
         (9 / 12, [1, 3], [3]),
         (11 / 12, [1, 3, 2], [3, 2]),
-        (1.0, [1, 3, 2, 0], [3, 2]),
+        (1.0, [0, 1, 3, 2], [3, 2]),
     ]:
-        space, basis = task_space_and_basis(axes[:, :2], R, threshold, False)
+        space, basis = space_and_basis(axes[:, :2], R, threshold, False)
         assert torch.equal(space.abs(), axes[:, space_axes])
         assert torch.equal(basis.abs(), axes[:, [0, 1, *new_axes]])
 
@@ -126,22 +168,21 @@ def test_a_space_is_inside_the_basis_and_holds_the_threshold_and_one_column_fewe
         R = random_representation(seed=task)
         R = R[torch.randperm(10, generator=torch.Generator().manual_seed(task))]
         gpm_columns, _ = columns_to_add(M, R, threshold, False)
-        space, basis = task_space_and_basis(M, R, threshold, False)
-        torch.testing.assert_close(space.T @ space, torch.eye(space.shape[1]).double())
+        space, basis = space_and_basis(M, R, threshold, False)
         torch.testing.assert_close(basis.T @ basis, torch.eye(basis.shape[1]).double())
-        torch.testing.assert_close(basis @ (basis.T @ space), space)
         torch.testing.assert_close(basis @ (basis.T @ M), M)
         torch.testing.assert_close(basis @ (basis.T @ gpm_columns), gpm_columns)
-        energy = R.square().sum()
-        assert (space.T @ R).square().sum() >= threshold * energy * (1 - 1e-5)
-        assert (space[:, :-1].T @ R).square().sum() < threshold * energy
+        energies = (space.T @ R).square().sum(1)
+        needed = threshold * R.square().sum()
+        assert energies.sum() >= needed * (1 - 1e-5)
+        assert energies.sum() - energies.min() < needed
         M = torch.cat([basis, torch.zeros(10, 1).double()], 1)  # a column of zeros means nothing
 
 
 @pytest.mark.parametrize("one_column_fewer", [False, True])
 def test_the_space_of_the_first_task_is_its_first_singular_vectors(one_column_fewer):
     R, no_columns = random_representation(), torch.zeros(10, 0).double()
-    space, basis = task_space_and_basis(no_columns, R, 0.9, one_column_fewer)
+    space, basis = space_and_basis(no_columns, R, 0.9, one_column_fewer)
     U, singular_values, _ = torch.linalg.svd(R)
     energies = singular_values.square().cumsum(0)
     rank = int((energies < 0.9 * energies[-1]).sum()) + 1 - one_column_fewer
@@ -151,22 +192,26 @@ def test_the_space_of_the_first_task_is_its_first_singular_vectors(one_column_fe
 
 def test_a_basis_of_the_whole_space_gets_no_new_column():
     axes = torch.eye(4)
-    space, basis = task_space_and_basis(axes, random_representation(4, 9).float(), 1.0, False)
+    space_mask, basis = task_space_and_basis(axes, random_representation(4, 9).float(), 1.0, False)
     assert torch.equal(basis, axes)
-    assert sorted(space.argmax(0).tolist()) == [0, 1, 2, 3]
+    assert torch.equal(space_mask, torch.ones(4))
 
 
 @pytest.mark.parametrize("name", ["trgp", "cuber"])
-def test_after_every_task_its_space_is_inside_the_basis(name, tiny):
+def test_the_space_of_a_task_stays_the_same_while_the_basis_grows(name, tiny):
     parts = make_parts(tiny, method(name, thresholds=[0.9]), kind="permuted")
     replica = make_replicas(parts)[0]
+    spaces_before = []
     for ended in (1, 2, 3):
         state = learner_after(parts, replica, ended).method_state
-        trgp_state = state.trgp if name == "cuber" else state
-        for M, spaces in zip(trgp_state.bases, trgp_state.spaces, strict=True):
-            S = spaces[ended - 1]
-            assert S.norm() > 0.9
-            torch.testing.assert_close(M @ (M.T @ S), S, rtol=0, atol=1e-5)
+        state = state.trgp if name == "cuber" else state
+        for M, masks in zip(state.bases, state.space_masks, strict=True):
+            assert M[:, masks[ended - 1].bool()].norm() > 0.9
+            assert not masks[ended:].any()
+        spaces = [M[:, mask.bool()] for M in state.bases[:1] for mask in state.space_masks[0]]
+        for now, before in zip(spaces, spaces_before[: ended - 1], strict=False):
+            assert torch.equal(now, before)
+        spaces_before = spaces
 
 
 def test_if_no_task_is_trusted_it_is_gpm(tiny):
@@ -193,22 +238,32 @@ def test_where_old_tasks_hold_all_inputs_only_the_scales_learn_and_old_logits_st
         x = (parts.benchmark.images[rows] / 255).view(10, *parts.benchmark.image_shape)
         return parts.model.apply(params, params[:0], x, False).logits
 
-    scalings = after.method_state.current_scalings
-    assert all((scaling.spaces[0] != 0).any() for scaling in scalings)
+    assert all(counts.any() for counts in after.method_state.trust_counts)
     torch.testing.assert_close(
         logits_of_task(after, 0), logits_of_task(start, 0), rtol=0, atol=1e-3
     )
     assert (logits_of_task(after, 1) - logits_of_task(after, 0)).abs().max() > 0.01
 
 
-def test_the_last_task_may_have_the_widest_space(tiny):
-    """The stored scalings of all tasks are then as wide as that one."""
-    parts = make_parts(tiny, method("trgp", thresholds=[0.5], increase=0.24), kind="permuted")
-    state = train(parts, make_replicas(parts)).learners.method_state
-    ranks = state.spaces[0][0].square().sum((1, 2)).round()
-    assert ranks[2] > ranks[:2].max()
-    ended, current = state.ended_scalings[0], state.current_scalings[0]
-    assert ended.spaces.shape[2:] == current.spaces.shape[1:]
+def test_a_task_is_tested_as_it_ended_also_when_the_bases_have_grown(tiny):
+    """And the weights do not change within the old tasks' inputs, on which it depends."""
+    settings = {"trust_threshold": 0.0, "thresholds": [0.9], "scales_lr": 0.05}
+    parts = make_parts(tiny, method("trgp", **settings), kind="permuted")
+    replica = make_replicas(parts)[0]
+    second, third = (learner_after(parts, replica, ended) for ended in (2, 3))
+    widths = [learner.method_state.bases[0].shape[1] for learner in (second, third)]
+    assert widths[0] < widths[1]
+
+    def weights_within_space(learner):
+        params = trgp_test_params(learner.method_state, learner.params, 1, parts.model.layers)
+        M, mask = second.method_state.bases[0], second.method_state.space_masks[0][1]
+        return layer_matrices(params, parts.model.layers)[0] @ M[:, mask.bool()]
+
+    untouched = layer_matrices(second.params, parts.model.layers)[0]
+    M, mask = second.method_state.bases[0], second.method_state.space_masks[0][1]
+    before = weights_within_space(second)
+    torch.testing.assert_close(weights_within_space(third), before, rtol=0, atol=1e-4)
+    assert (before - untouched @ M[:, mask.bool()]).norm() > 1e-3
 
 
 def gradient_before_task(parts, replica, learner, task, samples):
@@ -229,12 +284,11 @@ def test_a_task_chooses_whom_it_trusts_before_its_first_step_and_keeps_to_it(tin
     state = learner.method_state
     steps = list(steps_of_task(parts, replica, learner, 2))
     for layer, G in enumerate(gradient_before_task(parts, replica, learner, 2, 7)):
-        expected = select_trusted_spaces(G, state.spaces[layer], 2, 0.6)
-        assert expected.any()
+        masks = select_trusted_spaces(G, state.bases[layer], state.space_masks[layer], 2, 0.6)
+        assert masks.any()
         for before, *_, after, _ in steps:
             for each in (before, after):
-                current = each.method_state.current_scalings[layer].spaces
-                torch.testing.assert_close(current, expected)
+                assert torch.equal(each.method_state.trust_counts[layer], masks.T @ masks)
 
 
 @pytest.mark.parametrize(
