@@ -10,6 +10,7 @@ And one rule says how many columns a layer needs to have free directions, where 
 convolutions and one for linear layers.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -65,6 +66,37 @@ class CodeCLState(NamedTuple):
     scales_lr: Tensor
 
 
+class ConceptorRule(NamedTuple):
+    """How the conceptor of a task follows from its inputs.
+
+    aperture: how much counts as a large input: along a direction in which the inputs of a task have
+    the mean square a, its conceptor has the eigenvalue a / (a + aperture^-2).
+    coverage: the aperture grows until the inputs, multiplied by the conceptor, have this share of
+    their lengths.
+    least_eigenvalue: smaller eigenvalues of conceptors become 0.
+    samples: how many examples of a task its conceptor is taken from.
+    """
+
+    aperture: float
+    coverage: float
+    least_eigenvalue: float
+    samples: int
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its domain."""
+        aperture, coverage, least_eigenvalue, samples = self
+        require(1e-6 <= aperture <= 1e6, "method.aperture", "in [1e-6, 1e6]", aperture)
+        require(0 <= coverage <= 0.9999, "method.coverage", "in [0, 0.9999]", coverage)
+        require(0 <= least_eigenvalue < 1, "method.least_eigenvalue", "in [0, 1)", least_eigenvalue)
+        require(samples > 0, "method.samples", "positive", samples)
+
+    def task_conceptors(self, probe: Probe) -> list[Tensor]:
+        """The conceptor [d, d] of a task in each layer with a matrix."""
+        layer_inputs = probe.layer_inputs(probe.rows[: self.samples])
+        representations = representation_matrices(layer_inputs, probe.layers)
+        return [conceptor_of(R, self.aperture, self.coverage) for R in representations]
+
+
 def code_cl_gradient(
     take_gradient: TakeGradient, inputs: LossInputs, state: CodeCLState
 ) -> tuple[ObjectiveGradient, CodeCLState]:
@@ -103,6 +135,31 @@ def free_directions(C: Tensor, B: Tensor, count: int, overlap_threshold: float) 
     return torch.zeros_like(directions) if has_none else directions
 
 
+def free_shared_directions(
+    state: CodeCLState, B: Sequence[Tensor], count: int, overlap_threshold: float
+) -> CodeCLState:
+    """The state in which a task with the conceptors B [d, d] begins: it scales the weights of each
+    layer in the `free_directions`."""
+    scalings = tuple(
+        Scaling(
+            free_directions(C, B[k], count, overlap_threshold), state.current_scalings[k].change
+        )
+        for k, C in enumerate(state.conceptors)
+    )
+    return state._replace(current_scalings=scalings)
+
+
+def state_without_inputs(
+    setup: MethodSetup, widths: list[int], free_dimensions: int, scales_lr: float
+) -> CodeCLState:
+    """The state before the first task, for projected layers of these numbers of columns."""
+    zeros, number = setup.params.new_zeros, setup.params.new_tensor
+    shapes = [(d, min(free_dimensions, d)) for d in widths]
+    scalings = tuple(Scaling(zeros(d, w), zeros(w, w)) for d, w in shapes)
+    conceptors, ended = tuple(zeros(d, d) for d in widths), tree_stack([scalings] * setup.tasks)
+    return CodeCLState(conceptors, ended, scalings, number(0.0), number(scales_lr))
+
+
 def code_cl(
     aperture: float,
     coverage: float,
@@ -120,66 +177,37 @@ def code_cl(
     tasks. Where they overlap, the task computes with weights that it scales within the directions
     they share most, and learns the scales; it is tested with them.
 
-    aperture: how much counts as a large input: along a direction in which the inputs of a task have
-    the mean square a, its conceptor has the eigenvalue a / (a + aperture^-2).
-    coverage: the aperture grows until the inputs, multiplied by the conceptor, have this share of
-    their lengths.
-    least_eigenvalue: smaller eigenvalues of conceptors become 0.
-    samples: how many examples of a task its conceptor is taken from.
-    project_head: whether the last layer is projected too; false where every task has logits of its
-    own.
+    aperture, coverage, least_eigenvalue, samples: see `ConceptorRule`.
+    project_head: as in `gpm`.
     free_dimensions: in how many directions a task scales the weights of a layer.
     overlap_threshold: a task scales weights where the trace of what it has in common with the old
     tasks is above this share of the trace of theirs; with 1 or more no task does.
     scales_lr: the step size of the scales.
     """
-    require(1e-6 <= aperture <= 1e6, "method.aperture", "in [1e-6, 1e6]", aperture)
-    require(0 <= coverage <= 0.9999, "method.coverage", "in [0, 0.9999]", coverage)
-    require(0 <= least_eigenvalue < 1, "method.least_eigenvalue", "in [0, 1)", least_eigenvalue)
-    for name, count in (("samples", samples), ("free_dimensions", free_dimensions)):
-        require(count > 0, f"method.{name}", "positive", count)
-    require(overlap_threshold >= 0, "method.overlap_threshold", "non-negative", overlap_threshold)
-    require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
-
-    def task_conceptors(probe: Probe) -> list[Tensor]:
-        layer_inputs = probe.layer_inputs(probe.rows[:samples])
-        representations = representation_matrices(layer_inputs, probe.layers)
-        return [conceptor_of(R, aperture, coverage) for R in representations]
+    rule = ConceptorRule(aperture, coverage, least_eigenvalue, samples)
+    rule.check()
+    require(free_dimensions > 0, "method.free_dimensions", "positive", free_dimensions)
+    for name, number in (("overlap_threshold", overlap_threshold), ("scales_lr", scales_lr)):
+        require(number >= 0, f"method.{name}", "non-negative", number)
 
     def init(setup: MethodSetup) -> CodeCLState:
-        zeros, number = setup.params.new_zeros, setup.params.new_tensor
         widths = projected_layer_widths(setup, project_head)
-        free = [(d, min(free_dimensions, d)) for d in widths]
-        scalings = tuple(Scaling(zeros(d, w), zeros(w, w)) for d, w in free)
-        return CodeCLState(
-            tuple(zeros(d, d) for d in widths),
-            tree_stack([scalings] * setup.tasks),
-            scalings,
-            number(0.0),
-            number(scales_lr),
-        )
+        return state_without_inputs(setup, widths, free_dimensions, scales_lr)
 
     def begin_task(state: CodeCLState, params: Tensor, probe: Probe) -> tuple[CodeCLState, Tensor]:
         if probe.task == 0:
             return state, params
-        scalings = []
-        for (_, D), C, B in zip(
-            state.current_scalings, state.conceptors, task_conceptors(probe), strict=False
-        ):
-            B = without_small_values(B, least_eigenvalue)
-            S = free_directions(C, B, free_dimensions, overlap_threshold)
-            scalings.append(Scaling(S, D))
-        return state._replace(current_scalings=tuple(scalings)), params
+        B = [without_small_values(B, least_eigenvalue) for B in rule.task_conceptors(probe)]
+        return free_shared_directions(state, B, free_dimensions, overlap_threshold), params
 
     def end_task(state: CodeCLState, params: Tensor, probe: Probe) -> CodeCLState:
         conceptors = tuple(
             without_small_values(conceptor_or(C, B), least_eigenvalue).to(C)
-            for C, B in zip(state.conceptors, task_conceptors(probe), strict=False)
+            for C, B in zip(state.conceptors, rule.task_conceptors(probe), strict=False)
         )
-        following = tree_map(torch.zeros_like, state.current_scalings)
-        ended, current = store_at_end(
-            state.ended_scalings, state.current_scalings, following, probe.task
-        )
+        current = state.current_scalings
+        following = tree_map(torch.zeros_like, current)
+        ended, current = store_at_end(state.ended_scalings, current, following, probe.task)
         return CodeCLState(conceptors, ended, current, state.ended_tasks + 1, state.scales_lr)
 
     return Method(

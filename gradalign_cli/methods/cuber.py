@@ -21,14 +21,14 @@ from gradalign_cli.methods.scaled_weights import Layers
 from gradalign_cli.methods.subspace import (
     BasisSizeRule,
     RankRule,
-    layer_matrices,
     project_off_bases,
     replace_task_tensor,
     representation_matrices,
 )
 from gradalign_cli.methods.trgp import (
     TRGPState,
-    first_gradients,
+    TrustRule,
+    cross_entropy_gradients,
     select_trusted_spaces,
     task_space_and_basis,
     trgp,
@@ -36,7 +36,6 @@ from gradalign_cli.methods.trgp import (
     trgp_test_params,
     trust_spaces,
 )
-from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 from gradalign_cli.numerics.vectors import ratio_or_zero
 
@@ -86,24 +85,19 @@ def best_joinable_task_mask(
 
 
 def join_and_trust(
-    state: CUBERState,
-    G: Sequence[Tensor],
-    max_trusted_tasks: int,
-    trust_threshold: float,
-    correlation_threshold: float,
+    state: CUBERState, G: Sequence[Tensor], trust_rule: TrustRule, correlation_threshold: float
 ) -> CUBERState:
     """The state of a task whose first gradient is G [rows, d] in each layer: the old task that it
     joins there is not projected off, and not among those that it trusts."""
     trusted, bases_projected_off = [], []
     for number, (M, masks) in enumerate(zip(state.trgp.bases, state.trgp.space_masks, strict=True)):
-        gradients, limits = state.task_gradients[number], (trust_threshold, correlation_threshold)
-        joined = best_joinable_task_mask(G[number], M, masks, gradients, *limits)
+        gradients = state.task_gradients[number]
+        thresholds = trust_rule.trust_threshold, correlation_threshold
+        joined = best_joinable_task_mask(G[number], M, masks, gradients, *thresholds)
         bases_of_joined = state.bases_without_each_task[number][joined]  # of one task, or of none
         bases_projected_off += [*bases_of_joined] or [state.bases_projected_off[number]]
         others = masks * ~joined[:, None]
-        trusted.append(
-            select_trusted_spaces(G[number], M, others, max_trusted_tasks, trust_threshold)
-        )
+        trusted.append(select_trusted_spaces(G[number], M, others, trust_rule))
     return state._replace(
         trgp=trust_spaces(state.trgp, trusted), bases_projected_off=tuple(bases_projected_off)
     )
@@ -223,40 +217,36 @@ def cuber(
     the joined weights back to where the task found them; this is left out.
     """
     basis_size_rule = BasisSizeRule(thresholds, increase, rank_rule)
-    trust = max_trusted_tasks, trust_threshold, scales_lr
-    trgp_method = trgp(thresholds, increase, samples, rank_rule, project_head, *trust)
+    trust_rule = TrustRule(max_trusted_tasks, trust_threshold)
+    rules = rank_rule, project_head, *trust_rule
+    trgp_method = trgp(thresholds, increase, samples, *rules, scales_lr)
     is_cosine = -1 <= correlation_threshold <= 1
     require(is_cosine, "method.correlation_threshold", "in [-1, 1]", correlation_threshold)
 
     def init(setup: MethodSetup) -> CUBERState:
-        trgp_state = trgp_method.init(setup)
-        bases, tasks = trgp_state.bases, setup.tasks  # without columns, and so are the others
-        matrices = layer_matrices(setup.params, setup.layers)
-        coordinates = [W @ M for W, M in zip(matrices, bases, strict=False)]
-        task_gradients = tuple(WM.expand(tasks, *WM.shape) for WM in coordinates)
-        without_each_task = tuple(M.expand(tasks, *M.shape) for M in bases)
+        trgp_state, tasks, zeros = trgp_method.init(setup), setup.tasks, setup.params.new_zeros
+        bases = trgp_state.bases
+        rows = [layer.matrix_rows for layer in setup.layers if layer.matrix_rows]
+        task_gradients = tuple(zeros(tasks, r, 0) for r in rows[: len(bases)])
+        without_each_task = tuple(zeros(tasks, len(M), 0) for M in bases)
         return CUBERState(trgp_state, task_gradients, without_each_task, bases)
 
     def begin_task(state: CUBERState, params: Tensor, probe: Probe) -> tuple[CUBERState, Tensor]:
-        G = first_gradients(probe, samples)
-        limits = max_trusted_tasks, trust_threshold, correlation_threshold
-        return join_and_trust(state, G, *limits), params
+        G = cross_entropy_gradients(probe, samples)
+        return join_and_trust(state, G, trust_rule, correlation_threshold), params
 
     def end_task(state: CUBERState, params: Tensor, probe: Probe) -> CUBERState:
-        task, rows = probe.task, probe.rows[:samples]
         trgp_state = trgp_method.end_task(state.trgp, params, probe)
-        R = representation_matrices(probe.layer_inputs(rows), probe.layers)
-        bases = task_end_bases(state, trgp_state, R, basis_size_rule, task)
-        G = layer_matrices(probe.mean_gradient(cross_entropy, rows), probe.layers)
-        task_gradients = task_end_gradients(state, trgp_state, G, task)
-        return CUBERState(trgp_state, task_gradients, *bases)
+        R = representation_matrices(probe.layer_inputs(probe.rows[:samples]), probe.layers)
+        bases = task_end_bases(state, trgp_state, R, basis_size_rule, probe.task)
+        G = cross_entropy_gradients(probe, samples)
+        return CUBERState(trgp_state, task_end_gradients(state, trgp_state, G, probe.task), *bases)
 
-    return Method(
-        align_off_current_bases,
+    return trgp_method._replace(
+        align=align_off_current_bases,
         find_gradient=cuber_gradient,
         init=init,
         begin_task=begin_task,
         end_task=end_task,
         test_params=cuber_test_params,
-        claims=("does_not_lengthen", "projects_orthogonally"),
     )

@@ -5,6 +5,7 @@ it: each label counts by the share of its own image, as in mixup (Zhang et al. 2
 the labels of all images count by the mean share, and by that of the other image.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -84,6 +85,31 @@ def draw_shares_and_order(random_number: Tensor, count: int, alpha: int) -> tupl
     return shares, uniform[:count].argsort()
 
 
+def gradient_at_worst_point(
+    take_gradient: TakeGradient, inputs: LossInputs, state: DFGPState, mixup_alpha: int
+) -> tuple[ObjectiveGradient, DFGPState]:
+    """The `find_gradient` of DFGP: the gradient of the objective and the mixture's loss, after a
+    step up both in the parameters and in the shares of the images."""
+    params, batch = inputs.params.detach(), inputs.batch
+    shares, order = draw_shares_and_order(state.random_number, len(batch.target), mixup_alpha)
+    partners = tree_map(lambda field: field[order], batch)
+
+    def gradient_at(params: Tensor, shares: Tensor) -> ObjectiveGradient:
+        """The gradient [P + n] with respect to the parameters and the shares."""
+        g, (value, output) = take_gradient(inputs._replace(params=params))
+        joined = inputs._replace(params=torch.cat([params, shares]), statistics=output.statistics)
+        mixed_g, (mixed_value, mixed) = take_gradient(joined, mixup_loss(partners, shares))
+        total_g = torch.cat([g, torch.zeros_like(shares)]) + state.mixup_weight * mixed_g
+        value = value + state.mixup_weight * mixed_value
+        return total_g, (value, output._replace(statistics=mixed.statistics))
+
+    uphill, value_and_output = gradient_at(params, shares)
+    worst_params = move_along(params, uphill[: len(params)], state.radius)
+    worst_shares = move_along(shares, uphill[len(params) :], state.mixup_radius).clamp(0, 1)
+    g, _ = gradient_at(worst_params, worst_shares)
+    return (g[: len(params)], value_and_output), state
+
+
 def dfgp(
     thresholds: list[float],
     increase: float,
@@ -115,30 +141,6 @@ def dfgp(
         numbers = map(setup.params.new_tensor, (radius, mixup_radius, mixup_weight, 0.0))
         return DFGPState(gpm_method.init(setup), *numbers)
 
-    def find_gradient(
-        take_gradient: TakeGradient, inputs: LossInputs, state: DFGPState
-    ) -> tuple[ObjectiveGradient, DFGPState]:
-        params, batch = inputs.params.detach(), inputs.batch
-        shares, order = draw_shares_and_order(state.random_number, len(batch.target), mixup_alpha)
-        partners = tree_map(lambda field: field[order], batch)
-
-        def gradient_at(params: Tensor, shares: Tensor) -> ObjectiveGradient:
-            """The gradient [P + n] with respect to the parameters and the shares."""
-            g, (value, output) = take_gradient(inputs._replace(params=params))
-            joined = inputs._replace(
-                params=torch.cat([params, shares]), statistics=output.statistics
-            )
-            mixed_g, (mixed_value, mixed) = take_gradient(joined, mixup_loss(partners, shares))
-            total_g = torch.cat([g, torch.zeros_like(shares)]) + state.mixup_weight * mixed_g
-            value = value + state.mixup_weight * mixed_value
-            return total_g, (value, output._replace(statistics=mixed.statistics))
-
-        uphill, value_and_output = gradient_at(params, shares)
-        worst_params = move_along(params, uphill[: len(params)], state.radius)
-        worst_shares = move_along(shares, uphill[len(params) :], state.mixup_radius).clamp(0, 1)
-        g, _ = gradient_at(worst_params, worst_shares)
-        return (g[: len(params)], value_and_output), state
-
     def align(gradients: Gradients, state: DFGPState) -> tuple[Tensor, DFGPState]:
         direction, subspaces = gpm_method.align(gradients, state.subspaces)
         number = gradients.random_numbers[0]
@@ -149,7 +151,7 @@ def dfgp(
 
     return gpm_method._replace(
         align=align,
-        find_gradient=find_gradient,
+        find_gradient=partial(gradient_at_worst_point, mixup_alpha=mixup_alpha),
         gradient_count=lambda b, m: 4,
         init=init,
         end_task=end_task,

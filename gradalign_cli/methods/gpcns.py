@@ -80,6 +80,16 @@ def common_projector(span_sum: Tensor, threshold: float, scale: float) -> Tensor
     return projector.to(span_sum.dtype)
 
 
+def align_off_common_directions(
+    gradients: Gradients, state: GPCNSState
+) -> tuple[Tensor, GPCNSState]:
+    """The `align` of GPCNS: G - G C for the gradient G of each layer with a projector C."""
+    direction = reduce_by_matrices(
+        gradients.g, gradients.layers, state.projectors, state.ended_tasks
+    )
+    return direction, state
+
+
 def gpcns(
     thresholds: list[float], increase: float, samples: int, project_head: bool, scale: float
 ) -> Method:
@@ -117,12 +127,6 @@ def gpcns(
             tuple(zeros(d, d) for d in widths),
         )
 
-    def align(gradients: Gradients, state: GPCNSState) -> tuple[Tensor, GPCNSState]:
-        direction = reduce_by_matrices(
-            gradients.g, gradients.layers, state.projectors, state.ended_tasks
-        )
-        return direction, state
-
     def end_task(state: GPCNSState, params: Tensor, probe: Probe) -> GPCNSState:
         g = probe.mean_gradient(cross_entropy, probe.rows[:samples])
         g = reduce_by_matrices(g, probe.layers, state.projectors, state.ended_tasks)
@@ -139,7 +143,7 @@ def gpcns(
         return GPCNSState(tuple(projectors), ended_tasks, tuple(gradients), tuple(span_sums))
 
     return Method(
-        align,
+        align_off_common_directions,
         init=init,
         end_task=end_task,
         align_accepts_updates=True,

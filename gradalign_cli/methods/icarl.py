@@ -103,14 +103,11 @@ def icarl() -> Method:
         return ICaRLState(setup.params, zeros, ones, zero, head, zero.clone())
 
     def begin_task(state: ICaRLState, params: Tensor, probe: Probe) -> tuple[ICaRLState, Tensor]:
-        ratio = torch.full_like(
-            state.exemplars_per_task_example,
-            len(probe.filled_slot_indices) / max(len(probe.rows), 1),
-        )
-        state = state._replace(
-            task_logit_mask=probe.task_logit_mask, exemplars_per_task_example=ratio
-        )
-        return state, params
+        ratio = len(probe.filled_slot_indices) / max(len(probe.rows), 1)
+        return state._replace(
+            task_logit_mask=probe.task_logit_mask,
+            exemplars_per_task_example=torch.full_like(state.exemplars_per_task_example, ratio),
+        ), params
 
     def after_step(state: ICaRLState, *_: Tensor) -> ICaRLState:
         return state._replace(means_are_current=torch.zeros_like(state.means_are_current))

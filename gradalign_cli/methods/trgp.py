@@ -61,15 +61,51 @@ class TRGPState(NamedTuple):
     scales_lr: Tensor
 
 
+def state_without_columns(
+    bases: tuple[Tensor, ...], setup: MethodSetup, scales_lr: float
+) -> TRGPState:
+    """The state before the first task, with these bases [d, 0]."""
+    zeros, number, layers = setup.params.new_zeros, setup.params.new_tensor, len(bases)
+    matrices = (zeros(0, 0),) * layers
+    return TRGPState(
+        bases=bases,
+        space_masks=(zeros(setup.tasks, 0),) * layers,
+        ended_changes=(zeros(setup.tasks, 0, 0),) * layers,
+        current_changes=matrices,
+        trust_counts=matrices,
+        ended_tasks=number(0.0),
+        scales_lr=number(scales_lr),
+    )
+
+
+class TrustRule(NamedTuple):
+    """Which old tasks a layer trusts (def. 2).
+
+    max_trusted_tasks: how many at most.
+    trust_threshold: the share of the norm of the task's first gradient that their input spaces must
+    hold.
+    """
+
+    max_trusted_tasks: int
+    trust_threshold: float
+
+    def check(self) -> None:
+        """Raise UserError where a value is out of its domain."""
+        tasks, threshold = self
+        require(tasks > 0, "method.max_trusted_tasks", "positive", tasks)
+        require(0 <= threshold <= 1, "method.trust_threshold", "in [0, 1]", threshold)
+
+
 def select_trusted_spaces(
-    G: Tensor, M: Tensor, space_masks: Tensor, max_trusted_tasks: int, trust_threshold: float
+    G: Tensor, M: Tensor, space_masks: Tensor, trust_rule: TrustRule
 ) -> Tensor:
     """The masks [K, v], among those of T tasks [T, v], of the spaces that hold the largest shares
-    of the norm of a gradient G [r, d]; 0 in place of those whose share is not above
-    `trust_threshold` (def. 2). K is the smaller of T and `max_trusted_tasks`."""
+    of the norm of a gradient G [r, d]; 0 in place of those whose share is not above the threshold.
+    K is `max_trusted_tasks`, or T where this is smaller."""
     shares = ratio_or_zero((G @ M * space_masks[:, None]).flatten(1).norm(dim=1), G.norm())
-    largest = shares.topk(min(max_trusted_tasks, len(shares)))
-    return space_masks[largest.indices] * (largest.values > trust_threshold)[:, None]
+    largest = shares.topk(min(trust_rule.max_trusted_tasks, len(shares)))
+    is_trusted = largest.values > trust_rule.trust_threshold
+    return space_masks[largest.indices] * is_trusted[:, None]
 
 
 def trust_spaces(state: TRGPState, masks: Sequence[Tensor]) -> TRGPState:
@@ -82,9 +118,9 @@ def trust_spaces(state: TRGPState, masks: Sequence[Tensor]) -> TRGPState:
     return state._replace(trust_counts=tuple(mask.T @ mask for mask in masks))
 
 
-def first_gradients(probe: Probe, samples: int) -> list[Tensor]:
-    """The gradient [r, d] of each layer with a matrix when a task begins: that of the mean
-    cross-entropy of `samples` examples of the task."""
+def cross_entropy_gradients(probe: Probe, samples: int) -> list[Tensor]:
+    """The gradient [r, d] of each layer with a matrix: that of the mean cross-entropy of `samples`
+    examples of the task."""
     g = probe.mean_gradient(cross_entropy, probe.rows[:samples])
     return layer_matrices(g, probe.layers)
 
@@ -190,40 +226,28 @@ def trgp(
     A task computes with `scale_weights` of the weights and learns the scales; it is tested with
     them. The weights themselves change orthogonally to the inputs of all old tasks.
 
-    max_trusted_tasks, trust_threshold: how many old tasks a layer trusts at most, and the share of
-    the norm of the task's first gradient that their input spaces must hold (0.5 in the paper).
-    That gradient is taken on `samples` examples before the task's first step, as in the code
+    max_trusted_tasks, trust_threshold: see `TrustRule`; the threshold is 0.5 in the paper. The
+    first gradient is taken on `samples` examples before the task's first step, as in the code
     published with the paper.
     scales_lr: the step size of the scales.
-    The other arguments are those of `BasisSizeRule` and `gpm`.
+    The others are those of `BasisSizeRule` and `gpm`.
     """
     basis_size_rule = BasisSizeRule(thresholds, increase, rank_rule)
     basis_size_rule.check()
     require(samples > 0, "method.samples", "positive", samples)
-    require(max_trusted_tasks > 0, "method.max_trusted_tasks", "positive", max_trusted_tasks)
-    require(0 <= trust_threshold <= 1, "method.trust_threshold", "in [0, 1]", trust_threshold)
+    trust_rule = TrustRule(max_trusted_tasks, trust_threshold)
+    trust_rule.check()
     require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
 
     def init(setup: MethodSetup) -> TRGPState:
         bases = empty_subspaces(setup, basis_size_rule, project_head).bases
-        zeros, number = setup.params.new_zeros, setup.params.new_tensor
-        layers = len(bases)
-        return TRGPState(
-            bases,
-            (zeros(setup.tasks, 0),) * layers,
-            (zeros(setup.tasks, 0, 0),) * layers,
-            (zeros(0, 0),) * layers,
-            (zeros(0, 0),) * layers,
-            number(0.0),
-            number(scales_lr),
-        )
+        return state_without_columns(bases, setup, scales_lr)
 
     def begin_task(state: TRGPState, params: Tensor, probe: Probe) -> tuple[TRGPState, Tensor]:
+        G = cross_entropy_gradients(probe, samples)
         trusted = [
-            select_trusted_spaces(G, M, masks, max_trusted_tasks, trust_threshold)
-            for G, M, masks in zip(
-                first_gradients(probe, samples), state.bases, state.space_masks, strict=False
-            )
+            select_trusted_spaces(G[number], M, masks, trust_rule)
+            for number, (M, masks) in enumerate(zip(state.bases, state.space_masks, strict=True))
         ]
         return trust_spaces(state, trusted), params
 

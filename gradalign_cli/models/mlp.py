@@ -40,6 +40,15 @@ def initial_layer(
     return weight, bias if init == "torch" else torch.zeros(out_features)
 
 
+def initial_params(
+    weight_shapes: Sequence[tuple[int, int]], init: Init, bias: bool, generator: Generator
+) -> Tensor:
+    """The initial parameters [P] of layers with these (out_features, in_features)."""
+    initial = [initial_layer(*shape, init, generator) for shape in weight_shapes]
+    tensors_per_layer = 2 if bias else 1
+    return flatten_tensors([tensor for layer in initial for tensor in layer[:tensors_per_layer]])
+
+
 def layer_activations(weights: list[Tensor], biases: list[Tensor], images: Tensor) -> list[Tensor]:
     """The inputs [n, in_features] of each layer, and the logits [n, outputs] after them; `biases`
     is empty where layers have none."""
@@ -88,10 +97,7 @@ def mlp(
     ]
 
     def init_params(generator: Generator) -> Tensor:
-        initial = [initial_layer(*shape, init, generator) for shape in weight_shapes]
-        return flatten_tensors(
-            [tensor for layer in initial for tensor in layer[:tensors_per_layer]]
-        )
+        return initial_params(weight_shapes, init, bias, generator)
 
     def weights_and_biases(params: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         tensors = split_vector(params, tensor_shapes)
@@ -120,16 +126,6 @@ def mlp(
         inputs = layer_activations(weights, biases, images)[:-1]
         return factored_layer_gradients(weights, inputs, logit_gradients, bias)
 
-    layers = tuple(
-        Layer(out_features * (in_features + bias), out_features, bias)
-        for out_features, in_features in weight_shapes
-    )
-    return Model(
-        init_params,
-        torch.zeros(0),
-        apply,
-        False,
-        layers,
-        layer_inputs,
-        factored_gradients=factored_gradients,
-    )
+    layers = tuple(Layer(rows * (columns + bias), rows, bias) for rows, columns in weight_shapes)
+    model = Model(init_params, torch.zeros(0), apply, False, layers, layer_inputs)
+    return model._replace(factored_gradients=factored_gradients)

@@ -8,6 +8,7 @@ from gradalign_cli.methods.scaled_weights import Scaling, scale_params, scale_we
 from gradalign_cli.methods.subspace import columns_to_add, layer_matrices
 from gradalign_cli.methods.trgp import (
     TRGPState,
+    TrustRule,
     select_trusted_spaces,
     task_space_and_basis,
     trgp_gradient,
@@ -123,11 +124,11 @@ def test_the_spaces_that_hold_enough_of_the_gradient_are_trusted():
     M = random_basis(6, 6)
     masks = torch.eye(3).double().repeat_interleave(2, 1)  # two columns each
     G = torch.randn(4, 2).double() @ M[:, 2:4].T + 1e-3 * torch.randn(4, 6).double()
-    selected = select_trusted_spaces(G, M, masks, 2, 0.9)
+    selected = select_trusted_spaces(G, M, masks, TrustRule(2, 0.9))
     assert torch.equal(selected[0], masks[1])
     assert not selected[1].any()
-    assert len(select_trusted_spaces(G, M, masks, 5, 0.0)) == 3  # there are no more
-    assert not select_trusted_spaces(G, M, 0 * masks, 2, 0.0).any()
+    assert len(select_trusted_spaces(G, M, masks, TrustRule(5, 0.0))) == 3  # there are no more
+    assert not select_trusted_spaces(G, M, 0 * masks, TrustRule(2, 0.0)).any()
 
 
 def space_and_basis(*arguments):
@@ -284,7 +285,9 @@ def test_a_task_chooses_whom_it_trusts_before_its_first_step_and_keeps_to_it(tin
     state = learner.method_state
     steps = list(steps_of_task(parts, replica, learner, 2))
     for layer, G in enumerate(gradient_before_task(parts, replica, learner, 2, 7)):
-        masks = select_trusted_spaces(G, state.bases[layer], state.space_masks[layer], 2, 0.6)
+        masks = select_trusted_spaces(
+            G, state.bases[layer], state.space_masks[layer], TrustRule(2, 0.6)
+        )
         assert masks.any()
         for before, *_, after, _ in steps:
             for each in (before, after):
