@@ -112,8 +112,9 @@ def trust_spaces(state: TRGPState, masks: Sequence[Tensor]) -> TRGPState:
     """The state whose current task scales each layer's weights within the spaces with these masks
     [K, v].
 
-    Each has scales Q_k of its own, and M the columns of all. A step of size `scales_lr` for each
-    Q_k is one for the sum D of the Q_k - 1, as large as many spaces have both columns.
+    Each space has scales Q_k of its own, which learn at one rate, and the weights depend on their
+    sum alone. So D learns in the place of them, each entry as many times as fast as there are
+    spaces with both its columns.
     """
     return state._replace(trust_counts=tuple(mask.T @ mask for mask in masks))
 
@@ -147,8 +148,9 @@ def align_off_bases(gradients: Gradients, state: TRGPState) -> tuple[Tensor, TRG
 def task_space_and_basis(
     M: Tensor, R: Tensor, threshold: float, one_column_fewer: bool
 ) -> tuple[Tensor, Tensor]:
-    """The basis [d, w + r] of all tasks after one with the inputs R [d, n], from the basis M [d, w]
-    of the tasks before it, and a mask [w + r], 1 for the columns that are the task's input space.
+    """A mask [w + r], 1 for the columns that are the input space of a task with the inputs R
+    [d, n], of the basis [d, w + r] of all tasks after it, and this basis, from that of the tasks
+    before it, M [d, w].
 
     Candidates for the space are the columns m of M, each with the energy |m' R|^2, and the left
     singular vectors of the part of R outside M, each with its squared singular value. Of these the
