@@ -12,6 +12,7 @@ from gradalign_cli.composition.targets import NAMED_GROUPS, RESULT_OF_GROUP, tar
 from gradalign_cli.errors import UserError, did_you_mean, error_text, require, require_choice
 
 LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
+LARGEST_NUMBER = 3.4e38  # of float32
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -88,8 +89,9 @@ def check_type(field: str, declared_type: Any, value: Any) -> None:
     domain = KINDS[plain[0]] + (" or null" if type(None) in kinds else "")
     finite = not isinstance(value, float) or math.isfinite(value)
     require(fits and finite, field, domain, value)
-    small = not number or -LARGEST_WHOLE_NUMBER <= value <= LARGEST_WHOLE_NUMBER
-    require(small, field, f"a number of at most {LARGEST_WHOLE_NUMBER}", value)
+    limit = LARGEST_WHOLE_NUMBER if number else LARGEST_NUMBER
+    small = isinstance(value, str | bool) or -limit <= value <= limit
+    require(small, field, f"a number of at most {limit}", value)
 
 
 def check_list_type(field: str, alternative_types: tuple[Any, ...], value: Any) -> None:

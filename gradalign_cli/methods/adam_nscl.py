@@ -19,6 +19,7 @@ from gradalign_cli.methods.subspace import (
     map_layer_matrices,
     projected_layer_widths,
     representation_matrices,
+    require_layer_inputs,
 )
 from gradalign_cli.numerics.moments import Moments, adam_update, no_moments
 from gradalign_cli.numerics.trees import Absent
@@ -100,6 +101,7 @@ def adam_nscl(
         require(count > 0, f"method.{name}", "positive", count)
 
     def init(setup: MethodSetup) -> AdamNSCLState:
+        require_layer_inputs(setup)
         params = setup.params
         widths = projected_layer_widths(setup, project_head)
         eye = partial(torch.eye, dtype=params.dtype, device=params.device)

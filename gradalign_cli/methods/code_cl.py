@@ -45,6 +45,7 @@ from gradalign_cli.methods.subspace import (
     projected_layer_widths,
     reduce_by_matrices,
     representation_matrices,
+    require_layer_inputs,
 )
 from gradalign_cli.numerics.trees import tree_map, tree_stack
 
@@ -179,7 +180,8 @@ def code_cl(
 
     aperture, coverage, least_eigenvalue, samples: see `ConceptorRule`.
     project_head: as in `gpm`.
-    free_dimensions: in how many directions a task scales the weights of a layer.
+    free_dimensions: in how many directions a task scales the weights of a layer; none in one with
+    no more columns.
     overlap_threshold: a task scales weights where the trace of what it has in common with the old
     tasks is above this share of the trace of theirs; with 1 or more no task does.
     scales_lr: the step size of the scales.
@@ -191,6 +193,7 @@ def code_cl(
         require(number >= 0, f"method.{name}", "non-negative", number)
 
     def init(setup: MethodSetup) -> CodeCLState:
+        require_layer_inputs(setup)
         widths = projected_layer_widths(setup, project_head)
         return state_without_inputs(setup, widths, free_dimensions, scales_lr)
 

@@ -28,6 +28,7 @@ from gradalign_cli.methods.subspace import (
     project_off_bases,
     projection_on,
     representation_matrices,
+    require_layer_inputs,
 )
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.generators import permutation
@@ -205,6 +206,7 @@ def fs_dgpm(
         require(number >= 0, f"method.{name}", "non-negative", number)
 
     def init(setup: MethodSetup) -> FSDGPMState:
+        require_layer_inputs(setup)
         subspaces = empty_subspaces(setup, basis_size_rule, project_head)
         numbers = map(
             setup.params.new_tensor, (climb_lr, importance_lr, temperature, initial_importance)

@@ -21,6 +21,7 @@ Gradient = Tensor  # [P]
 Direction = Tensor  # [P], which the optimizer steps against
 Rows = Tensor  # [n] of the dataset
 Slots = Tensor  # [k] of the memory
+NO_LAYER_INPUTS = "`method` needs the inputs of every layer, which this `model` hides"
 
 # (logits [n, outputs], examples) -> a number [], such as the mean cross-entropy
 ExampleFunction = Callable[[Tensor, Examples], Tensor]
@@ -90,16 +91,18 @@ class Gradients(NamedTuple):
 class MethodSetup(NamedTuple):
     """What a method's initial state is made of.
 
-    params:  [P] the initial parameters.
-    tasks:   T, the number of tasks of the run.
-    outputs: the number of logits of the network.
-    layers:  the parts of params, in order.
+    params:           [P] the initial parameters.
+    tasks:            T, the number of tasks of the run.
+    outputs:          the number of logits of the network.
+    layers:           the parts of params, in order.
+    has_layer_inputs: whether the model gives the inputs of its layers, see `Probe.layer_inputs`.
     """
 
     params: Tensor
     tasks: int
     outputs: int
     layers: tuple[Layer, ...]
+    has_layer_inputs: bool = True
 
 
 class Probe(NamedTuple):

@@ -14,6 +14,7 @@ from gradalign_cli.methods.subspace import (
     map_layer_matrices,
     projected_layer_widths,
     representation_matrices,
+    require_layer_inputs,
     require_one_or_per_layer,
 )
 
@@ -86,6 +87,7 @@ def owm(alpha: list[float], decay: list[float], batch_size: int, project_head: b
         require(is_valid, f"method.{name}", "a list of positive numbers", values)
 
     def init(setup: MethodSetup) -> OWMState:
+        require_layer_inputs(setup)
         widths = projected_layer_widths(setup, project_head)
         require_one_or_per_layer("method.alpha", alpha, len(widths))
         require_one_or_per_layer("method.decay", decay, len(widths))

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor
 
 from gradalign_cli.errors import UserError, require, require_choice
-from gradalign_cli.methods.method import Gradients, Method, MethodSetup, Probe
+from gradalign_cli.methods.method import (
+    NO_LAYER_INPUTS,
+    Gradients,
+    Method,
+    MethodSetup,
+    Probe,
+)
 from gradalign_cli.models.model import Layer
 from gradalign_cli.numerics.trees import pad_to_common_shapes, tree_stack
 
@@ -67,9 +73,18 @@ class BasisSizeRule(NamedTuple):
 
 def projected_layer_widths(setup: MethodSetup, project_head: bool) -> list[int]:
     """d of each projected layer: of all layers with a matrix, without the last one unless
-    `project_head`."""
+    `project_head`. Raises UserError where no layer is left."""
     widths = [layer.size // layer.matrix_rows for layer in setup.layers if layer.matrix_rows]
-    return widths if project_head else widths[:-1]
+    projected = widths if project_head else widths[:-1]
+    domain = "true where the network has one layer alone"
+    require(len(projected) > 0, "method.project_head", domain, project_head)
+    return projected
+
+
+def require_layer_inputs(setup: MethodSetup) -> None:
+    """Raise UserError where the model does not give the inputs of its layers."""
+    if not setup.has_layer_inputs:
+        raise UserError(NO_LAYER_INPUTS)
 
 
 def require_one_or_per_layer(field: str, values: Sequence[float], layers: int) -> None:
@@ -285,6 +300,7 @@ def subspace_method(
     basis_size_rule.check()
 
     def init(setup: MethodSetup) -> SubspaceState:
+        require_layer_inputs(setup)
         return empty_subspaces(setup, basis_size_rule, project_head)
 
     def align(gradients: Gradients, state: SubspaceState) -> tuple[Tensor, SubspaceState]:

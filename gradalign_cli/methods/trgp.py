@@ -1,4 +1,11 @@
-"""TRGP: GPM that reuses the weights of old tasks which a new task resembles (Lin et al. 2022)."""
+"""TRGP: GPM that reuses the weights of old tasks which a new task resembles (Lin et al. 2022).
+
+The rules are those of the code published with the paper (github.com/LYang-666/TRGP), with these
+departures. The inputs of an ended task are taken at the weights that it is tested with; in the code
+its scales are left out. Each layer chooses for itself; in the code no layer is scaled where the
+first one trusts no task. And one rule is that of all tasks, where the code for Permuted MNIST has
+another for the third. `task_space_and_basis` names one more.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -35,6 +42,7 @@ from gradalign_cli.methods.subspace import (
     project_off_bases,
     replace_task_tensor,
     representation_matrices,
+    require_layer_inputs,
 )
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.vectors import ratio_or_zero
@@ -157,8 +165,8 @@ def task_space_and_basis(
     k with the largest energies are the space, so many that they hold `threshold` of the energy of
     R; one fewer if `one_column_fewer`. Those of them that are new are added to M.
 
-    This follows the code published with the paper (github.com/LYang-666/TRGP). Departure: by an
-    index that is off by one, the code never adds the first of the singular vectors to M.
+    Departure from the published code: by an index that is off by one, that never adds the first of
+    the singular vectors to M.
     """
     M = M[:, : basis_rank(M)]
     U, singular_values = directions_outside(M, R)
@@ -242,6 +250,7 @@ def trgp(
     require(scales_lr >= 0, "method.scales_lr", "non-negative", scales_lr)
 
     def init(setup: MethodSetup) -> TRGPState:
+        require_layer_inputs(setup)
         bases = empty_subspaces(setup, basis_size_rule, project_head).bases
         return state_without_columns(bases, setup, scales_lr)
 

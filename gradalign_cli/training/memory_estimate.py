@@ -8,14 +8,13 @@ from torch import Tensor
 
 from gradalign_cli.buffers.measures import GRADIENTS_AT_ONCE
 from gradalign_cli.errors import require
-from gradalign_cli.methods.method import MethodSetup
 from gradalign_cli.numerics.trees import tree_leaves
 from gradalign_cli.schedules.schedule import looks_at_losses
 from gradalign_cli.step.learner import Learner, Parts
 from gradalign_cli.step.reading_sizes import reference_cache_bytes
 from gradalign_cli.step.reference_examples import caches_reference_examples
 from gradalign_cli.training.free_memory import free_bytes
-from gradalign_cli.training.replica import Replica, new_learner
+from gradalign_cli.training.replica import Replica, method_setup, new_learner
 
 SHARE = 0.8  # of the free memory that a run may plan with
 COPIES = 3  # of a learner and its view: before, after and recorded
@@ -65,9 +64,7 @@ def learner_on_meta_device(parts: Parts, replica: Replica) -> Learner:
     """An untrained learner on PyTorch's meta device; RuntimeError where that cannot be."""
     with torch.device("meta"):
         params = torch.empty(parameter_count(parts))
-        setup = MethodSetup(
-            params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers
-        )
+        setup = method_setup(parts, params)
         memory = parts.buffer.init()
         logits = parts.benchmark.outputs * parts.method.stores_logits
         return Learner(

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from gradalign_cli.benchmarks.benchmark import Stream
 from gradalign_cli.methods.method import Method, MethodSetup
@@ -20,10 +21,17 @@ class Replica(NamedTuple):
     stream: Stream
 
 
+def method_setup(parts: Parts, params: Tensor) -> MethodSetup:
+    """What the initial state of the parts' method is made of, with these parameters [P]."""
+    benchmark, model = parts.benchmark, parts.model
+    has_layer_inputs = model.layer_inputs is not None
+    return MethodSetup(params, benchmark.tasks, benchmark.outputs, model.layers, has_layer_inputs)
+
+
 def new_learner(parts: Parts, replica: Replica, device: torch.device = CPU) -> Learner:
     """An untrained learner: a network drawn from the replica's seed, and an empty memory."""
     params = parts.model.init(generator(replica.seed, "network")).to(device)
-    setup = MethodSetup(params, parts.benchmark.tasks, parts.benchmark.outputs, parts.model.layers)
+    setup = method_setup(parts, params)
     with default_device(device):
         memory = parts.buffer.init()
         stored_logits = params.new_zeros(

@@ -30,6 +30,8 @@ from gradalign_cli.training.task_end import end_task
 from gradalign_cli.training.task_steps import TaskSteps, prepare_task, steps_of_tasks
 from gradalign_cli.training.watcher import Moment, Watcher
 
+SMALLER_STEPS = "try a smaller `replicas.lr`, or a smaller step size or strength of the method"
+
 
 class TrainingResult(NamedTuple):
     """What `run` gives.
@@ -221,7 +223,7 @@ def stop_if_diverged(loss: Tensor, task: int, first_step: int) -> None:
         step, replica = (int(place) for place in bad.nonzero()[0])
         raise UserError(
             f"the loss of replica {replica} became {float(loss[step, replica])} in task {task + 1},"
-            f" step {first_step + step + 1}: try a smaller `replicas.lr`"
+            f" step {first_step + step + 1}: {SMALLER_STEPS}"
         )
 
 
@@ -232,5 +234,5 @@ def stop_if_not_finite(params: Tensor, task: int) -> None:
     if bad.any():
         raise UserError(
             f"the parameters of replica {int(bad.nonzero()[0])} are not finite after the last step"
-            f" of task {task + 1}: try a smaller `replicas.lr`"
+            f" of task {task + 1}: {SMALLER_STEPS}"
         )

@@ -11,7 +11,7 @@ from gradalign_cli.benchmarks.examples import Examples
 from gradalign_cli.benchmarks.loading import load_examples, target_logits
 from gradalign_cli.buffers.buffer import EndedTask
 from gradalign_cli.errors import UserError
-from gradalign_cli.methods.method import ExampleFunction, Probe
+from gradalign_cli.methods.method import NO_LAYER_INPUTS, ExampleFunction, Probe
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.numerics.devices import default_device, to_device
 from gradalign_cli.numerics.generators import generator
@@ -94,7 +94,7 @@ def make_probe(parts: Parts, learner: Learner, view: TaskViews, rows: Tensor, ta
 
     def layer_inputs(rows: Tensor, tasks: Tensor = this_task) -> tuple[Tensor, ...]:
         if parts.model.layer_inputs is None:
-            raise UserError("`method` needs the inputs of every layer, which this `model` hides")
+            raise UserError(NO_LAYER_INPUTS)
         images = load_examples(parts.benchmark, view, rows, tasks).images
         return parts.model.layer_inputs(learner.params, learner.statistics, images)
 

@@ -1,5 +1,8 @@
+import pytest
 import torch
 
+from gradalign_cli.errors import UserError
+from gradalign_cli.methods.method import MethodSetup
 from gradalign_cli.methods.subspace import (
     append_columns,
     columns_to_add,
@@ -10,6 +13,9 @@ from gradalign_cli.methods.subspace import (
     representation_matrix,
 )
 from gradalign_cli.models.model import Layer
+from tests.methods.catalogue import method
+
+OF_INPUTS = ["gpm", "sgp", "trgp", "cuber", "dfgp", "code_cl", "owm", "adam_nscl", "fs_dgpm"]
 
 
 def random_representation(d=10, n=30, seed=0):
@@ -88,3 +94,18 @@ def test_projected_gradients_are_orthogonal_to_the_basis():
     assert torch.equal(projected[17:], g[17:])  # a layer without a basis
     unprojected = project_off_bases(g, layers, (0 * M,), (0 * importance,), torch.tensor(0))
     assert torch.equal(unprojected, g)
+
+
+@pytest.mark.parametrize("name", [*OF_INPUTS, "gpcns"])
+def test_a_network_of_one_layer_has_none_to_project_beside_its_head(name):
+    setup = MethodSetup(torch.zeros(6), 2, 2, (Layer(6, 2, True),))
+    assert method(name, project_head=True).init(setup) is not None
+    with pytest.raises(UserError, match=r"`method\.project_head` must be true where the network"):
+        method(name, project_head=False).init(setup)
+
+
+@pytest.mark.parametrize("name", OF_INPUTS)
+def test_a_model_that_hides_the_inputs_of_its_layers_is_refused_before_training(name):
+    setup = MethodSetup(torch.zeros(6), 2, 2, (Layer(6, 2, True),), has_layer_inputs=False)
+    with pytest.raises(UserError, match="needs the inputs of every layer"):
+        method(name).init(setup)
