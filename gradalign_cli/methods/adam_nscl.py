@@ -102,8 +102,7 @@ def adam_nscl(
 
     def init(setup: MethodSetup) -> AdamNSCLState:
         require_layer_inputs(setup)
-        params = setup.params
-        widths = projected_layer_widths(setup, project_head)
+        params, widths = setup.params, projected_layer_widths(setup, project_head)
         eye = partial(torch.eye, dtype=params.dtype, device=params.device)
         return AdamNSCLState(
             no_moments(params),

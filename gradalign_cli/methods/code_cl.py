@@ -180,8 +180,7 @@ def code_cl(
 
     aperture, coverage, least_eigenvalue, samples: see `ConceptorRule`.
     project_head: as in `gpm`.
-    free_dimensions: in how many directions a task scales the weights of a layer; none in one with
-    no more columns.
+    free_dimensions: in how many directions a layer's weights are scaled, if it has more columns.
     overlap_threshold: a task scales weights where the trace of what it has in common with the old
     tasks is above this share of the trace of theirs; with 1 or more no task does.
     scales_lr: the step size of the scales.
