@@ -178,7 +178,7 @@ def task_end_gradients(
     after it, and the gradient G [rows, d] of the task's loss for each layer."""
     trgp_state = trgp_state_after
     return tuple(
-        replace_task_tensor(gradients, task, G[number] @ M * masks[task])
+        replace_task_tensor(gradients[..., : M.shape[1]], task, G[number] @ M * masks[task])
         for number, (gradients, M, masks) in enumerate(
             zip(state.task_gradients, trgp_state.bases, trgp_state.space_masks, strict=True)
         )

@@ -77,7 +77,7 @@ def projected_layer_widths(setup: MethodSetup, project_head: bool) -> list[int]:
     widths = [layer.size // layer.matrix_rows for layer in setup.layers if layer.matrix_rows]
     projected = widths if project_head else widths[:-1]
     domain = "true where the network has one layer alone"
-    require(len(projected) > 0, "method.project_head", domain, project_head)
+    require(project_head or len(projected) > 0, "method.project_head", domain, project_head)
     return projected
 
 

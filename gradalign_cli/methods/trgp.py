@@ -196,7 +196,8 @@ def add_task_space(
         threshold = basis_size_rule.threshold(number, task)
         one_column_fewer = basis_size_rule.one_column_fewer(task)
         space_mask, basis = task_space_and_basis(M, R[number], threshold, one_column_fewer)
-        bases.append(basis)
+        bases.append(basis)  # narrower than M where M was padded to the width of other replicas
+        masks = masks[:, : basis.shape[1]]
         space_masks.append(replace_task_tensor(masks, task, space_mask))
     return state._replace(bases=tuple(bases), space_masks=tuple(space_masks))
 
@@ -204,8 +205,13 @@ def add_task_space(
 def end_scaling(state: TRGPState, task: int) -> TRGPState:
     """The state after the end of task number `task`, once the bases have grown: how it scales the
     weights is stored, and the next task begins with the weights as they are."""
-    zeros = tuple(M.new_zeros(M.shape[1], M.shape[1]) for M in state.bases)
-    ended, current = store_at_end(state.ended_changes, state.current_changes, zeros, task)
+    widths = [M.shape[1] for M in state.bases]
+    ended_changes, current_changes = (
+        tuple(D[..., :v, :v] for D, v in zip(changes, widths, strict=True))
+        for changes in (state.ended_changes, state.current_changes)
+    )
+    zeros = tuple(M.new_zeros(v, v) for M, v in zip(state.bases, widths, strict=True))
+    ended, current = store_at_end(ended_changes, current_changes, zeros, task)
     return state._replace(
         ended_changes=ended,
         current_changes=current,

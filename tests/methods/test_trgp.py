@@ -267,6 +267,16 @@ def test_a_task_is_tested_as_it_ended_also_when_the_bases_have_grown(tiny):
     assert (before - untouched @ M[:, mask.bool()]).norm() > 1e-3
 
 
+def test_what_is_kept_of_replicas_together_is_as_wide_as_their_bases(tiny):
+    """The bases of replicas have other ranks, and are padded after each task."""
+    parts = make_parts(tiny, method("trgp", thresholds=[0.98]), kind="permuted")
+    state = train(parts, make_replicas(parts, seeds=(0, 1, 2))).learners.method_state
+    for M, masks, ended, current, counts in zip(*state[:5], strict=True):
+        v = M.shape[-1]
+        assert masks.shape[-1] == v
+        assert {changes.shape[-2:] for changes in (ended, current, counts)} == {(v, v)}
+
+
 def gradient_before_task(parts, replica, learner, task, samples):
     """The gradient [r, d] of each layer, its bias a column, on `samples` examples of a task that
     has not begun."""
