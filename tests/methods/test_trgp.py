@@ -5,10 +5,12 @@ from gradalign_cli.benchmarks.loading import load_examples
 from gradalign_cli.errors import UserError
 from gradalign_cli.methods.method import LossInputs
 from gradalign_cli.methods.scaled_weights import Scaling, scale_params, scale_weights
-from gradalign_cli.methods.subspace import columns_to_add, layer_matrices
+from gradalign_cli.methods.subspace import BasisSizeRule, columns_to_add, layer_matrices
 from gradalign_cli.methods.trgp import (
     TRGPState,
     TrustRule,
+    add_task_space,
+    end_scaling,
     select_trusted_spaces,
     task_space_and_basis,
     trgp_gradient,
@@ -17,6 +19,7 @@ from gradalign_cli.methods.trgp import (
 )
 from gradalign_cli.models.losses import cross_entropy
 from gradalign_cli.models.model import Layer
+from gradalign_cli.numerics.trees import pad_to_shape
 from gradalign_cli.training.task_end import task_rows
 from tests.methods.catalogue import method
 from tests.methods.test_subspace import random_representation
@@ -267,14 +270,20 @@ def test_a_task_is_tested_as_it_ended_also_when_the_bases_have_grown(tiny):
     assert (before - untouched @ M[:, mask.bool()]).norm() > 1e-3
 
 
-def test_what_is_kept_of_replicas_together_is_as_wide_as_their_bases(tiny):
-    """The bases of replicas have other ranks, and are padded after each task."""
-    parts = make_parts(tiny, method("trgp", thresholds=[0.98]), kind="permuted")
-    state = train(parts, make_replicas(parts, seeds=(0, 1, 2))).learners.method_state
-    for M, masks, ended, current, counts in zip(*state[:5], strict=True):
-        v = M.shape[-1]
-        assert masks.shape[-1] == v
-        assert {changes.shape[-2:] for changes in (ended, current, counts)} == {(v, v)}
+def test_what_is_kept_is_as_wide_as_the_basis_also_where_this_was_padded():
+    """The second task's inputs are inside the basis, to which another replica gave a column of
+    zeros."""
+    M, rule = random_basis(4, 2), BasisSizeRule([0.99], 0.0, "strict")
+    padded, zeros = pad_to_shape(M, (4, 3)), torch.zeros(3, 3).double()
+    masks = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]).double()
+    state = state_of(Scaling(padded, zeros), zeros)._replace(
+        space_masks=(masks,), ended_changes=(zeros.expand(2, 3, 3),)
+    )
+    ended = end_scaling(add_task_space(state, [M @ torch.randn(2, 9).double()], rule, 1), 1)
+    torch.testing.assert_close(ended.bases[0], M)
+    assert torch.equal(ended.space_masks[0], torch.ones(2, 2).double())
+    assert ended.ended_changes[0].shape == (2, 2, 2)
+    assert ended.current_changes[0].shape == ended.trust_counts[0].shape == (2, 2)
 
 
 def gradient_before_task(parts, replica, learner, task, samples):
