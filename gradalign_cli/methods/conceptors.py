@@ -77,6 +77,6 @@ def leading_directions(C: Tensor, count: int) -> Tensor:
     """The `count` eigenvectors [d, count] with the largest eigenvalues, each with the sign by which
     its largest entry is positive: else rounding would choose it."""
     _, U = torch.linalg.eigh(C.double())
-    directions = U.flip(1)[:, :count]
+    directions: Tensor = U.flip(1)[:, :count]
     signs = directions.gather(0, directions.abs().argmax(0, keepdim=True)).sign()
     return directions * signs
