@@ -37,9 +37,9 @@ from gradalign_cli.methods.scaled_weights import (
     Layers,
     Scaling,
     learn_scaled_weights,
-    of_task,
     scale_params,
     store_at_end,
+    value_of_task,
 )
 from gradalign_cli.methods.subspace import (
     projected_layer_widths,
@@ -122,7 +122,7 @@ def align_by_conceptors(gradients: Gradients, state: CodeCLState) -> tuple[Tenso
 
 def code_cl_test_params(state: CodeCLState, params: Tensor, task: int, layers: Layers) -> Tensor:
     """The `test_params` of CODE-CL: the parameters [P], scaled as the task has learned."""
-    scalings = of_task(state.ended_scalings, state.current_scalings, state.ended_tasks, task)
+    scalings = value_of_task(state.ended_scalings, state.current_scalings, state.ended_tasks, task)
     return scale_params(params, layers, scalings)
 
 

@@ -96,8 +96,8 @@ def join_and_trust(
         joined = best_joinable_task_mask(G[number], M, masks, gradients, *thresholds)
         bases_of_joined = state.bases_without_each_task[number][joined]  # of one task, or of none
         bases_projected_off += [*bases_of_joined] or [state.bases_projected_off[number]]
-        others = masks * ~joined[:, None]
-        trusted.append(select_trusted_spaces(G[number], M, others, trust_rule))
+        unjoined_masks = masks * ~joined[:, None]
+        trusted.append(select_trusted_spaces(G[number], M, unjoined_masks, trust_rule))
     return state._replace(
         trgp=trust_spaces(state.trgp, trusted), bases_projected_off=tuple(bases_projected_off)
     )
@@ -172,11 +172,10 @@ def task_end_bases(
 
 
 def task_end_gradients(
-    state: CUBERState, trgp_state_after: TRGPState, G: Sequence[Tensor], task: int
+    state: CUBERState, trgp_state: TRGPState, G: Sequence[Tensor], task: int
 ) -> tuple[Tensor, ...]:
     """The `task_gradients` at the end of task number `task`, from the state before it, TRGP's state
     after it, and the gradient G [rows, d] of the task's loss for each layer."""
-    trgp_state = trgp_state_after
     return tuple(
         replace_task_tensor(gradients[..., : M.shape[1]], task, G[number] @ M * masks[task])
         for number, (gradients, M, masks) in enumerate(

@@ -101,7 +101,7 @@ def store_at_end(ended: Tree, current: Tree, following: Tree, task: int) -> tupl
     return stored, following
 
 
-def of_task(ended: Tree, current: Tree, ended_tasks: Tensor, task: int) -> Tree:
+def value_of_task(ended: Tree, current: Tree, ended_tasks: Tensor, task: int) -> Tree:
     """What task number `task` computes with: the current while as many tasks have ended, else what
     it ended with."""
     is_current = ended_tasks == task

@@ -27,9 +27,9 @@ from gradalign_cli.methods.scaled_weights import (
     Layers,
     Scaling,
     learn_scaled_weights,
-    of_task,
     scale_params,
     store_at_end,
+    value_of_task,
 )
 from gradalign_cli.methods.subspace import (
     BasisSizeRule,
@@ -222,7 +222,7 @@ def end_scaling(state: TRGPState, task: int) -> TRGPState:
 
 def trgp_test_params(state: TRGPState, params: Tensor, task: int, layers: Layers) -> Tensor:
     """The `test_params` of TRGP: the parameters [P], scaled as the task has learned."""
-    changes = of_task(state.ended_changes, state.current_changes, state.ended_tasks, task)
+    changes = value_of_task(state.ended_changes, state.current_changes, state.ended_tasks, task)
     return scale_params(params, layers, list(map(Scaling, state.bases, changes)))
 
 
