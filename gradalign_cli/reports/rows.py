@@ -84,10 +84,10 @@ def difference_to_baseline(
     return paired_difference([values[seed] - baseline_values[seed] for seed in shared])
 
 
-def largest_significant_p(seed_count: int, tested_row_count: int) -> float:
-    """The largest corrected p-value over n seeds that is significant in so many rows: 0.05, or what
-    differences of one sign get where even these cannot come so low."""
-    return max(SIGNIFICANT, least_exact_p_value(seed_count) * tested_row_count)
+def too_few_seeds_for_the_test(seed_count: int, tested_row_count: int) -> bool:
+    """Whether even differences of one sign over so many seeds may not come down to 0.05, corrected
+    for so many rows."""
+    return least_exact_p_value(seed_count) * tested_row_count > SIGNIFICANT
 
 
 def verdict(
@@ -96,11 +96,16 @@ def verdict(
     """`higher` or `lower` than the baseline, `not distinguishable` or `too few seeds`.
 
     Higher and lower ask that the 95% interval leaves out 0, and that the corrected p-value is at
-    most 0.05, or as low as it can be over so few seeds. So a further row never makes them easier.
+    most 0.05 or, where there are too few seeds for that, that all differences have one sign. So a
+    further row never makes them easier.
     """
     if difference.low is None or difference.high is None or corrected_p_value is None:
         return "too few seeds"
     covers_zero = difference.low <= 0 <= difference.high
-    if covers_zero or corrected_p_value > largest_significant_p(difference.n, tested_row_count):
+    of_one_sign = difference.p_value == least_exact_p_value(difference.n)
+    significant = corrected_p_value <= SIGNIFICANT or (
+        of_one_sign and too_few_seeds_for_the_test(difference.n, tested_row_count)
+    )
+    if covers_zero or not significant:
         return "not distinguishable"
     return "higher" if difference.mean > 0 else "lower"

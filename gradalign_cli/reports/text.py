@@ -7,9 +7,8 @@ from gradalign_cli.errors import counted
 from gradalign_cli.reports.rows import (
     LOWER_IS_BETTER,
     MAIN_METRICS,
-    SIGNIFICANT,
     Row,
-    largest_significant_p,
+    too_few_seeds_for_the_test,
 )
 from gradalign_cli.results.significance import least_exact_p_value
 
@@ -87,7 +86,7 @@ def notes(rows: Sequence[Row], sort_metric: str) -> list[str]:
             "differences are paired by seed; p is of a sign-permutation test, corrected by Holm "
             "over the rows"
         )
-    if any(largest_significant_p(d.n, len(tested)) > SIGNIFICANT for d in tested):
+    if any(too_few_seeds_for_the_test(d.n, len(tested)) for d in tested):
         sentences.append(note_on_few_seeds([d.n for d in tested]))
     return sentences
 

@@ -18,7 +18,7 @@ from gradalign_cli.reports.report import make_report
 from gradalign_cli.reports.rows import verdict
 from gradalign_cli.reports.text import cell_texts, column_names, note_on_few_seeds
 from gradalign_cli.reports.writing import comma_separated, latex, markdown
-from gradalign_cli.results.significance import paired_difference
+from gradalign_cli.results.significance import holm_corrected, paired_difference
 from tests.reports.folders import noisy, write_run
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -98,11 +98,14 @@ def test_five_seeds_are_judged_by_the_interval_and_the_report_says_so(
 
 @pytest.mark.parametrize("n", [3, 5, 6, 7, 8])
 def test_a_further_row_makes_no_verdict_easier(n):
-    """As the smallest p-value of k rows has k times what it has alone."""
+    """Wherever the others' p-values stand in the order by which Holm corrects."""
     source, told_apart = np.random.default_rng(0), 0
     for _ in range(200):
-        difference = paired_difference(source.normal(1, 0.7, n))
-        verdicts = [verdict(difference, min(1, k * difference.p_value), k) for k in range(1, 9)]
+        differences = [paired_difference(source.normal(1, 0.7, n)) for _ in range(8)]
+        verdicts = []
+        for k in range(1, 9):
+            corrected = holm_corrected([difference.p_value for difference in differences[:k]])
+            verdicts.append(verdict(differences[0], corrected[0], k))
         higher = verdicts.count("higher")
         assert verdicts == ["higher"] * higher + ["not distinguishable"] * (8 - higher)
         told_apart += higher
@@ -115,6 +118,8 @@ def test_differences_of_one_sign_are_enough_and_needed_where_the_test_is_out_of_
         difference = paired_difference(differences)
         assert difference.low > 0
         assert verdict(difference, difference.p_value, 1) == words
+        corrected = holm_corrected([difference.p_value, paired_difference(of_one_sign).p_value])
+        assert verdict(difference, corrected[0], 2) == words
 
 
 def test_the_note_on_few_seeds_names_a_bound_that_holds_for_every_row():

@@ -39,6 +39,19 @@ def test_the_readme_says_how_many_numbers_are_judged_and_within():
     assert "Each rests on at least three seeds" in readme
 
 
+def test_cells_of_two_tables_with_the_same_overrides_show_the_same_runs():
+    script, seen = make_reproduction(), {}
+    for name in table_names(CONF):
+        table = load_table(CONF, name)
+        results = script.stored_results(RESULTS, table)
+        for cell in table.cells:
+            if cell.name in results:
+                seen.setdefault(frozenset(cell.overrides), []).append(results[cell.name].seeds)
+    shared = [runs for runs in seen.values() if len(runs) > 1]
+    assert shared
+    assert all(other == runs[0] for runs in shared for other in runs[1:])
+
+
 def test_stored_results_belong_to_cells_of_a_table():
     script, files = make_reproduction(), sorted(RESULTS.glob("*.json"))
     assert files
