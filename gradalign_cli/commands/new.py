@@ -4,6 +4,7 @@ import importlib.util
 import keyword
 import re
 from pathlib import Path
+from shlex import quote
 
 from gradalign_cli.commands.verb_parser import VerbParser
 from gradalign_cli.composition.paths import CONF
@@ -71,12 +72,13 @@ def check_name(kind: str, name: str) -> None:
 
 def next_commands(kind: str, name: str, config_dir: str) -> str:
     """What to type next."""
-    choice = f"{kind}={name} 'plugins=[{name}]' --config-dir {config_dir}"
+    choice = f"{kind}={name} 'plugins=[{name}]' --config-dir {quote(config_dir)}"
+    test_file = quote(f"{config_dir}/test_{name}.py")
     return "\n".join(
         [
             "try it, change it, and see whether it keeps the contract:",
             f"  gradalign train {TRY_WITH[kind]}{choice}",
-            f"  python -m pytest {config_dir}/test_{name}.py",
+            f"  python -m pytest {test_file}",
             f"  gradalign check {choice}",
         ]
     )

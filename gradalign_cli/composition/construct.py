@@ -12,7 +12,7 @@ from gradalign_cli.composition.targets import NAMED_GROUPS, RESULT_OF_GROUP, tar
 from gradalign_cli.errors import UserError, did_you_mean, error_text, require, require_choice
 
 LARGEST_WHOLE_NUMBER = 2**31 - 1  # counts of examples, tasks, passes
-LARGEST_NUMBER = 3.4e38  # of float32
+LARGEST_NUMBER, LEAST_NUMBER = 3.4e38, 1.4e-45  # of float32, above 0
 KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
@@ -92,6 +92,8 @@ def check_type(field: str, declared_type: Any, value: Any) -> None:
     limit = LARGEST_WHOLE_NUMBER if number else LARGEST_NUMBER
     small = isinstance(value, str | bool) or -limit <= value <= limit
     require(small, field, f"a number of at most {limit}", value)
+    is_kept = not isinstance(value, float) or not value or abs(value) >= LEAST_NUMBER
+    require(is_kept, field, f"0 or at least {LEAST_NUMBER} from it", value)
 
 
 def check_list_type(field: str, alternative_types: tuple[Any, ...], value: Any) -> None:

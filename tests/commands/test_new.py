@@ -1,7 +1,9 @@
 """`gradalign new` and `gradalign check`: what is written runs at once, and keeps the contract."""
 
 import importlib
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -61,6 +63,14 @@ def test_a_new_part_runs_passes_its_test_and_keeps_the_contract(kind, folder, ca
     capsys.readouterr()
     assert main(["check", *choice]) == 0
     assert " 0 are broken" in capsys.readouterr().out
+
+
+def test_the_next_commands_can_be_typed_as_they_are(folder, capsys):
+    assert main(["new", "method", "fish", "--config-dir", "my parts"]) == 0
+    train, test, check = map(shlex.split, capsys.readouterr().out.splitlines()[-3:])
+    choice = ["method=fish", "plugins=[fish]", "--config-dir", "my parts"]
+    assert (train, check) == (["gradalign", "train", *choice], ["gradalign", "check", *choice])
+    assert Path(test[-1]).exists()
 
 
 def test_a_part_that_breaks_a_rule_is_told_with_advice_and_exit_code_1(folder, capsys):
