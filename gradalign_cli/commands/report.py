@@ -13,6 +13,7 @@ from gradalign_cli.reports.plots import report_plots
 from gradalign_cli.reports.report import Report, make_report
 from gradalign_cli.reports.text import notes
 from gradalign_cli.reports.writing import comma_separated, latex, markdown, terminal_table
+from gradalign_cli.results.final_files import LAST_FILE
 
 
 def main(arguments: list[str]) -> int:
@@ -44,7 +45,7 @@ def check_output_folder(option: str, folder_text: str) -> None:
     folder = Path(folder_text)
     is_free = folder_text and (folder.is_dir() or not folder.exists())
     require(bool(is_free), option, "the path of a folder", folder_text)
-    if (folder / "accuracy.csv").exists() or (folder / "record.json").exists():
+    if (folder / LAST_FILE).exists() or (folder / "record.json").exists():
         raise UserError(f"`{option}` must be a folder beside the runs, found a run in {folder}")
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradalign_cli.errors import UserError, os_errors_as_sentences, require
+from gradalign_cli.results.final_files import FINAL_FILES, LAST_FILE
 from gradalign_cli.results.run_files import (
     check_agreement,
     is_finite_number,
@@ -19,7 +20,6 @@ from gradalign_cli.results.run_files import (
 )
 
 DEEPEST_FOLDER, MOST_FOLDERS = 5, 50_000  # below a folder that was named
-FINAL_FILES = ("accuracy.csv", "metrics.json")  # a finished run has them
 FILES_OF_A_RUN = (*FINAL_FILES, "record.json", "alignment.csv")
 COSTS_OF_ALL_REPLICAS = ("training_seconds", "backward_passes")
 COSTS = (*COSTS_OF_ALL_REPLICAS, "kept_bytes")
@@ -74,7 +74,7 @@ def read_runs(folders: Iterable[Path]) -> Reading:
     or there is no run at all."""
     runs, unfinished, refused = [], [], []
     for folder in dict.fromkeys(run for top in folders for run in run_folders(top)):
-        if not all((folder / name).is_file() for name in FINAL_FILES):
+        if not (folder / LAST_FILE).is_file():
             unfinished.append(folder)
             continue
         try:
@@ -127,6 +127,6 @@ def read_run(folder: Path) -> Run:
     for name in COSTS:
         value: Any = record.get(name, 0)
         require(is_finite_number(value) and value >= 0, name, "non-negative", value)
-    accuracy = read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
+    accuracy = read_accuracy_per_replica(folder / LAST_FILE, len(replicas))
     check_agreement(replicas, accuracy, config)
     return Run(folder, config, replicas, names, accuracy, record)

@@ -22,7 +22,7 @@ from gradalign_cli.files.checkpoint_files import (
 from gradalign_cli.files.locking import FolderLock
 from gradalign_cli.files.reading import open_regular
 from gradalign_cli.files.writing import make_folder, remove_empty_folders, write_atomically
-from gradalign_cli.results.final_files import FAILURE_FILE, FINAL_FILES
+from gradalign_cli.results.final_files import FAILURE_FILE, FINAL_FILES, LAST_FILE
 from gradalign_cli.results.metrics import forgetting_matrix
 from gradalign_cli.results.network_file import NETWORK_FILE
 from gradalign_cli.results.run_metrics import MetricsJson
@@ -30,11 +30,11 @@ from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
 START_ANEW = "`gradalign train` with `resume=never` starts the run anew"
+ALIGNMENT_FILE = "alignment.csv"
 RUN_FILES = (
     *FINAL_FILES,
     "accuracy_task.csv",
     "accuracy.partial.csv",
-    "alignment.csv",
     "config.yaml",
     "continual.csv",
     FAILURE_FILE,
@@ -43,6 +43,7 @@ RUN_FILES = (
     NETWORK_FILE,
     "record.json",
     "report.html",
+    ALIGNMENT_FILE,  # removed last and written first, see refuse_files_of_others
 )
 HYDRA_FOLDER = ".hydra"
 ALIGNMENT_COLUMNS = (
@@ -95,13 +96,36 @@ def json_text(content: dict[str, Any]) -> str:
 
 def holds_finished_run(folder: Path) -> bool:
     """Whether the folder has what a finished run ends with, be it damaged."""
-    return all(os.path.lexists(folder / name) for name in FINAL_FILES)
+    return os.path.lexists(folder / LAST_FILE)
 
 
 def refuse_finished_run(folder: Path, overwrite: bool) -> None:
     """Raise UserError where the folder holds a finished run, unless that may be overwritten."""
     if not overwrite and holds_finished_run(folder):
         raise UserError(f"{folder} holds a finished run; `overwrite=true` replaces it")
+
+
+def refuse_files_of_others(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    """Raise UserError where the folder holds files with these names that no run has left there,
+    unless they may be overwritten. A run's folder has an `alignment.csv` as long as it has others
+    of them, but for the file of a job of a sweep that failed before it began."""
+    present = [name for name in names if name != FAILURE_FILE and os.path.lexists(folder / name)]
+    if overwrite or not present or begins_as_alignment_file(folder / ALIGNMENT_FILE):
+        return
+    raise UserError(
+        f"{folder} has files that are not those of a run, such as {present[0]}; `overwrite=true` "
+        "replaces them"
+    )
+
+
+def begins_as_alignment_file(path: Path) -> bool:
+    """Whether a file begins with columns as a run writes them, of this version or another."""
+    columns = ",".join(ALIGNMENT_COLUMNS[:3])
+    try:
+        with open_regular(path) as file:
+            return bool(file.read(len(columns)) == columns.encode())
+    except UserError:
+        return False
 
 
 def remove_run_files(folder: Path, names: Sequence[str]) -> None:
@@ -170,16 +194,17 @@ class RunFolder:
         """Remove what an earlier run left, and write these files and the first line of
         `alignment.csv`: all of them, or none and a UserError."""
         refuse_finished_run(self.folder, overwrite)
-        hydra_folder, names = self.folder / HYDRA_FOLDER, (*RUN_FILES, *initial_files)
+        hydra_folder, names = self.folder / HYDRA_FOLDER, (*initial_files, *RUN_FILES)
         if hydra_folder.is_symlink():
             raise UserError(f"{hydra_folder} must be a folder, found a symbolic link")
+        refuse_files_of_others(self.folder, names, overwrite)
         remove_run_files(self.folder, names)
         remove_checkpoints(self.folder)
         try:
-            for name, text in initial_files.items():
-                self.write(name, text)
             with self.alignment_file("x") as file:
                 csv.writer(file).writerow(ALIGNMENT_COLUMNS)
+            for name, text in initial_files.items():
+                self.write(name, text)
         except UserError:
             remove_run_files(self.folder, names)
             raise
@@ -202,7 +227,7 @@ class RunFolder:
         def opener(path: str, flags: int) -> int:
             return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
-        path = self.folder / "alignment.csv"
+        path = self.folder / ALIGNMENT_FILE
         with (
             os_errors_as_sentences("write", path),
             open(path, mode, newline="", encoding="utf-8", opener=opener) as file,
@@ -211,7 +236,7 @@ class RunFolder:
 
     def alignment_progress(self) -> AlignmentProgress:
         """How far the files and counts have come."""
-        path = self.folder / "alignment.csv"
+        path = self.folder / ALIGNMENT_FILE
         with os_errors_as_sentences("read", path):
             size = path.stat().st_size
         return AlignmentProgress(size, self.broken_constraints, self.measured_steps)
@@ -275,7 +300,7 @@ class RunFolder:
         UserError where it is another file than it was."""
         size, self.broken_constraints, self.measured_steps = state["progress"]
         if self.alignment_checksum(size) != state["alignment_checksum"]:
-            path = self.folder / "alignment.csv"
+            path = self.folder / ALIGNMENT_FILE
             raise UserError(f"{path} is damaged; {START_ANEW}")
         self.accuracy_rows, self.replicas = state["accuracy_rows"], state["replicas"]
         self.finished_groups_progress = AlignmentProgress(*state["finished_groups_progress"])
@@ -284,7 +309,7 @@ class RunFolder:
 
     def alignment_checksum(self, byte_count: int) -> int:
         """The CRC-32 of the first `byte_count` bytes of `alignment.csv`; -1 where it has fewer."""
-        with open_regular(self.folder / "alignment.csv") as file:
+        with open_regular(self.folder / ALIGNMENT_FILE) as file:
             content = file.read(byte_count)
         return zlib.crc32(content) if len(content) == byte_count else -1
 

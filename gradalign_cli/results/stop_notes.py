@@ -5,11 +5,12 @@ from shlex import quote
 
 from gradalign_cli.files.checkpoint_files import checkpoint_files
 from gradalign_cli.files.folder_override import folder_override
+from gradalign_cli.results.final_files import LAST_FILE
 
 
 def resume_note_of_run(run_folder: Path) -> str:
     """Of a run that writes to the folder."""
-    if (run_folder / "accuracy.csv").is_file():  # written last
+    if (run_folder / LAST_FILE).is_file():
         return f"the run is finished, in {run_folder}"
     if not run_folder.is_dir():
         return "nothing is written; the same command begins anew"
@@ -26,7 +27,7 @@ def resume_note_of_run(run_folder: Path) -> str:
 
 def resume_note_of_sweep(sweep_folder: Path) -> str:
     """Of a sweep whose jobs have their folders in the folder."""
-    finished = len(list(sweep_folder.glob("**/accuracy.csv")))
+    finished = len(list(sweep_folder.glob(f"**/{LAST_FILE}")))
     jobs = "1 job is" if finished == 1 else f"{finished} jobs are"
     place = quote(folder_override("hydra.sweep.dir", sweep_folder))
     return (

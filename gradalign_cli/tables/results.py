@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.errors import UserError, require
+from gradalign_cli.results.final_files import LAST_FILE
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import (
     SETTINGS_WITHOUT_EFFECT,
@@ -119,13 +120,13 @@ def read_key_and_result(folder: Path) -> tuple[str, Result] | None:
     """The key and the result of the run in a folder. None where the run is not finished, or is of a
     version whose numbers differ by more than rounding. Raises UserError where its files are not
     those of a run."""
-    if not (folder / "accuracy.csv").is_file():  # written last
+    if not (folder / LAST_FILE).is_file():
         return None
     record = read_json_mapping(folder / "record.json")
     if record.get("numerics", 1) != NUMERICS:
         return None
     replicas = read_metrics_per_replica(folder / "metrics.json")
-    accuracies = read_accuracy_per_replica(folder / "accuracy.csv", len(replicas))
+    accuracies = read_accuracy_per_replica(folder / LAST_FILE, len(replicas))
     seeds = {int(replica["seed"]): replica for replica in replicas}
     seconds = 0.0
     for name in ("training_seconds", "evaluation_seconds"):

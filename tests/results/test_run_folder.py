@@ -14,6 +14,7 @@ from gradalign_cli.commands.training_run import train
 from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
+from gradalign_cli.results import run_folder
 from gradalign_cli.results.run_folder import RUN_FILES, RunFolder
 from gradalign_cli.training.outcome import Outcome
 
@@ -79,8 +80,8 @@ def test_a_finished_run_stays_as_it_is_unless_it_may_be_overwritten(tmp_path):
 
 
 def test_a_finished_run_is_found_before_any_data_is_read(tmp_path):
-    for name in ("accuracy.csv", "metrics.json"):
-        (tmp_path / name).touch()
+    """Also one whose other files were lost, as accuracy.csv is written last."""
+    (tmp_path / "accuracy.csv").touch()
     with pytest.raises(UserError, match="holds a finished run"):
         train_small(tmp_path, "benchmark.dataset=nothing")
 
@@ -99,15 +100,57 @@ def test_a_folder_in_use_is_refused_and_nothing_in_it_is_touched(tmp_path):
 
 
 def test_what_an_unfinished_run_left_is_removed_and_other_files_stay(tmp_path):
-    stale = ("record.json", "accuracy.csv", "continual.csv", "accuracy.partial.csv")
+    stale = ("record.json", "metrics.json", "continual.csv", "accuracy.partial.csv")
     partial = ("metrics.json.01234567.partial", ".hydra/config.yaml.01234567.partial")
     mine = ("notes.txt", "thesis.partial", "my_record.json", "record.json.partial")
     (tmp_path / ".hydra").mkdir()
     for name in (*stale, *partial, *mine):
         (tmp_path / name).write_text(name)
+    (tmp_path / "alignment.csv").write_text("replica,task,step,loss of an earlier version\n")
     RunFolder(tmp_path, initial_files={".hydra/config.yaml": "new"}).release()
     assert set(contents(tmp_path)) == {*mine, "alignment.csv"}
     assert contents(tmp_path / ".hydra") == {"config.yaml": "new"}
+
+
+@pytest.mark.parametrize("name", [*RUN_FILES, ".hydra/config.yaml"])
+def test_a_users_own_files_are_not_those_of_an_unfinished_run(name, tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / name).write_text("mine")
+    files = {".hydra/config.yaml": "new"}
+    if name == "failure.txt":  # a job that failed before it began leaves it alone
+        RunFolder(tmp_path, initial_files=files).release()
+        assert not (tmp_path / name).exists()
+        return
+    finished = "a finished run" if name == "accuracy.csv" else f"not those of a run, such as {name}"
+    with pytest.raises(UserError, match=f"{finished}.*; `overwrite=true` replaces"):
+        RunFolder(tmp_path, initial_files=files)
+    assert (tmp_path / name).read_text() == "mine"
+    RunFolder(tmp_path, overwrite=True, initial_files=files).release()
+    assert contents(tmp_path / ".hydra") == {"config.yaml": "new"}
+
+
+@pytest.mark.parametrize("writes", range(4))
+def test_a_run_that_was_killed_as_it_began_may_begin_again(writes, tmp_path, monkeypatch):
+    """As long as there is one of its files, there is alignment.csv."""
+    files, left = {"config.yaml": "x", ".hydra/config.yaml": "x"}, iter(range(writes))
+
+    class Killed(BaseException):
+        pass
+
+    def write_or_be_killed(path, text, write=run_folder.write_atomically):
+        if next(left, None) is None:
+            raise Killed
+        write(path, text)
+
+    RunFolder(tmp_path, initial_files=files).release()
+    monkeypatch.setattr(run_folder, "write_atomically", write_or_be_killed)
+    try:
+        RunFolder(tmp_path, initial_files=files).release()
+    except Killed:
+        (tmp_path / "run.lock").unlink()
+    monkeypatch.undo()
+    RunFolder(tmp_path, initial_files=files).release()
+    assert contents(tmp_path)["config.yaml"] == "x"
 
 
 def test_links_in_the_folder_are_replaced_and_the_folder_itself_may_be_one(tmp_path):
@@ -116,7 +159,7 @@ def test_links_in_the_folder_are_replaced_and_the_folder_itself_may_be_one(tmp_p
     (tmp_path / "mine").write_text("mine")
     for name in ("alignment.csv", "config.yaml", "accuracy.partial.csv", "run.lock"):
         (tmp_path / "scratch" / name).symlink_to(tmp_path / "mine")
-    folder = RunFolder(tmp_path / "run", initial_files={"config.yaml": "new"})
+    folder = RunFolder(tmp_path / "run", True, {"config.yaml": "new"})
     folder.begin_replica_group([0])
     folder.after_test(0, torch.ones(1, 2))
     assert (tmp_path / "mine").read_text() == "mine"
