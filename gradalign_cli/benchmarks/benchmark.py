@@ -1,5 +1,6 @@
 """What a benchmark is: a dataset, stored once, and tasks that are rows of it."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
@@ -117,6 +118,14 @@ def task_classes(benchmark: Benchmark, stream: Stream) -> list[list[int]]:
     """The classes that each task is tested on."""
     labels = benchmark.labels.cpu()
     return [labels[rows].unique().tolist() for rows in stream.test_rows]
+
+
+def data_fingerprint(benchmark: Benchmark) -> str:
+    """A hash of all images and labels, in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in (benchmark.images, benchmark.labels):
+        digest.update(tensor.cpu().contiguous().reshape(-1).numpy().data)
+    return digest.hexdigest()
 
 
 def benchmark_on_device(

@@ -2,7 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
+
+from omegaconf import DictConfig, OmegaConf
 
 from gradalign_cli.commands.report import show_and_write
 from gradalign_cli.commands.sweep_table import is_failed
@@ -13,10 +15,12 @@ from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.folder_names import job_folder_name
 from gradalign_cli.composition.hydra_jobs import run_jobs
 from gradalign_cli.composition.paths import CONF
+from gradalign_cli.composition.present_data import is_other_data
 from gradalign_cli.composition.schema import ObjectiveMetric
 from gradalign_cli.errors import UserError, require, require_name
 from gradalign_cli.files.folder_override import folder_override
 from gradalign_cli.reports.report import make_report
+from gradalign_cli.results.run_files import read_json_mapping
 from gradalign_cli.tables.results import (
     is_set_aside_as_damaged,
     key_and_result_or_warning,
@@ -51,13 +55,15 @@ def main(arguments: list[str]) -> int:
     if not options.by.startswith("LCA"):  # which is called by a number of batches
         require_name(options.by, METRIC_NAMES, "--by", "a metric of a run")
     folder = COMPARISONS / comparison_folder_name(comparison)
-    keys = {method: run_key_of_method(comparison, method) for method in methods}
+    configs = {method: settings_of_method(comparison, method) for method in methods}
+    keys = {method: run_key(settings) for method, settings in configs.items()}
+    config = OmegaConf.create(configs[methods[0]])  # the data is that of all methods
     try:
-        any_failed = train_missing_any_failed(comparison, keys, folder)
+        any_failed = train_missing_any_failed(comparison, keys, config, folder)
     except KeyboardInterrupt as stop:
         stop.__notes__ = ["the same command goes on with what is missing"]  # and not the sweep's
         raise
-    finished = finished_seeds_by_key_and_folder(folder, set(keys.values()))
+    finished = finished_seeds_by_key_and_folder(folder, set(keys.values()), config)
     runs = [path for by_folder in finished.values() for path in by_folder]
     if not runs:
         return 1
@@ -108,36 +114,41 @@ def comparison_folder_name(comparison: Comparison) -> str:
     )
 
 
-def run_key_of_method(comparison: Comparison, method: str) -> str:
-    """The key of the runs of a method, see `run_key`."""
+def settings_of_method(comparison: Comparison, method: str) -> dict[str, Any]:
+    """The config of the runs of a method, but for their seeds."""
     overrides = [text for text in comparison.overrides if not text.startswith("hydra/")]
-    config = compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir).settings
-    return run_key(config)
+    return compose_config(CONF, [*overrides, f"method={method}"], comparison.config_dir).settings
 
 
 def finished_seeds_by_key_and_folder(
-    comparison_folder: Path, run_keys: set[str]
+    comparison_folder: Path, run_keys: set[str], config: DictConfig
 ) -> dict[str, dict[Path, list[int]]]:
-    """For each of the keys the folders of its finished runs below a folder, and their seeds. A
-    damaged run is named in a warning."""
+    """For each of the keys the folders of its finished runs below a folder, and their seeds,
+    without runs on other data than the config's. A damaged run is named in a warning."""
     finished: dict[str, dict[Path, list[int]]] = {}
     folders = sorted(path.parent for path in comparison_folder.glob("*/*/accuracy.csv"))
     for folder in folders:
         run = None if is_set_aside_as_damaged(folder) else key_and_result_or_warning(folder)
-        if run is not None and run[0] in run_keys:
+        if run is None or run[0] not in run_keys:
+            continue
+        if not is_other_data(read_json_mapping(folder / "record.json"), config):
             finished.setdefault(run[0], {})[folder] = sorted(run[1].seeds)
     return finished
 
 
 def train_missing_any_failed(
-    comparison: Comparison, key_of_method: dict[str, str], comparison_folder: Path
+    comparison: Comparison,
+    key_of_method: dict[str, str],
+    config: DictConfig,
+    comparison_folder: Path,
 ) -> bool:
     """Train the methods on the seeds that no finished run of them has; methods that lack the same
     seeds are jobs of one sweep. Returns whether one failed.
 
-    key_of_method: of each method, see `run_key_of_method`.
+    key_of_method: the key of each method's runs, see `run_key`;  config: of one of them.
     """
-    finished = finished_seeds_by_key_and_folder(comparison_folder, set(key_of_method.values()))
+    keys = set(key_of_method.values())
+    finished = finished_seeds_by_key_and_folder(comparison_folder, keys, config)
     sweeps: dict[tuple[int, ...], list[str]] = {}
     for method, key in key_of_method.items():
         trained_seeds = {seed for seeds in finished.get(key, {}).values() for seed in seeds}

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from gradalign_cli.composition.datasets import config_without_missing_datasets
+from gradalign_cli.composition.present_data import is_other_data
 from gradalign_cli.composition.schema import plain_values
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import lock_owner
@@ -24,28 +25,31 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> Metri
     """The content of metrics.json of the finished run in a job's folder, None where there is none
     or it is not to be taken. A process that has the folder now is waited for.
 
-    Raises UserError where the run is one of other settings or its folder is damaged.
+    Raises UserError where the run is one of other settings or other data, or its folder is
+    damaged.
     """
     if not config.get("skip_finished", True) or config.get("overwrite", False):
         return None
     wait_until_unlocked(folder, console)
     if not is_finished(folder):
         return None
-    earlier, results = read_finished_run(folder)
-    settings = plain_values(config_without_missing_datasets(config))
-    other = different_settings(earlier, settings)
-    if other:
-        names = ", ".join(f"`{name}`" for name in other)
+    record, results = read_finished_run(folder)
+    narrowed = config_without_missing_datasets(config)
+    other = different_settings(record["config"], plain_values(narrowed))
+    what = f"other settings ({', '.join(f'`{name}`' for name in other)})" if other else ""
+    if not other and is_other_data(record, narrowed):
+        what = "other data: the examples of its benchmark have changed"
+    if what:
         raise UserError(
-            f"{folder} holds a finished run of other settings ({names}); `overwrite=true` replaces "
-            "it, and another `hydra.sweep.dir` leaves it"
+            f"{folder} holds a finished run of {what}; `overwrite=true` replaces it, and another "
+            "`hydra.sweep.dir` leaves it"
         )
     console.print(f"{folder.name}: was finished before")
     return results
 
 
 def read_finished_run(folder: Path) -> tuple[dict[str, Any], MetricsJson]:
-    """The config in the record.json of a finished run, and the content of its metrics.json.
+    """The record.json of a finished run, which has a config, and the content of its metrics.json.
 
     Raises UserError, which says what to do next, where one of the files is damaged or missing.
     """
@@ -58,7 +62,7 @@ def read_finished_run(folder: Path) -> tuple[dict[str, Any], MetricsJson]:
             raise UserError(f"{folder / 'record.json'} must have the config of a run")
         if not isinstance(replicas, list) or not {type(r) for r in replicas} == {dict}:
             raise UserError(f"{folder / 'metrics.json'} must have the metrics of a run")
-        return config, results
+        return record, results
     except UserError as error:
         advice = f"remove {folder} and the same command runs this job again"
         raise UserError(f"{error}; {advice}, `overwrite=true` all jobs") from error

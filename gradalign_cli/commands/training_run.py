@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 
-from gradalign_cli.benchmarks.benchmark import Benchmark, task_classes
+from gradalign_cli.benchmarks.benchmark import Benchmark, data_fingerprint, task_classes
 from gradalign_cli.commands.run_warnings import (
     warn_of_runaway,
     warn_of_step_sizes,
@@ -111,6 +111,7 @@ class PreparedRun(NamedTuple):
             "classes": [task_classes(benchmark, replica.stream) for replica in self.replicas],
             "engine": self.engine.name,
             "engine_reason": self.engine_reason,
+            "data": data_fingerprint(benchmark),
             "fingerprint": self.run_data_order_fingerprint,
         }
 

@@ -50,6 +50,14 @@ def load_datasets_as_arguments(config: DictConfig) -> dict[str, Any]:
     return {"dataset": load_dataset(config.benchmark.get("dataset"), config.data_dir)}
 
 
+def are_datasets_available(config: DictConfig) -> bool:
+    """Whether all that the config's benchmark reads is on this machine. A benchmark that names no
+    dataset reads none."""
+    entries = config.benchmark
+    names = [*entries.get("datasets", [])] + [entries.dataset] * ("dataset" in entries)
+    return len(available_datasets(names, config.data_dir)) == len(names)
+
+
 def require_datasets(config: DictConfig) -> None:
     """Download what the benchmark's `dataset` needs where it is not on this machine. Raises
     UserError where it cannot be had. Of several `datasets` a run says itself which are missing."""

@@ -26,7 +26,7 @@ def comparability_warnings(groups: Sequence[Group], reading: Reading) -> list[st
         values = sorted({group.settings.get(name, "-") for group in groups})
         if len(values) > 1:
             sentences.append(f"rows differ in {name}: {first_names_text(values)}")
-    sentences += memory_warnings(groups) + stream_warnings(runs)
+    sentences += memory_warnings(groups) + data_warnings(runs) + stream_warnings(runs)
     counts = sorted({len(group.replica_of_seed) for group in groups})
     if len(counts) > 1:
         sentences.append(f"rows have other numbers of seeds: {first_names_text(map(str, counts))}")
@@ -101,6 +101,18 @@ def memory_size_warning(groups: Sequence[Group]) -> list[str]:
     )
     advice = "`buffer=NAME buffer.capacity=N buffer.capacity_per=total` gives all the same"
     return [f"rows have memories of other sizes: {memories}; {advice}"]
+
+
+def data_warnings(runs: Sequence[Run]) -> list[str]:
+    """A sentence where runs on what is called the same benchmark met other examples."""
+    hashes: dict[str, set[str]] = {}
+    for run in runs:
+        if "data" in run.record:  # which earlier versions do not say
+            benchmark = {name: config_entry(run, name) for name in ("benchmark", "stream", "quick")}
+            hashes.setdefault(str(benchmark), set()).add(str(run.record["data"]))
+    differ = any(len(values) > 1 for values in hashes.values())
+    text = "runs of the same benchmark met other examples: `data` in their record.json differs"
+    return [text] if differ else []
 
 
 def stream_warnings(runs: Sequence[Run]) -> list[str]:

@@ -1,6 +1,5 @@
 """What must be the same where a run goes on: its config, data, versions and threads."""
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,8 @@ from typing import Any
 import torch
 
 from gradalign_cli import __version__
-from gradalign_cli.benchmarks.benchmark import Benchmark
+from gradalign_cli.benchmarks.benchmark import Benchmark, data_fingerprint
 from gradalign_cli.errors import UserError
-from gradalign_cli.files.checkpoint_files import as_bytes
 from gradalign_cli.results.machine import NUMERICS
 from gradalign_cli.results.run_files import SETTINGS_WITHOUT_EFFECT
 from gradalign_cli.results.run_folder import START_ANEW
@@ -30,10 +28,7 @@ def run_identity(
     config: plain values;  engine_device_threads: by these names.
     """
     versions = {"gradalign": __version__, "numerics": NUMERICS, "torch": torch.__version__}
-    data = hashlib.blake2b(digest_size=16)
-    for tensor in (benchmark.images, benchmark.labels):
-        data.update(as_bytes(tensor.cpu()))
-    hashes = {"data": data.hexdigest(), "stream": data_order_fingerprint}
+    hashes = {"data": data_fingerprint(benchmark), "stream": data_order_fingerprint}
     return {
         "versions": versions,
         "places": dict(engine_device_threads),

@@ -13,6 +13,7 @@ from gradalign_cli.composition.compose import compose_config
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
 from gradalign_cli.reports import run_page
+from tests.own_digits import write_own_digits
 
 SMALL = ("benchmark.first_tasks=2", "benchmark.samples_per_task=5", "model.widths=[4]")
 
@@ -36,6 +37,19 @@ def rows_of(folder):
     (path,) = folder.glob("outputs/compare/*/report.md")
     rows = [line for line in path.read_text().splitlines() if line.startswith("| ")]
     return {row.split(" | ")[0][2:]: row.split(" | ")[1] for row in rows[1:]}
+
+
+def test_runs_on_data_that_has_changed_are_run_again(sweeps, tmp_path, recwarn):
+    for pixel, sweep_count in ((0, 1), (0, 1), (9, 2)):
+        data = write_own_digits(tmp_path, pixel)
+        assert compare.main(["finetune", "er", "--seeds", "1", *data, *SMALL]) == 0
+        assert len(sweeps) == sweep_count
+    assert sweeps[0] == sweeps[1]
+    kept = [
+        str(w.message) for w in recwarn if "is trained anew; the finished run" in str(w.message)
+    ]
+    assert len(kept) == 2
+    assert rows_of(tmp_path) == {"finetune": "1", "er": "1"}
 
 
 def test_finished_runs_are_not_run_again(sweeps, tmp_path):

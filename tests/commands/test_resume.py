@@ -167,7 +167,11 @@ def unfinished(tmp_path_factory):
     [
         ("__version__", "9.9", "`gradalign` was "),
         ("NUMERICS", 99, "`numerics` was "),
-        ("as_bytes", lambda tensor: b"other", "the examples of its benchmark are others than"),
+        (
+            "data_fingerprint",
+            lambda benchmark: "other",
+            "the examples of its benchmark are others than",
+        ),
     ],
 )
 def test_another_version_or_other_data_are_refused(

@@ -18,6 +18,7 @@ from gradalign_cli.composition.launchers.sweep_launcher import RETURNS
 from gradalign_cli.composition.optuna_study import check_versions
 from gradalign_cli.errors import UserError
 from gradalign_cli.files.locking import FolderLock
+from tests.own_digits import write_own_digits
 
 SMALL = ("benchmark.first_tasks=2", "benchmark.samples_per_task=5", "model.widths=[4]")
 
@@ -124,6 +125,23 @@ def test_a_finished_job_of_other_settings_is_neither_taken_nor_replaced(folder, 
     assert finished_at(folder / "sweep") == before
     assert main([*sweep, "passes=2", "overwrite=true"]) == 0
     assert finished_at(folder / "sweep") != before
+
+
+def test_a_finished_job_on_other_data_is_neither_taken_nor_replaced(folder, capsys):
+    data = write_own_digits(folder, 0)
+    sweep = ("-m", *data, *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep")
+    assert main([*sweep]) == 0
+    before = finished_at(folder / "sweep")
+    write_own_digits(folder, 9)
+    assert main([*sweep]) == 1
+    assert "holds a finished run of other data: the examples" in capsys.readouterr().err
+    assert finished_at(folder / "sweep") == before
+    write_own_digits(folder, 0)  # the same bytes, written anew
+    assert main([*sweep]) == 0
+    (folder / "own.npz").unlink()  # which is no other data
+    assert main([*sweep]) == 0
+    assert capsys.readouterr().out.count("was finished before") == 4
+    assert finished_at(folder / "sweep") == before
 
 
 def test_a_job_that_another_process_runs_is_waited_for_and_its_results_are_taken(

@@ -215,6 +215,17 @@ def test_what_makes_rows_incomparable_is_said(tmp_path):
         assert sentence in text
 
 
+def test_rows_on_examples_that_have_changed_are_said(tmp_path):
+    write_run(tmp_path / "a", "agem", record={"data": "one"})
+    write_run(tmp_path / "b", "er", record={"data": "one"})
+    write_run(tmp_path / "c", "mer")  # of a version that does not say
+    write_run(tmp_path / "d", "gem", record={"data": "other"}, benchmark__samples_per_task=20)
+    assert not [text for text in make_report([tmp_path]).warnings if "met other" in text]
+    write_run(tmp_path / "e", "der", record={"data": "other"})
+    (sentence,) = [text for text in make_report([tmp_path]).warnings if "met other" in text]
+    assert sentence.startswith("runs of the same benchmark met other examples")
+
+
 def test_rows_on_other_parts_of_a_dataset_are_said(tmp_path):
     write_run(tmp_path / "a", "agem", benchmark__samples_per_task=20)
     write_run(tmp_path / "b", "er", benchmark__samples_per_task=None)
