@@ -54,8 +54,8 @@ known to be of other settings than its cell.
 
 The column *time* is that of all seeds of a cell together, training and tests. Of a cell that was
 not run it is the minutes that a seed should take, by a run that had begun. The
-machine had mostly two CPU cores, and often other work, for which some runs paused. Ten cells that
-could be run have no such number. Eight of them take hours a seed without a GPU (GPM's AlexNet on
+machine had mostly two CPU cores, and often other work, for which some runs paused. Nine cells that
+could be run have no such number. Seven of them take hours a seed without a GPU (GPM's AlexNet on
 CIFAR-100). The others are GEM with 5,120 examples of CIFAR-100, in Table 2 and Figure 1, which
 needs more memory than there was.
 """
