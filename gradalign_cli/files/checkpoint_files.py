@@ -20,8 +20,8 @@ from gradalign_cli.errors import UserError, os_errors_as_sentences
 from gradalign_cli.files.reading import open_regular
 from gradalign_cli.files.writing import replacement
 
-PATTERN = "checkpoint.*.safetensors*"  # with those that were being written
 NAME = re.compile(r"checkpoint\.(\d{6,})\.safetensors")
+UNFINISHED_NAME = re.compile(NAME.pattern + r"\.[0-9a-f]{8}\.partial")  # while it is written
 FILES_TO_KEEP = 2
 LENGTH_BYTES = 8  # of the header's length, with which a file begins
 
@@ -91,13 +91,15 @@ def as_bytes(tensor: Tensor) -> memoryview:
 
 def remove_checkpoints(folder: Path) -> None:
     """Remove all checkpoints of a folder, and what was to become one."""
-    for path in folder.glob(PATTERN):
+    remove_unfinished_checkpoints(folder)
+    for path in checkpoint_files(folder):
         with os_errors_as_sentences("remove", path):
             path.unlink(missing_ok=True)
 
 
 def remove_unfinished_checkpoints(folder: Path) -> None:
     """Remove what was to become a checkpoint when a run was killed."""
-    for path in folder.glob("checkpoint.*.safetensors.*.partial"):
-        with os_errors_as_sentences("remove", path):
-            path.unlink(missing_ok=True)
+    for path in folder.glob("checkpoint.*.partial"):
+        if UNFINISHED_NAME.fullmatch(path.name):
+            with os_errors_as_sentences("remove", path):
+                path.unlink(missing_ok=True)

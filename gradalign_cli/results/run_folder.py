@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gradalign_cli.errors import UserError, os_errors_as_sentences
 from gradalign_cli.files.checkpoint_files import (
+    checkpoint_files,
     remove_checkpoints,
     remove_unfinished_checkpoints,
 )
@@ -110,6 +111,7 @@ def refuse_files_of_others(folder: Path, names: Sequence[str], overwrite: bool) 
     unless they may be overwritten. A run's folder has an `alignment.csv` as long as it has others
     of them, but for the file of a job of a sweep that failed before it began."""
     present = [name for name in names if name != FAILURE_FILE and os.path.lexists(folder / name)]
+    present += [path.name for path in checkpoint_files(folder)]
     if overwrite or not present or begins_as_alignment_file(folder / ALIGNMENT_FILE):
         return
     raise UserError(

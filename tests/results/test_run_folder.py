@@ -18,6 +18,7 @@ from gradalign_cli.results import run_folder
 from gradalign_cli.results.run_folder import RUN_FILES, RunFolder
 from gradalign_cli.training.outcome import Outcome
 
+CHECKPOINT = "checkpoint.000001.safetensors"
 SMALL = ("benchmark.samples_per_task=10", "benchmark.first_tasks=2", "model.widths=[8]")
 
 
@@ -102,9 +103,12 @@ def test_a_folder_in_use_is_refused_and_nothing_in_it_is_touched(tmp_path):
 def test_what_an_unfinished_run_left_is_removed_and_other_files_stay(tmp_path):
     stale = ("record.json", "metrics.json", "continual.csv", "accuracy.partial.csv")
     partial = ("metrics.json.01234567.partial", ".hydra/config.yaml.01234567.partial")
-    mine = ("notes.txt", "thesis.partial", "my_record.json", "record.json.partial")
+    mine = (
+        *("notes.txt", "thesis.partial", "my_record.json", "record.json.partial"),
+        *("checkpoint.best.safetensors", "checkpoint.best.safetensors.partial"),
+    )
     (tmp_path / ".hydra").mkdir()
-    for name in (*stale, *partial, *mine):
+    for name in (*stale, *partial, *mine, CHECKPOINT, f"{CHECKPOINT}.01234567.partial"):
         (tmp_path / name).write_text(name)
     (tmp_path / "alignment.csv").write_text("replica,task,step,loss of an earlier version\n")
     RunFolder(tmp_path, initial_files={".hydra/config.yaml": "new"}).release()
@@ -112,7 +116,7 @@ def test_what_an_unfinished_run_left_is_removed_and_other_files_stay(tmp_path):
     assert contents(tmp_path / ".hydra") == {"config.yaml": "new"}
 
 
-@pytest.mark.parametrize("name", [*RUN_FILES, ".hydra/config.yaml"])
+@pytest.mark.parametrize("name", [*RUN_FILES, ".hydra/config.yaml", CHECKPOINT])
 def test_a_users_own_files_are_not_those_of_an_unfinished_run(name, tmp_path):
     (tmp_path / ".hydra").mkdir()
     (tmp_path / name).write_text("mine")
