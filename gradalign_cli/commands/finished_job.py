@@ -36,13 +36,13 @@ def earlier_results(config: DictConfig, folder: Path, console: Console) -> Metri
     record, results = read_finished_run(folder)
     narrowed = config_without_missing_datasets(config)
     other = different_settings(record["config"], plain_values(narrowed))
-    what = f"other settings ({', '.join(f'`{name}`' for name in other)})" if other else ""
+    difference = f"other settings ({', '.join(f'`{name}`' for name in other)})" if other else ""
     if not other and is_other_data(record, narrowed):
-        what = "other data: the examples of its benchmark have changed"
-    if what:
+        difference = "other data: the examples of its benchmark have changed"
+    if difference:
         raise UserError(
-            f"{folder} holds a finished run of {what}; `overwrite=true` replaces it, and another "
-            "`hydra.sweep.dir` leaves it"
+            f"{folder} holds a finished run of {difference}; `overwrite=true` replaces "
+            "it, and another `hydra.sweep.dir` leaves it"
         )
     console.print(f"{folder.name}: was finished before")
     return results

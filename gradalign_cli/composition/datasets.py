@@ -54,7 +54,8 @@ def are_datasets_available(config: DictConfig) -> bool:
     """Whether all that the config's benchmark reads is on this machine. A benchmark that names no
     dataset reads none."""
     entries = config.benchmark
-    names = [*entries.get("datasets", [])] + [entries.dataset] * ("dataset" in entries)
+    names = [*(entries.get("datasets") or []), entries.get("dataset")]
+    names = [name for name in names if name is not None]
     return len(available_datasets(names, config.data_dir)) == len(names)
 
 

@@ -207,9 +207,8 @@ def cuber(
     the gradient, its weights are left alone. If it holds much, the task is trusted as in TRGP. If
     also the gradients agree, the task is joined: the gradient is not projected off its inputs.
 
-    correlation_threshold: the cosine above which gradients agree (the paper's eps_2, value unknown
-    to us; with 0.5 no layer joins a task of GPM's Permuted MNIST, and CUBER is TRGP there). The
-    other arguments are those of `trgp`.
+    correlation_threshold: the cosine above which gradients agree (the paper's eps_2, unknown to us;
+    with 0.5 it is TRGP on GPM's Permuted MNIST). The other arguments are those of `trgp`.
 
     Departures: a layer joins one old task only, the one that agrees most, and its gradient is still
     projected off the inputs of all others. The gradient of an old task is taken on `samples`

@@ -41,14 +41,12 @@ def rows_of(folder):
 
 def test_runs_on_data_that_has_changed_are_run_again(sweeps, tmp_path, recwarn):
     for pixel, sweep_count in ((0, 1), (0, 1), (9, 2)):
-        data = write_own_digits(tmp_path, pixel)
-        assert compare.main(["finetune", "er", "--seeds", "1", *data, *SMALL]) == 0
+        own_digits = write_own_digits(tmp_path, pixel)
+        assert compare.main(["finetune", "er", "--seeds", "1", *own_digits, *SMALL]) == 0
         assert len(sweeps) == sweep_count
     assert sweeps[0] == sweeps[1]
-    kept = [
-        str(w.message) for w in recwarn if "is trained anew; the finished run" in str(w.message)
-    ]
-    assert len(kept) == 2
+    warnings = [str(warning.message) for warning in recwarn]
+    assert sum("is trained anew; the finished run" in text for text in warnings) == 2
     assert rows_of(tmp_path) == {"finetune": "1", "er": "1"}
 
 

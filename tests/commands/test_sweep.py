@@ -128,8 +128,8 @@ def test_a_finished_job_of_other_settings_is_neither_taken_nor_replaced(folder, 
 
 
 def test_a_finished_job_on_other_data_is_neither_taken_nor_replaced(folder, capsys):
-    data = write_own_digits(folder, 0)
-    sweep = ("-m", *data, *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep")
+    own_digits = write_own_digits(folder, 0)
+    sweep = ("-m", *own_digits, *SMALL, "batch_size=4,5", "hydra.sweep.dir=sweep")
     assert main([*sweep]) == 0
     before = finished_at(folder / "sweep")
     write_own_digits(folder, 9)
