@@ -93,7 +93,7 @@ def check_type(field: str, declared_type: Any, value: Any) -> None:
     small = isinstance(value, str | bool) or -limit <= value <= limit
     require(small, field, f"a number of at most {limit}", value)
     is_kept = not isinstance(value, float) or not value or abs(value) >= LEAST_NUMBER
-    require(is_kept, field, f"0 or at least {LEAST_NUMBER} from it", value)
+    require(is_kept, field, f"a number that float32 tells from 0 (at least {LEAST_NUMBER})", value)
 
 
 def check_list_type(field: str, alternative_types: tuple[Any, ...], value: Any) -> None:

@@ -15,6 +15,7 @@ from gradalign_cli.errors import UserError, os_errors_as_sentences
 
 LOCK_NAME = "run.lock"
 SECONDS_OF_A_LOOK = 0.02  # far more than `lock_owner` has a lock
+OWNER_START = b"process "  # of the file, unless its writer was killed before the first letter
 OWNER_BYTES = 300  # more than a process id, a host's name and a date need
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
 
@@ -32,7 +33,7 @@ class FolderLock:
         path = folder / LOCK_NAME
         with os_errors_as_sentences("lock", path):
             descriptor = lock_file(path)
-            owner = f"process {os.getpid()} on {socket.gethostname()} since "
+            owner = f"{OWNER_START.decode()}{os.getpid()} on {socket.gethostname()} since "
             owner += time.strftime("%Y-%m-%d %H:%M:%S")
             self.release = weakref.finalize(self, unlock, descriptor, path, os.getpid())
             try:
@@ -44,7 +45,8 @@ class FolderLock:
 
 
 def lock_file(path: Path) -> int:
-    """A descriptor of the file at this path, with the lock on it; UserError where another has it.
+    """A descriptor of the file at this path, with the lock on it; UserError where another has it,
+    or where the file is something else.
 
     The former owner may remove the file between our opening and our locking it. Then we would lock
     a file that nobody else sees, so we look whether it still is the one at the path.
@@ -57,6 +59,8 @@ def lock_file(path: Path) -> int:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UserError(f"{path} must be a regular file")
+            if os.pread(descriptor, len(OWNER_START), 0) not in (b"", OWNER_START):
+                raise UserError(f"{path} is not the lock of a run, which is written there; move it")
             take_lock(descriptor, path)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):

@@ -84,6 +84,13 @@ def test_a_link_in_the_place_of_the_lock_is_replaced_and_a_pipe_refused(tmp_path
         FolderLock(tmp_path)
 
 
+def test_a_file_of_the_same_name_that_is_no_lock_is_left_alone(tmp_path):
+    (tmp_path / LOCK_NAME).write_text("my notes on the process\n")
+    with pytest.raises(UserError, match=r"run\.lock is not the lock of a run"):
+        FolderLock(tmp_path)
+    assert (tmp_path / LOCK_NAME).read_text() == "my notes on the process\n"
+
+
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
     def no_locks(*_):
         raise OSError(95, "Operation not supported")
