@@ -67,8 +67,10 @@ def test_a_cell_takes_the_runs_with_the_threads_that_were_asked_for():
 
 
 @pytest.mark.parametrize("name", table_names(CONF))
-def test_the_cells_that_can_be_run_compose_differ_and_give_what_is_published(name):
-    """A cell that lacked a published metric would be repeated at every call."""
+def test_the_cells_that_can_be_run_compose_and_say_what_a_table_needs(name):
+    """They differ, or a run would count twice; they give each published metric, or they would be
+    repeated at every call; their step size is one that the experiment or the cell gives its method.
+    """
     table = load_table(CONF, name)
     runnable = [cell for cell in table.cells if cell.missing_requirement is None]
     configs = [compose_cell(CONF, cell, False) for cell in runnable]
@@ -84,6 +86,8 @@ def test_the_cells_that_can_be_run_compose_differ_and_give_what_is_published(nam
         if config["benchmark"].get("scenario") == "class":
             run_metrics |= {f"{metric}_task" for metric in run_metrics}
         assert {*cell.published, *cell.unpublished_metrics} <= run_metrics
+        has_own_lr = any(override.startswith("replicas.lr=") for override in cell.overrides)
+        assert has_own_lr or "lr" in config["paper"].get(config["method"]["name"], {}), cell.name
 
 
 def test_there_are_thirteen_tables():

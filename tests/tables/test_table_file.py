@@ -7,7 +7,6 @@ import pytest
 
 from gradalign_cli.composition.paths import CONF
 from gradalign_cli.errors import UserError
-from gradalign_cli.tables.results import compose_cell
 from gradalign_cli.tables.table import load_table, table_names
 
 GOOD = """
@@ -99,14 +98,3 @@ def test_the_tables_that_ship_are_valid_and_so_is_a_small_one(tmp_path):
     (tmp_path / "table/good.yaml").write_text(GOOD)
     (cell,) = load_table(tmp_path, "good").cells
     assert (cell.published, cell.tolerance) == ({"ACC": 0.5}, {"ACC": 0.1})
-
-
-@pytest.mark.parametrize("name", table_names(CONF))
-def test_every_cell_that_can_be_run_says_the_step_size_of_its_method(name):
-    """In the settings that its experiment gives the method, or in its own overrides."""
-    for cell in load_table(CONF, name).cells:
-        if cell.missing_requirement is None:
-            settings = compose_cell(CONF, cell, quick=False)
-            of_method = settings["paper"].get(settings["method"]["name"], {})
-            is_own = any(override.startswith("replicas.lr=") for override in cell.overrides)
-            assert is_own or "lr" in of_method, cell.name
