@@ -13,6 +13,7 @@ from gradalign_cli.commands.standard_streams import stream_that_outlives_its_rea
 from gradalign_cli.results.plain_characters import in_encoding
 from gradalign_cli.results.stop_notes import resume_note_of_run
 from gradalign_cli.results.terminal import TerminalConsole
+from tests.grids import rest_is_long
 from tests.processes import wait_for
 
 COMMAND = f"{sys.executable} -m gradalign_cli.cli"
@@ -76,7 +77,7 @@ def test_characters_that_an_encoding_lacks_become_plain():
     assert console.file.read() == "[n, H, W] +- 1\n"
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", rest_is_long([signal.SIGINT, signal.SIGTERM], [signal.SIGINT]))
 def test_a_signal_ends_a_run_in_one_line_before_and_during_training(number, tmp_path):
     code, name = {signal.SIGINT: (130, "Ctrl-C"), signal.SIGTERM: (143, "SIGTERM")}[number]
     script = (

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import subprocess
 import sys
 
@@ -68,14 +67,15 @@ def test_train_writes_the_run_folder(tmp_path):
     assert setting["ACC"]["mean"] == pytest.approx(np.mean(acc), abs=1e-5)
     assert setting["ACC"]["mean"] > 0.85
     assert not list((tmp_path / "run").glob("*partial*"))
-    classes = json.loads((tmp_path / "run/record.json").read_text())["classes"]
-    assert classes == [[[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]] * 2
+    record = json.loads((tmp_path / "run/record.json").read_text())
+    assert record["fingerprint"]
+    assert record["broken_constraints"] == 0 < record["measured_steps"]
+    assert record["classes"] == [[[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]] * 2
     with (tmp_path / "run/alignment.csv").open() as file:
         steps = list(csv.DictReader(file))
     first_step, last_step = steps[0], steps[-1]
     assert first_step["cosine"] == ""
     assert -1 <= float(last_step["cosine"]) <= 1
-    assert json.loads((tmp_path / "run/record.json").read_text())["fingerprint"]
     repeated = gradalign(
         "train", "--config-path", "run", "--config-name", "config",
         "hydra.run.dir=repeated", cwd=tmp_path,
@@ -121,27 +121,22 @@ def test_a_folder_that_is_used_again_is_unfinished_until_the_new_run_is_finished
     assert not (tmp_path / "run/metrics.json").exists()
 
 
-def test_parameters_that_run_away_are_warned_of_once_and_recorded(tmp_path):
-    process = gradalign(
-        "train", "method=mas", "method.strength=1.0", "benchmark.scenario=domain",
-        "hydra.run.dir=run", cwd=tmp_path,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
-    (warning,) = re.findall("(?m)^warning: (.*)", process.stderr)
+def test_parameters_that_run_away_are_warned_of_once_and_recorded(train, tmp_path):
+    overrides = ("method=mas", "method.strength=1.0", "benchmark.scenario=domain")
+    with pytest.warns(UserWarning, match="run away with method mas") as warned:
+        code, stderr = train(*overrides, "hydra.run.dir=run")
+    assert code == 0, stderr
+    (warning,) = [str(entry.message) for entry in warned]
     (runaway,) = json.loads((tmp_path / "run/record.json").read_text())["runaways"]
-    assert "method mas: replica 0 (seed 0, lr 0.1)" in warning
+    assert "replica 0 (seed 0, lr 0.1)" in warning
     assert f"in task {runaway['task']}, step {runaway['step']}" in warning
     assert warning.endswith("try a smaller `replicas.lr` or `method.strength`")
 
 
-def test_replicas_whose_step_size_a_method_warns_of_are_named_once(tmp_path):
-    def stderr(lrs):
-        return gradalign(
-            "train", "method=mer", f"replicas.lr={lrs}", "benchmark.samples_per_task=10",
-            "benchmark.first_tasks=2", cwd=tmp_path,
-        ).stderr  # fmt: skip
-
-    assert stderr("[0.05,0.1]") == ""
-    (warning,) = re.findall("(?m)^warning: (.*)", stderr("[0.2,0.1,0.3]"))
-    assert "MER's gamma" in warning
+def test_replicas_whose_step_size_a_method_warns_of_are_named_once(train):
+    small = ("method=mer", "benchmark.samples_per_task=2", "benchmark.first_tasks=2")
+    assert train(*small, "replicas.lr=[0.05,0.1]") == (0, "")
+    with pytest.warns(UserWarning, match="MER's gamma") as warned:
+        train(*small, "replicas.lr=[0.2,0.1,0.3]")
+    (warning,) = [str(entry.message) for entry in warned]
     assert warning.endswith("(replica 0, 2)")

@@ -5,6 +5,7 @@ from gradalign_cli.benchmarks.benchmark import all_training_rows_and_tasks
 from gradalign_cli.benchmarks.permuted import permuted
 from gradalign_cli.buffers.buffer import Arrivals, Measurements, keep_memory
 from gradalign_cli.buffers.reservoir import reservoir
+from gradalign_cli.cli import main
 from gradalign_cli.engines.eager import eager
 from gradalign_cli.engines.vmap import vmap
 from gradalign_cli.errors import UserError
@@ -20,7 +21,6 @@ from gradalign_cli.step.step import make_step
 from gradalign_cli.streams.task_free import task_free
 from gradalign_cli.training.plan import TrainingPlan
 from gradalign_cli.training.replica import new_learner
-from tests.commands.test_train import gradalign
 from tests.composition.test_configs import compose_config, prepared
 from tests.methods.catalogue import BUFFERS, METHODS, buffer_factory, method
 from tests.runs import make_parts, make_replicas, same, train
@@ -257,16 +257,19 @@ def test_two_methods_together_need_what_the_more_demanding_one_needs():
     assert needed == ["no", "of each", "at ends", "at ends", "of each"]
 
 
-def test_the_command_runs_what_needs_no_boundaries_and_refuses_what_does_with_code_2(tmp_path):
-    run = gradalign("train", *TASK_FREE, "stream.width=0.3", "hydra.run.dir=run", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+def test_the_command_runs_what_needs_no_boundaries_and_refuses_what_does_with_code_2(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    small = ("benchmark.samples_per_task=20", "stream.width=0.3", "hydra.run.dir=run")
+    assert main(["train", *TASK_FREE, *small]) == 0
     assert len((tmp_path / "run/accuracy.csv").read_text().splitlines()) == 7
     recorded = ("--config-path", str(tmp_path / "run"), "--config-name", "config")
-    run = gradalign("train", *recorded, "hydra.run.dir=repeated", cwd=tmp_path)
-    assert run.returncode == 0, run.stderr
+    assert main(["train", *recorded, "hydra.run.dir=repeated"]) == 0
     first, second = ((tmp_path / d / "accuracy.csv").read_text() for d in ("run", "repeated"))
     assert first == second
-    run = gradalign("train", *TASK_FREE, "method=gem", "hydra.run.dir=none", cwd=tmp_path)
-    assert run.returncode == 2
-    assert run.stderr.count("\n") == 1
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        main(["train", *TASK_FREE, "method=gem", "hydra.run.dir=none"])
+    assert capsys.readouterr().err.count("\n") == 1
     assert not (tmp_path / "none/accuracy.partial.csv").exists()
