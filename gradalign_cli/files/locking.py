@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import re
 import socket
 import stat
 import time
@@ -15,8 +16,8 @@ from gradalign_cli.errors import UserError, os_errors_as_sentences
 
 LOCK_NAME = "run.lock"
 SECONDS_OF_A_LOOK = 0.02  # far more than `lock_owner` has a lock
-OWNER_START = b"process "  # of the file, unless its writer was killed before the first letter
 OWNER_BYTES = 300  # more than a process id, a host's name and a date need
+OWNER = re.compile(rb"process \d+ on \S+ since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
 
 
@@ -33,7 +34,7 @@ class FolderLock:
         path = folder / LOCK_NAME
         with os_errors_as_sentences("lock", path):
             descriptor = lock_file(path)
-            owner = f"{OWNER_START.decode()}{os.getpid()} on {socket.gethostname()} since "
+            owner = f"process {os.getpid()} on {socket.gethostname()} since "
             owner += time.strftime("%Y-%m-%d %H:%M:%S")
             self.release = weakref.finalize(self, unlock, descriptor, path, os.getpid())
             try:
@@ -59,8 +60,9 @@ def lock_file(path: Path) -> int:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise UserError(f"{path} must be a regular file")
-            if os.pread(descriptor, len(OWNER_START), 0) not in (b"", OWNER_START):
-                raise UserError(f"{path} is not the lock of a run, which is written there; move it")
+            text = os.pread(descriptor, OWNER_BYTES, 0)
+            if text and not OWNER.fullmatch(text):  # empty: it was killed before it wrote
+                raise UserError(f"{path} is no lock file of a run, which needs the name; move it")
             take_lock(descriptor, path)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(path, follow_symlinks=False)):

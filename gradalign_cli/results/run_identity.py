@@ -49,11 +49,13 @@ def check_identity(folder: Path, saved: Identity, present: Identity) -> None:
 
 
 def compared_values(identity: Identity) -> Iterator[tuple[str, Any]]:
-    """The values of an identity that are compared, with their names."""
-    for entry in ("versions", "places", "hashes"):
+    """The values of an identity that are compared, with their names. The hashes are last: a setting
+    can change them too, and is then what to tell."""
+    for entry in ("versions", "places"):
         yield from identity[entry].items()
     config = {n: v for n, v in identity["config"].items() if n not in FREE_SETTINGS}
     yield from flattened_settings("", config)
+    yield from identity["hashes"].items()
 
 
 def flattened_settings(prefix: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

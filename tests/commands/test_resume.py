@@ -131,6 +131,7 @@ def test_with_resume_auto_the_same_command_goes_on_and_otherwise_starts_anew(
     ("overrides", "sentence"),
     [
         (["batch_size=3"], "`batch_size` was 10 when it began, found 3"),
+        (["passes=2"], "`passes` was 1 when it began, found 2"),
         (["optimizer.momentum=0.5"], "`optimizer.momentum` was 0.0 when it began, found 0.5"),
         (["threads=2"], "`threads` was 1 when it began, found 2"),
         (["engine=eager"], "`engine` was 'graph' when it began, found 'eager'"),

@@ -85,10 +85,11 @@ def test_a_link_in_the_place_of_the_lock_is_replaced_and_a_pipe_refused(tmp_path
 
 
 def test_a_file_of_the_same_name_that_is_no_lock_is_left_alone(tmp_path):
-    (tmp_path / LOCK_NAME).write_text("my notes on the process\n")
-    with pytest.raises(UserError, match=r"run\.lock is not the lock of a run"):
-        FolderLock(tmp_path)
-    assert (tmp_path / LOCK_NAME).read_text() == "my notes on the process\n"
+    for text in ("my notes\n", "process 12 of mine\n"):
+        (tmp_path / LOCK_NAME).write_text(text)
+        with pytest.raises(UserError, match=r"run\.lock is no lock file of a run"):
+            FolderLock(tmp_path)
+        assert (tmp_path / LOCK_NAME).read_text() == text
 
 
 def test_a_file_system_without_locks_is_warned_of(tmp_path, monkeypatch):
@@ -105,7 +106,7 @@ def test_one_who_looks_is_told_the_owner_and_takes_nothing(tmp_path):
     lock = FolderLock(tmp_path)
     assert f"process {os.getpid()} on" in lock_owner(tmp_path)
     lock.release()
-    (tmp_path / LOCK_NAME).write_text("process 1, which was killed")
+    (tmp_path / LOCK_NAME).write_text("process 1 on here since 2026-01-01 00:00:00\n")
     assert lock_owner(tmp_path) is None
     FolderLock(tmp_path).release()
 
