@@ -28,7 +28,7 @@ What a verdict means:
 
 - **within**: our mean differs from the print by no more than the tolerance. Each table states its
   tolerances at its head, with their reasons.
-  However wide its interval is: see the number of seeds.
+  Its interval does not count here and can be wide, where few seeds differ much.
 - **above**, **below**: it differs by more.
 - **too few seeds**: it differs by more, but chance alone could make such a difference: its 95 %
   interval by Welch's test has 0 in it. The interval is from the spread of our seeds and, where the
