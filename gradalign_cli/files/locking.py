@@ -17,7 +17,7 @@ from gradalign_cli.errors import UserError, os_errors_as_sentences
 LOCK_NAME = "run.lock"
 SECONDS_OF_A_LOOK = 0.02  # far more than `lock_owner` has a lock
 OWNER_BYTES = 300  # more than a process id, a host's name and a date need
-OWNER = re.compile(rb"process \d+ on \S+ since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n")
+OWNER = re.compile(rb"process \d+ on .+ since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\n")
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that has none
 
 
