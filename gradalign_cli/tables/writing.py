@@ -64,10 +64,8 @@ def score_text(rows: Sequence[TableRow]) -> str:
     reasons += [f"{undecided_count} with too few seeds to tell"] * bool(undecided_count)
     of_the_others = f" (of the others {', '.join(reasons)})" if reasons else ""
     published_count = sum(row.published is not None for row in rows)
-    return (
-        f"{within_count} of {len(judged)} judged numbers within tolerance{of_the_others}, "
-        f"{published_count} published"
-    )
+    standing = f"{within_count} of {len(judged)} judged numbers within tolerance{of_the_others}"
+    return f"{standing if judged else 'no number is judged'}, {published_count} published"
 
 
 def terminal_table(table: Table, rows: Sequence[TableRow]) -> TerminalTable:
@@ -101,7 +99,7 @@ def markdown(
         lines += ["", "Known differences:", "", *(f"- {text}" for text in table.differences)]
     if comparisons:
         pairs = counted(len(comparisons), "pair")
-        lines += ["", f"Paired t-tests by seed, p corrected by Holm over {pairs}:", ""]
+        lines += ["", f"Paired t-tests of ACC by seed, p corrected by Holm over {pairs}:", ""]
         lines += ["| first | second | seeds | difference | p |", "|---|---|---|---|---|"]
         for pair in comparisons:
             difference = percent(pair.difference, with_sign=True)
