@@ -65,7 +65,7 @@ def score_text(rows: Sequence[TableRow]) -> str:
     of_the_others = f" (of the others {', '.join(reasons)})" if reasons else ""
     published_count = sum(row.published is not None for row in rows)
     standing = f"{within_count} of {len(judged)} judged numbers within tolerance{of_the_others}"
-    return f"{standing if judged else 'no number is judged'}, {published_count} published"
+    return f"{standing if judged else 'No number is judged'}, {published_count} published"
 
 
 def terminal_table(table: Table, rows: Sequence[TableRow]) -> TerminalTable:

@@ -163,7 +163,7 @@ def test_a_metric_that_the_paper_does_not_print_is_shown_and_neither_judged_nor_
     acc_row, aaa_row = table_rows(cell, result_with_aaa, quick=False)
     assert (aaa_row.mean, aaa_row.published, aaa_row.difference) == (0.9, None, None)
     assert aaa_row.verdict == "not judged: not printed"
-    assert score_text([acc_row, aaa_row]).endswith("no number is judged, 1 published")
+    assert score_text([acc_row, aaa_row]).endswith("No number is judged, 1 published")
     text = markdown(Table("t", "T", "nobody", (), False, (cell,)), [aaa_row], [], None)
     assert "| GEM | AAA | - | 90.00 | 1 | - | not judged: not printed | 1.0 min |" in text
     _, aaa_row = table_rows(cell, result(0.8), quick=False)  # a run that lacks it
