@@ -67,7 +67,8 @@ def job(config: DictConfig) -> float:
         results = earlier_results(config, folder, console) if number else None
         was_finished = results is not None
         if results is None:
-            results = train(config, folder, console, hydra_file_texts(config))
+            texts = hydra_file_texts(config)
+            results = train(config, folder, console, texts, replaces_unfinished=number is not None)
         value = mean_metric(results, config.get("objective_metric", "ACC"))
     except KeyboardInterrupt as stop:
         stop.add_note(

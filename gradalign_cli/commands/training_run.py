@@ -124,11 +124,17 @@ class TrainedRun(NamedTuple):
 
 
 def train(
-    config: DictConfig, folder: Path, console: Console, file_texts: Mapping[str, str] | None = None
+    config: DictConfig,
+    folder: Path,
+    console: Console,
+    file_texts: Mapping[str, str] | None = None,
+    replaces_unfinished: bool = False,
 ) -> MetricsJson:
     """Carry out the run that a config describes; returns what `metrics.json` holds.
 
-    file_texts: texts to write into the folder too, by name.
+    file_texts: texts to write into the folder too, by name;  replaces_unfinished: whether the run
+    begins anew where the folder has an unfinished one, which else is refused unless the config says
+    what is to become of it.
     """
     start_time = time.perf_counter()
     check_settings(plain_values(config))
@@ -146,13 +152,22 @@ def train(
             },
         )
     texts = {"config.yaml": repeatable_config_yaml(run.config), **(file_texts or {})}
-    run_folder = RunFolder(folder, config.get("overwrite", False), texts, resumes=bool(saved))
+    resumes_automatically = config.get("resume", "never") == "auto"
+    run_folder = RunFolder(
+        folder,
+        config.get("overwrite", False),
+        texts,
+        resumes=bool(saved),
+        replaces_unfinished=replaces_unfinished or resumes_automatically,
+    )
     console.print(run.title())
     console.print(f"writes to {folder}", soft_wrap=True)
     if saved:
         console.print(f"goes on from {saved.path.name}")
-    elif config.get("resume", "never") == "auto":
+    elif resumes_automatically:
         console.print("begins anew, as this folder has no unfinished run of these settings")
+    elif run_folder.replaced_unfinished:
+        console.print("begins anew, where `resume=auto` would go on with an unfinished run")
     record = run.record(saved)
     with failure_recorded_in_folder(run_folder, record):
         outcome, metrics = train_and_complete_record(

@@ -55,9 +55,8 @@ def tune(shipped_conf_folder: Path, new_experiment_name: str, overrides: list[st
     check_listed_values_and_task_count(config)
     keep_freed_memory()
     try:
-        results = train(
-            first_tasks_config(config), TUNED_FOLDER / "runs" / new_experiment_name, console
-        )
+        run_folder = TUNED_FOLDER / "runs" / new_experiment_name
+        results = train(first_tasks_config(config), run_folder, console, replaces_unfinished=True)
     except KeyboardInterrupt as stop:
         stop.add_note("nothing is chosen; the same command starts again")
         raise

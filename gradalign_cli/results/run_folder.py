@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any, NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from gradalign_cli.results.run_metrics import MetricsJson
 from gradalign_cli.training.outcome import Outcome
 from gradalign_cli.training.watcher import Moment, State, TaskStopFlag
 
-START_ANEW = "`gradalign train` with `resume=never` starts the run anew"
+START_ANEW = "`gradalign train` with `overwrite=true` starts the run anew"
 ALIGNMENT_FILE = "alignment.csv"
 RUN_FILES = (
     *FINAL_FILES,
@@ -153,7 +154,8 @@ class RunFolder:
     `release`.
 
     accuracy_rows: the rows [R, T] of the accuracy matrix of the present group;  replicas: the
-    numbers of its replicas;  broken_constraints, measured_steps: see `constraint_counts`;
+    numbers of its replicas;  replaced_unfinished: whether this run began in the place of one that
+    could have gone on;  broken_constraints, measured_steps: see `constraint_counts`;
     finished_groups_progress: how far the files and counts had come after the last finished group.
     """
 
@@ -163,18 +165,21 @@ class RunFolder:
         overwrite: bool = False,
         initial_files: Mapping[str, str] | None = None,
         resumes: bool = False,
+        replaces_unfinished: bool = False,
     ) -> None:
         """Make and lock the folder, remove what an earlier run left in it, and write the files that
         a run begins with. If that fails, nothing new is left behind.
 
-        overwrite: whether a finished run may be replaced;  initial_files: texts by name, which may
-        begin with `.hydra/`;  resumes: whether an unfinished run goes on, whose files stay.
-        Raises UserError where the folder is in use, holds a finished run, or cannot be written to.
+        overwrite: whether an earlier run may be replaced;  initial_files: texts by name, which may
+        begin with `.hydra/`;  resumes: whether an unfinished run goes on, whose files stay;
+        replaces_unfinished: whether an unfinished run may be replaced where a finished one may not.
+        Raises UserError where the folder is in use, holds an earlier run, or cannot be written to.
         """
         self.folder = folder
         self.accuracy_rows: list[Tensor] = []
         self.replicas: Sequence[int] = ()
         self.broken_constraints, self.measured_steps = 0.0, 0
+        self.replaced_unfinished = False
         new_folders = make_folder(folder)
         try:
             self.lock = FolderLock(folder)
@@ -183,7 +188,7 @@ class RunFolder:
                     refuse_finished_run(folder, overwrite)
                     remove_unfinished_checkpoints(folder)
                 else:
-                    self.begin(overwrite, initial_files or {})
+                    self.begin(overwrite, initial_files or {}, replaces_unfinished)
                 self.finished_groups_progress = self.alignment_progress()
             except UserError:
                 self.release()
@@ -192,7 +197,9 @@ class RunFolder:
             remove_empty_folders([folder / HYDRA_FOLDER, *new_folders])
             raise
 
-    def begin(self, overwrite: bool, initial_files: Mapping[str, str]) -> None:
+    def begin(
+        self, overwrite: bool, initial_files: Mapping[str, str], replaces_unfinished: bool
+    ) -> None:
         """Remove what an earlier run left, and write these files and the first line of
         `alignment.csv`: all of them, or none and a UserError."""
         refuse_finished_run(self.folder, overwrite)
@@ -200,6 +207,12 @@ class RunFolder:
         if hydra_folder.is_symlink():
             raise UserError(f"{hydra_folder} must be a folder, found a symbolic link")
         refuse_files_of_others(self.folder, names, overwrite)
+        self.replaced_unfinished = bool(checkpoint_files(self.folder))
+        if self.replaced_unfinished and not (overwrite or replaces_unfinished):
+            raise UserError(
+                f"{self.folder} holds an unfinished run; `gradalign resume "
+                f"{quote(str(self.folder))}` goes on, and `overwrite=true` begins anew"
+            )
         remove_run_files(self.folder, names)
         remove_checkpoints(self.folder)
         try:

@@ -160,7 +160,7 @@ def test_a_sweep_goes_on_after_failed_jobs_and_its_exit_code_is_1(tmp_path, monk
 
 
 def test_a_stopped_sweep_says_how_many_jobs_are_finished(tmp_path, monkeypatch, capsys):
-    def train_until_stopped(config, folder, console, files):
+    def train_until_stopped(config, folder, console, files, **_):
         if config.batch_size == 2:
             raise Terminated
         (folder / "accuracy.csv").write_text("")

@@ -5,7 +5,6 @@ import logging
 import os
 import pickle
 import re
-import shutil
 import sys
 
 import pytest
@@ -90,11 +89,13 @@ def test_a_sweep_that_is_started_again_runs_only_what_is_not_finished(folder, ca
     assert main([*sweep, "batch_size=4,5"]) == 0
     before = finished_at(folder / "sweep")
     table = capsys.readouterr().out.partition("2 jobs in")[2]
-    shutil.rmtree(folder / "sweep/batch_size=4")
+    (folder / "sweep/batch_size=4/accuracy.csv").unlink()  # as if it was killed after a task
+    (folder / "sweep/batch_size=4/checkpoint.000001.safetensors").touch()
     assert main([*sweep, "batch_size=4,5"]) == 0
     after = finished_at(folder / "sweep")
     output = capsys.readouterr().out
     assert "batch_size=5: was finished before" in output
+    assert output.count("begins anew, where `resume=auto` would go on") == 1
     assert after["batch_size=5"] == before["batch_size=5"]
     assert after["batch_size=4"] > before["batch_size=4"]
     assert output.partition("2 jobs in")[2] == table

@@ -137,7 +137,7 @@ def test_an_experiment_has_no_entries_of_groups_that_were_overridden(tmp_path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "gradalign_cli.commands.tune.train",
-        lambda config, folder, console: {"replicas": [{"seed": 0, "lr": 0.5, "ACC": 1.0}]},
+        lambda config, folder, console, **_: {"replicas": [{"seed": 0, "lr": 0.5, "ACC": 1.0}]},
     )
     # the benchmark would need its data
     monkeypatch.setattr(
@@ -172,7 +172,7 @@ def test_a_name_or_a_choice_of_tasks_that_tuning_cannot_take_is_refused(
 
 
 def test_a_tuning_that_is_stopped_says_that_nothing_is_chosen(tmp_path, monkeypatch, capsys):
-    def stopped_train(config, folder, console):
+    def stopped_train(config, folder, console, **_):
         raise KeyboardInterrupt
 
     monkeypatch.chdir(tmp_path)

@@ -111,9 +111,22 @@ def test_what_an_unfinished_run_left_is_removed_and_other_files_stay(tmp_path):
     for name in (*stale, *partial, *mine, CHECKPOINT, f"{CHECKPOINT}.01234567.partial"):
         (tmp_path / name).write_text(name)
     (tmp_path / "alignment.csv").write_text("replica,task,step,loss of an earlier version\n")
-    RunFolder(tmp_path, initial_files={".hydra/config.yaml": "new"}).release()
+    texts = {".hydra/config.yaml": "new"}
+    RunFolder(tmp_path, initial_files=texts, replaces_unfinished=True).release()
     assert set(contents(tmp_path)) == {*mine, "alignment.csv"}
     assert contents(tmp_path / ".hydra") == {"config.yaml": "new"}
+
+
+def test_an_unfinished_run_that_can_go_on_is_not_replaced_unasked(tmp_path):
+    RunFolder(tmp_path, initial_files={"config.yaml": "first"}).release()
+    RunFolder(tmp_path, initial_files={"config.yaml": "second"}).release()  # nothing is lost
+    (tmp_path / CHECKPOINT).write_text("hours of work")
+    before = contents(tmp_path)
+    with pytest.raises(UserError, match=r"unfinished run; `gradalign resume .*`overwrite=true`"):
+        train_small(tmp_path)
+    assert contents(tmp_path) == before
+    train_small(tmp_path, "overwrite=true")
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 @pytest.mark.parametrize("name", [*RUN_FILES, ".hydra/config.yaml", CHECKPOINT])
