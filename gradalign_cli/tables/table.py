@@ -122,6 +122,9 @@ def parse_cell(
     if status in JUDGED_STATUSES and needs is None:
         for metric in published:
             require(metric in tolerance, f"{field_path}.tolerance.{metric}", "given", None)
+    unpublished_metrics = parse_unpublished_metrics(field_path, cell_entries)
+    if needs is None and not (published or unpublished_metrics):
+        raise UserError(f"`{field_path}` must list a metric in `published` or in `unpublished`")
     spread = parse_spread(field_path, cell_entries, table_entries)
     return Cell(
         name,
@@ -135,7 +138,7 @@ def parse_cell(
         cell_entries.get("explained", ""),
         spread.published_std,
         spread.published_runs,
-        parse_unpublished_metrics(field_path, cell_entries),
+        unpublished_metrics,
     )
 
 

@@ -62,6 +62,7 @@ HOSTILE = {
     "a metric twice": (
         GOOD.replace("minutes: 1", "unpublished: [LA, LA]"), "unpublished` must not have LA, which",
     ),
+    "runs shown nowhere": (GOOD.replace("ACC: 0.5", ""), "A` must list a metric in `published` or"),
     "an unknown metric": (GOOD.replace("ACC: 0.5", "ACCC: 0.5"), r"mapping of metrics \(ACC, BWT"),
     "a cell without a name": ("{title: t, source: s, cells: {'': {}}}", "none empty"),
     "countless runs": (GOOD + "runs: 99999999999999999999", r"`evil\.runs` must be a whole number"),
