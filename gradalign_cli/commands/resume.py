@@ -1,6 +1,7 @@
 """`gradalign resume RUN_DIR`: go on with an unfinished run, as if nothing had happened."""
 
 import shlex
+import warnings
 from pathlib import Path
 
 from gradalign_cli.commands import train
@@ -49,7 +50,9 @@ def check_resumable(run_folder: Path) -> None:
     again = f"`gradalign train --config-path {path} --config-name config` starts it anew"
     if not checkpoint_files(run_folder):
         raise UserError(f"{run_folder} has no checkpoint to go on from; {again}")
-    if newest_saved_run(run_folder) is None:
+    with warnings.catch_warnings(action="ignore"):  # training says which are damaged
+        is_damaged = newest_saved_run(run_folder) is None
+    if is_damaged:
         raise UserError(f"{run_folder} has no checkpoint that is not damaged; {again}")
 
 

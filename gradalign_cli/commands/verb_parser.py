@@ -17,6 +17,13 @@ class VerbParser(argparse.ArgumentParser):
         version = f"gradalign {__version__}"
         self.add_argument("--version", action="version", version=version, help="print it")
 
+    def add_argument(self, *names: str, **options: Any) -> argparse.Action:
+        """As in ArgumentParser. An argument of any number of words counts as required there where
+        it has no default, and its message asked for overrides."""
+        if options.get("nargs") == "*":
+            options.setdefault("default", [])
+        return super().add_argument(*names, **options)
+
     def error(self, message: str) -> NoReturn:
         """Raise the mistake as a UserError."""
         hint = near_options(message, self) or f"; `{self.prog} --help` tells more"

@@ -113,6 +113,13 @@ def test_arguments_that_a_verb_does_not_take_are_refused_in_one_sentence(argumen
     assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_only_words_that_may_not_be_left_out_are_asked_for(capsys):
+    assert main(["resume"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "gradalign: the following arguments are required: RUN_DIR; `gradalign resume --help`"
+    )
+
+
 def test_options_are_not_abbreviated(tmp_path, capsys):
     assert main(["data", "--data", str(tmp_path), "status"]) == 2
     assert "`gradalign data --help` tells more" in capsys.readouterr().err

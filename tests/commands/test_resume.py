@@ -184,6 +184,18 @@ def test_another_version_or_other_data_are_refused(
     assert files_of(unfinished) == before
 
 
+def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one_and_says_so_once(
+    uninterrupted, tmp_path, monkeypatch, capsys
+):
+    interrupted(tmp_path, monkeypatch, capsys)
+    os.truncate(tmp_path / "checkpoint.000002.safetensors", 1000)
+    with pytest.warns(UserWarning, match="000002.safetensors is damaged and is left out") as said:
+        assert main(["resume", str(tmp_path)]) == 0
+    assert sum("damaged" in str(warning.message) for warning in said) == 1
+    assert "goes on from checkpoint.000001.safetensors" in capsys.readouterr().out
+    assert results(tmp_path) == uninterrupted
+
+
 def test_a_folder_that_has_nothing_to_go_on_from_is_refused(tmp_path, capsys):
     cases = {
         "found no config.yaml in": (),
@@ -197,9 +209,7 @@ def test_a_folder_that_has_nothing_to_go_on_from_is_refused(tmp_path, capsys):
     for sentence, names in cases.items():
         for name in names:
             (tmp_path / name).write_text("name: x")
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr("warnings.warn", lambda *_, **__: None)
-            assert main(["resume", str(tmp_path)]) == 2
+        assert main(["resume", str(tmp_path)]) == 2
         assert sentence in capsys.readouterr().err
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
